@@ -1,0 +1,63 @@
+# tpshard / tprun. `make help` lists the targets.
+config ?= release
+SHARED ?= ../shared
+PREFIX ?= /usr/local
+-include Makefile.config
+
+CC = gcc
+CSTD = -std=gnu11 -D_GNU_SOURCE
+WARN = -Wall -Wextra -Wconversion -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Werror
+# No contraction anywhere: which operations are fused is part of docs/numerics.md.
+FP = -ffp-contract=off -fno-math-errno -fno-trapping-math
+ifeq ($(config),release)
+  B = build
+  OPT = -O2 -g1
+else ifeq ($(config),debug)
+  B = build/debug
+  OPT = -Og -g
+else ifeq ($(config),asan)
+  B = build/asan
+  OPT = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else ifeq ($(config),tsan)
+  B = build/tsan
+  OPT = -O1 -g -fsanitize=thread
+else
+  $(error unknown config=$(config), want debug, release, asan or tsan)
+endif
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
+LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lpthread
+LDFLAGS = $(OPT) -pthread
+
+BASE    = $(wildcard format/base/*.c)
+FORMAT  = $(wildcard format/*.c)
+KERNELS = $(wildcard kernels/*.c kernels/cpu/*.c)
+TOOLS   = $(filter-out tools/tpshard.c,$(wildcard tools/*.c))
+RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))
+UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+.PHONY: all demo test unit bench install help check-includes deps clean format
+all: $(B)/tpshard $(B)/tprun ## build both programs
+
+$(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT) $(BASE))
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -mavx2 -mfma -mf16c
+$(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
+$(B)/obj/tools/%.o: CFLAGS += -Itools
+$(B)/obj/runtime/%.o: CFLAGS += -Iruntime
+$(B)/obj/tests/%.o: CFLAGS += -Itools -Iruntime -Itests/unit
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+
+# A unit test is one cmocka program per file, linked with everything but the two mains.
+$(B)/tests/%: $(B)/obj/tests/unit/%.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+.SECONDARY:
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

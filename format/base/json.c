@@ -1,0 +1,197 @@
+#include "json.h"
+#include "io.h"
+#include "mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* jansson recurses up to 2048 deep; ours is less, and known before it starts. */
+static bool depth_ok(const char *data, size_t n)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = data[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > JSON_DEPTH_MAX)
+                return false;
+        } else if (c == ']' || c == '}') {
+            depth--;
+        }
+    }
+    return true;
+}
+
+json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
+                   struct tp_error *err)
+{
+    json_error_t why;
+    if (n == 0) {
+        tp_fail(err, code, "%s: empty file, JSON expected", file);
+        return NULL;
+    }
+    if (!depth_ok(data, n)) {
+        tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);
+        return NULL;
+    }
+    json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    if (!root)
+        tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
+    return root;
+}
+
+json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
+{
+    char *data;
+    size_t n;
+    if (!io_read_file(path, limit, &data, &n, err))
+        return NULL;
+    json_t *root = json_parse(path, data, n, code, err);
+    mem_free(data);
+    if (root && !json_is_object(root)) {
+        tp_fail(err, code, "%s: %s at top level, an object expected", path, json_type_name(root));
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+const json_t *json_find(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return value && !json_is_null(value) ? value : NULL;
+}
+
+const char *json_type_name(const json_t *value)
+{
+    if (!value)
+        return "nothing";
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a fraction";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        return "null";
+    }
+    return "?";
+}
+
+static bool wrong_type(const struct json_in *in, const char *key, const char *wanted,
+                       const json_t *found, struct tp_error *err)
+{
+    return tp_fail(err, in->code, "%s: %s: %s expected, %s found", in->file, key, wanted,
+                   json_type_name(found));
+}
+
+bool json_get_u64(const struct json_in *in, const char *key, uint64_t min, uint64_t max,
+                  uint64_t *out, struct tp_error *err)
+{
+    const json_t *value = json_object_get(in->object, key);
+    if (!json_is_integer(value))
+        return wrong_type(in, key, "an integer", value, err);
+    json_int_t v = json_integer_value(value);
+    if (v < 0 || (uint64_t)v < min || (uint64_t)v > max)
+        return tp_fail(err, in->code, "%s: %s: %lld, %llu to %llu expected", in->file, key,
+                       (long long)v, (unsigned long long)min, (unsigned long long)max);
+    *out = (uint64_t)v;
+    return true;
+}
+
+bool json_get_u64_or(const struct json_in *in, const char *key, uint64_t min, uint64_t max,
+                     uint64_t fallback, uint64_t *out, struct tp_error *err)
+{
+    if (!json_find(in->object, key)) {
+        *out = fallback;
+        return true;
+    }
+    return json_get_u64(in, key, min, max, out, err);
+}
+
+bool json_get_double(const struct json_in *in, const char *key, double *out, struct tp_error *err)
+{
+    const json_t *value = json_object_get(in->object, key);
+    if (!json_is_number(value))
+        return wrong_type(in, key, "a number", value, err);
+    *out = json_number_value(value);
+    return true;
+}
+
+bool json_get_double_or(const struct json_in *in, const char *key, double fallback, double *out,
+                        struct tp_error *err)
+{
+    if (!json_find(in->object, key)) {
+        *out = fallback;
+        return true;
+    }
+    return json_get_double(in, key, out, err);
+}
+
+bool json_get_bool_or(const struct json_in *in, const char *key, bool fallback, bool *out,
+                      struct tp_error *err)
+{
+    const json_t *value = json_find(in->object, key);
+    if (value && !json_is_boolean(value))
+        return wrong_type(in, key, "true or false", value, err);
+    *out = value ? json_is_true(value) : fallback;
+    return true;
+}
+
+bool json_get_string(const struct json_in *in, const char *key, const char **out,
+                     struct tp_error *err)
+{
+    const json_t *value = json_object_get(in->object, key);
+    if (!json_is_string(value))
+        return wrong_type(in, key, "a string", value, err);
+    *out = json_string_value(value);
+    return true;
+}
+
+bool json_get_array(const struct json_in *in, const char *key, const json_t **out,
+                    struct tp_error *err)
+{
+    const json_t *value = json_object_get(in->object, key);
+    if (!json_is_array(value))
+        return wrong_type(in, key, "an array", value, err);
+    *out = value;
+    return true;
+}
+
+bool json_get_object(const struct json_in *in, const char *key, const json_t **out,
+                     struct tp_error *err)
+{
+    const json_t *value = json_object_get(in->object, key);
+    if (!json_is_object(value))
+        return wrong_type(in, key, "an object", value, err);
+    *out = value;
+    return true;
+}
+
+char *json_text(const json_t *value, size_t *n, struct tp_error *err)
+{
+    char *raw = json_dumps(value, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    if (!raw) {
+        tp_fail(err, TP_E_MEMORY, "out of memory: JSON text");
+        return NULL;
+    }
+    *n = strlen(raw);
+    char *text = mem_copy(raw, *n, err);
+    free(raw);
+    return text;
+}

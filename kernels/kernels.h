@@ -1,0 +1,82 @@
+/* The CPU kernels: one table of functions per instruction set, all giving the same bits.
+ *
+ * kernels/ knows arrays and shapes, no models and no files. docs/numerics.md is normative; the plain C
+ * table ("scalar") is its executable form and needs no FMA hardware. Every function expects the
+ * floating-point mode of threads_set_fp_mode() and finite inputs, and never fails.
+ *
+ * Packed panels (LAYOUT_PANEL16). A panel is 16 rows; its K columns are cut into leaves, every leaf
+ * padded with zeros to a multiple of 32 columns, so that K is a multiple of 32 here. With interleave
+ * I (1 for f32, 2 for 16-bit, 4 for 8-bit types) element (row r, column k) of a panel is at index
+ * (k / I) * 16 * I + r * I + k % I. One block of 32 columns is 512 elements. Panels are 64-byte aligned.
+ */
+#pragma once
+#include "dtype.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+
+/* Rows of a panel, columns of a block: constants of the format. */
+enum { PANEL_ROWS = 16, BLOCK_COLS = 32, ATTENTION_CHUNK = 256 };
+
+struct kernels {
+    enum isa isa;
+    const char *name; /* "scalar", "avx2", "avx512" */
+
+    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order:
+     * acc = +0; per block of 32: even and odd chain of fma from +0, acc = acc + (even + odd);
+     * finally acc + 0.0f. No scale is applied.
+     *   w      the panel at the first block, blocks * 512 elements of `dtype`
+     *   x      [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read; 64-byte aligned rows
+     *   out    [M][out_stride] f32, 16 per row written
+     * The result for (m, r) does not depend on M. Bytes moved: blocks * 512 * dtype_bytes. */
+    void (*dot[DTYPE_COUNT])(const void *w, size_t blocks, const float *x, size_t x_stride, size_t M,
+                             float *out, size_t out_stride);
+
+    /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. */
+    void (*panel_row[DTYPE_COUNT])(const void *w, size_t blocks, size_t r, float *out);
+
+    /* y = (x * (1 / sqrt(mean(x^2) + eps))) * w; y is rounded to bf16 values when round_bf16. x may be
+     * y. n any. docs/numerics.md section 5. */
+    void (*rms_norm)(const float *x, const float *w, size_t n, float eps, bool round_bf16, float *y);
+    /* x[i] = bf16 value of x[i] */
+    void (*round_bf16)(float *x, size_t n);
+    /* y = a + b */
+    void (*add)(const float *a, const float *b, size_t n, float *y);
+    /* y = x * scale + bias, two roundings; scale or bias NULL: that step is absent. x may be y. */
+    void (*scale_bias)(const float *x, const float *scale, const float *bias, size_t n, float *y);
+    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)); rounded to bf16 values when round_bf16 */
+    void (*silu_mul)(const float *gate, const float *up, size_t n, bool round_bf16, float *y);
+    /* Rotate one head in place. cos, sin: head_dim / 2 values of its position. */
+    void (*rope)(float *head, const float *cos, const float *sin, size_t head_dim);
+
+    /* One chunk of attention for M query rows that share a KV head; section 6.
+     *   k, v        the chunk's page: k is 16 panels of 16 positions x head_pad columns; v is
+     *               head_pad / 16 panels (16 components each) x 256 columns (positions); element type kv
+     *   q           [M][q_stride] f32, head_pad columns (zero padded), rounded as section 6 says
+     *   first, last [M] visible positions of row m inside the chunk, first <= last < 256; a row with
+     *               first > last sees nothing here: its state stays untouched
+     *   m, l        [M] running maximum and sum; fresh[m] true: nothing joined yet
+     *   o           [M][o_stride] running output, head_pad columns
+     *   scratch     M * (256 + head_pad) floats, 64-byte aligned
+     */
+    void (*attention_chunk)(const struct kernels *self, const void *k, const void *v, enum dtype kv,
+                            size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
+                            const int *first, const int *last, bool round_p, bool *fresh, float *max,
+                            float *sum, float *o, size_t o_stride, float *scratch);
+    /* out = o / l + 0.0f, rounded to bf16 values when round_bf16 */
+    void (*attention_end)(const float *o, float l, size_t n, bool round_bf16, float *out);
+
+    /* Put one position's k and v (head_dim values each, f32) at position p (0..255) of a page. */
+    void (*kv_append)(void *k, void *v, enum dtype kv, size_t head_dim, size_t head_pad, size_t p,
+                      const float *k_head, const float *v_head);
+};
+
+/* The table for an instruction set, NULL where this CPU lacks it. */
+const struct kernels *kernels_get(enum isa isa);
+const struct kernels *kernels_best(void);
+bool isa_from_name(const char *name, enum isa *out);
+
+/* exp(x) of docs/numerics.md section 4, in plain C with the bits of every table; for sampling. */
+float kernels_exp(float x);
