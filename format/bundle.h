@@ -1,0 +1,70 @@
+/* A bundle: the folder with manifest.json, rank files and the files that travel along.
+ *
+ * manifest.json ends with its own digest: the XXH3-128 of every byte before the digest's 32 hex digits;
+ * what follows them is exactly `"\n}\n`. Reading takes a private copy, checks the digest, then every field
+ * against the plan that model, recipe and tp_size give.
+ */
+#pragma once
+#include "hash.h"
+#include "json.h"
+#include "rank_plan.h"
+#include "shard.h"
+
+#define BUNDLE_MANIFEST "manifest.json"
+#define BUNDLE_MANIFEST_OPEN "manifest.open.json" /* before the commit: only selftest --record reads it */
+#define BUNDLE_SELFTEST "selftest.json"
+#define BUNDLE_TOKENIZER "tokenizer.tpt"
+enum { BUNDLE_MANIFEST_MAX = 64 << 20, BUNDLE_FILES_MAX = 32, BUNDLE_FORMAT_VERSION = 1 };
+
+/* A file that travels along (config.json, tokenizer.json, tokenizer.tpt, selftest.json ...). */
+struct bundle_file {
+    char name[256];
+    uint64_t bytes;
+    struct hash128 hash;
+};
+
+struct bundle_rank {
+    uint64_t file_bytes;
+    struct hash128 head_hash; /* of the header: pins table, and so every chunk */
+};
+
+struct bundle {
+    char dir[IO_PATH_MAX];
+    struct model_config model;
+    struct recipe recipe;
+    enum compress compress;
+    uint64_t tp_size;
+    struct hash128 bundle_id;
+    uint32_t n_files;
+    struct bundle_file files[BUNDLE_FILES_MAX];
+    struct bundle_rank *ranks;   /* [tp_size] */
+    struct rank_plan *plans;     /* [tp_size] */
+    json_t *root;                /* the manifest; owns all JSON below it */
+    const json_t *source;        /* digests of the checkpoint, as converted; copied by reshard */
+    struct mem_arena arena;
+};
+
+/* open_manifest: read BUNDLE_MANIFEST_OPEN in place of BUNDLE_MANIFEST.
+ * Errors TP_E_BUNDLE_NONE (no manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH,
+ * TP_E_VERSION. A {0} bundle may be closed. */
+bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err);
+void bundle_close(struct bundle *bundle);
+/* shard_open for a rank, then head_hash and file size against the manifest. */
+bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
+                      struct tp_error *err);
+const struct bundle_file *bundle_find_file(const struct bundle *bundle, const char *name);
+/* A private copy of a travelling file, its hash checked (TP_E_FILE_HASH); mem_free. */
+bool bundle_read_file(const struct bundle *bundle, const struct bundle_file *file, char **data,
+                      size_t *size, struct tp_error *err);
+/* All travelling files against their hashes. */
+bool bundle_check_files(const struct bundle *bundle, struct tp_error *err);
+
+/* ---- writing ---- */
+
+/* The manifest's text, digest included, from a bundle filled in memory (dir and root unused; shards'
+ * heads given per rank for offsets and hashes). Caller frees with mem_free. */
+char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads, size_t *size,
+                           struct tp_error *err);
+/* XXH3-128 over model, recipe (not target), leaves, source digests and travelling files but selftest.json:
+ * not tp_size, compression, time, threads or machine. */
+bool bundle_id_of(const struct bundle *bundle, struct hash128 *id, struct tp_error *err);
