@@ -1,0 +1,200 @@
+#include "rank_plan.h"
+
+#include "checked.h"
+#include "shard.h"
+#include <stdio.h>
+
+static const char *const quant_names[] = {
+    [QUANT_NONE] = "none", [QUANT_INT8] = "int8", [QUANT_FP8] = "fp8"};
+
+const char *quant_name(enum quant quant)
+{
+    return quant_names[quant];
+}
+
+bool quant_from_name(const char *name, enum quant *out)
+{
+    for (int i = 0; i < (int)(sizeof quant_names / sizeof *quant_names); i++)
+        if (strcmp(name, quant_names[i]) == 0) {
+            *out = (enum quant)i;
+            return true;
+        }
+    return false;
+}
+
+const char *rank_file_name(char buf[RANK_FILE_NAME_MAX], uint64_t rank, uint64_t tp_size)
+{
+    snprintf(buf, RANK_FILE_NAME_MAX, "rank-%03u-of-%03u.tps", (unsigned)rank, (unsigned)tp_size);
+    return buf;
+}
+
+static struct range scaled(struct range heads, uint64_t head_dim)
+{
+    return (struct range){heads.begin * head_dim, heads.end * head_dim};
+}
+
+/* Rows and columns of a weight that a rank owns. */
+static void own_ranges(const struct model_config *model, const struct partition *p, struct tensor *t)
+{
+    t->own_rows = (struct range){0, t->rows};
+    t->own_cols = (struct range){0, t->cols};
+    switch (t->role) {
+    case ROLE_EMBED:
+    case ROLE_LM_HEAD:
+        t->own_rows = p->vocab;
+        break;
+    case ROLE_Q:
+        t->own_rows = scaled(p->heads, model->head_dim);
+        break;
+    case ROLE_K:
+    case ROLE_V:
+        t->own_rows = scaled(p->kv_heads, model->head_dim);
+        break;
+    case ROLE_GATE:
+    case ROLE_UP:
+        t->own_rows = p->ff;
+        break;
+    case ROLE_O:
+        t->own_cols = scaled(p->heads, model->head_dim);
+        t->leaf_cut = true;
+        break;
+    case ROLE_DOWN:
+        t->own_cols = p->ff;
+        t->leaf_cut = true;
+        break;
+    default:
+        break;
+    }
+}
+
+static enum dtype weight_dtype(const struct recipe *recipe, enum role role)
+{
+    if (!role_is_quantized(role) || recipe->quant == QUANT_NONE)
+        return recipe->dtype;
+    return recipe->quant == QUANT_INT8 ? DTYPE_I8 : DTYPE_E4M3;
+}
+
+/* A bias or scale follows the rows of its weight and is a vector. */
+static void make_vector(struct tensor *t, enum dtype dtype)
+{
+    t->cols = 1;
+    t->own_cols = (struct range){0, 1};
+    t->leaf_cut = false;
+    t->dtype = dtype;
+    t->layout = LAYOUT_VECTOR_F32;
+    t->bytes = range_count(t->own_rows) * 4;
+    t->chunk_bytes = SHARD_CHUNK_BYTES;
+}
+
+static bool make_matrix(const struct model_config *model, const struct partition *p,
+                        struct tensor *t, struct tp_error *err)
+{
+    t->layout = LAYOUT_PANEL16;
+    if (t->role == ROLE_O || t->role == ROLE_DOWN) {
+        struct leaves leaves =
+            t->role == ROLE_O ? leaves_of_attention(model) : leaves_of_mlp(model);
+        t->k = leaves_padded(&leaves, t->role == ROLE_O ? p->attention_leaves : p->mlp_leaves);
+    } else {
+        t->k = align_up(t->cols, 32);
+    }
+    t->panels = div_ceil(range_count(t->own_rows), 16);
+    uint64_t panel_bytes = t->k * 16 * dtype_bytes(t->dtype);
+    if (panel_bytes > SHARD_CHUNK_BYTES_MAX) {
+        char name[TENSOR_NAME_MAX];
+        return tp_fail(err, TP_E_LIMIT, "%s: 16 rows are %llu bytes, at most %d are supported",
+                       tensor_name(name, t->role, t->layer, t->part),
+                       (unsigned long long)panel_bytes, SHARD_CHUNK_BYTES_MAX);
+    }
+    t->bytes = t->panels * panel_bytes;
+    uint64_t per_chunk = panel_bytes ? SHARD_CHUNK_BYTES / panel_bytes : 0;
+    t->chunk_bytes = panel_bytes * (per_chunk ? per_chunk : 1);
+    return true;
+}
+
+/* Append one tensor; offsets follow from the order. */
+static bool add(const struct model_config *model, struct rank_plan *plan, enum role role,
+                uint32_t layer, enum part part, struct tp_error *err)
+{
+    struct tensor *t = &plan->tensors[plan->n_tensors];
+    *t = (struct tensor){.role = role, .layer = layer, .part = part};
+    role_shape(model, role, &t->rows, &t->cols);
+    own_ranges(model, &plan->partition, t);
+    if (part == PART_SCALE) {
+        make_vector(t, DTYPE_F32);
+    } else if (part == PART_BIAS || !role_is_matrix(role)) {
+        make_vector(t, plan->recipe.dtype);
+    } else {
+        t->dtype = weight_dtype(&plan->recipe, role);
+        if (!make_matrix(model, &plan->partition, t, err))
+            return false;
+    }
+    t->offset = align_up(plan->data_bytes, SHARD_TENSOR_ALIGN);
+    plan->data_bytes = t->offset + t->bytes;
+    t->first_chunk = plan->n_chunks;
+    t->n_chunks = t->bytes ? (uint32_t)div_ceil(t->bytes, t->chunk_bytes) : 0;
+    plan->n_chunks += t->n_chunks;
+    plan->n_tensors++;
+    return true;
+}
+
+static bool add_role(const struct model_config *model, struct rank_plan *plan, enum role role,
+                     uint32_t layer, struct tp_error *err)
+{
+    if (!role_present(model, role, PART_WEIGHT))
+        return true;
+    bool quantized = plan->recipe.quant != QUANT_NONE && role_is_quantized(role);
+    return add(model, plan, role, layer, PART_WEIGHT, err) &&
+           (!quantized || add(model, plan, role, layer, PART_SCALE, err)) &&
+           (!role_present(model, role, PART_BIAS) || add(model, plan, role, layer, PART_BIAS, err));
+}
+
+bool rank_plan_build(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
+                     uint64_t rank, struct rank_plan *plan, struct tp_error *err)
+{
+    enum { LAYER_ROLES = ROLE_DOWN - ROLE_ATTN_NORM + 1, PARTS = 3 };
+    *plan = (struct rank_plan){.partition = partition_of(model, tp_size, rank), .recipe = recipe};
+    uint64_t most = (model->n_layers * LAYER_ROLES + 3) * PARTS;
+    plan->tensors = mem_arena_alloc(&plan->arena, most * sizeof *plan->tensors, err);
+    if (!plan->tensors)
+        return false;
+    bool ok = add_role(model, plan, ROLE_EMBED, TENSOR_NO_LAYER, err);
+    for (uint32_t layer = 0; ok && layer < model->n_layers; layer++)
+        for (int role = ROLE_ATTN_NORM; ok && role <= ROLE_DOWN; role++)
+            ok = add_role(model, plan, (enum role)role, layer, err);
+    ok = ok && add_role(model, plan, ROLE_FINAL_NORM, TENSOR_NO_LAYER, err) &&
+         add_role(model, plan, ROLE_LM_HEAD, TENSOR_NO_LAYER, err);
+    if (!ok) {
+        rank_plan_free(plan);
+        return false;
+    }
+    plan->data_bytes = align_up(plan->data_bytes, SHARD_FILE_ALIGN);
+    plan->table_bytes = plan->n_tensors * (uint64_t)SHARD_TENSOR_ENTRY +
+                        plan->n_chunks * (uint64_t)SHARD_CHUNK_ENTRY + tp_size * SHARD_RANK_ENTRY;
+    plan->data_align = plan->data_bytes >= SHARD_HUGE_FROM ? SHARD_HUGE_ALIGN : SHARD_FILE_ALIGN;
+    plan->data_offset = align_up(SHARD_HEADER_BYTES + plan->table_bytes, plan->data_align);
+    return true;
+}
+
+void rank_plan_free(struct rank_plan *plan)
+{
+    mem_arena_free(&plan->arena);
+    *plan = (struct rank_plan){0};
+}
+
+const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role, uint32_t layer,
+                                    enum part part)
+{
+    for (uint32_t i = 0; i < plan->n_tensors; i++) {
+        const struct tensor *t = &plan->tensors[i];
+        if (t->role == role && t->layer == layer && t->part == part)
+            return t;
+    }
+    return NULL;
+}
+
+uint64_t tensor_chunk_bytes(const struct tensor *tensor, uint32_t i)
+{
+    tp_assert(i < tensor->n_chunks);
+    uint64_t begin = i * tensor->chunk_bytes, left = tensor->bytes - begin;
+    return left < tensor->chunk_bytes ? left : tensor->chunk_bytes;
+}
