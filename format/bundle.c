@@ -1,0 +1,267 @@
+/* Reading a bundle: the manifest against its own digest, then against the plan it implies. */
+#include "bundle.h"
+
+#include "checked.h"
+
+enum { DIGEST_HEX = 32 };
+static const char digest_tail[] = "\"\n}\n";
+
+/* The digest's hex digits stand right before the tail; everything before them is what they hash. */
+static bool check_digest(const char *path, const char *text, size_t n, struct tp_error *err)
+{
+    const size_t tail = sizeof digest_tail - 1;
+    char hex[DIGEST_HEX + 1] = "";
+    struct hash128 stored;
+    if (n > tail + DIGEST_HEX)
+        memcpy(hex, text + n - tail - DIGEST_HEX, DIGEST_HEX);
+    if (memchr(hex, '\0', DIGEST_HEX) || memcmp(text + n - tail, digest_tail, tail) != 0 ||
+        !hash_from_hex(hex, &stored) ||
+        !hash_equal(stored, hash_bytes(text, n - tail - DIGEST_HEX)))
+        return tp_fail(err, TP_E_MANIFEST_HASH, "%s: digest does not match, the manifest is damaged",
+                       path);
+    return true;
+}
+
+static bool get_hash(const struct json_in *in, const char *key, struct hash128 *out,
+                     struct tp_error *err)
+{
+    const char *hex;
+    if (!json_get_string(in, key, &hex, err))
+        return false;
+    return hash_from_hex(hex, out) ||
+           tp_fail(err, in->code, "%s: %s: 32 hex digits expected", in->file, key);
+}
+
+/* A string field that must be one of a small vocabulary. */
+static bool bad_value(const struct json_in *in, const char *key, const char *value,
+                      struct tp_error *err)
+{
+    char cut_name[TP_NAME_BUF];
+    return tp_fail(err, in->code, "%s: %s: unknown value \"%s\"", in->file, key,
+                   tp_name_cut(cut_name, value, strlen(value)));
+}
+
+static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
+{
+    const json_t *object;
+    const char *dtype, *quant, *target, *compress;
+    if (!json_get_object(top, "recipe", &object, err))
+        return false;
+    struct json_in in = {object, top->file, top->code};
+    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "quant", &quant, err) ||
+        !json_get_string(&in, "target", &target, err) ||
+        !json_get_string(&in, "compress", &compress, err))
+        return false;
+    if (!dtype_from_name(dtype, &bundle->recipe.dtype) || bundle->recipe.dtype > DTYPE_BF16)
+        return bad_value(&in, "dtype", dtype, err);
+    if (!quant_from_name(quant, &bundle->recipe.quant))
+        return bad_value(&in, "quant", quant, err);
+    if (strcmp(target, "cpu") != 0)
+        return bad_value(&in, "target", target, err);
+    bundle->recipe.target = TARGET_CPU;
+    if (strcmp(compress, "none") != 0 && strcmp(compress, "zstd") != 0)
+        return bad_value(&in, "compress", compress, err);
+    bundle->compress = strcmp(compress, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;
+    return true;
+}
+
+static bool read_files(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
+{
+    const json_t *list;
+    if (!json_get_array(top, "files", &list, err))
+        return false;
+    if (json_array_size(list) > BUNDLE_FILES_MAX)
+        return tp_fail(err, TP_E_LIMIT, "%s: files: %zu, at most %d", top->file,
+                       json_array_size(list), BUNDLE_FILES_MAX);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct json_in in = {json_array_get(list, i), top->file, top->code};
+        struct bundle_file *f = &bundle->files[i];
+        const char *name;
+        if (!json_get_string(&in, "name", &name, err) ||
+            !json_get_u64(&in, "bytes", 0, INT64_MAX, &f->bytes, err) ||
+            !get_hash(&in, "hash", &f->hash, err))
+            return false;
+        if (!io_name_is_plain(name, strlen(name)))
+            return tp_fail(err, top->code, "%s: files: entry %zu is no plain file name", top->file, i);
+        memcpy(f->name, name, strlen(name) + 1);
+        bundle->n_files++;
+    }
+    return true;
+}
+
+/* One rank's tensors in the manifest are what the plan says; their hashes are the table's matter. */
+static bool check_tensors(const struct rank_plan *plan, const json_t *list, const char *file,
+                          struct tp_error *err)
+{
+    if (json_array_size(list) != plan->n_tensors)
+        return tp_fail(err, TP_E_MANIFEST, "%s: rank %llu: %zu tensors, %u expected", file,
+                       (unsigned long long)plan->partition.rank, json_array_size(list),
+                       plan->n_tensors);
+    for (uint32_t i = 0; i < plan->n_tensors; i++) {
+        const struct tensor *t = &plan->tensors[i];
+        struct json_in in = {json_array_get(list, i), file, TP_E_MANIFEST};
+        char want[TENSOR_NAME_MAX];
+        const char *name;
+        uint64_t offset, bytes;
+        if (!json_get_string(&in, "name", &name, err) ||
+            !json_get_u64(&in, "offset", 0, INT64_MAX, &offset, err) ||
+            !json_get_u64(&in, "bytes", 0, INT64_MAX, &bytes, err))
+            return false;
+        tensor_name(want, t->role, t->layer, t->part);
+        if (strcmp(name, want) != 0 || offset != t->offset || bytes != t->bytes)
+            return tp_fail(err, TP_E_MANIFEST, "%s: rank %llu: tensor %u is not \"%s\" as planned",
+                           file, (unsigned long long)plan->partition.rank, i, want);
+    }
+    return true;
+}
+
+static bool read_ranks(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
+{
+    const json_t *list, *tensors;
+    if (!json_get_array(top, "ranks", &list, err))
+        return false;
+    if (json_array_size(list) != bundle->tp_size)
+        return tp_fail(err, top->code, "%s: ranks: %zu entries, tp_size is %llu", top->file,
+                       json_array_size(list), (unsigned long long)bundle->tp_size);
+    for (uint64_t r = 0; r < bundle->tp_size; r++) {
+        struct json_in in = {json_array_get(list, r), top->file, top->code};
+        char want[RANK_FILE_NAME_MAX];
+        const char *name;
+        uint64_t rank;
+        if (!json_get_u64(&in, "rank", 0, PARTITION_TP_MAX, &rank, err) ||
+            !json_get_string(&in, "file", &name, err) ||
+            !json_get_u64(&in, "bytes", 0, INT64_MAX, &bundle->ranks[r].file_bytes, err) ||
+            !get_hash(&in, "header_hash", &bundle->ranks[r].head_hash, err) ||
+            !json_get_array(&in, "tensors", &tensors, err))
+            return false;
+        if (rank != r || strcmp(name, rank_file_name(want, r, bundle->tp_size)) != 0)
+            return tp_fail(err, top->code, "%s: ranks: entry %llu is not rank file %s", top->file,
+                           (unsigned long long)r, want);
+        if (!rank_plan_build(&bundle->model, bundle->recipe, bundle->tp_size, r, &bundle->plans[r],
+                             err) ||
+            !check_tensors(&bundle->plans[r], tensors, top->file, err))
+            return false;
+    }
+    return true;
+}
+
+static bool read_manifest(struct bundle *bundle, const char *path, struct tp_error *err)
+{
+    struct json_in top = {bundle->root, path, TP_E_MANIFEST};
+    const json_t *model;
+    const char *format;
+    uint64_t version;
+    if (!json_get_string(&top, "format", &format, err) ||
+        !json_get_u64(&top, "version", 0, UINT32_MAX, &version, err))
+        return false;
+    if (strcmp(format, "tpshard bundle") != 0)
+        return bad_value(&top, "format", format, err);
+    if (version != BUNDLE_FORMAT_VERSION)
+        return tp_fail(err, TP_E_VERSION, "%s: format version %llu, this build reads %d", path,
+                       (unsigned long long)version, BUNDLE_FORMAT_VERSION);
+    if (!get_hash(&top, "bundle_id", &bundle->bundle_id, err) ||
+        !json_get_u64(&top, "tp_size", 1, PARTITION_TP_MAX, &bundle->tp_size, err) ||
+        !read_recipe(bundle, &top, err) || !json_get_object(&top, "model", &model, err) ||
+        !model_config_from_json(model, path, &bundle->model, err) ||
+        !json_get_object(&top, "source", &bundle->source, err) || !read_files(bundle, &top, err))
+        return false;
+    bundle->ranks =
+        mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->ranks, err);
+    bundle->plans =
+        mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->plans, err);
+    return bundle->ranks && bundle->plans && read_ranks(bundle, &top, err);
+}
+
+bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err)
+{
+    char path[IO_PATH_MAX], *text = NULL;
+    size_t n;
+    *bundle = (struct bundle){0};
+    if (!io_join(bundle->dir, dir, "", err) ||
+        !io_join(path, dir, open_manifest ? BUNDLE_MANIFEST_OPEN : BUNDLE_MANIFEST, err))
+        return false;
+    if (!io_is_dir(dir))
+        return tp_fail(err, io_exists(dir) ? TP_E_BUNDLE_NONE : TP_E_IO, "%s: no such folder", dir);
+    if (!io_exists(path))
+        return tp_fail(err, TP_E_BUNDLE_NONE,
+                       "%s: no %s: not a bundle, or its conversion did not finish", dir,
+                       io_base_name(path));
+    struct hash128 id;
+    bool ok = io_read_file(path, BUNDLE_MANIFEST_MAX, &text, &n, err) &&
+              check_digest(path, text, n, err) &&
+              (bundle->root = json_parse(path, text, n, TP_E_MANIFEST, err)) &&
+              read_manifest(bundle, path, err) && bundle_id_of(bundle, &id, err);
+    if (ok && !hash_equal(id, bundle->bundle_id))
+        ok = tp_fail(err, TP_E_MANIFEST, "%s: bundle_id is not that of the contents", path);
+    mem_free(text);
+    if (!ok)
+        bundle_close(bundle);
+    return ok;
+}
+
+void bundle_close(struct bundle *bundle)
+{
+    for (uint64_t r = 0; bundle->plans && r < bundle->tp_size; r++)
+        rank_plan_free(&bundle->plans[r]);
+    json_decref(bundle->root);
+    mem_arena_free(&bundle->arena);
+    *bundle = (struct bundle){0};
+}
+
+bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
+                      struct tp_error *err)
+{
+    const struct bundle_rank *r = &bundle->ranks[rank];
+    if (!shard_open(shard, bundle->dir, &bundle->model, &bundle->plans[rank], &bundle->bundle_id,
+                    err))
+        return false;
+    bool ok = true;
+    if (shard->file_bytes != r->file_bytes)
+        ok = tp_fail(err, TP_E_SHARD_SIZE, "%s: %llu bytes, the manifest says %llu", shard->path,
+                     (unsigned long long)shard->file_bytes, (unsigned long long)r->file_bytes);
+    else if (!hash_equal(hash_bytes(shard->map.data, SHARD_HEADER_BYTES), r->head_hash))
+        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: header: not the one the manifest names", shard->path);
+    else if (shard->head.compress != bundle->compress)
+        ok = tp_fail(err, TP_E_SHARD_MIXED, "%s: header: compression is not the manifest's",
+                     shard->path);
+    if (!ok)
+        shard_close(shard);
+    return ok;
+}
+
+/* ---- files that travel along ---- */
+
+const struct bundle_file *bundle_find_file(const struct bundle *bundle, const char *name)
+{
+    for (uint32_t i = 0; i < bundle->n_files; i++)
+        if (strcmp(bundle->files[i].name, name) == 0)
+            return &bundle->files[i];
+    return NULL;
+}
+
+bool bundle_read_file(const struct bundle *bundle, const struct bundle_file *file, char **data,
+                      size_t *size, struct tp_error *err)
+{
+    char path[IO_PATH_MAX];
+    if (!io_join(path, bundle->dir, file->name, err) ||
+        !io_read_file(path, UINT64_C(1) << 32, data, size, err))
+        return false;
+    if (*size == file->bytes && hash_equal(hash_bytes(*data, *size), file->hash))
+        return true;
+    mem_free(*data);
+    *data = NULL;
+    return tp_fail(err, TP_E_FILE_HASH, "%s: hash does not match the manifest's, the file is damaged",
+                   path);
+}
+
+bool bundle_check_files(const struct bundle *bundle, struct tp_error *err)
+{
+    for (uint32_t i = 0; i < bundle->n_files; i++) {
+        char *data;
+        size_t n;
+        if (!bundle_read_file(bundle, &bundle->files[i], &data, &n, err))
+            return false;
+        mem_free(data);
+    }
+    return true;
+}
