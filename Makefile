@@ -57,7 +57,7 @@ $(B)/obj/%.o: %.c
 # A unit test is one cmocka program per file, linked with everything but the two mains.
 $(B)/tests/%: $(B)/obj/tests/unit/%.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
 .SECONDARY:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -15,9 +15,12 @@
 #define MODEL_HEAD_DIM_MAX 1024
 #define MODEL_WIDTH_MAX (1 << 20)  /* hidden, ff */
 #define MODEL_VOCAB_MAX (1 << 24)
+#define MODEL_POSITIONS_MAX (UINT64_C(1) << 40) /* angles of RoPE stay where math64_sincos is good */
 #define MODEL_EOS_MAX 16
 
 enum rope_type { ROPE_DEFAULT = 0, ROPE_LINEAR = 1, ROPE_LLAMA3 = 2, ROPE_YARN = 3 };
+const char *rope_type_name(enum rope_type type); /* "default", "linear", "llama3", "yarn" */
+bool rope_type_from_name(const char *name, enum rope_type *out);
 
 struct rope_config {
     enum rope_type type;
