@@ -2,6 +2,7 @@
 #include "checked.h"
 #include "mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -307,6 +308,21 @@ bool io_is_dir(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool io_list_dir(const char *path, void (*fn)(void *arg, const char *name), void *arg,
+                 struct tp_error *err)
+{
+    DIR *dir = fault_hits(CALL_OPEN, NULL) ? NULL : opendir(path);
+    if (!dir)
+        return tp_fail_errno(err, "%s: open of the folder", path);
+    const struct dirent *entry;
+    while (errno = 0, (entry = readdir(dir)) != NULL)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            fn(arg, entry->d_name);
+    bool ok = errno == 0 || tp_fail_errno(err, "%s: reading the folder", path);
+    closedir(dir);
+    return ok;
 }
 
 /* ---- whole files ---- */

@@ -49,6 +49,9 @@ bool io_unlink(const char *path, struct tp_error *err);
 bool io_rmdir(const char *path, struct tp_error *err);
 bool io_exists(const char *path);
 bool io_is_dir(const char *path);
+/* Call fn for every name in a folder but "." and "..", in no particular order. */
+bool io_list_dir(const char *path, void (*fn)(void *arg, const char *name), void *arg,
+                 struct tp_error *err);
 
 /* The whole file as a private copy, a NUL after its end. Caller frees with mem_free. limit: larger is
  * TP_E_LIMIT, nothing read. */
