@@ -263,9 +263,8 @@ static bool rope_check(const struct rope_config *r, const char *file, struct tp_
                            file, r->high_freq_factor, r->low_freq_factor);
     }
     if (r->type == ROPE_YARN) {
-        if (r->theta == 1)
-            return tp_fail(err, code, "%s: rope_theta: 1 has no logarithm that yarn could use", file);
-        if (!number_in(file, "rope beta_fast", r->beta_fast, 1e-6, 1e6, code, err) ||
+        if (!number_in(file, "rope_theta", r->theta, 2, 1e18, code, err) || /* divides by its log */
+            !number_in(file, "rope beta_fast", r->beta_fast, 1e-6, 1e6, code, err) ||
             !number_in(file, "rope beta_slow", r->beta_slow, 1e-6, 1e6, code, err))
             return false;
         if (r->beta_fast < r->beta_slow)
