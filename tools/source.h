@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "hash.h"
+#include "json.h"
 #include "rank_plan.h"
 
 struct source {
@@ -21,9 +22,16 @@ struct source {
                       struct range cols, unsigned char *out, size_t stride, struct tp_error *err);
 
     /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each done once,
-     * any thread. For a checkpoint: digest of the stored bytes, and scales of quantized rows. */
+     * any thread. For a checkpoint: *digest of that part of the stored bytes (left alone when known, from a
+     * journal), and the scales of quantized rows. Another bundle needs none. */
     uint32_t (*prepare_pieces)(const struct source *self, uint32_t index);
-    bool (*prepare)(const struct source *self, uint32_t index, uint32_t piece, struct tp_error *err);
+    bool (*prepare)(const struct source *self, uint32_t index, uint32_t piece, bool known,
+                    struct hash128 *digest, struct tp_error *err);
+
+    /* The manifest's "source" object (a new reference): where the values come from. digests[index] is the
+     * hash of the digests of tensor index's pieces; tensors without pieces have none. */
+    json_t *(*describe)(const struct source *self, const struct hash128 *digests,
+                        struct tp_error *err);
 
     /* The inputs are still the files that were opened (TP_E_CHANGED names the one that is not). */
     bool (*unchanged)(const struct source *self, struct tp_error *err);

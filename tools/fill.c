@@ -1,0 +1,359 @@
+#include "fill.h"
+
+#include "checked.h"
+#include "pack.h"
+#include "progress.h"
+#include "threads.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+volatile int fill_interrupted;
+
+enum {
+    SYNC_RECORDS = 64,      /* at most so many chunks between two syncs */
+    SYNC_SHARE = 24,        /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_BYTES = 256 << 20,
+};
+
+enum job_kind { JOB_PREPARE, JOB_CHUNK };
+struct job {
+    enum job_kind kind;
+    uint32_t rank, tensor, part; /* part: piece or chunk */
+};
+
+struct state {
+    struct fill *fill;
+    const struct source *source;
+    struct job *jobs;
+    uint64_t n_jobs;
+    _Atomic uint64_t next;
+    _Atomic uint32_t *prepare_left; /* [n_tensors] */
+    uint32_t *first_piece;          /* [n_tensors + 1] */
+    struct hash128 *pieces;
+    bool *piece_known;
+    bool **chunk_known;             /* [tp_size][n_chunks] */
+    _Atomic bool stop;
+    _Atomic uint64_t bytes_done;
+
+    pthread_mutex_t mutex;          /* guards what follows */
+    pthread_cond_t changed;
+    struct journal_record *pending;
+    size_t n_pending, pending_cap;
+    uint64_t pending_bytes, sync_records;
+    int working;                    /* workers that have not ended */
+    struct tp_error error;          /* the first */
+    struct mem_arena arena;
+};
+
+/* ---- the list of jobs ---- */
+
+static uint64_t count_jobs(const struct state *s, uint32_t n_tensors)
+{
+    uint64_t n = s->first_piece[n_tensors];
+    for (uint64_t r = 0; r < s->fill->request->tp_size; r++)
+        n += s->fill->plans[r].n_chunks;
+    return n;
+}
+
+static void add_prepare(struct state *s, uint32_t tensor)
+{
+    uint32_t n = s->first_piece[tensor + 1] - s->first_piece[tensor];
+    atomic_store(&s->prepare_left[tensor], n);
+    for (uint32_t i = 0; i < n; i++)
+        s->jobs[s->n_jobs++] = (struct job){JOB_PREPARE, 0, tensor, i};
+}
+
+static void add_chunks(struct state *s, uint32_t tensor)
+{
+    bool more = true;
+    for (uint32_t c = 0; more; c++) {
+        more = false;
+        for (uint32_t r = 0; r < s->fill->request->tp_size; r++)
+            if (c < s->fill->plans[r].tensors[tensor].n_chunks) {
+                s->jobs[s->n_jobs++] = (struct job){JOB_CHUNK, r, tensor, c};
+                more = true;
+            }
+    }
+}
+
+/* A tensor's preparation is one tensor ahead of its chunks, so that nobody waits for it for long, and its
+ * pages are still in memory when the chunks are cut. */
+static bool list_jobs(struct state *s, struct tp_error *err)
+{
+    uint32_t n_tensors = s->fill->plans[0].n_tensors;
+    s->first_piece = mem_arena_alloc(&s->arena, (n_tensors + 1) * sizeof *s->first_piece, err);
+    s->prepare_left = mem_arena_alloc(&s->arena, n_tensors * sizeof *s->prepare_left, err);
+    if (!s->first_piece || !s->prepare_left)
+        return false;
+    for (uint32_t i = 0; i < n_tensors; i++)
+        s->first_piece[i + 1] = s->first_piece[i] + s->source->prepare_pieces(s->source, i);
+    uint32_t n_pieces = s->first_piece[n_tensors];
+    s->pieces = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->pieces, err);
+    s->piece_known = mem_arena_alloc(&s->arena, n_pieces, err);
+    s->jobs = mem_arena_alloc(&s->arena, count_jobs(s, n_tensors) * sizeof *s->jobs, err);
+    if (!s->pieces || !s->piece_known || !s->jobs)
+        return false;
+    for (uint32_t i = 0; i <= n_tensors; i++) {
+        if (i < n_tensors)
+            add_prepare(s, i);
+        if (i > 0)
+            add_chunks(s, i - 1);
+    }
+    return true;
+}
+
+/* What the journal of an earlier run says is there. Records are within range: the run is the same. */
+static bool take_journal(struct state *s, struct tp_error *err)
+{
+    struct fill *f = s->fill;
+    s->chunk_known =
+        mem_arena_alloc(&s->arena, f->request->tp_size * sizeof *s->chunk_known, err);
+    for (uint64_t r = 0; s->chunk_known && r < f->request->tp_size; r++)
+        if (!(s->chunk_known[r] = mem_arena_alloc(&s->arena, f->plans[r].n_chunks, err)))
+            return false;
+    if (!s->chunk_known)
+        return false;
+    for (uint64_t i = 0; i < f->journal->n_found; i++) {
+        const struct journal_record *j = &f->journal->records[i];
+        if (j->kind == JOURNAL_DIGEST && j->a < f->plans[0].n_tensors &&
+            j->b < s->first_piece[j->a + 1] - s->first_piece[j->a]) {
+            s->pieces[s->first_piece[j->a] + j->b] = j->hash;
+            s->piece_known[s->first_piece[j->a] + j->b] = true;
+        } else if (j->kind == JOURNAL_CHUNK && j->a < f->request->tp_size &&
+                   j->b < f->plans[j->a].n_tensors && j->c < f->plans[j->a].tensors[j->b].n_chunks) {
+            uint32_t at = f->plans[j->a].tensors[j->b].first_chunk + j->c;
+            f->heads[j->a].chunks[at].raw_hash = j->hash;
+            s->chunk_known[j->a][at] = true;
+        }
+    }
+    return true;
+}
+
+/* ---- workers ---- */
+
+static void fail(struct state *s, const struct tp_error *error)
+{
+    pthread_mutex_lock(&s->mutex);
+    if (s->error.code == TP_OK)
+        s->error = *error;
+    pthread_mutex_unlock(&s->mutex);
+    atomic_store(&s->stop, true);
+}
+
+static bool push(struct state *s, struct journal_record record, struct tp_error *err)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool ok = mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1,
+                       sizeof *s->pending, err);
+    if (ok) {
+        s->pending[s->n_pending++] = record;
+        s->pending_bytes += record.bytes;
+        if (s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES)
+            pthread_cond_signal(&s->changed);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return ok;
+}
+
+static bool do_prepare(struct state *s, const struct job *job, struct tp_error *err)
+{
+    uint32_t at = s->first_piece[job->tensor] + job->part;
+    bool known = s->piece_known[at];
+    if (!s->source->prepare(s->source, job->tensor, job->part, known, &s->pieces[at], err))
+        return false;
+    atomic_fetch_sub(&s->prepare_left[job->tensor], 1);
+    return known || push(s, (struct journal_record){.kind = JOURNAL_DIGEST,
+                                                    .a = job->tensor,
+                                                    .b = job->part,
+                                                    .hash = s->pieces[at]},
+                         err);
+}
+
+static bool do_chunk(struct state *s, const struct job *job, struct pack_space *space,
+                     unsigned char *out, struct tp_error *err)
+{
+    struct fill *f = s->fill;
+    const struct rank_plan *plan = &f->plans[job->rank];
+    const struct tensor *t = &plan->tensors[job->tensor];
+    struct chunk *chunk = &f->heads[job->rank].chunks[t->first_chunk + job->part];
+    uint64_t bytes = tensor_chunk_bytes(t, job->part);
+    uint64_t at = plan->data_offset + t->offset + job->part * t->chunk_bytes;
+    const char *path = f->paths[job->rank];
+    if (s->chunk_known[job->rank][t->first_chunk + job->part]) {
+        if (!io_read_at(f->fds[job->rank], path, out, bytes, at, err))
+            return false;
+        if (hash_equal(hash_bytes(out, bytes), chunk->raw_hash)) {
+            atomic_fetch_add(&s->bytes_done, bytes);
+            __atomic_fetch_add(&f->bytes_resumed, bytes, __ATOMIC_RELAXED);
+            return true;
+        }
+    }
+    while (atomic_load(&s->prepare_left[job->tensor])) { /* held by a worker that will end it */
+        if (atomic_load(&s->stop))
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    }
+    if (!pack_chunk(s->source, plan, job->tensor, job->part, space, out, err))
+        return false;
+    chunk->raw_hash = hash_bytes(out, bytes);
+    if (!io_write_at(f->fds[job->rank], path, out, bytes, at, err))
+        return false;
+    io_write_back(f->fds[job->rank], at, bytes);
+    atomic_fetch_add(&s->bytes_done, bytes);
+    return push(s, (struct journal_record){.kind = JOURNAL_CHUNK,
+                                           .a = job->rank,
+                                           .b = job->tensor,
+                                           .c = job->part,
+                                           .bytes = bytes,
+                                           .hash = chunk->raw_hash},
+                err);
+}
+
+static uint64_t space_bytes(const struct writer_request *request, const struct rank_plan *plans,
+                            uint64_t *chunk_bytes)
+{
+    uint64_t rows = 0;
+    *chunk_bytes = 0;
+    for (uint64_t r = 0; r < request->tp_size; r++) {
+        uint64_t n = pack_space_bytes(request->source, &plans[r]);
+        rows = n > rows ? n : rows;
+        for (uint32_t i = 0; i < plans[r].n_tensors; i++)
+            if (plans[r].tensors[i].n_chunks) {
+                uint64_t c = tensor_chunk_bytes(&plans[r].tensors[i], 0);
+                *chunk_bytes = c > *chunk_bytes ? c : *chunk_bytes;
+            }
+    }
+    return rows;
+}
+
+uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
+{
+    uint64_t chunk, rows = space_bytes(request, plans, &chunk);
+    return rows + chunk;
+}
+
+static void work(struct state *s, struct pack_space *space, unsigned char *out)
+{
+    struct tp_error err = {0};
+    while (!atomic_load(&s->stop) && !fill_interrupted) {
+        uint64_t i = atomic_fetch_add(&s->next, 1);
+        if (i >= s->n_jobs)
+            return;
+        const struct job *job = &s->jobs[i];
+        bool ok = job->kind == JOB_PREPARE ? do_prepare(s, job, &err)
+                                           : do_chunk(s, job, space, out, &err);
+        if (!ok) {
+            fail(s, &err);
+            return;
+        }
+    }
+}
+
+/* ---- the syncing thread ---- */
+
+/* Sync the rank files that `records` speak of, then write the records. */
+static bool sync_batch(struct state *s, const struct journal_record *records, size_t n,
+                       struct tp_error *err)
+{
+    struct fill *f = s->fill;
+    bool touched[PARTITION_TP_MAX] = {0};
+    for (size_t i = 0; i < n; i++)
+        if (records[i].kind == JOURNAL_CHUNK)
+            touched[records[i].a] = true;
+    for (uint64_t r = 0; r < f->request->tp_size; r++)
+        if (touched[r] && !io_sync(f->fds[r], f->paths[r], err))
+            return false;
+    return journal_append(f->journal, records, n, err);
+}
+
+static void sync_loop(struct state *s)
+{
+    struct tp_error err = {0};
+    struct progress progress;
+    progress_start(&progress, s->fill->request->program, s->fill->bytes_total,
+                   s->fill->request->quiet);
+    for (bool last = false; !last;) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += PROGRESS_INTERVAL_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_mutex_lock(&s->mutex);
+        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < SYNC_BYTES &&
+               pthread_cond_timedwait(&s->changed, &s->mutex, &until) == 0)
+            ;
+        last = s->working == 0;
+        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES;
+        struct journal_record *records = due ? s->pending : NULL;
+        size_t n = due ? s->n_pending : 0;
+        if (due) {
+            s->pending = NULL;
+            s->n_pending = s->pending_cap = 0;
+            s->pending_bytes = 0;
+        }
+        pthread_mutex_unlock(&s->mutex);
+        if (n && !sync_batch(s, records, n, &err))
+            fail(s, &err);
+        mem_free(records);
+        progress_show(&progress, atomic_load(&s->bytes_done));
+    }
+    progress_end(&progress);
+}
+
+static void thread_main(void *arg, int index, int count)
+{
+    struct state *s = arg;
+    (void)count;
+    if (index == 0) {
+        sync_loop(s);
+        return;
+    }
+    struct tp_error err = {0};
+    uint64_t chunk_bytes;
+    struct pack_space space = {0};
+    space.rows_bytes = space_bytes(s->fill->request, s->fill->plans, &chunk_bytes);
+    space.rows = mem_alloc(space.rows_bytes, &err);
+    unsigned char *out = mem_alloc(chunk_bytes, &err);
+    if (space.rows && out)
+        work(s, &space, out);
+    else
+        fail(s, &err);
+    mem_free(space.rows);
+    mem_free(out);
+    pthread_mutex_lock(&s->mutex);
+    s->working--;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+bool fill_run(struct fill *fill, struct tp_error *err)
+{
+    struct state s = {.fill = fill, .source = fill->request->source};
+    uint64_t n_chunks = 0;
+    for (uint64_t r = 0; r < fill->request->tp_size; r++)
+        n_chunks += fill->plans[r].n_chunks;
+    s.sync_records = n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
+    s.working = fill->request->threads;
+    pthread_mutex_init(&s.mutex, NULL);
+    pthread_cond_init(&s.changed, NULL);
+    bool ok = list_jobs(&s, err) && take_journal(&s, err) &&
+              threads_run(fill->request->threads + 1, thread_main, &s, err);
+    if (ok && s.error.code != TP_OK) {
+        *err = s.error;
+        ok = false;
+    }
+    if (ok && fill_interrupted)
+        ok = tp_fail(err, TP_E_INTERRUPTED,
+                     "%s: interrupted, nothing is lost; run the same command again to resume",
+                     fill->request->output);
+    for (uint32_t i = 0; ok && i < fill->plans[0].n_tensors; i++)
+        fill->digests[i] = hash_of_hashes(s.pieces + s.first_piece[i],
+                                          s.first_piece[i + 1] - s.first_piece[i]);
+    pthread_mutex_destroy(&s.mutex);
+    pthread_cond_destroy(&s.changed);
+    mem_free(s.pending);
+    mem_arena_free(&s.arena);
+    return ok;
+}
