@@ -1,0 +1,52 @@
+#include "hf_quantization.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* NULL where the key is missing or no text */
+static const char *text(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+/* 0 where none are named */
+static long long bits_of(const json_t *block)
+{
+    if (json_is_true(json_object_get(block, "load_in_4bit")))
+        return 4;
+    if (json_is_true(json_object_get(block, "load_in_8bit")))
+        return 8;
+    const json_t *bits = json_object_get(block, "bits");
+    return json_is_integer(bits) ? json_integer_value(bits) : 0;
+}
+
+bool hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX],
+                          struct tp_error *err)
+{
+    name[0] = 0;
+    const json_t *mlx = json_find(in->object, "quantization");
+    const json_t *block = json_find(in->object, "quantization_config");
+    if (!block)
+        block = mlx;
+    if (!block)
+        return true;
+    if (!json_is_object(block))
+        return tp_fail(err, in->code, "%s: quantization_config: an object expected, %s found",
+                       in->file, json_type_name(block));
+    if (json_object_size(block) == 0)
+        return true;
+
+    const char *method = text(block, "quant_method"), *detail = text(block, "format");
+    if (!method && text(block, "quant_algo")) {
+        method = "modelopt";
+        detail = text(block, "quant_algo");
+    } else if (!method) {
+        method = mlx ? "mlx" : "unknown";
+    }
+    long long bits = bits_of(block);
+    int n = snprintf(name, HF_QUANTIZATION_MAX, "%.32s%s%.32s", method, detail ? " " : "",
+                     detail ? detail : "");
+    if (bits)
+        snprintf(name + n, HF_QUANTIZATION_MAX - (size_t)n, " %lld-bit", bits);
+    return true;
+}
