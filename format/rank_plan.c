@@ -198,3 +198,14 @@ uint64_t tensor_chunk_bytes(const struct tensor *tensor, uint32_t i)
     uint64_t begin = i * tensor->chunk_bytes, left = tensor->bytes - begin;
     return left < tensor->chunk_bytes ? left : tensor->chunk_bytes;
 }
+
+uint64_t rank_plan_largest_chunk(const struct rank_plan *plan)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < plan->n_tensors; i++)
+        if (plan->tensors[i].n_chunks) {
+            uint64_t n = tensor_chunk_bytes(&plan->tensors[i], 0);
+            most = n > most ? n : most;
+        }
+    return most;
+}

@@ -68,6 +68,7 @@ const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role
                                     enum part part);
 /* Bytes of the raw chunk i of a tensor (0 <= i < n_chunks) */
 uint64_t tensor_chunk_bytes(const struct tensor *tensor, uint32_t i);
+uint64_t rank_plan_largest_chunk(const struct rank_plan *plan); /* bytes */
 /* "rank-000-of-004.tps" */
 #define RANK_FILE_NAME_MAX 32
 const char *rank_file_name(char buf[RANK_FILE_NAME_MAX], uint64_t rank, uint64_t tp_size);

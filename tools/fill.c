@@ -211,27 +211,24 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
                 err);
 }
 
-static uint64_t space_bytes(const struct writer_request *request, const struct rank_plan *plans,
-                            uint64_t *chunk_bytes)
+/* The largest staged rows and the largest chunk of any rank. */
+static void space_bytes(const struct writer_request *request, const struct rank_plan *plans,
+                        uint64_t *rows_bytes, uint64_t *chunk_bytes)
 {
-    uint64_t rows = 0;
-    *chunk_bytes = 0;
+    *rows_bytes = *chunk_bytes = 0;
     for (uint64_t r = 0; r < request->tp_size; r++) {
-        uint64_t n = pack_space_bytes(request->source, &plans[r]);
-        rows = n > rows ? n : rows;
-        for (uint32_t i = 0; i < plans[r].n_tensors; i++)
-            if (plans[r].tensors[i].n_chunks) {
-                uint64_t c = tensor_chunk_bytes(&plans[r].tensors[i], 0);
-                *chunk_bytes = c > *chunk_bytes ? c : *chunk_bytes;
-            }
+        uint64_t rows = pack_space_bytes(request->source, &plans[r]);
+        uint64_t chunk = rank_plan_largest_chunk(&plans[r]);
+        *rows_bytes = rows > *rows_bytes ? rows : *rows_bytes;
+        *chunk_bytes = chunk > *chunk_bytes ? chunk : *chunk_bytes;
     }
-    return rows;
 }
 
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
 {
-    uint64_t chunk, rows = space_bytes(request, plans, &chunk);
-    return rows + chunk;
+    uint64_t rows, chunk;
+    space_bytes(request, plans, &rows, &chunk);
+    return rows + chunk + request->source->worker_bytes;
 }
 
 static void work(struct state *s, struct pack_space *space, unsigned char *out)
@@ -313,7 +310,7 @@ static void thread_main(void *arg, int index, int count)
     struct tp_error err = {0};
     uint64_t chunk_bytes;
     struct pack_space space = {0};
-    space.rows_bytes = space_bytes(s->fill->request, s->fill->plans, &chunk_bytes);
+    space_bytes(s->fill->request, s->fill->plans, &space.rows_bytes, &chunk_bytes);
     space.rows = mem_alloc(space.rows_bytes, &err);
     unsigned char *out = mem_alloc(chunk_bytes, &err);
     if (space.rows && out)

@@ -14,6 +14,7 @@ struct source {
     struct recipe recipe;
     const struct rank_plan *whole; /* the plan at TP=1: tensors by index */
     bool whole_chunks;             /* read_rows is best asked for many rows at once */
+    uint64_t worker_bytes;         /* what a thread keeps to read rows */
 
     /* Values [row, row + n_rows) x [cols.begin, cols.end) of tensor `index` into out, row i at out + i *
      * stride bytes: elements of tensor->dtype for a matrix, f32 for a vector (columns ignored).

@@ -21,21 +21,10 @@ struct squeeze {
     const struct tensor **tensor_of; /* [n_chunks] */
 };
 
-static uint64_t largest_chunk(const struct rank_plan *plan)
-{
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < plan->n_tensors; i++)
-        if (plan->tensors[i].n_chunks) {
-            uint64_t n = tensor_chunk_bytes(&plan->tensors[i], 0);
-            most = n > most ? n : most;
-        }
-    return most;
-}
-
 uint64_t squeeze_worker_bytes(const struct rank_plan *plan)
 {
     enum { ZSTD_CONTEXT = 4 << 20 }; /* level 1, a window of one chunk */
-    uint64_t n = largest_chunk(plan);
+    uint64_t n = rank_plan_largest_chunk(plan);
     return 2 * n + shard_compress_bound(n) + ZSTD_CONTEXT;
 }
 
@@ -92,7 +81,7 @@ static bool write_frames(struct squeeze *s, int fd, const char *path, int thread
 static bool alloc_lanes(struct squeeze *s, int threads, struct mem_arena *arena,
                         struct tp_error *err)
 {
-    s->max_chunk = largest_chunk(s->plan);
+    s->max_chunk = rank_plan_largest_chunk(s->plan);
     s->max_frame = shard_compress_bound(s->max_chunk);
     s->lanes = mem_arena_alloc(arena, (uint64_t)threads * sizeof *s->lanes, err);
     s->tensor_of = mem_arena_alloc(arena, s->plan->n_chunks * sizeof *s->tensor_of, err);

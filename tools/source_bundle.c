@@ -1,0 +1,245 @@
+#include "source_bundle.h"
+
+#include "checked.h"
+#include "pack.h"
+#include <pthread.h>
+
+static const struct source_bundle *self_of(const struct source *source)
+{
+    return source->state;
+}
+
+static struct range meet(struct range a, struct range b)
+{
+    struct range m = {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+    return m.begin < m.end ? m : (struct range){0, 0};
+}
+
+/* What is asked of one rank's copy of a tensor. */
+struct request {
+    const struct model_config *model;
+    const struct rank_plan *plan;
+    const struct tensor *tensor;
+    struct range rows, cols; /* global */
+    unsigned char *out;      /* of the first row and column asked for */
+    size_t stride;
+    struct range all_cols;   /* that out's rows begin with */
+};
+
+/* Columns [begin, end) of the whole tensor lie at packed column `at` of the rank's rows. */
+struct column_run {
+    struct range cols;
+    uint64_t at;
+};
+
+/* The i-th run of contiguous columns of a rank's tensor; false beyond the last. */
+static bool column_run_at(const struct request *q, uint64_t i, uint64_t *packed,
+                          struct column_run *run)
+{
+    if (!q->tensor->leaf_cut) {
+        *run = (struct column_run){q->tensor->own_cols, 0};
+        return i == 0;
+    }
+    bool attention = q->tensor->role == ROLE_O;
+    struct leaves leaves =
+        attention ? leaves_of_attention(q->model) : leaves_of_mlp(q->model);
+    struct range owned =
+        attention ? q->plan->partition.attention_leaves : q->plan->partition.mlp_leaves;
+    if (owned.begin + i >= owned.end)
+        return false;
+    *run = (struct column_run){leaf_columns(&leaves, owned.begin + i), *packed};
+    *packed += leaf_padded(&leaves, owned.begin + i);
+    return true;
+}
+
+/* Copy what is asked for out of one panel: 16 rows from `row` (global), unpacked to `plain` first. */
+static void take_panel(const struct request *q, const unsigned char *panel, uint64_t row,
+                       unsigned char *plain)
+{
+    size_t element = dtype_bytes(q->tensor->dtype), plain_stride = q->tensor->k * element;
+    struct range rows = meet(q->rows, (struct range){row, row + 16});
+    if (!range_count(rows))
+        return;
+    pack_deinterleave(panel, plain_stride / 4, plain, plain_stride);
+    uint64_t packed = 0;
+    struct column_run run;
+    for (uint64_t i = 0; column_run_at(q, i, &packed, &run); i++) {
+        struct range cols = meet(q->cols, run.cols);
+        for (uint64_t r = rows.begin; range_count(cols) && r < rows.end; r++)
+            memcpy(q->out + (r - q->rows.begin) * q->stride +
+                       (cols.begin - q->all_cols.begin) * element,
+                   plain + (r - row) * plain_stride +
+                       (run.at + cols.begin - run.cols.begin) * element,
+                   range_count(cols) * element);
+    }
+}
+
+/* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
+struct space {
+    unsigned char *chunk, *scratch, *plain; /* bytes of the largest chunk each */
+};
+
+static pthread_key_t space_key;
+static pthread_once_t space_once = PTHREAD_ONCE_INIT;
+
+static void make_key(void)
+{
+    tp_assert(pthread_key_create(&space_key, mem_free) == 0);
+}
+
+static struct space *take_space(const struct source_bundle *s, struct tp_error *err)
+{
+    pthread_once(&space_once, make_key);
+    struct space *space = pthread_getspecific(space_key);
+    if (space)
+        return space;
+    space = mem_alloc(sizeof *space + 64 + 3 * s->chunk_bytes, err);
+    if (!space)
+        return NULL;
+    space->chunk = (unsigned char *)(space + 1);
+    space->scratch = space->chunk + s->chunk_bytes;
+    space->plain = space->scratch + s->chunk_bytes;
+    pthread_setspecific(space_key, space);
+    return space;
+}
+
+static bool take_matrix(const struct request *q, const struct shard *shard, struct space *space,
+                        struct tp_error *err)
+{
+    const struct tensor *t = q->tensor;
+    uint64_t panel_bytes = t->k * 16 * dtype_bytes(t->dtype);
+    uint64_t panels = panel_bytes ? t->chunk_bytes / panel_bytes : 1;
+    for (uint32_t c = 0; c < t->n_chunks; c++) {
+        struct range rows = {t->own_rows.begin + c * panels * 16,
+                             t->own_rows.begin + (c + 1) * panels * 16};
+        if (!range_count(meet(meet(rows, t->own_rows), q->rows)))
+            continue;
+        if (!shard_read_chunk(shard, t, c, space->chunk, space->scratch, err))
+            return false;
+        uint64_t n = tensor_chunk_bytes(t, c) / panel_bytes;
+        for (uint64_t p = 0; p < n; p++)
+            take_panel(q, space->chunk + p * panel_bytes, rows.begin + p * 16, space->plain);
+    }
+    return true;
+}
+
+static bool take_vector(const struct request *q, const struct shard *shard, struct space *space,
+                        struct tp_error *err)
+{
+    const struct tensor *t = q->tensor;
+    uint64_t per_chunk = t->chunk_bytes / 4;
+    for (uint32_t c = 0; c < t->n_chunks; c++) {
+        struct range own = {t->own_rows.begin + c * per_chunk,
+                            t->own_rows.begin + c * per_chunk + tensor_chunk_bytes(t, c) / 4};
+        struct range rows = meet(q->rows, own);
+        if (!range_count(rows))
+            continue;
+        if (!shard_read_chunk(shard, t, c, space->chunk, space->scratch, err))
+            return false;
+        memcpy(q->out + (rows.begin - q->rows.begin) * 4, space->chunk + (rows.begin - own.begin) * 4,
+               range_count(rows) * 4);
+    }
+    return true;
+}
+
+/* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple where
+ * shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
+static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
+                      struct range cols, unsigned char *out, size_t stride, struct tp_error *err)
+{
+    const struct source_bundle *s = self_of(source);
+    struct range rows = {row, row + n_rows};
+    struct space *space = take_space(s, err);
+    if (!space)
+        return false;
+    for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
+        const struct tensor *t = &s->bundle.plans[r].tensors[index];
+        struct request q = {source->model, &s->bundle.plans[r], t, meet(rows, t->own_rows),
+                            meet(cols, t->own_cols), NULL, stride, cols};
+        if (!range_count(q.rows) || !range_count(q.cols))
+            continue;
+        q.out = out + (q.rows.begin - row) * stride;
+        bool vector = t->layout == LAYOUT_VECTOR_F32;
+        if (!(vector ? take_vector : take_matrix)(&q, &s->shards[r], space, err))
+            return false;
+        if (range_count(t->own_rows) == t->rows && range_count(t->own_cols) == t->cols)
+            break;
+    }
+    return true;
+}
+
+static uint32_t prepare_pieces(const struct source *source, uint32_t index)
+{
+    (void)source;
+    (void)index;
+    return 0;
+}
+
+static json_t *describe(const struct source *source, const struct hash128 *digests,
+                        struct tp_error *err)
+{
+    (void)digests;
+    json_t *copy = json_deep_copy(self_of(source)->bundle.source);
+    if (!copy)
+        tp_fail(err, TP_E_MEMORY, "out of memory: description of the source");
+    return copy;
+}
+
+static bool unchanged(const struct source *source, struct tp_error *err)
+{
+    const struct source_bundle *s = self_of(source);
+    for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
+        struct io_identity now;
+        if (!io_identify(s->shards[r].fd, s->shards[r].path, &now, err))
+            return false;
+        if (!io_identity_equal(&now, &s->shards[r].identity))
+            return tp_fail(err, TP_E_CHANGED, "%s: changed while reading", s->shards[r].path);
+    }
+    return true;
+}
+
+bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_error *err)
+{
+    *s = (struct source_bundle){0};
+    if (!bundle_open(&s->bundle, dir, false, err))
+        return false;
+    s->shards = mem_arena_alloc(&s->arena, s->bundle.tp_size * sizeof *s->shards, err);
+    bool ok = s->shards &&
+              rank_plan_build(&s->bundle.model, s->bundle.recipe, 1, 0, &s->whole, err);
+    for (uint64_t r = 0; s->shards && r < s->bundle.tp_size; r++)
+        s->shards[r].fd = -1;
+    for (uint64_t r = 0; ok && r < s->bundle.tp_size; r++)
+        ok = bundle_open_rank(&s->bundle, r, &s->shards[r], err);
+    for (uint64_t r = 0; ok && r < s->bundle.tp_size; r++) {
+        uint64_t largest = rank_plan_largest_chunk(&s->bundle.plans[r]);
+        s->chunk_bytes = largest > s->chunk_bytes ? largest : s->chunk_bytes;
+    }
+    if (!ok) {
+        source_bundle_close(s);
+        return false;
+    }
+    s->source = (struct source){.model = &s->bundle.model,
+                                .recipe = s->bundle.recipe,
+                                .whole = &s->whole,
+                                .whole_chunks = true,
+                                .worker_bytes = 3 * s->chunk_bytes + 4096,
+                                .read_rows = read_rows,
+                                .prepare_pieces = prepare_pieces,
+                                .describe = describe,
+                                .unchanged = unchanged,
+                                .state = s};
+    return true;
+}
+
+void source_bundle_close(struct source_bundle *s)
+{
+    for (uint64_t r = 0; s->shards && r < s->bundle.tp_size; r++)
+        shard_close(&s->shards[r]);
+    pthread_once(&space_once, make_key);
+    mem_free(pthread_getspecific(space_key)); /* this thread's; others free theirs when they end */
+    pthread_setspecific(space_key, NULL);
+    rank_plan_free(&s->whole);
+    bundle_close(&s->bundle);
+    mem_arena_free(&s->arena);
+    *s = (struct source_bundle){0};
+}
