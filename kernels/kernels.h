@@ -71,6 +71,9 @@ struct kernels {
     /* Put one position's k and v (head_dim values each, f32) at position p (0..255) of a page. */
     void (*kv_append)(void *k, void *v, enum dtype kv, size_t head_dim, size_t head_pad, size_t p,
                       const float *k_head, const float *v_head);
+
+    /* y[i] = exp(x[i]) of docs/numerics.md section 4; x may be y */
+    void (*exp)(const float *x, size_t n, float *y);
 };
 
 /* The table for an instruction set, NULL where this CPU lacks it. */
@@ -78,5 +81,5 @@ const struct kernels *kernels_get(enum isa isa);
 const struct kernels *kernels_best(void);
 bool isa_from_name(const char *name, enum isa *out);
 
-/* exp(x) of docs/numerics.md section 4, in plain C with the bits of every table; for sampling. */
+/* exp(x) of section 4 for one value, with the bits of every table. */
 float kernels_exp(float x);

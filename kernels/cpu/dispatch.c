@@ -1,0 +1,58 @@
+/* Which tables this CPU and this system can run. */
+#include "tables.h"
+
+/* __builtin_cpu_supports also asks whether the system saves the wide registers. */
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+const struct kernels *kernels_get(enum isa isa)
+{
+    switch (isa) {
+    case ISA_SCALAR:
+        return &kernels_scalar;
+    case ISA_AVX2:
+        return has_avx2() ? &kernels_avx2 : NULL;
+    case ISA_AVX512:
+        return has_avx512() ? &kernels_avx512 : NULL;
+    case ISA_COUNT:
+        break;
+    }
+    return NULL;
+}
+
+const struct kernels *kernels_best(void)
+{
+    for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;) {
+        const struct kernels *k = kernels_get(isa);
+        if (k)
+            return k;
+    }
+    return &kernels_scalar;
+}
+
+bool isa_from_name(const char *name, enum isa *out)
+{
+    static const struct kernels *const all[] = {&kernels_scalar, &kernels_avx2, &kernels_avx512};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(name, all[i]->name) == 0) {
+            *out = all[i]->isa;
+            return true;
+        }
+    return false;
+}
+
+float kernels_exp(float x)
+{
+    float y;
+    kernels_best()->exp(&x, 1, &y);
+    return y;
+}

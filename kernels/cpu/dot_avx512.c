@@ -1,0 +1,182 @@
+/* Dots with 512-bit registers: a register is one column of a panel, its 16 rows the lanes.
+ *
+ * A tile is R rows of x against the whole panel: 2R chains and R accumulators in registers, x by
+ * embedded broadcast. With one row the weights stream from memory at its speed; with more, the panel
+ * is read again from the second-level cache for every tile. R changes no bit.
+ */
+#include "tables.h"
+
+#include <immintrin.h>
+
+enum { TILE_ROWS = 8, PREFETCH_BYTES = 4096 };
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m512 f32_of(__m512i bits)
+{
+    return _mm512_castsi512_ps(bits);
+}
+
+INLINE void columns_f32(const char *w, __m512 v[4])
+{
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm512_load_ps(w + 64 * i);
+}
+
+INLINE void columns_bf16(const char *w, __m512 v[4])
+{
+    for (int i = 0; i < 2; i++) {
+        __m512i pair = _mm512_load_si512(w + 64 * i);
+        v[2 * i] = f32_of(_mm512_slli_epi32(pair, 16));
+        v[2 * i + 1] = f32_of(_mm512_and_si512(pair, _mm512_set1_epi32((int)0xffff0000)));
+    }
+}
+
+/* The conversion widens subnormal halves whatever MXCSR says. */
+INLINE void columns_f16(const char *w, __m512 v[4])
+{
+    const __m512i low = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i high = _mm512_or_si512(low, _mm512_set1_epi32(1));
+    for (int i = 0; i < 2; i++) { /* lanes of a and b: row, then column */
+        __m512 a = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(w + 64 * i)));
+        __m512 b = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(w + 64 * i + 32)));
+        v[2 * i] = _mm512_permutex2var_ps(a, low, b);
+        v[2 * i + 1] = _mm512_permutex2var_ps(a, high, b);
+    }
+}
+
+/* Codes as mantissa bits: with the sign bit flipped a code is code + 128 >= 0; in the low byte of
+ * 2^23's mantissa it counts ones, in the second byte of 2^15's too. One subtraction leaves the code. */
+INLINE void columns_i8(const char *w, __m512 v[4])
+{
+    enum { MASK_XOR = 0x6a }; /* (a & b) ^ c */
+    const __m512i byte0 = _mm512_set1_epi32(0xff), byte1 = _mm512_set1_epi32(0xff00);
+    const __m512i bits0 = _mm512_set1_epi32(0x4b000080), bits1 = _mm512_set1_epi32(0x47008000);
+    const __m512 bias0 = _mm512_set1_ps(0x1p23f + 128), bias1 = _mm512_set1_ps(0x1p15f + 128);
+    __m512i codes = _mm512_load_si512(w), upper = _mm512_srli_epi32(codes, 16);
+    v[0] = f32_of(_mm512_ternarylogic_epi32(codes, byte0, bits0, MASK_XOR));
+    v[1] = f32_of(_mm512_ternarylogic_epi32(codes, byte1, bits1, MASK_XOR));
+    v[2] = f32_of(_mm512_ternarylogic_epi32(upper, byte0, bits0, MASK_XOR));
+    v[3] = f32_of(_mm512_ternarylogic_epi32(upper, byte1, bits1, MASK_XOR));
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm512_sub_ps(v[i], i % 2 ? bias1 : bias0);
+}
+
+/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the exponent's
+ * bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place of 2^-6 m/8;
+ * they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends with + 0.0.) */
+INLINE void columns_e4m3(const char *w, __m512 v[4])
+{
+    const __m512i keep = _mm512_set1_epi16((short)0x87f0), bias = _mm512_set1_epi16(120 << 7);
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    __m512i codes = _mm512_load_si512(w);
+    __m512i odd = _mm512_srai_epi16(codes, 4);
+    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 4);
+    odd = _mm512_add_epi16(_mm512_and_si512(odd, keep), bias);
+    even = _mm512_add_epi16(_mm512_and_si512(even, keep), bias);
+    v[0] = f32_of(_mm512_slli_epi32(even, 16));
+    v[1] = f32_of(_mm512_slli_epi32(odd, 16));
+    v[2] = f32_of(_mm512_and_si512(even, upper));
+    v[3] = f32_of(_mm512_and_si512(odd, upper));
+    if (__builtin_expect(_mm512_testn_epi8_mask(codes, _mm512_set1_epi8(0x78)) != 0, 0)) {
+        const __m512 two_to_minus_6 = _mm512_set1_ps(0x1p-6f), sign = _mm512_set1_ps(-0.0f);
+        for (int i = 0; i < 4; i++) {
+            __mmask16 subnormal = _mm512_cmp_ps_mask(_mm512_abs_ps(v[i]), two_to_minus_6, _CMP_LT_OQ);
+            __m512 one = _mm512_or_ps(two_to_minus_6, _mm512_and_ps(v[i], sign));
+            v[i] = _mm512_mask_sub_ps(v[i], subnormal, _mm512_add_ps(v[i], v[i]), one);
+        }
+    }
+}
+
+/* Four neighbouring columns of a panel, widened; w is at the first of them. */
+INLINE void columns(enum dtype dtype, const char *w, __m512 v[4])
+{
+    switch (dtype) {
+    case DTYPE_F32:
+        columns_f32(w, v);
+        break;
+    case DTYPE_F16:
+        columns_f16(w, v);
+        break;
+    case DTYPE_BF16:
+        columns_bf16(w, v);
+        break;
+    case DTYPE_I8:
+        columns_i8(w, v);
+        break;
+    default:
+        columns_e4m3(w, v);
+    }
+}
+
+INLINE void tile(enum dtype dtype, size_t element_bytes, size_t R, const char *w, size_t blocks,
+                 const float *x, size_t x_stride, float *out, size_t out_stride)
+{
+    __m512 acc[TILE_ROWS], even[TILE_ROWS], odd[TILE_ROWS], v[4];
+    for (size_t r = 0; r < R; r++)
+        acc[r] = _mm512_setzero_ps();
+    for (size_t b = 0; b < blocks; b++) {
+        for (size_t r = 0; r < R; r++)
+            even[r] = odd[r] = _mm512_setzero_ps();
+#pragma GCC unroll 8
+        for (size_t q = 0; q < BLOCK_COLS / 4; q++) {
+            const float *xq = x + b * BLOCK_COLS + q * 4;
+            for (size_t i = 0; R == 1 && i < element_bytes; i++)
+                _mm_prefetch(w + 64 * i + PREFETCH_BYTES, _MM_HINT_T0);
+            columns(dtype, w, v);
+            w += 64 * element_bytes;
+#pragma GCC unroll 8
+            for (size_t r = 0; r < R; r++) {
+                even[r] = _mm512_fmadd_ps(v[0], _mm512_set1_ps(xq[r * x_stride]), even[r]);
+                odd[r] = _mm512_fmadd_ps(v[1], _mm512_set1_ps(xq[r * x_stride + 1]), odd[r]);
+            }
+#pragma GCC unroll 8
+            for (size_t r = 0; r < R; r++) {
+                even[r] = _mm512_fmadd_ps(v[2], _mm512_set1_ps(xq[r * x_stride + 2]), even[r]);
+                odd[r] = _mm512_fmadd_ps(v[3], _mm512_set1_ps(xq[r * x_stride + 3]), odd[r]);
+            }
+        }
+#pragma GCC unroll 8
+        for (size_t r = 0; r < R; r++)
+            acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
+    }
+    for (size_t r = 0; r < R; r++)
+        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
+}
+
+INLINE void dot(enum dtype dtype, size_t element_bytes, DOT_ARGS)
+{
+    size_t tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
+    for (size_t t = 0, m = 0; t < tiles; t++) {
+        size_t rows = (M - m) / (tiles - t);
+        const float *xm = x + m * x_stride;
+        float *om = out + m * out_stride;
+        switch (rows) {
+#define TILE(R)                                                                                    \
+    case R:                                                                                        \
+        tile(dtype, element_bytes, R, w, blocks, xm, x_stride, om, out_stride);                    \
+        break
+            TILE(1);
+            TILE(2);
+            TILE(3);
+            TILE(4);
+            TILE(5);
+            TILE(6);
+            TILE(7);
+            TILE(8);
+#undef TILE
+        }
+        m += rows;
+    }
+}
+
+#define DOT(name, dtype, bytes)                                                                    \
+    void dot_avx512_##name(DOT_ARGS)                                                               \
+    {                                                                                              \
+        dot(dtype, bytes, w, blocks, x, x_stride, M, out, out_stride);                             \
+    }
+DOT(f32, DTYPE_F32, 4)
+DOT(f16, DTYPE_F16, 2)
+DOT(bf16, DTYPE_BF16, 2)
+DOT(i8, DTYPE_I8, 1)
+DOT(e4m3, DTYPE_E4M3, 1)

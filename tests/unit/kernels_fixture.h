@@ -1,0 +1,155 @@
+/* Random numbers of hostile scale, and the packing of a panel, for the tests of kernels/. */
+#pragma once
+#include "kernels.h"
+#include "mem.h"
+#include "threads.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint64_t random_state = 88172645463325252;
+
+static inline uint32_t random_u32(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 32);
+}
+
+static inline uint32_t random_below(uint32_t n)
+{
+    return random_u32() % n;
+}
+
+/* in [-1, 1) */
+static inline float random_unit(void)
+{
+    return (float)(int32_t)random_u32() * 0x1p-31f;
+}
+
+/* Any mantissa and sign, exponent in [low, high]. */
+static inline float random_scaled(int low, int high)
+{
+    uint32_t exponent = (uint32_t)(low + (int)random_below((uint32_t)(high - low + 1)) + 127);
+    return f32_from_bits((random_u32() & 0x807fffff) | exponent << 23);
+}
+
+/* Now and then a zero of either sign or a subnormal; else from 2^-70 to 2^40, so that products also
+ * fall below the least normal number; or tame ones, whose sums cancel. */
+static inline float random_hostile(void)
+{
+    switch (random_below(16)) {
+    case 0:
+        return 0.0f;
+    case 1:
+        return -0.0f;
+    case 2:
+        return f32_from_bits((random_u32() & 0x807fffff));
+    case 3:
+    case 4:
+    case 5:
+        return random_scaled(-70, 40);
+    case 6:
+    case 7:
+        return random_scaled(-66, -60);
+    default:
+        return random_scaled(-4, 4);
+    }
+}
+
+static inline void *test_memory(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    assert_non_null(p);
+    memset(p, 0, (bytes + 63) / 64 * 64 + 64);
+    return p;
+}
+
+/* Where element (r, k) of a panel lies, by the text of kernels.h. */
+static inline size_t panel_at(enum dtype dtype, size_t r, size_t k)
+{
+    size_t I = dtype_interleave(dtype);
+    return (k / I) * 16 * I + r * I + k % I;
+}
+
+static inline float panel_get(enum dtype dtype, const void *w, size_t r, size_t k)
+{
+    size_t at = panel_at(dtype, r, k);
+    switch (dtype) {
+    case DTYPE_F32:
+        return ((const float *)w)[at];
+    case DTYPE_F16:
+        return f16_to_f32(((const uint16_t *)w)[at]);
+    case DTYPE_BF16:
+        return bf16_to_f32(((const uint16_t *)w)[at]);
+    case DTYPE_I8:
+        return (float)((const int8_t *)w)[at];
+    default:
+        return e4m3_to_f32(((const uint8_t *)w)[at]);
+    }
+}
+
+static inline void panel_put(enum dtype dtype, void *w, size_t r, size_t k, float value)
+{
+    size_t at = panel_at(dtype, r, k);
+    switch (dtype) {
+    case DTYPE_F32:
+        ((float *)w)[at] = value;
+        break;
+    case DTYPE_F16:
+        ((uint16_t *)w)[at] = f32_to_f16_sat(value);
+        break;
+    case DTYPE_BF16:
+        ((uint16_t *)w)[at] = f32_to_bf16(value);
+        break;
+    case DTYPE_I8:
+        ((int8_t *)w)[at] = (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value);
+        break;
+    default:
+        ((uint8_t *)w)[at] = f32_to_e4m3(value);
+    }
+}
+
+static inline void panel_random(enum dtype dtype, void *w, size_t columns)
+{
+    for (size_t k = 0; k < columns; k++)
+        for (size_t r = 0; r < PANEL_ROWS; r++) {
+            float scale = dtype == DTYPE_F16 ? 0x1p-12f : dtype == DTYPE_E4M3 ? 0x1p-4f : 1.0f;
+            panel_put(dtype, w, r, k, random_hostile() * scale);
+        }
+}
+
+static inline void assert_same_bits(const float *a, const float *b, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        if (f32_bits(a[i]) != f32_bits(b[i]))
+            fail_msg("%s: value %zu: %a is not %a", what, i, (double)a[i], (double)b[i]);
+}
+
+/* The tables other than the scalar one that run here; says so about the others, once. */
+static inline size_t other_tables(const struct kernels *tables[ISA_COUNT])
+{
+    static bool said;
+    size_t n = 0;
+    for (enum isa isa = ISA_AVX2; isa < ISA_COUNT; isa++) {
+        tables[n] = kernels_get(isa);
+        if (tables[n])
+            n++;
+        else if (!said)
+            print_message("SKIP: this CPU lacks %s\n", isa == ISA_AVX2 ? "avx2" : "avx512");
+    }
+    said = true;
+    return n;
+}
+
+static inline int set_fp_mode(void **state)
+{
+    (void)state;
+    threads_set_fp_mode();
+    return 0;
+}

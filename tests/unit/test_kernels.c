@@ -1,0 +1,408 @@
+/* Every table gives the bits of the plain C one, and that one is right. */
+#include "kernels_fixture.h"
+
+#include "fma.h"
+#include "math64.h"
+
+static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_E4M3};
+enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
+
+/* ---- fma ---- */
+
+__attribute__((target("fma"))) static float fma_hard(float a, float b, float c)
+{
+    return __builtin_fmaf(a, b, c);
+}
+
+static void check_fma(float a, float b, float c)
+{
+    float hard = fma_hard(a, b, c), soft = fma_soft(a, b, c);
+    if (f32_bits(hard) != f32_bits(soft) && !(isnan(hard) && isnan(soft)))
+        fail_msg("fma(%a, %a, %a) is %a, not %a", (double)a, (double)b, (double)c, (double)hard,
+                 (double)soft);
+}
+
+static void soft_fma_is_the_hardware_fma(void **state)
+{
+    (void)state;
+    if (!__builtin_cpu_supports("fma")) {
+        print_message("SKIP: this CPU has no FMA\n");
+        skip();
+    }
+    for (int i = 0; i < 4000000; i++) {
+        float a = random_scaled(-126, 127), b = random_scaled(-126, 127);
+        check_fma(a, b, random_scaled(-126, 127));
+        check_fma(random_hostile(), random_hostile(), random_hostile());
+        /* near cancellation, results around and below the least normal number */
+        a = random_scaled(-66, -40), b = random_scaled(-66, -40);
+        check_fma(a, b, -(a * b));
+        check_fma(a, b, f32_from_bits(f32_bits(-(a * b)) + random_below(5)));
+        check_fma(a, random_scaled(-66, -60), random_scaled(-126, -120));
+        /* few bits: ties */
+        a = (float)(int)random_below(4096) * 0x1p-70f, b = (float)(int)random_below(4096) * 0x1p-70f;
+        check_fma(a, b, (float)(int)random_below(1 << 24) * 0x1p-126f);
+        check_fma((float)(int)random_below(8192), (float)(int)random_below(8192), 0x1p-30f);
+    }
+}
+
+/* ---- dots ---- */
+
+/* x rows with exact cancellations: neighbours of a pair of equal columns are opposite. */
+static void fill_rows(float *x, size_t rows, size_t stride)
+{
+    for (size_t i = 0; i < rows * stride; i++)
+        x[i] = random_hostile();
+    for (size_t i = 2; i < rows * stride; i += 2)
+        if (random_below(4) == 0)
+            x[i] = -x[i - 2];
+}
+
+static void every_dot_has_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, BLOCKS = 70, STRIDE = BLOCKS * 32 + 16, OUT = 21 };
+    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    size_t n_tables = other_tables(tables);
+    void *w = test_memory(BLOCKS * 512 * 4);
+    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4);
+    float *got = test_memory(ROWS * OUT * 4);
+    for (int d = 0; d < N_DTYPES; d++)
+        for (size_t blocks = 1; blocks <= BLOCKS; blocks++) {
+            enum dtype dtype = dtypes[d];
+            panel_random(dtype, w, blocks * 32);
+            fill_rows(x, ROWS, STRIDE);
+            scalar->dot[dtype](w, blocks, x, STRIDE, ROWS, want, OUT);
+            for (size_t t = 0; t < n_tables; t++)
+                for (size_t M = 1; M <= ROWS; M++) {
+                    memset(got, 0, ROWS * OUT * 4);
+                    tables[t]->dot[dtype](w, blocks, x, STRIDE, M, got, OUT);
+                    for (size_t m = 0; m < M; m++) {
+                        assert_same_bits(got + m * OUT, want + m * OUT, 16, tables[t]->name);
+                        for (size_t i = 16; i < OUT; i++)
+                            assert_int_equal(f32_bits(got[m * OUT + i]), 0);
+                    }
+                }
+        }
+    free(w);
+    free(x);
+    free(want);
+    free(got);
+}
+
+/* All 2^16 or 2^8 codes times one, so that every code's widening is seen alone. */
+static void every_code_is_widened_exactly(void **state)
+{
+    (void)state;
+    uint16_t *w = test_memory(1024);
+    float *x = test_memory(128), *out = test_memory(64);
+    for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
+        for (int d = 1; d < N_DTYPES && kernels_get(isa); d++) {
+            const struct kernels *k = kernels_get(isa);
+            uint32_t size = (uint32_t)dtype_bytes(dtypes[d]), codes = size == 1 ? 256 : 65536;
+            for (uint32_t code = 0; code < codes; code++) {
+                size_t column = code / 16 % 32, at = panel_at(dtypes[d], code % 16, column);
+                memset(w, 0, 512 * size);
+                memset(x, 0, 128);
+                memcpy((char *)w + at * size, &code, size);
+                float value = panel_get(dtypes[d], w, code % 16, column);
+                if (!isfinite(value))
+                    continue;
+                x[column] = 1;
+                k->dot[dtypes[d]](w, 1, x, 32, 1, out, 16);
+                /* a bf16 code below the least normal number is flushed as the operand of an fma */
+                float want = fabsf(value) < 0x1p-126f ? 0 : value;
+                assert_int_equal(f32_bits(out[code % 16]), f32_bits(want + 0.0f));
+            }
+        }
+    free(w);
+    free(x);
+    free(out);
+}
+
+static void dot_is_near_the_long_double_sum(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 33, ROWS = 3 };
+    const struct kernels *k = kernels_get(ISA_SCALAR);
+    void *w = test_memory(BLOCKS * 512 * 4);
+    float *x = test_memory(ROWS * BLOCKS * 32 * 4), *out = test_memory(ROWS * 16 * 4);
+    for (int round = 0; round < 20; round++)
+        for (int d = 0; d < N_DTYPES; d++) {
+            panel_random(dtypes[d], w, BLOCKS * 32);
+            fill_rows(x, ROWS, BLOCKS * 32);
+            k->dot[dtypes[d]](w, BLOCKS, x, BLOCKS * 32, ROWS, out, 16);
+            for (size_t m = 0; m < ROWS; m++)
+                for (size_t r = 0; r < 16; r++) {
+                    long double sum = 0, size = 0;
+                    for (size_t c = 0; c < BLOCKS * 32; c++) {
+                        long double p = (long double)panel_get(dtypes[d], w, r, c) *
+                                        x[m * BLOCKS * 32 + c];
+                        sum += p;
+                        size += p < 0 ? -p : p;
+                    }
+                    long double off = out[m * 16 + r] - sum;
+                    long double bound = size * (BLOCKS + 18) * 0x1p-24L + 0x1p-80L; /* x DAZ'd */
+                    assert_true((off < 0 ? -off : off) <= bound);
+                }
+        }
+    free(w);
+    free(x);
+    free(out);
+}
+
+/* Values small enough to follow by hand: the two chains, and that a zero result is +0. */
+static void dot_follows_the_order_by_hand(void **state)
+{
+    (void)state;
+    float *w = test_memory(512 * 4 * 2), *x = test_memory(64 * 4), out[16];
+    for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++) {
+        const struct kernels *k = kernels_get(isa);
+        if (!k)
+            continue;
+        memset(w, 0, 512 * 4 * 2);
+        memset(x, 0, 64 * 4);
+        for (int i = 0; i < 64; i++)
+            x[i] = 1;
+        /* row 0: even 2^24 + 1 + 1 loses both ones, odd keeps 1 */
+        w[0] = 0x1p24f, w[2 * 16] = 1, w[4 * 16] = 1, w[1 * 16] = 1;
+        /* row 1: even 1 + 1 = 2, odd 2^24: exact in the block's sum */
+        w[0 + 1] = 1, w[2 * 16 + 1] = 1, w[1 * 16 + 1] = 0x1p24f;
+        /* row 2: the second block adds 1 to 2^24: lost; 2^24 first, twice 0.5 after */
+        w[2] = 0x1p24f, w[32 * 16 + 2] = 1;
+        /* row 3: a negative sum that is flushed must not leave -0 */
+        w[3] = -0x1p-126f, w[2 * 16 + 3] = 0x1.8p-126f, w[1 * 16 + 3] = -0x1p-126f;
+        k->dot[DTYPE_F32](w, 2, x, 64, 1, out, 16);
+        assert_true(out[0] == 0x1p24f);
+        assert_true(out[1] == 0x1p24f + 2);
+        assert_true(out[2] == 0x1p24f);
+        assert_true(out[3] == -0x1p-126f);
+        x[0] = x[2] = x[1] = -0.0f;
+        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        assert_int_equal(f32_bits(out[3]), 0);
+        x[0] = -0x1p-1f, x[1] = x[2] = 0; /* row 0: -2^23, and 1 from column 4 */
+        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        assert_true(out[0] == -0x1p23f + 1);
+        x[0] = 0x1p-1f;
+        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        assert_int_equal(f32_bits(out[3]), 0); /* -0 before the final + 0.0 */
+    }
+    free(w);
+    free(x);
+}
+
+/* ---- the other operations ---- */
+
+static void exp_is_within_two_ulp(void **state)
+{
+    (void)state;
+    double worst = 0;
+    assert_true(kernels_exp(0.0f) == 1.0f && kernels_exp(-0.0f) == 1.0f);
+    assert_int_equal(f32_bits(kernels_exp(-0x1.5c0002p+6f)), 0); /* just below -87 */
+    assert_int_equal(f32_bits(kernels_exp(-1e30f)), 0);
+    assert_true(kernels_exp(1e30f) == kernels_exp(88.0f));
+    assert_true(isnan(kernels_exp(NAN)));
+    float x[1024], y[1024];
+    for (int64_t i = 0; i < 3000; i++) {
+        for (int j = 0; j < 1024; j++) {
+            x[j] = i % 2 ? random_unit() * 88.0f : random_scaled(-30, 5);
+            x[j] = x[j] < -87.0f ? -87.0f : x[j];
+        }
+        kernels_best()->exp(x, 1024, y);
+        for (int j = 0; j < 1024; j++) {
+            double want = math64_exp((double)x[j]), ulp = 0x1p-23;
+            uint64_t bits;
+            memcpy(&bits, &want, 8);
+            bits &= UINT64_C(0x7ff) << 52; /* the power of two below */
+            double power;
+            memcpy(&power, &bits, 8);
+            double off = fabs((double)y[j] - want) / (power * ulp);
+            worst = off > worst ? off : worst;
+        }
+    }
+    print_message("exp: worst error %.3f ulp\n", worst);
+    assert_true(worst < 2.0);
+}
+
+struct op_data {
+    float *a, *b, *c, *want, *got;
+    size_t n;
+};
+
+static void fill_ops(struct op_data *d, size_t n)
+{
+    d->n = n;
+    for (size_t i = 0; i < n; i++) {
+        d->a[i] = i % 3 ? random_unit() * 30 : random_hostile();
+        d->b[i] = random_hostile();
+        d->c[i] = random_unit();
+    }
+}
+
+static void run_op(const struct kernels *k, int op, const struct op_data *d, float *y)
+{
+    size_t n = d->n;
+    memcpy(y, d->a, n * 4);
+    switch (op) {
+    case 0:
+        k->rms_norm(y, d->b, n, 1e-5f, false, y); /* in place */
+        break;
+    case 1:
+        k->rms_norm(d->c, d->b, n, 1e-6f, true, y);
+        break;
+    case 2:
+        k->round_bf16(y, n);
+        break;
+    case 3:
+        k->add(y, d->b, n, y);
+        break;
+    case 4:
+        k->scale_bias(y, d->b, d->c, n, y);
+        break;
+    case 5:
+        k->scale_bias(d->a, d->b, NULL, n, y);
+        break;
+    case 6:
+        k->scale_bias(d->a, NULL, d->c, n, y);
+        break;
+    case 7:
+        k->silu_mul(d->a, d->b, n, false, y);
+        break;
+    case 8:
+        k->silu_mul(d->a, d->b, n, true, y);
+        break;
+    case 9:
+        k->rope(y, d->b, d->c, n / 2 * 2);
+        break;
+    case 10:
+        k->attention_end(d->a, 3.25f, n, true, y);
+        break;
+    case 11:
+        k->exp(y, n, y);
+        break;
+    case 12:
+        k->scale_bias(d->a, NULL, NULL, n, y);
+        break;
+    default:
+        k->attention_end(y, 0.3f, n, false, y);
+    }
+}
+
+static void every_op_has_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    enum { MOST = 1100, OPS = 14 };
+    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    size_t n_tables = other_tables(tables);
+    struct op_data d = {test_memory(MOST * 4), test_memory(MOST * 4), test_memory(MOST * 4),
+                        test_memory(MOST * 4), test_memory(MOST * 4), 0};
+    for (size_t n = 1; n < MOST; n += n < 140 ? 1 : 83)
+        for (int op = 0; op < OPS; op++) {
+            fill_ops(&d, n);
+            run_op(scalar, op, &d, d.want);
+            for (size_t t = 0; t < n_tables; t++) {
+                char what[40];
+                snprintf(what, sizeof what, "%s op %d n %zu", tables[t]->name, op, n);
+                run_op(tables[t], op, &d, d.got);
+                assert_same_bits(d.got, d.want, n, what);
+            }
+        }
+    free(d.a);
+    free(d.b);
+    free(d.c);
+    free(d.want);
+    free(d.got);
+}
+
+static void assert_near(double got, double want, double relative)
+{
+    double off = fabs(got - want), bound = fabs(want) * relative + 1e-30;
+    if (!(off <= bound))
+        fail_msg("%.9g is not %.9g", got, want);
+}
+
+static void ops_are_near_the_double_formulas(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    const struct kernels *k = kernels_get(ISA_SCALAR);
+    float x[N], w[N], y[N], c[N], s[N];
+    for (int i = 0; i < N; i++) {
+        x[i] = random_unit() * 5;
+        w[i] = random_unit();
+        double cosine, sine;
+        math64_sincos((double)(random_unit() * 100), &sine, &cosine);
+        c[i] = (float)cosine, s[i] = (float)sine;
+    }
+    double squares = 0;
+    for (int i = 0; i < N; i++)
+        squares += (double)x[i] * (double)x[i];
+    k->rms_norm(x, w, N, 1e-5f, false, y);
+    double r = 1 / sqrt(squares / N + (double)1e-5f);
+    for (int i = 0; i < N; i++)
+        assert_near((double)y[i], (double)x[i] * r * (double)w[i], 1e-6);
+    k->silu_mul(x, w, N, false, y);
+    for (int i = 0; i < N; i++)
+        assert_near((double)y[i], (double)x[i] / (1 + math64_exp(-(double)x[i])) * (double)w[i], 1e-6);
+    k->scale_bias(x, w, c, N, y);
+    for (int i = 0; i < N; i++)
+        assert_true(y[i] == x[i] * w[i] + c[i]);
+    memcpy(y, x, sizeof y);
+    k->rope(y, c, s, N);
+    for (int i = 0; i < N / 2; i++) {
+        double a = (double)x[i], b = (double)x[i + N / 2], size = fabs(a) + fabs(b);
+        assert_true(fabs((double)y[i] - (a * (double)c[i] - b * (double)s[i])) < size * 1e-6);
+        assert_true(fabs((double)y[i + N / 2] - (b * (double)c[i] + a * (double)s[i])) < size * 1e-6);
+    }
+    k->silu_mul(x, w, N, true, y);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(f32_bits(y[i]) & 0xffff, 0);
+}
+
+static void panel_row_decodes_a_row(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 3 };
+    char *w = test_memory(BLOCKS * 512 * 4);
+    float out[BLOCKS * 32];
+    for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
+        for (int d = 0; d < N_DTYPES && kernels_get(isa); d++) {
+            panel_random(dtypes[d], w, BLOCKS * 32);
+            for (size_t r = 0; r < 16; r++) {
+                kernels_get(isa)->panel_row[dtypes[d]](w, BLOCKS, r, out);
+                for (size_t k = 0; k < BLOCKS * 32; k++)
+                    assert_int_equal(f32_bits(out[k]), f32_bits(panel_get(dtypes[d], w, r, k)));
+            }
+        }
+    free(w);
+}
+
+static void tables_are_found_by_name(void **state)
+{
+    (void)state;
+    enum isa isa;
+    assert_true(isa_from_name("scalar", &isa) && isa == ISA_SCALAR);
+    assert_true(isa_from_name("avx2", &isa) && isa == ISA_AVX2);
+    assert_true(isa_from_name("avx512", &isa) && isa == ISA_AVX512);
+    assert_false(isa_from_name("sse", &isa));
+    assert_non_null(kernels_get(ISA_SCALAR));
+    assert_non_null(kernels_best());
+    for (enum isa i = ISA_SCALAR; i < ISA_COUNT; i++)
+        assert_true(!kernels_get(i) || kernels_get(i)->isa == i);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
+        cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
+        cmocka_unit_test_setup(dot_is_near_the_long_double_sum, set_fp_mode),
+        cmocka_unit_test_setup(dot_follows_the_order_by_hand, set_fp_mode),
+        cmocka_unit_test_setup(exp_is_within_two_ulp, set_fp_mode),
+        cmocka_unit_test_setup(every_op_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(ops_are_near_the_double_formulas, set_fp_mode),
+        cmocka_unit_test_setup(panel_row_decodes_a_row, set_fp_mode),
+        cmocka_unit_test(tables_are_found_by_name),
+    };
+    return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
+}
