@@ -1,0 +1,213 @@
+/* tpshard convert, tpshard reshard: a bundle from a checkpoint, or from another bundle. */
+#include "commands.h"
+
+#include "model_folder.h"
+#include "print_plan.h"
+#include "source_bundle.h"
+#include <stdio.h>
+
+static const char convert_help[] =
+    "usage: tpshard convert MODEL_DIR -o BUNDLE [options]\n"
+    "\n"
+    "Convert a Hugging Face folder (config.json, safetensors, tokenizer.json) to a bundle: one packed\n"
+    "file per rank, ready to be mapped, and a manifest. Interrupted, the same command resumes.\n"
+    "\n"
+    "  -o, --output BUNDLE          folder to make\n"
+    "      --tp N                   ranks, 1 to 48 (default 1); nothing has to divide\n"
+    "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
+    "      --quant none|int8|fp8    weight-only, one scale per output channel (default none)\n"
+    "      --compress none|zstd     independent frames of a few MiB (default none)\n"
+    "      --target cpu             device the layout is packed for\n"
+    "      --mem SIZE               memory for buffers at most (default 1G)\n"
+    "      --threads N              (default: all processors)\n"
+    "      --no-selftest            do not record reference results with tprun\n"
+    "      --ignore-key NAME        a key of config.json that is not to be refused; may be repeated\n"
+    "      --force                  replace the bundle that has the output's name\n"
+    "      --restart                begin anew where an unfinished conversion was found\n"
+    "      --dry-run [--json]       print the plan, write nothing\n"
+    "  -q, --quiet                  no notes, no progress\n";
+
+static const char reshard_help[] =
+    "usage: tpshard reshard BUNDLE -o OUT --tp N [options]\n"
+    "\n"
+    "Cut a bundle to another degree, without the checkpoint; the result is what a fresh conversion gives.\n"
+    "\n"
+    "  -o, --output OUT  folder to make\n"
+    "      --tp N        ranks, 1 to 48\n"
+    "      --mem SIZE, --threads N, --force, --restart, -q   as for convert\n";
+
+static void print_done(const char *output, uint64_t tp_size)
+{
+    struct writer_report r = writer_last_report();
+    double gb = (double)(r.bytes_written + r.bytes_resumed) * 1e-9;
+    fprintf(stderr, "%s: %s: %llu rank%s, %.3f GB in %.2f s (%.2f GB/s)", TPSHARD, output,
+            (unsigned long long)tp_size, tp_size == 1 ? "" : "s", gb, r.seconds,
+            r.seconds > 0 ? gb / r.seconds : 0);
+    if (r.bytes_resumed)
+        fprintf(stderr, ", of it %.3f GB from the interrupted run", (double)r.bytes_resumed * 1e-9);
+    fputc('\n', stderr);
+}
+
+/* Everything that decides the bytes, so that a resume goes on with the same run only. */
+static bool run_hash(const struct model_config *model, struct recipe recipe,
+                     const struct writer_request *request, struct hash128 *run,
+                     struct tp_error *err)
+{
+    size_t n;
+    json_t *json = model_config_to_json(model, err);
+    char *text = json ? json_text(json, &n, err) : NULL;
+    json_decref(json);
+    if (!text)
+        return false;
+    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,     recipe.dtype,
+                                recipe.quant,          recipe.target,     request->compress,
+                                request->tp_size,      request->selftest, request->n_files};
+    struct hash_stream stream;
+    hash_start(&stream);
+    hash_add(&stream, numbers, sizeof numbers);
+    hash_add(&stream, text, n);
+    mem_free(text);
+    for (uint32_t i = 0; i < request->n_files; i++) {
+        struct hash128 h = hash_bytes(request->files[i].data, request->files[i].size);
+        hash_add(&stream, request->files[i].name, strlen(request->files[i].name) + 1);
+        hash_add(&stream, &h, sizeof h);
+    }
+    *run = hash_end(&stream);
+    return true;
+}
+
+static bool memory_left(const struct options *o, uint64_t held, uint64_t *left, struct tp_error *err)
+{
+    *left = o->memory > held ? o->memory - held : 0;
+    return *left || tp_fail(err, TP_E_LIMIT, "--mem %llu: %llu bytes are needed for tables alone",
+                            (unsigned long long)o->memory, (unsigned long long)held);
+}
+
+static bool check_arguments(const struct options *o, const char *what, struct tp_error *err)
+{
+    if (o->n_args != 1)
+        return tp_fail(err, TP_E_USAGE, "%d arguments given, one %s expected", o->n_args, what);
+    if (!o->output && !o->dry_run)
+        return tp_fail(err, TP_E_USAGE, "-o is missing: the folder to make");
+    if (o->n_tp > 1)
+        return tp_fail(err, TP_E_USAGE, "--tp: one number expected");
+    return true;
+}
+
+static bool convert(struct model_folder *folder, const struct options *o, struct tp_error *err)
+{
+    struct writer_request request = {
+        .program = TPSHARD,
+        .output = o->output,
+        .source = &folder->source.source,
+        .tp_size = o->n_tp ? o->tp[0] : 1,
+        .compress = o->compress,
+        .inputs = folder->inputs,
+        .n_inputs = folder->checkpoint.file_count,
+        .threads = o->threads,
+        .force = o->force,
+        .restart = o->restart,
+        .quiet = o->quiet,
+        .selftest = !o->no_selftest,
+    };
+    if (o->dry_run)
+        return print_plan(&folder->config->model, folder->recipe, request.tp_size, o->json, err);
+    if (!model_folder_read_files(folder, o->quiet, err) ||
+        !memory_left(o, source_checkpoint_bytes(&folder->source), &request.memory, err))
+        return false;
+    request.files = folder->files;
+    request.n_files = folder->n_files;
+    if (!run_hash(&folder->config->model, folder->recipe, &request, &request.run, err) ||
+        !writer_run(&request, err))
+        return false;
+    if (!o->quiet)
+        print_done(o->output, request.tp_size);
+    return true;
+}
+
+int command_convert(int argc, char **argv)
+{
+    struct tp_error err = {0};
+    struct options o;
+    struct model_folder folder = {0};
+    if (!options_parse(&o, argc, argv,
+                       "output,quiet,tp,quant,group,dtype,no-selftest,target,compress,mem,threads,"
+                       "force,restart,dry-run,json,ignore-key",
+                       &err))
+        return tp_error_print(TPSHARD, &err);
+    if (o.help) {
+        fputs(convert_help, stdout);
+        return TP_EXIT_OK;
+    }
+    writer_catch_signals();
+    bool ok = check_arguments(&o, "MODEL_DIR", &err) &&
+              model_folder_open(&folder, o.args[0], &o, &err) && convert(&folder, &o, &err);
+    model_folder_close(&folder);
+    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+}
+
+/* ---- reshard ---- */
+
+static bool read_travelling(const struct bundle *bundle, struct writer_file *files, uint32_t *n,
+                            struct tp_error *err)
+{
+    for (*n = 0; *n < bundle->n_files; ++*n) {
+        char *data;
+        size_t size;
+        if (!bundle_read_file(bundle, &bundle->files[*n], &data, &size, err))
+            return false;
+        files[*n] = (struct writer_file){bundle->files[*n].name, data, size};
+    }
+    return true;
+}
+
+static bool reshard(const struct source_bundle *source, const struct options *o,
+                    struct tp_error *err)
+{
+    const struct bundle *bundle = &source->bundle;
+    struct writer_file files[BUNDLE_FILES_MAX];
+    struct writer_file input = {"bundle", &bundle->bundle_id, sizeof bundle->bundle_id};
+    struct writer_request request = {
+        .program = TPSHARD,
+        .output = o->output,
+        .source = &source->source,
+        .tp_size = o->tp[0],
+        .compress = bundle->compress,
+        .inputs = &input,
+        .n_inputs = 1,
+        .files = files,
+        .memory = o->memory,
+        .threads = o->threads,
+        .force = o->force,
+        .restart = o->restart,
+        .quiet = o->quiet,
+    };
+    bool ok = read_travelling(bundle, files, &request.n_files, err) &&
+              run_hash(&bundle->model, bundle->recipe, &request, &request.run, err) &&
+              writer_run(&request, err);
+    for (uint32_t i = 0; i < request.n_files; i++)
+        mem_free((void *)(uintptr_t)files[i].data);
+    if (ok && !o->quiet)
+        print_done(o->output, request.tp_size);
+    return ok;
+}
+
+int command_reshard(int argc, char **argv)
+{
+    struct tp_error err = {0};
+    struct options o;
+    struct source_bundle source = {0};
+    if (!options_parse(&o, argc, argv, "output,quiet,tp,mem,threads,force,restart", &err))
+        return tp_error_print(TPSHARD, &err);
+    if (o.help) {
+        fputs(reshard_help, stdout);
+        return TP_EXIT_OK;
+    }
+    writer_catch_signals();
+    bool ok = check_arguments(&o, "BUNDLE", &err);
+    if (ok && !o.n_tp)
+        ok = tp_fail(&err, TP_E_USAGE, "--tp is missing: the degree to cut to");
+    ok = ok && source_bundle_open(&source, o.args[0], &err) && reshard(&source, &o, &err);
+    source_bundle_close(&source);
+    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+}

@@ -1,0 +1,145 @@
+#include "model_folder.h"
+
+#include "bundle.h"
+#include "commands.h"
+#include "generation_config.h"
+#include "tokenizer_compile.h"
+
+enum { FILE_BYTES_MAX = 256 << 20 };
+
+/* Those present travel; config.json must be. */
+static const char *const travelling[] = {
+    "config.json",          "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "chat_template.json",
+};
+
+static void print_warnings(const struct st_warnings *warnings)
+{
+    uint32_t n = warnings->count < ST_WARNINGS_MAX ? warnings->count : ST_WARNINGS_MAX;
+    for (uint32_t i = 0; i < n; i++)
+        tp_message(TPSHARD, "warning", "%s", warnings->text[i]);
+    if (warnings->count > n)
+        tp_message(TPSHARD, "warning", "and %u more of the kind", warnings->count - n);
+}
+
+static void print_unused(const struct checkpoint *ck)
+{
+    uint32_t n = 0;
+    char name[TP_NAME_BUF] = "";
+    for (uint32_t i = 0; i < ck->count; i++)
+        if (!ck->tensors[i].used && n++ == 0)
+            tp_name_cut(name, ck->tensors[i].tensor->name, ck->tensors[i].tensor->name_len);
+    if (n)
+        tp_message(TPSHARD, "note", "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
+                   ck->dir, n, name);
+}
+
+static bool list_inputs(struct model_folder *f, struct tp_error *err)
+{
+    const struct checkpoint *ck = &f->checkpoint;
+    f->inputs = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->inputs, err);
+    if (!f->inputs)
+        return false;
+    for (uint32_t i = 0; i < ck->file_count; i++)
+        f->inputs[i] = (struct writer_file){ck->files[i].name, &ck->files[i].who,
+                                            sizeof ck->files[i].who};
+    return true;
+}
+
+bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
+                       struct tp_error *err)
+{
+    struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys};
+    *folder = (struct model_folder){.dir = dir};
+    folder->config = mem_alloc(sizeof *folder->config, err);
+    bool ok = folder->config && hf_config_read(dir, &keys, folder->config, err);
+    for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
+        tp_message(TPSHARD, "note", "%s", folder->config->notes[i]);
+    if (ok && folder->config->quantization[0])
+        ok = tp_fail(err, TP_E_UNSUPPORTED, "%s/config.json: quantized checkpoint (%s): import is not supported yet",
+                     dir, folder->config->quantization);
+    ok = ok && checkpoint_open(&folder->checkpoint, dir, err);
+    if (ok) {
+        const struct model_config *model = &folder->config->model;
+        folder->recipe = (struct recipe){options->dtype, options->quant, TARGET_CPU};
+        if (folder->recipe.dtype == DTYPE_NONE)
+            folder->recipe.dtype = model->dtype != DTYPE_NONE
+                                       ? model->dtype
+                                       : source_checkpoint_widest(&folder->checkpoint);
+        ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe, err) &&
+             list_inputs(folder, err);
+    }
+    if (ok && !options->quiet) {
+        print_warnings(&folder->checkpoint.warnings);
+        print_unused(&folder->checkpoint);
+    }
+    if (!ok)
+        model_folder_close(folder);
+    return ok;
+}
+
+static void add_file(struct model_folder *f, const char *name, const void *data, uint64_t n)
+{
+    tp_assert(f->n_files < MODEL_FOLDER_FILES_MAX);
+    f->files[f->n_files++] = (struct writer_file){name, data, n};
+}
+
+/* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */
+static bool add_tokenizer(struct model_folder *f, const struct writer_file *json, bool quiet,
+                          struct tp_error *err)
+{
+    unsigned char *data;
+    uint64_t n;
+    struct tp_error why = {0};
+    if (!json) {
+        if (!quiet)
+            tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
+        return true;
+    }
+    if (tokenizer_compile(json->name, json->data, json->size, &data, &n, &why)) {
+        add_file(f, BUNDLE_TOKENIZER, data, n);
+        return true;
+    }
+    if (why.code != TP_E_TK_UNSUPPORTED) {
+        *err = why;
+        return false;
+    }
+    if (!quiet)
+        tp_message(TPSHARD, "note", "%s: the bundle takes token ids only", why.text);
+    return true;
+}
+
+bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err)
+{
+    const struct writer_file *tokenizer = NULL;
+    for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++) {
+        char path[IO_PATH_MAX], *data;
+        size_t n;
+        if (!io_join(path, folder->dir, travelling[i], err))
+            return false;
+        if (!io_exists(path))
+            continue;
+        if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, err))
+            return false;
+        add_file(folder, travelling[i], data, n);
+        struct generation_config generation;
+        if (strcmp(travelling[i], "generation_config.json") == 0 &&
+            !generation_config_read(path, data, n, folder->config->model.vocab, &generation, err))
+            return false;
+        if (strcmp(travelling[i], "tokenizer.json") == 0)
+            tokenizer = &folder->files[folder->n_files - 1];
+    }
+    return add_tokenizer(folder, tokenizer, quiet, err);
+}
+
+void model_folder_close(struct model_folder *folder)
+{
+    for (uint32_t i = 0; i < folder->n_files; i++)
+        mem_free((void *)(uintptr_t)folder->files[i].data);
+    source_checkpoint_close(&folder->source);
+    checkpoint_close(&folder->checkpoint);
+    mem_free(folder->config);
+    mem_arena_free(&folder->arena);
+    *folder = (struct model_folder){0};
+}

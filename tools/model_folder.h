@@ -1,0 +1,28 @@
+/* A Hugging Face folder as convert and verify see it: config, weights, and the files that travel along. */
+#pragma once
+#include "hf_config.h"
+#include "options.h"
+#include "source_checkpoint.h"
+#include "writer.h"
+
+enum { MODEL_FOLDER_FILES_MAX = 16 };
+
+struct model_folder {
+    const char *dir;
+    struct hf_config *config;
+    struct checkpoint checkpoint;
+    struct source_checkpoint source;
+    struct recipe recipe;
+    struct writer_file files[MODEL_FOLDER_FILES_MAX]; /* as read; data owned */
+    uint32_t n_files;
+    struct writer_file *inputs; /* [checkpoint.file_count] names and identities, for the journal */
+    struct mem_arena arena;
+};
+
+/* Read config, open weights, bind; options give dtype, quant and ignored keys. Notes and warnings go to
+ * stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme. */
+bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
+                       struct tp_error *err);
+/* Read config.json and the others that travel, compile the tokenizer. */
+bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err);
+void model_folder_close(struct model_folder *folder); /* {0} is allowed */

@@ -1,0 +1,32 @@
+/* Command lines of tpshard: one table of options, one struct, shared by the subcommands. */
+#pragma once
+#include "error.h"
+#include "rank_plan.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { OPTIONS_TP_LIST_MAX = 48, OPTIONS_IGNORE_MAX = 16, OPTIONS_ARGS_MAX = 4 };
+
+struct options {
+    const char *args[OPTIONS_ARGS_MAX]; /* what is no option */
+    int n_args;
+    const char *output;                 /* -o */
+    uint64_t tp[OPTIONS_TP_LIST_MAX];   /* --tp N, or for plan a list */
+    int n_tp;
+    enum quant quant;
+    enum dtype dtype;                   /* DTYPE_NONE: keep */
+    enum compress compress;
+    uint64_t memory;                    /* --mem, bytes */
+    uint64_t gpu_memory;                /* --gpu-mem, bytes; 0: not given */
+    uint64_t context, batch;
+    int threads;
+    const char *against;                /* verify --against */
+    const char *ignore_keys[OPTIONS_IGNORE_MAX];
+    int n_ignore_keys;
+    bool no_selftest, force, restart, dry_run, json, quiet, tensors, help;
+};
+
+/* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that
+ * the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later), TP_E_TP_RANGE. */
+bool options_parse(struct options *options, int argc, char **argv, const char *allowed,
+                   struct tp_error *err);

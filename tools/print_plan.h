@@ -1,0 +1,8 @@
+/* The plan of a conversion, printed: what --dry-run shows. */
+#pragma once
+#include "rank_plan.h"
+
+/* Every tensor of every rank with range, dtype, layout, size and place on stdout, then totals; or as
+ * JSON. Pure: from the model, nothing is read. */
+bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t tp_size, bool json,
+                struct tp_error *err);
