@@ -1,0 +1,83 @@
+/* Row 60 of the fault catalogue, and what a file leaves out. */
+#include "generation_config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct generation_config g;
+static struct tp_error error;
+
+static bool parse(const char *text)
+{
+    error = (struct tp_error){0};
+    return generation_config_read("generation_config.json", text, strlen(text), 512, &g, &error);
+}
+
+static void an_empty_file_is_greedy_as_in_transformers(void **state)
+{
+    (void)state;
+    assert_true(parse("{\"temperature\": null, \"transformers_version\": \"5.0\"}"));
+    assert_true(!g.do_sample && g.temperature == 1 && g.top_k == 50 && g.top_p == 1 && g.min_p == 0 &&
+                g.repetition_penalty == 1 && g.n_eos == 0 && !g.ignored);
+}
+
+static void every_field_is_read(void **state)
+{
+    (void)state;
+    assert_true(parse("{\"do_sample\": true, \"temperature\": 0.7, \"top_k\": 20, \"top_p\": 0.8,"
+                      " \"min_p\": 0.05, \"repetition_penalty\": 1.1, \"eos_token_id\": [3, 511],"
+                      " \"num_beams\": 1, \"typical_p\": 1.0, \"suppress_tokens\": []}"));
+    assert_true(g.do_sample && g.temperature == 0.7 && g.top_k == 20 && g.top_p == 0.8 &&
+                g.min_p == 0.05 && g.repetition_penalty == 1.1 && !g.ignored);
+    assert_true(g.n_eos == 2 && g.eos_id[0] == 3 && g.eos_id[1] == 511);
+    assert_true(parse("{\"eos_token_id\": 2, \"temperature\": 0, \"top_k\": 0}"));
+    assert_true(g.n_eos == 1 && g.eos_id[0] == 2 && g.temperature == 0 && g.top_k == 0);
+}
+
+static void what_is_not_done_is_named(void **state)
+{
+    (void)state;
+    assert_true(parse("{\"num_beams\": 4}"));
+    assert_string_equal(g.ignored, "num_beams");
+    assert_true(parse("{\"suppress_tokens\": [5]}"));
+    assert_string_equal(g.ignored, "suppress_tokens");
+}
+
+static void row_60_impossible_values_are_refused_by_field(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *field;
+    } cases[] = {
+        {"{\"temperature\": -1}", "temperature"}, {"{\"temperature\": \"hot\"}", "temperature"},
+        {"{\"temperature\": 1e300}", "temperature"}, {"{\"temperature\": NaN}", "NaN"},
+        {"{\"top_k\": -5}", "top_k"}, {"{\"top_k\": 1.5}", "top_k"}, {"{\"top_p\": 1.5}", "top_p"},
+        {"{\"top_p\": -0.1}", "top_p"}, {"{\"min_p\": 2}", "min_p"},
+        {"{\"repetition_penalty\": 0}", "repetition_penalty"}, {"{\"do_sample\": 1}", "do_sample"},
+        {"{\"eos_token_id\": 512}", "eos_token_id"}, {"{\"eos_token_id\": [-1]}", "eos_token_id"},
+        {"{\"eos_token_id\": [[1]]}", "eos_token_id"}, {"[]", "object"}, {"", "empty"}, {"{", "line"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (parse(cases[i].text) || !strstr(error.text, cases[i].field) ||
+            !strstr(error.text, "generation_config.json"))
+            fail_msg("%s: %s", cases[i].text, error.text);
+        assert_int_equal(tp_code_exit(error.code), TP_EXIT_INPUT);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_file_is_greedy_as_in_transformers),
+        cmocka_unit_test(every_field_is_read),
+        cmocka_unit_test(what_is_not_done_is_named),
+        cmocka_unit_test(row_60_impossible_values_are_refused_by_field),
+    };
+    return cmocka_run_group_tests_name("generation_config", tests, NULL, NULL);
+}
