@@ -1,0 +1,188 @@
+/* The matrices of the CPU backend. Threads share the panels of a matrix: every panel is one thread's. */
+#include "cpu.h"
+
+#include <string.h>
+
+enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
+
+uint64_t cpu_matmul_scratch(void)
+{
+    return TREE_STACK_MAX * TILE_FLOATS;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
+{
+    return w->w + panel * w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+}
+
+/* Where an activation tile meets the panels: rows [row, row + n) of x. */
+struct tile {
+    const float *x;
+    uint64_t x_stride, row, n;
+};
+
+/* out[m][0..16) of one panel: scale and bias after the full dot. */
+static void full_dot(const struct backend_rank *r, const struct matrix *w, uint64_t panel,
+                     struct tile t, float *out, uint64_t out_stride)
+{
+    r->kernels->dot[w->dtype](panel_of(w, panel), w->k / BLOCK_COLS, t.x + t.row * t.x_stride,
+                              t.x_stride, t.n, out, out_stride);
+    if (!w->scale && !w->bias)
+        return;
+    uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
+    for (uint64_t m = 0; m < t.n; m++)
+        r->kernels->scale_bias(out + m * out_stride, w->scale ? w->scale + first : NULL,
+                               w->bias ? w->bias + first : NULL, n, out + m * out_stride);
+}
+
+/* fn for every (row tile, panel) of this share, a group of panels at a time. */
+typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel);
+
+static void each_tile(const struct backend_rank *r, struct range panels, struct tile all, tile_fn *fn,
+                      void *arg)
+{
+    for (uint64_t group = panels.begin; group < panels.end; group += CPU_PANEL_GROUP) {
+        uint64_t stop = min_u64(group + CPU_PANEL_GROUP, panels.end);
+        for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
+            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m)};
+            for (uint64_t p = group; p < stop; p++)
+                fn(r, arg, t, p);
+        }
+    }
+}
+
+/* ---- q, k, v ---- */
+
+struct full_job {
+    const struct matrix *w;
+    float *out; /* [rows][stride] */
+    uint64_t stride;
+};
+
+static void full_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+{
+    struct full_job *job = arg;
+    full_dot(r, job->w, panel, t, job->out + t.row * job->stride + panel * PANEL_ROWS, job->stride);
+}
+
+void cpu_qkv(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    struct full_job jobs[3] = {
+        {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
+    struct tile all = {cpu_normed(r, step), r->comm->row_stride, 0, step->n_rows};
+    /* the panels of the three in one row, so that the shares are even */
+    struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
+    uint64_t first = 0;
+    for (int i = 0; i < 3; i++) {
+        uint64_t n = jobs[i].w->panels;
+        uint64_t begin = mine.begin > first ? mine.begin - first : 0;
+        uint64_t end = mine.end > first ? min_u64(mine.end - first, n) : 0;
+        if (begin < end)
+            each_tile(r, (struct range){begin, end}, all, full_tile, &jobs[i]);
+        first += n;
+    }
+}
+
+/* ---- gate, up ---- */
+
+struct gate_job {
+    const struct layer_weights *w;
+    float *scratch;
+};
+
+static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+{
+    struct gate_job *job = arg;
+    float *gate = job->scratch, *up = gate + TILE_FLOATS;
+    uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, job->w->gate.rows - first);
+    uint64_t stride = job->w->down.k;
+    full_dot(r, &job->w->gate, panel, t, gate, PANEL_ROWS);
+    full_dot(r, &job->w->up, panel, t, up, PANEL_ROWS);
+    /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
+    for (uint64_t m = 0; m < t.n; m++)
+        r->kernels->silu_mul(gate + m * PANEL_ROWS, up + m * PANEL_ROWS, n, r->bf16,
+                             r->act + (t.row + m) * stride + first);
+}
+
+void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    struct gate_job job = {w, cpu_scratch(r, share)};
+    struct tile all = {cpu_normed(r, step), r->comm->row_stride, 0, step->n_rows};
+    each_tile(r, share_of(w->gate.panels, share), all, gate_tile, &job);
+}
+
+/* ---- o_proj, down: leaves, folded to roots ---- */
+
+struct leaf_job {
+    const struct matrix *w;
+    const struct leaf_run *leaves;
+    float *stack; /* [TREE_STACK_MAX][CPU_ROW_TILE][16] */
+};
+
+static void leaf_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+{
+    struct leaf_job *job = arg;
+    const struct matrix *w = job->w;
+    const unsigned char *weights = panel_of(w, panel);
+    const float *x = t.x + t.row * t.x_stride;
+    float *top = job->stack;
+    for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
+        uint32_t blocks = job->leaves->blocks[i];
+        r->kernels->dot[w->dtype](weights, blocks, x, t.x_stride, t.n, top, PANEL_ROWS);
+        weights += (size_t)blocks * BLOCK_COLS * PANEL_ROWS * dtype_bytes(w->dtype);
+        x += (size_t)blocks * BLOCK_COLS;
+        for (uint8_t m = job->leaves->merges[i]; m; m--, top -= TILE_FLOATS)
+            r->kernels->add(top - TILE_FLOATS, top, t.n * PANEL_ROWS, top - TILE_FLOATS);
+    }
+    for (uint32_t root = 0; root < job->leaves->n_roots; root++)
+        for (uint64_t m = 0; m < t.n; m++)
+            memcpy(comm_root(r->comm, r->rank, root, t.row + m) + panel * PANEL_ROWS,
+                   job->stack + root * TILE_FLOATS + m * PANEL_ROWS, PANEL_ROWS * sizeof(float));
+}
+
+static void leaf_dots(const struct backend_rank *r, const struct step *step, const struct matrix *w,
+                      const struct leaf_run *leaves, const float *x, struct share share)
+{
+    struct leaf_job job = {w, leaves, cpu_scratch(r, share)};
+    if (leaves->count)
+        each_tile(r, share_of(w->panels, share), (struct tile){x, w->k, 0, step->n_rows}, leaf_tile,
+                  &job);
+}
+
+void cpu_o_proj(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+{
+    leaf_dots(r, step, &r->weights->layers[layer].o, &r->weights->attention, r->attn, share);
+}
+
+void cpu_down(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+{
+    leaf_dots(r, step, &r->weights->layers[layer].down, &r->weights->mlp, r->act, share);
+}
+
+/* ---- LM head ---- */
+
+void cpu_logits(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+{
+    (void)layer;
+    const uint32_t *rows = step->logit_rows + step->slice_first;
+    const struct matrix *w = &r->weights->lm_head;
+    struct range panels = share_of(w->panels, share);
+    uint64_t stride = r->comm->logit_stride, end;
+    for (uint64_t i = 0; i < step->slice_count; i = end) {
+        /* a run of rows that lie side by side */
+        for (end = i + 1; end < step->slice_count && rows[end] == rows[end - 1] + 1; end++)
+            ;
+        float *first = r->comm->logits + i * stride + r->weights->partition.vocab.begin;
+        struct full_job job = {w, first, stride};
+        const float *x = cpu_normed(r, step) + rows[i] * r->comm->row_stride;
+        struct tile all = {x, r->comm->row_stride, 0, end - i};
+        each_tile(r, panels, all, full_tile, &job);
+    }
+}

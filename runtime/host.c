@@ -1,0 +1,100 @@
+#include "host.h"
+
+#include "checked.h"
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static double clock_seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double host_seconds(void)
+{
+    return clock_seconds(CLOCK_MONOTONIC);
+}
+
+/* The text of a file of the kernel's, "" where it cannot be read. These have no size to ask for, so that the
+ * functions of io.h do not fit. */
+static const char *kernel_text(const char *path, char *buf, size_t size)
+{
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, buf, size - 1);
+        close(fd);
+    }
+    buf[n > 0 ? n : 0] = '\0';
+    return buf;
+}
+
+/* The number after `key` and blanks, 0 where there is none. */
+static uint64_t number_after(const char *text, const char *key)
+{
+    uint64_t value = 0;
+    const char *at = strstr(text, key);
+    if (at) {
+        at += strlen(key);
+        at += strspn(at, " \t");
+        tp_parse_u64(at, strspn(at, "0123456789"), &value);
+    }
+    return value;
+}
+
+double host_process_age(void)
+{
+    char buf[1024];
+    const char *at = strrchr(kernel_text("/proc/self/stat", buf, sizeof buf), ')');
+    for (int field = 2; at && field < 22; field++) /* 22: start time in clock ticks since boot */
+        at = strchr(at + 1, ' ');
+    uint64_t ticks;
+    if (!at || !tp_parse_u64(at + 1, strspn(at + 1, "0123456789"), &ticks))
+        return 0;
+    double age = clock_seconds(CLOCK_BOOTTIME) - (double)ticks / (double)sysconf(_SC_CLK_TCK);
+    return age > 0 ? age : 0;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t limit_left(int resource, uint64_t used)
+{
+    struct rlimit limit;
+    if (getrlimit((__rlimit_resource_t)resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
+}
+
+uint64_t host_memory_available(void)
+{
+    char buf[4096];
+    uint64_t left = UINT64_MAX;
+    uint64_t kib = number_after(kernel_text("/proc/meminfo", buf, sizeof buf), "MemAvailable:");
+    uint64_t most = number_after(kernel_text("/sys/fs/cgroup/memory.max", buf, sizeof buf), "");
+    if (kib)
+        left = min_u64(left, kib * 1024);
+    if (most) /* what the group uses now may be page cache, which it can give back */
+        left = min_u64(left, most);
+    return left;
+}
+
+uint64_t host_memory_limit(void)
+{
+    char buf[4096];
+    kernel_text("/proc/self/status", buf, sizeof buf);
+    uint64_t space = limit_left(RLIMIT_AS, number_after(buf, "VmSize:") * 1024);
+    return min_u64(space, limit_left(RLIMIT_DATA, number_after(buf, "VmData:") * 1024));
+}
+
+uint64_t host_memory_peak(void)
+{
+    char buf[4096];
+    return number_after(kernel_text("/proc/self/status", buf, sizeof buf), "VmHWM:") * 1024;
+}

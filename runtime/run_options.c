@@ -1,0 +1,309 @@
+#include "run_options.h"
+
+#include "checked.h"
+#include "threads.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+enum option_id {
+    OPT_TEXT = 'p', OPT_FILE = 'f', OPT_N = 'n', OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
+    OPT_PROMPT_IDS = 256, OPT_PROMPTS, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_SEED,
+    OPT_STOP, OPT_IGNORE_EOS, OPT_IDS, OPT_JSON, OPT_CONTEXT, OPT_KV_DTYPE, OPT_CHUNK, OPT_THREADS,
+    OPT_ISA, OPT_DEVICE, OPT_EXACT, OPT_VERIFY, OPT_TRACE, OPT_REPORT, OPT_RECORD,
+};
+
+enum { MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST, PROMPTS = RUN_GENERATE | RUN_LOGITS };
+
+static const struct {
+    const char *name;
+    int has_arg, id;
+    unsigned commands;
+} table[] = {
+    {"text", 1, OPT_TEXT, PROMPTS},
+    {"file", 1, OPT_FILE, PROMPTS},
+    {"prompt-ids", 1, OPT_PROMPT_IDS, PROMPTS},
+    {"prompts", 1, OPT_PROMPTS, PROMPTS},
+    {"tokens", 1, OPT_N, RUN_GENERATE},
+    {"temp", 1, OPT_TEMP, RUN_GENERATE},
+    {"top-k", 1, OPT_TOP_K, RUN_GENERATE},
+    {"top-p", 1, OPT_TOP_P, RUN_GENERATE},
+    {"min-p", 1, OPT_MIN_P, RUN_GENERATE},
+    {"seed", 1, OPT_SEED, RUN_GENERATE},
+    {"stop", 1, OPT_STOP, RUN_GENERATE},
+    {"ignore-eos", 0, OPT_IGNORE_EOS, RUN_GENERATE},
+    {"ids", 0, OPT_IDS, RUN_GENERATE},
+    {"json", 0, OPT_JSON, RUN_GENERATE},
+    {"output", 1, OPT_OUTPUT, RUN_LOGITS},
+    {"record", 0, OPT_RECORD, RUN_SELFTEST},
+    {"context", 1, OPT_CONTEXT, PROMPTS},
+    {"kv-dtype", 1, OPT_KV_DTYPE, PROMPTS},
+    {"chunk", 1, OPT_CHUNK, MACHINE},
+    {"threads", 1, OPT_THREADS, MACHINE},
+    {"isa", 1, OPT_ISA, MACHINE},
+    {"device", 1, OPT_DEVICE, MACHINE},
+    {"exact", 0, OPT_EXACT, MACHINE},
+    {"verify", 1, OPT_VERIFY, MACHINE},
+    {"trace", 1, OPT_TRACE, PROMPTS},
+    {"report", 1, OPT_REPORT, MACHINE},
+    {"quiet", 0, OPT_QUIET, MACHINE},
+    {"help", 0, OPT_HELP, MACHINE},
+};
+enum { TABLE_COUNT = sizeof table / sizeof *table };
+
+static const char *name_of(int id)
+{
+    for (int i = 0; i < TABLE_COUNT; i++)
+        if (table[i].id == id)
+            return table[i].name;
+    return "?";
+}
+
+static bool bad(int id, const char *value, const char *expected, struct tp_error *err)
+{
+    char name[TP_NAME_BUF];
+    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", name_of(id),
+                   tp_name_cut(name, value, strlen(value)), expected);
+}
+
+static bool parse_u64(int id, const char *value, uint64_t min, uint64_t max, uint64_t *out,
+                      struct tp_error *err)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "%llu to %llu", (unsigned long long)min,
+             (unsigned long long)max);
+    return (tp_parse_u64(value, strlen(value), out) && *out >= min && *out <= max) ||
+           bad(id, value, expected, err);
+}
+
+static bool parse_real(int id, const char *value, double min, double max, double *out, bool *given,
+                       struct tp_error *err)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "a number from %g to %g", min, max);
+    *given = true;
+    return (tp_parse_double(value, out) && *out >= min && *out <= max) ||
+           bad(id, value, expected, err);
+}
+
+static bool parse_isa(struct run_options *o, const char *value, struct tp_error *err)
+{
+    enum isa isa;
+    bool known = isa_from_name(value, &isa);
+    if (!known && strcmp(value, "amx") != 0)
+        return bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
+    o->kernels = known ? kernels_get(isa) : NULL;
+    return o->kernels || tp_fail(err, TP_E_ISA, "--isa %s: not available here, %s is the best", value,
+                                 kernels_best()->name);
+}
+
+static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
+{
+    return (dtype_from_name(value, &o->kv_dtype) && o->kv_dtype <= DTYPE_BF16) ||
+           bad(OPT_KV_DTYPE, value, "f32, bf16 or f16", err);
+}
+
+static bool parse_device(const char *value, struct tp_error *err)
+{
+    if (strcmp(value, "cuda") == 0)
+        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: not supported by this version");
+    return strcmp(value, "cpu") == 0 || bad(OPT_DEVICE, value, "cpu or cuda", err);
+}
+
+static bool add_stop(struct run_options *o, const char *value, struct tp_error *err)
+{
+    size_t n = strlen(value);
+    if (n == 0 || n > RUN_STOP_BYTES_MAX || o->n_stops == RUN_STOPS_MAX)
+        return bad(OPT_STOP, value, "at most 4 texts of 1 to 256 bytes", err);
+    o->stops[o->n_stops++] = value;
+    return true;
+}
+
+/* Options that choose the prompts and the tokens. */
+static bool parse_choice(struct run_options *o, int id, const char *value, struct tp_error *err)
+{
+    switch (id) {
+    case OPT_TEXT:
+        o->text = value;
+        return true;
+    case OPT_FILE:
+        o->text_file = value;
+        return true;
+    case OPT_PROMPT_IDS:
+        o->prompt_ids = value;
+        return true;
+    case OPT_PROMPTS:
+        o->prompts_file = value;
+        return true;
+    case OPT_N:
+        o->given_n = true;
+        return parse_u64(id, value, 0, UINT32_MAX, &o->n, err);
+    case OPT_TEMP:
+        return parse_real(id, value, 0, 1000, &o->temperature, &o->given_temperature, err);
+    case OPT_TOP_K:
+        o->given_top_k = true;
+        return parse_u64(id, value, 0, UINT32_MAX, &o->top_k, err);
+    case OPT_TOP_P:
+        return parse_real(id, value, 0, 1, &o->top_p, &o->given_top_p, err);
+    case OPT_MIN_P:
+        return parse_real(id, value, 0, 1, &o->min_p, &o->given_min_p, err);
+    case OPT_SEED:
+        return parse_u64(id, value, 0, UINT64_MAX, &o->seed, err);
+    case OPT_STOP:
+        return add_stop(o, value, err);
+    case OPT_IGNORE_EOS:
+        return o->ignore_eos = true;
+    case OPT_IDS:
+        return o->ids = true;
+    default:
+        tp_assert(id == OPT_JSON);
+        return o->json = true;
+    }
+}
+
+/* Options of the machine, and the rest. */
+static bool parse_machine(struct run_options *o, int id, const char *value, struct tp_error *err)
+{
+    uint64_t threads;
+    switch (id) {
+    case OPT_OUTPUT:
+        o->output = value;
+        return true;
+    case OPT_RECORD:
+        return o->record = true;
+    case OPT_CONTEXT:
+        return parse_u64(id, value, 1, UINT64_MAX >> 1, &o->context, err);
+    case OPT_KV_DTYPE:
+        return parse_kv_dtype(o, value, err);
+    case OPT_CHUNK:
+        return parse_u64(id, value, 1, RUN_CHUNK_MAX, &o->chunk, err);
+    case OPT_THREADS:
+        if (!parse_u64(id, value, 1, RUN_THREADS_MAX, &threads, err))
+            return false;
+        o->threads = (int)threads;
+        return true;
+    case OPT_ISA:
+        return parse_isa(o, value, err);
+    case OPT_DEVICE:
+        return parse_device(value, err);
+    case OPT_EXACT:
+        return true; /* the CPU is never anything else */
+    case OPT_VERIFY:
+        o->header_only = strcmp(value, "header") == 0;
+        return o->header_only || strcmp(value, "full") == 0 || bad(id, value, "header or full", err);
+    case OPT_TRACE:
+        o->trace = value;
+        return true;
+    case OPT_REPORT:
+        o->report_json = strcmp(value, "json") == 0;
+        return o->report_json || strcmp(value, "text") == 0 || bad(id, value, "json or text", err);
+    case OPT_QUIET:
+        return o->quiet = true;
+    case OPT_HELP:
+        return o->help = true;
+    default:
+        return parse_choice(o, id, value, err);
+    }
+}
+
+static bool check(const struct run_options *o, enum run_command command, const char *name,
+                  struct tp_error *err)
+{
+    if (!o->bundle)
+        return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
+    int prompts = !!o->text + !!o->text_file + !!o->prompt_ids + !!o->prompts_file;
+    if (command != RUN_SELFTEST && prompts != 1)
+        return tp_fail(err, TP_E_USAGE, "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected",
+                       name, prompts ? "more than one" : "none");
+    if (command == RUN_LOGITS && !o->output)
+        return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
+    if (o->ids && o->json)
+        return tp_fail(err, TP_E_USAGE, "%s: --ids and --json exclude each other", name);
+    return true;
+}
+
+bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
+                       struct tp_error *err)
+{
+    struct option longs[TABLE_COUNT + 1] = {0};
+    char shorts[2 * TABLE_COUNT + 2] = ":", *end = shorts + 1;
+    int n = 0, id;
+    for (int i = 0; i < TABLE_COUNT; i++)
+        if (table[i].commands & command) {
+            longs[n++] = (struct option){table[i].name, table[i].has_arg, NULL, table[i].id};
+            if (table[i].id < 256) {
+                *end++ = (char)table[i].id;
+                if (table[i].has_arg)
+                    *end++ = ':';
+            }
+        }
+    *options = (struct run_options){
+        .threads = threads_available(),
+        .kernels = kernels_best(),
+        .chunk = 256,
+        .n = 128,
+    };
+    optind = 1;
+    opterr = 0;
+    while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+        if (id == '?' || id == ':')
+            return tp_fail(err, TP_E_USAGE, "%s: %s: %s", argv[0], argv[optind - 1],
+                           id == ':' ? "a value is missing" : "unknown option");
+        if (!parse_machine(options, id, optarg, err))
+            return false;
+    }
+    if (options->help)
+        return true;
+    if (argc - optind > 1)
+        return tp_fail(err, TP_E_USAGE, "%s: more than one bundle given", argv[0]);
+    options->bundle = optind < argc ? argv[optind] : NULL;
+    return check(options, command, argv[0], err);
+}
+
+#define HELP_PROMPTS                                                                               \
+    "what to run on (one of these)\n"                                                              \
+    "  -p, --text TEXT         a text, as the tokenizer makes tokens of it\n"                      \
+    "  -f, --file FILE         a file's text\n"                                                    \
+    "  --prompt-ids 1,2,3      token ids\n"                                                        \
+    "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}\n"
+#define HELP_MACHINE                                                                               \
+    "the machine (changes no result)\n"                                                            \
+    "  --threads N             compute threads in all (default: processors)\n"                     \
+    "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
+    "  --chunk N               tokens of a prefill step (default 256)\n"                           \
+    "  --device cpu            the only one in this version; --exact is always on\n"               \
+    "  --verify full|header    header: do not hash the data before using it\n"                     \
+    "  --report text|json      form of the report on stderr\n"                                     \
+    "  -q, --quiet             no report\n"                                                        \
+    "  -h, --help              this text\n"
+#define HELP_CACHE                                                                                 \
+    "  --context N             positions kept per sequence (default: as many as needed)\n"         \
+    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
+
+const char *run_options_help(enum run_command command)
+{
+    switch (command) {
+    case RUN_GENERATE:
+        return "usage: tprun generate BUNDLE [options]\n"
+               "Continue prompts and print what the model says.\n\n" HELP_PROMPTS
+               "\nchoosing tokens (default: as generation_config.json says, else greedy)\n"
+               "  -n, --tokens N          new tokens at most (default 128)\n"
+               "  --temp T                temperature, 0 is greedy\n"
+               "  --top-k K  --top-p P  --min-p P\n"
+               "  --seed S                default 0\n"
+               "  --stop TEXT             end before TEXT (up to 4)\n"
+               "  --ignore-eos            go on after an end token\n"
+               "  --ids                   print ids in place of text\n"
+               "  --json                  a JSON line per sequence\n\n" HELP_MACHINE HELP_CACHE;
+    case RUN_LOGITS:
+        return "usage: tprun logits BUNDLE -o FILE [options]\n"
+               "Write the logits of every prompt position: f32, little-endian, [tokens][vocabulary].\n\n"
+               "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE;
+    default:
+        return "usage: tprun selftest BUNDLE [options]\n"
+               "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
+               "  --record                record them, in the folder of an unfinished bundle\n\n"
+               HELP_MACHINE;
+    }
+}

@@ -1,0 +1,41 @@
+/* Command lines of tprun: one table of options, one struct, shared by the subcommands. */
+#pragma once
+#include "error.h"
+#include "kernels.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum run_command { RUN_GENERATE = 1, RUN_LOGITS = 2, RUN_SELFTEST = 4 };
+enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
+
+struct run_options {
+    const char *bundle;
+    bool help, quiet;
+    /* the machine */
+    int threads;                 /* of compute, in all; default: processors */
+    const struct kernels *kernels;
+    enum dtype kv_dtype;         /* DTYPE_NONE: the arithmetic's */
+    uint64_t context;            /* positions per sequence; 0: prompt + n */
+    uint64_t chunk;              /* rows of a prefill step */
+    bool header_only;            /* --verify=header */
+    const char *trace;           /* file */
+    bool report_json;
+    /* what to run on: exactly one of four */
+    const char *text, *text_file, *prompt_ids, *prompts_file;
+    /* choosing tokens; a value that was not given stays with generation_config.json */
+    uint64_t n;
+    bool given_temperature, given_top_k, given_top_p, given_min_p, given_n;
+    double temperature, top_p, min_p;
+    uint64_t top_k, seed;
+    const char *stops[RUN_STOPS_MAX];
+    int n_stops;
+    bool ignore_eos, ids, json;
+    const char *output;          /* logits -o; "-": stdout */
+    bool record;                 /* selftest --record */
+};
+
+/* argv[0] is the subcommand's name. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
+bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
+                       struct tp_error *err);
+/* The text of --help. */
+const char *run_options_help(enum run_command command);

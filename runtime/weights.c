@@ -1,0 +1,284 @@
+#include "weights.h"
+
+#include "kernels.h"
+#include "threads.h"
+#include <stdatomic.h>
+
+
+void weights_close(struct weights *weights)
+{
+    for (uint64_t r = 0; weights->shards && r < weights->tp_size; r++) {
+        if (weights->decoded[r])
+            mem_map_free(weights->decoded[r], weights->decoded_bytes[r]);
+        shard_close(&weights->shards[r]);
+    }
+    mem_arena_free(&weights->arena);
+    *weights = (struct weights){0};
+}
+
+bool weights_open(struct weights *weights, const struct bundle *bundle, struct tp_error *err)
+{
+    uint64_t n = bundle->tp_size;
+    *weights = (struct weights){.tp_size = n};
+    struct mem_arena *arena = &weights->arena;
+    weights->decoded = mem_arena_alloc(arena, n * sizeof *weights->decoded, err);
+    weights->decoded_bytes = mem_arena_alloc(arena, n * sizeof *weights->decoded_bytes, err);
+    weights->ranks = mem_arena_alloc(arena, n * sizeof *weights->ranks, err);
+    weights->shards = mem_arena_alloc(arena, n * sizeof *weights->shards, err);
+    bool ok = weights->decoded && weights->decoded_bytes && weights->ranks && weights->shards;
+    if (ok)
+        for (uint64_t r = 0; r < n; r++)
+            weights->shards[r].fd = -1;
+    for (uint64_t r = 0; ok && r < n; r++) {
+        ok = bundle_open_rank(bundle, r, &weights->shards[r], err);
+        weights->mapped_bytes += weights->shards[r].file_bytes;
+    }
+    if (!ok)
+        weights_close(weights);
+    return ok;
+}
+
+uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank)
+{
+    return bundle->compress == COMPRESS_NONE ? 0 : bundle->plans[rank].data_bytes;
+}
+
+/* ---- checking and decoding ---- */
+
+/* One piece of work: a chunk, or (chunk NO_CHUNK) the padding of a rank file. */
+enum { NO_CHUNK = UINT32_MAX };
+struct load_task {
+    uint32_t rank, tensor, chunk;
+};
+
+struct load_job {
+    struct weights *weights;
+    const struct bundle *bundle;
+    const struct load_task *tasks;
+    uint64_t n_tasks;
+    unsigned char **scratch;     /* [threads], with compression only */
+    struct tp_error *errors;     /* [threads] the first of each thread */
+    uint64_t *failed;            /* [threads] its task */
+    _Atomic uint64_t next, hashed_bytes, first_failed;
+};
+
+static bool load_one(struct load_job *job, const struct load_task *task, int thread,
+                     struct tp_error *err)
+{
+    const struct shard *shard = &job->weights->shards[task->rank];
+    const struct rank_plan *plan = &job->bundle->plans[task->rank];
+    if (task->chunk == NO_CHUNK)
+        return shard_check_padding(shard, plan, err);
+    const struct tensor *t = &plan->tensors[task->tensor];
+    unsigned char *decoded = job->weights->decoded[task->rank];
+    job->hashed_bytes += shard->head.chunks[t->first_chunk + task->chunk].file_bytes;
+    if (!decoded)
+        return shard_check_chunk(shard, t, task->chunk, err);
+    return shard_read_chunk(shard, t, task->chunk,
+                            decoded + t->offset + task->chunk * t->chunk_bytes,
+                            job->scratch[thread], err);
+}
+
+static void load_thread(void *arg, int index, int count)
+{
+    (void)count;
+    struct load_job *job = arg;
+    uint64_t i;
+    /* Tasks before the first failure are still done, so that the error does not depend on timing. */
+    while ((i = job->next++) < job->n_tasks && i < job->first_failed) {
+        if (load_one(job, &job->tasks[i], index, &job->errors[index]))
+            continue;
+        job->failed[index] = i;
+        uint64_t seen = job->first_failed;
+        while (i < seen && !atomic_compare_exchange_weak(&job->first_failed, &seen, i))
+            ;
+        return;
+    }
+}
+
+static uint64_t count_tasks(const struct bundle *bundle)
+{
+    uint64_t n = bundle->tp_size;
+    for (uint64_t r = 0; r < bundle->tp_size; r++)
+        n += bundle->plans[r].n_chunks;
+    return n;
+}
+
+static void list_tasks(const struct bundle *bundle, struct load_task *tasks)
+{
+    for (uint32_t r = 0; r < bundle->tp_size; r++) {
+        const struct rank_plan *plan = &bundle->plans[r];
+        for (uint32_t t = 0; t < plan->n_tensors; t++)
+            for (uint32_t c = 0; c < plan->tensors[t].n_chunks; c++)
+                *tasks++ = (struct load_task){r, t, c};
+        *tasks++ = (struct load_task){r, 0, NO_CHUNK};
+    }
+}
+
+static bool run_job(struct load_job *job, int threads, struct mem_arena *arena, struct tp_error *err)
+{
+    size_t n = (size_t)threads;
+    struct load_task *tasks = mem_arena_alloc(arena, job->n_tasks * sizeof *tasks, err);
+    job->errors = mem_arena_alloc(arena, n * sizeof *job->errors, err);
+    job->failed = mem_arena_alloc(arena, n * sizeof *job->failed, err);
+    job->scratch = mem_arena_alloc(arena, n * sizeof *job->scratch, err);
+    if (!tasks || !job->errors || !job->failed || !job->scratch)
+        return false;
+    bool ok = true;
+    if (job->bundle->compress != COMPRESS_NONE)
+        for (size_t i = 0; ok && i < n; i++)
+            ok = (job->scratch[i] = mem_map_alloc(SHARD_CHUNK_BYTES_MAX, err)) != NULL;
+    list_tasks(job->bundle, tasks);
+    job->tasks = tasks;
+    job->first_failed = job->n_tasks;
+    ok = ok && threads_run(threads, load_thread, job, err);
+    for (size_t i = 0; i < n; i++)
+        if (job->scratch[i])
+            mem_map_free(job->scratch[i], SHARD_CHUNK_BYTES_MAX);
+    for (size_t i = 0; ok && i < n; i++)
+        if (job->errors[i].code != TP_OK && job->failed[i] == job->first_failed) {
+            *err = job->errors[i];
+            return false;
+        }
+    return ok;
+}
+
+/* ---- binding ---- */
+
+/* Where the weight of a role is kept: a matrix, or a vector. */
+static struct matrix *matrix_of(struct rank_weights *w, const struct tensor *t)
+{
+    struct layer_weights *layer = t->layer == TENSOR_NO_LAYER ? NULL : &w->layers[t->layer];
+    switch (t->role) {
+    case ROLE_EMBED:
+        return &w->embed;
+    case ROLE_LM_HEAD:
+        return &w->lm_head;
+    case ROLE_Q:
+        return &layer->q;
+    case ROLE_K:
+        return &layer->k;
+    case ROLE_V:
+        return &layer->v;
+    case ROLE_O:
+        return &layer->o;
+    case ROLE_GATE:
+        return &layer->gate;
+    case ROLE_UP:
+        return &layer->up;
+    case ROLE_DOWN:
+        return &layer->down;
+    default:
+        return NULL;
+    }
+}
+
+static const float **vector_of(struct rank_weights *w, const struct tensor *t)
+{
+    struct matrix *matrix = matrix_of(w, t);
+    if (matrix)
+        return t->part == PART_BIAS ? &matrix->bias : &matrix->scale;
+    struct layer_weights *layer = t->layer == TENSOR_NO_LAYER ? NULL : &w->layers[t->layer];
+    switch (t->role) {
+    case ROLE_ATTN_NORM:
+        return &layer->attn_norm;
+    case ROLE_Q_NORM:
+        return &layer->q_norm;
+    case ROLE_K_NORM:
+        return &layer->k_norm;
+    case ROLE_MLP_NORM:
+        return &layer->mlp_norm;
+    default:
+        tp_assert(t->role == ROLE_FINAL_NORM);
+        return &w->final_norm;
+    }
+}
+
+/* The file holds exactly the plan's tensors (checked when it was opened), so each finds its place. */
+static void bind_tensor(struct rank_weights *w, const struct tensor *t, const unsigned char *data)
+{
+    const unsigned char *at = data + t->offset;
+    if (t->layout == LAYOUT_VECTOR_F32) {
+        *vector_of(w, t) = (const float *)(const void *)at;
+        return;
+    }
+    *matrix_of(w, t) = (struct matrix){
+        .w = at,
+        .dtype = t->dtype,
+        .rows = range_count(t->own_rows),
+        .k = t->k,
+        .panels = t->panels,
+    };
+}
+
+static bool bind_leaves(const struct leaves *leaves, struct range owned, struct leaf_run *run,
+                        struct mem_arena *arena, struct tp_error *err)
+{
+    uint64_t n = range_count(owned);
+    uint32_t *blocks = mem_arena_alloc(arena, n * sizeof *blocks, err);
+    uint8_t *merges = mem_arena_alloc(arena, n, err);
+    if (!blocks || !merges)
+        return false;
+    for (uint64_t i = 0; i < n; i++)
+        blocks[i] = (uint32_t)(leaf_padded(leaves, owned.begin + i) / BLOCK_COLS);
+    *run = (struct leaf_run){.count = (uint32_t)n, .blocks = blocks, .merges = merges};
+    run->n_roots = (uint32_t)tree_local(leaves->count, owned, merges);
+    return true;
+}
+
+static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint64_t rank,
+                      struct tp_error *err)
+{
+    const struct rank_plan *plan = &bundle->plans[rank];
+    const struct shard *shard = &weights->shards[rank];
+    const unsigned char *data = weights->decoded[rank] ? weights->decoded[rank] : shard->data;
+    struct rank_weights *w = &weights->ranks[rank];
+    struct leaves attention = leaves_of_attention(&bundle->model);
+    struct leaves mlp = leaves_of_mlp(&bundle->model);
+    *w = (struct rank_weights){
+        .model = &bundle->model,
+        .partition = plan->partition,
+        .arithmetic = bundle->recipe.dtype,
+    };
+    w->layers = mem_arena_alloc(&weights->arena, bundle->model.n_layers * sizeof *w->layers, err);
+    if (!w->layers ||
+        !bind_leaves(&attention, plan->partition.attention_leaves, &w->attention, &weights->arena,
+                     err) ||
+        !bind_leaves(&mlp, plan->partition.mlp_leaves, &w->mlp, &weights->arena, err))
+        return false;
+    for (int vectors = 0; vectors < 2; vectors++) /* a matrix first: its bias and scale join it */
+        for (uint32_t i = 0; i < plan->n_tensors; i++)
+            if ((plan->tensors[i].layout == LAYOUT_VECTOR_F32) == vectors)
+                bind_tensor(w, &plan->tensors[i], data);
+    w->decode_bytes = plan->data_bytes;
+    if (bundle->model.tied_embeddings)
+        w->lm_head = w->embed;
+    else /* one token reads a row of the embedding */
+        w->decode_bytes -= w->embed.panels * w->embed.k * PANEL_ROWS * dtype_bytes(w->embed.dtype);
+    return true;
+}
+
+bool weights_load(struct weights *weights, const struct bundle *bundle, int threads, bool verify,
+                  struct tp_error *err)
+{
+    bool ok = true;
+    for (uint64_t r = 0; ok && r < weights->tp_size; r++) {
+        weights->decoded_bytes[r] = weights_decoded_bytes(bundle, r);
+        if (weights->decoded_bytes[r])
+            ok = (weights->decoded[r] = mem_map_alloc(weights->decoded_bytes[r], err)) != NULL;
+    }
+    if (ok && (verify || bundle->compress != COMPRESS_NONE)) {
+        struct load_job job = {
+            .weights = weights,
+            .bundle = bundle,
+            .n_tasks = count_tasks(bundle),
+        };
+        struct mem_arena arena = {0};
+        ok = run_job(&job, threads, &arena, err);
+        mem_arena_free(&arena);
+        weights->hashed_bytes = job.hashed_bytes;
+    }
+    for (uint64_t r = 0; ok && r < weights->tp_size; r++)
+        ok = bind_rank(weights, bundle, r, err);
+    return ok;
+}

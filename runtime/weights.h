@@ -1,0 +1,28 @@
+/* The weights of all ranks of a bundle in this process: rank files mapped, every byte checked before any
+ * value is used, bound by role. Compressed ones are decoded into memory of our own.
+ */
+#pragma once
+#include "bundle.h"
+#include "model.h"
+
+struct weights {
+    uint64_t tp_size;
+    struct shard *shards;         /* [tp_size] */
+    unsigned char **decoded;      /* [tp_size] raw data area, NULL where the mapping is it */
+    uint64_t *decoded_bytes;      /* [tp_size] */
+    struct rank_weights *ranks;   /* [tp_size] */
+    uint64_t mapped_bytes;        /* of all rank files */
+    uint64_t hashed_bytes;
+    struct mem_arena arena;
+};
+
+/* Open and map every rank file, headers and tables checked. bundle is borrowed until close.
+ * A {0} weights may be closed; a failed open leaves nothing to close. */
+bool weights_open(struct weights *weights, const struct bundle *bundle, struct tp_error *err);
+void weights_close(struct weights *weights);
+/* Check every byte against its hash (verify; else headers only) and decode what is compressed, on
+ * `threads` threads; then bind. The error is the one of the first bad chunk in file order. */
+bool weights_load(struct weights *weights, const struct bundle *bundle, int threads, bool verify,
+                  struct tp_error *err);
+/* Bytes of anonymous memory that weights_load allocates for a rank. */
+uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank);
