@@ -36,7 +36,8 @@ RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test unit bench install help check-includes deps clean format
+.PHONY: all demo test bench install help check-includes deps clean format run-tests run-demo run-bench
+.DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
 $(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT) $(BASE))
@@ -62,3 +63,39 @@ $(B)/tests/%: $(B)/obj/tests/unit/%.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) 
 .SECONDARY:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+
+deps: ## install what is missing from Debian packages
+	@scripts/install_deps.sh
+
+demo: deps ## build, convert the small model in the tree to three ranks, print a story
+	@$(MAKE) --no-print-directory run-demo
+run-demo: all
+	@scripts/demo.sh $(B)
+
+test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
+	@$(MAKE) --no-print-directory run-tests config=$(config)
+run-tests: all check-includes $(UNIT) $(B)/tests/tprun_reordered
+	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
+
+bench: deps ## measure, as ratios against the machine in the same run
+	@$(MAKE) --no-print-directory run-bench
+run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/*.c))
+	@BUILD=$(B) SHARED=$(SHARED) scripts/bench.sh
+
+check-includes: ## the direction of includes: tools | runtime -> kernels -> format -> format/base
+	@scripts/check_includes.sh
+
+install: all ## programs and man pages below PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(B)/tpshard $(B)/tprun $(DESTDIR)$(PREFIX)/bin
+	install -m 644 docs/tpshard.1 docs/tprun.1 $(DESTDIR)$(PREFIX)/share/man/man1
+
+format: ## clang-format over the sources
+	clang-format -i $(wildcard */*.c */*.h */*/*.c */*/*.h)
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@echo 'make [config=release|debug|asan|tsan] TARGET'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18

@@ -1,0 +1,130 @@
+"""What all test scripts share: where things are, how to run a program, how to report.
+
+A script defines functions test_*; harness.main(globals()) runs those whose name holds $T (all without),
+prints "ok NAME", "FAIL NAME: why" or "SKIP NAME: why", and last "N passed, N failed, N skipped". Standard
+library only.
+"""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
+SHARED = os.path.join(ROOT, os.environ.get("SHARED", "../shared"))
+TPSHARD = os.path.join(BUILD, "tpshard")
+TPRUN = os.path.join(BUILD, "tprun")
+DATA = os.path.join(ROOT, "tests", "data")
+DEMO = os.path.join(DATA, "demo", "stories")
+# An eighth of the combinations under the sanitizers, which are many times slower.
+SHARE = 8 if os.environ.get("CONFIG", "release") in ("asan", "tsan") else 1
+
+
+class Skip(Exception):
+    pass
+
+
+def checkpoint(name):
+    """The folder of a small checkpoint: our own, or shared's; Skip where there is neither."""
+    for base in (os.path.join(DATA, "checkpoints"), os.path.join(SHARED, "checkpoints")):
+        if os.path.exists(os.path.join(base, name, "config.json")):
+            return os.path.join(base, name)
+    raise Skip(f"checkpoint {name} is not here")
+
+
+FLOAT_CHECKPOINTS = ("llama3-rope", "mistral-window", "qwen2-bias", "qwen3-norm", "mqa-bias", "yarn",
+                     "qwen2-window", "yarn-keys", "mixed-dtype", "llama-gqa", "qwen2-28x4")
+
+
+def float_checkpoints():
+    """Those that are here; SKIP lines name the others."""
+    found = []
+    for name in FLOAT_CHECKPOINTS:
+        try:
+            found.append((name, checkpoint(name)))
+        except Skip as why:
+            print(f"SKIP {name}: {why}")
+    return found
+
+
+def run(args, status=0, **kw):
+    """Run a program; its exit status must be as given (None: any)."""
+    done = subprocess.run([str(a) for a in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+    if status is not None and done.returncode != status:
+        raise AssertionError(f"{' '.join(str(a) for a in args)}: status {done.returncode}, {status} expected: "
+                             f"{done.stderr.decode(errors='replace')[-600:]}")
+    return done
+
+
+def tpshard(*args, status=0, **kw):
+    return run([TPSHARD, *args], status, **kw)
+
+
+def tprun(*args, status=0, **kw):
+    return run([TPRUN, *args], status, **kw)
+
+
+def convert(model, bundle, *args, selftest=False, **kw):
+    return tpshard("convert", model, "-o", bundle, "-q", *([] if selftest else ["--no-selftest"]), *args, **kw)
+
+
+def error_line(done, status, *names):
+    """One line on stderr of the contract's form, at most 512 bytes, that holds every name."""
+    text = done.stderr.decode(errors="replace")
+    assert done.returncode == status, f"status {done.returncode}, {status} expected: {text[-600:]}"
+    lines = [l for l in text.splitlines() if ": error " in l]
+    assert len(lines) == 1, f"one error line expected: {text[-900:]}"
+    assert len(lines[0].encode()) <= 512, lines[0]
+    for name in names:
+        assert name in lines[0], f"{name!r} is not in {lines[0]!r}"
+    return lines[0]
+
+
+def tree_bytes(folder):
+    """name -> bytes of every file below a folder"""
+    found = {}
+    for base, _, files in os.walk(folder):
+        for f in files:
+            path = os.path.join(base, f)
+            with open(path, "rb") as fh:
+                found[os.path.relpath(path, folder)] = fh.read()
+    return found
+
+
+class Folder:
+    """A temporary folder for one test."""
+
+    def __enter__(self):
+        self.path = tempfile.mkdtemp(prefix="tpshard-test-")
+        return self.path
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def main(names):
+    wanted = os.environ.get("T", "")
+    passed = failed = skipped = 0
+    for name, fn in list(names.items()):
+        if not name.startswith("test_") or not callable(fn) or wanted not in name:
+            continue
+        start = time.time()
+        try:
+            fn()
+            passed += 1
+            print(f"ok {name} ({time.time() - start:.1f} s)", flush=True)
+        except Skip as why:
+            skipped += 1
+            print(f"SKIP {name}: {why}", flush=True)
+        except Exception as why:  # a failing test is reported, the others run
+            failed += 1
+            where = traceback.extract_tb(why.__traceback__)[-1]
+            print(f"FAIL {name}: {type(why).__name__}: {why} ({os.path.basename(where.filename)}:{where.lineno})",
+                  flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0)
