@@ -1,0 +1,53 @@
+/* UTF-8, one character at a time. Strict: no overlong forms, surrogates or values above U+10FFFF. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+enum utf8_kind {
+    UTF8_CHAR, /* a character */
+    UTF8_BAD,  /* bytes that begin no character, whatever follows */
+    UTF8_CUT,  /* the beginning of a character; the text ends before its end */
+};
+
+/* What stands at s, of which left > 0 bytes are there. *n: the bytes it takes; for UTF8_BAD the maximal
+ * part that is replaced by one U+FFFD (Unicode, section 3.9, as Rust's from_utf8_lossy does it). */
+static inline enum utf8_kind utf8_scan(const unsigned char *s, size_t left, size_t *n)
+{
+    unsigned char c = s[0];
+    *n = 1;
+    if (c < 0x80)
+        return UTF8_CHAR;
+    size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+    if (c < 0xc2 || c > 0xf4)
+        return UTF8_BAD;
+    for (size_t i = 1; i < need; i++) {
+        if (i == left)
+            return UTF8_CUT;
+        unsigned char low = 0x80, high = 0xbf;
+        if (i == 1) {
+            low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+            high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+        }
+        if (s[i] < low || s[i] > high)
+            return UTF8_BAD;
+        *n = i + 1;
+    }
+    return UTF8_CHAR;
+}
+
+/* Bytes of the character at s; 0 where there is none. */
+static inline size_t utf8_length(const unsigned char *s, size_t left)
+{
+    size_t n;
+    return left && utf8_scan(s, left, &n) == UTF8_CHAR ? n : 0;
+}
+
+/* The code point of a whole character of n bytes. */
+static inline uint32_t utf8_decode(const unsigned char *s, size_t n)
+{
+    static const unsigned char mask[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t c = s[0] & mask[n];
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | (s[i] & 0x3f);
+    return c;
+}

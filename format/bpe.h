@@ -1,0 +1,39 @@
+/* Byte-pair merges of one piece of text: from bytes to token ids.
+ *
+ * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair is
+ * left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by a scan;
+ * long ones keep pairs in a heap, so that a megabyte without a space takes n log n steps.
+ */
+#pragma once
+#include "tokenizer_file.h"
+
+/* Ids that grow at the end. {0} is empty; the caller frees with token_ids_free. */
+struct token_ids {
+    uint32_t *ids;
+    size_t count, cap;
+    uint64_t dropped; /* bytes of text for which the vocabulary has no token */
+};
+bool token_ids_push(struct token_ids *list, uint32_t id, struct tp_error *err);
+void token_ids_free(struct token_ids *list);
+
+struct bpe_symbol {
+    uint32_t id;
+    uint32_t prev, next;      /* neighbours; BPE_END at either end */
+    uint32_t rank, merged;    /* of this symbol and the next; BPE_END: they do not merge */
+};
+#define BPE_END UINT32_MAX
+
+/* Working memory, kept from piece to piece. {0} is ready; one thread at a time. */
+struct bpe {
+    struct bpe_symbol *symbols;
+    size_t symbols_cap;
+    uint64_t *heap;           /* rank << 32 | position */
+    size_t heap_count, heap_cap;
+};
+void bpe_free(struct bpe *bpe);
+
+/* Append the ids of piece, n bytes, to list. A byte without a token is left out and counted in dropped,
+ * its neighbours may then merge: the reference's behaviour without an unknown token.
+ * Errors  TP_E_MEMORY; TP_E_LIMIT: more than 2^31 bytes */
+bool bpe_encode(struct bpe *bpe, const struct tokenizer_file *file, const void *piece, size_t n,
+                struct token_ids *list, struct tp_error *err);

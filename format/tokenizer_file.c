@@ -1,0 +1,311 @@
+#include "tokenizer_file.h"
+
+#include "checked.h"
+#include "hash.h"
+
+static const char magic[8] = "TPTOKEN\n";
+
+enum {
+    AT_VERSION = 8,
+    AT_HEADER = 12,
+    AT_BYTES = 16,
+    AT_HASH = 24,
+    AT_HASHED = 40,
+    AT_MODEL = 40,
+    AT_TOKENS = 44,
+    AT_INDEX_PROBES = 48,
+    AT_MERGE_PROBES = 52,
+    AT_ADDED_RAW = 56,
+    AT_POST_BEFORE = 60,
+    AT_SECTIONS = 64,
+    MERGE_BYTES = 16,
+    ADDED_BYTES = 16,
+    STEP_BYTES = 16,
+};
+_Static_assert(AT_SECTIONS + 16 * SECTION_COUNT == TOKENIZER_HEADER_BYTES, "header of 256 bytes");
+
+void tokenizer_file_seal(unsigned char *data, uint64_t n)
+{
+    struct hash128 hash = hash_bytes(data + AT_HASHED, n - AT_HASHED);
+    memcpy(data + AT_HASH, hash.bytes, sizeof hash.bytes);
+}
+
+/* ---- checks at opening: what the lookups rely on ---- */
+
+struct opening {
+    const unsigned char *data;
+    uint64_t n;
+    const char *name;
+    uint64_t bytes[SECTION_COUNT];
+    struct tokenizer_file *file;
+    struct tp_error *err;
+};
+
+static bool bad(const struct opening *in, const char *what)
+{
+    return tp_fail(in->err, TP_E_TK_INVALID, "%s: compiled tokenizer: %s", in->name, what);
+}
+
+static bool check_header(const struct opening *in)
+{
+    const unsigned char *h = in->data;
+    if (in->n < TOKENIZER_HEADER_BYTES || memcmp(h, magic, sizeof magic) != 0)
+        return bad(in, "no header");
+    if (le_u32(h + AT_VERSION) != TOKENIZER_VERSION)
+        return tp_fail(in->err, TP_E_VERSION, "%s: compiled tokenizer of version %u, %u expected",
+                       in->name, le_u32(h + AT_VERSION), TOKENIZER_VERSION);
+    if (le_u32(h + AT_HEADER) != TOKENIZER_HEADER_BYTES || le_u64(h + AT_BYTES) != in->n)
+        return tp_fail(in->err, TP_E_TK_INVALID,
+                       "%s: compiled tokenizer of %llu bytes, %llu expected", in->name,
+                       (unsigned long long)in->n, (unsigned long long)le_u64(h + AT_BYTES));
+    struct hash128 found = hash_bytes(h + AT_HASHED, in->n - AT_HASHED), stored;
+    memcpy(stored.bytes, h + AT_HASH, sizeof stored.bytes);
+    if (!hash_equal(found, stored))
+        return tp_fail(in->err, TP_E_FILE_HASH, "%s: compiled tokenizer: hash differs", in->name);
+    if (le_u32(h + AT_MODEL) != MODEL_BPE_BYTES)
+        return bad(in, "unknown model");
+    return true;
+}
+
+static bool all_zero(const unsigned char *from, const unsigned char *to)
+{
+    while (from < to)
+        if (*from++)
+            return false;
+    return true;
+}
+
+/* Sections in order, aligned, with nothing but zeros between. */
+static bool check_sections(struct opening *in)
+{
+    uint64_t end = TOKENIZER_HEADER_BYTES;
+    for (int i = 0; i < SECTION_COUNT; i++) {
+        uint64_t offset = le_u64(in->data + AT_SECTIONS + 16 * i);
+        uint64_t bytes = le_u64(in->data + AT_SECTIONS + 16 * i + 8);
+        if (bytes == 0) {
+            if (offset)
+                return bad(in, "an empty section has an offset");
+            continue;
+        }
+        if (i > SECTION_POST)
+            return bad(in, "unknown section");
+        if (offset % TOKENIZER_ALIGN || offset < end || offset - end >= TOKENIZER_ALIGN ||
+            !tp_range_in(offset, bytes, in->n))
+            return bad(in, "section outside the file");
+        if (!all_zero(in->data + end, in->data + offset))
+            return bad(in, "bytes between sections");
+        in->file->section[i] = in->data + offset;
+        in->bytes[i] = bytes;
+        end = offset + bytes;
+    }
+    return end == in->n || bad(in, "bytes after the last section");
+}
+
+/* bytes[i] is count * size, and count at most max */
+static bool count_of(const struct opening *in, int section, uint64_t size, uint64_t max,
+                     uint32_t *count)
+{
+    if (in->bytes[section] % size || in->bytes[section] / size > max)
+        return bad(in, "section of a wrong size");
+    *count = (uint32_t)(in->bytes[section] / size);
+    return true;
+}
+
+static bool check_tokens(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    uint32_t ends = 0, flags = 0;
+    if (!count_of(in, SECTION_TOKEN_ENDS, 4, TOKENIZER_TOKENS_MAX, &ends) ||
+        !count_of(in, SECTION_TOKEN_FLAGS, 1, TOKENIZER_TOKENS_MAX, &flags))
+        return false;
+    file->tokens = le_u32(in->data + AT_TOKENS);
+    if (file->tokens == 0 || ends != file->tokens || flags != file->tokens)
+        return bad(in, "token tables of different sizes");
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < ends; i++) {
+        uint32_t end = le_u32(file->section[SECTION_TOKEN_ENDS] + 4 * (size_t)i);
+        if (end < last || end - last > TOKENIZER_TOKEN_BYTES_MAX)
+            return bad(in, "token of a wrong length");
+        if (end - last > file->token_bytes_max)
+            file->token_bytes_max = end - last;
+        last = end;
+    }
+    if (last != in->bytes[SECTION_TOKEN_BYTES])
+        return bad(in, "token bytes of a wrong size");
+    if (in->bytes[SECTION_BYTE_IDS] != 256 * 4)
+        return bad(in, "byte table of a wrong size");
+    for (int b = 0; b < 256; b++) {
+        uint32_t id = tokenizer_file_byte_id(file, (unsigned char)b);
+        if (id >= file->tokens && id != TOKEN_NONE)
+            return bad(in, "byte table: id outside the vocabulary");
+    }
+    return true;
+}
+
+static bool check_tables(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    file->index_probes = le_u32(in->data + AT_INDEX_PROBES);
+    file->merge_probes = le_u32(in->data + AT_MERGE_PROBES);
+    if (file->index_probes > TOKENIZER_PROBES_MAX || file->merge_probes > TOKENIZER_PROBES_MAX ||
+        !count_of(in, SECTION_INDEX, 4, 4ull * TOKENIZER_TOKENS_MAX, &file->index_slots) ||
+        !count_of(in, SECTION_MERGES, MERGE_BYTES, 4ull * TOKENIZER_MERGES_MAX,
+                  &file->merge_slots))
+        return bad(in, "hash table out of limits");
+    const unsigned char *index = file->section[SECTION_INDEX];
+    const unsigned char *merges = file->section[SECTION_MERGES];
+    /* one pass without branches: this is most of the time of opening */
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < file->index_slots; i++)
+        wrong |= le_u32(index + 4 * (size_t)i) > file->tokens;
+    for (uint32_t i = 0; i < file->merge_slots; i++) {
+        const unsigned char *m = merges + MERGE_BYTES * (size_t)i;
+        wrong |= (le_u32(m) != TOKEN_NONE) &
+                 ((le_u32(m + 12) >= file->tokens) | (le_u32(m + 8) == TOKEN_NONE));
+    }
+    return !wrong || bad(in, "hash table: id or rank out of range");
+}
+
+static int compare_bytes(struct tokenizer_bytes a, struct tokenizer_bytes b)
+{
+    int order = memcmp(a.data, b.data, a.n < b.n ? a.n : b.n);
+    return order ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+static bool check_added(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    if (!count_of(in, SECTION_ADDED, ADDED_BYTES, TOKENIZER_TOKENS_MAX, &file->added_count))
+        return false;
+    file->added_raw = le_u32(in->data + AT_ADDED_RAW);
+    if (file->added_raw > file->added_count)
+        return bad(in, "added tokens: wrong count");
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < file->added_count; i++) {
+        const unsigned char *entry = file->section[SECTION_ADDED] + ADDED_BYTES * (size_t)i;
+        uint32_t end = le_u32(entry);
+        if (end <= last || end - last > TOKENIZER_ADDED_BYTES_MAX ||
+            end > in->bytes[SECTION_ADDED_BYTES])
+            return bad(in, "added token of a wrong length");
+        last = end;
+        if (le_u32(entry + 4) >= file->tokens || le_u32(entry + 8) > 7 || le_u32(entry + 12))
+            return bad(in, "added token: wrong id or flags");
+        if (i && i != file->added_raw &&
+            compare_bytes(tokenizer_file_added(file, i - 1).content,
+                          tokenizer_file_added(file, i).content) >= 0)
+            return bad(in, "added tokens out of order");
+    }
+    return last == in->bytes[SECTION_ADDED_BYTES] || bad(in, "added tokens of a wrong size");
+}
+
+static bool check_steps(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    if (!count_of(in, SECTION_STEPS, STEP_BYTES, TOKENIZER_STEPS_MAX, &file->step_count))
+        return false;
+    uint32_t last = 0, prefixes = 0;
+    for (uint32_t i = 0; i < file->step_count; i++) {
+        const unsigned char *entry = file->section[SECTION_STEPS] + STEP_BYTES * (size_t)i;
+        uint32_t kind = le_u32(entry), end = le_u32(entry + 12);
+        prefixes += kind == STEP_PREFIX_SPACE;
+        if ((kind != STEP_SPLIT && kind != STEP_PREFIX_SPACE) || prefixes > 1 ||
+            le_u32(entry + 4) > SPLIT_CONTIGUOUS || le_u32(entry + 8) > 1)
+            return bad(in, "unknown pre-tokenizer step");
+        if (end < last || end > in->bytes[SECTION_STEP_BYTES] || (kind == STEP_SPLIT) != (end > last))
+            return bad(in, "pre-tokenizer pattern of a wrong length");
+        last = end;
+    }
+    return last == in->bytes[SECTION_STEP_BYTES] || bad(in, "patterns of a wrong size");
+}
+
+static bool check_post(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    if (!count_of(in, SECTION_POST, 4, TOKENIZER_POST_MAX, &file->post_count))
+        return false;
+    file->post_before = le_u32(in->data + AT_POST_BEFORE);
+    if (file->post_before > file->post_count)
+        return bad(in, "post-processor: wrong count");
+    for (uint32_t i = 0; i < file->post_count; i++)
+        if (tokenizer_file_post(file, i) >= file->tokens)
+            return bad(in, "post-processor: id outside the vocabulary");
+    return true;
+}
+
+bool tokenizer_file_open(const void *data, uint64_t n, const char *name, struct tokenizer_file *out,
+                         struct tp_error *err)
+{
+    struct tokenizer_file file = {0};
+    struct opening in = {.data = data, .n = n, .name = name, .file = &file, .err = err};
+    /* a section without bytes is never read, but its address is computed with */
+    for (int i = 0; i < SECTION_COUNT; i++)
+        file.section[i] = data;
+    if (!check_header(&in) || !check_sections(&in) || !check_tokens(&in) || !check_tables(&in) ||
+        !check_added(&in) || !check_steps(&in) || !check_post(&in))
+        return false;
+    *out = file;
+    return true;
+}
+
+/* ---- lookups ---- */
+
+uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *bytes, size_t n)
+{
+    if (file->index_slots == 0)
+        return TOKEN_NONE;
+    uint32_t slot = tokenizer_home(tokenizer_hash_bytes(bytes, n), file->index_slots);
+    for (uint32_t probe = 0; probe <= file->index_probes; probe++) {
+        uint32_t entry = le_u32(file->section[SECTION_INDEX] + 4 * (size_t)slot);
+        if (entry == 0)
+            return TOKEN_NONE;
+        struct tokenizer_bytes token = tokenizer_file_token(file, entry - 1);
+        if (token.n == n && memcmp(token.data, bytes, n) == 0)
+            return entry - 1;
+        slot = slot + 1 == file->index_slots ? 0 : slot + 1;
+    }
+    return TOKEN_NONE;
+}
+
+bool tokenizer_file_merge(const struct tokenizer_file *file, uint32_t left, uint32_t right,
+                          uint32_t *rank, uint32_t *id)
+{
+    if (file->merge_slots == 0)
+        return false;
+    uint32_t slot = tokenizer_home(tokenizer_hash_pair(left, right), file->merge_slots);
+    for (uint32_t probe = 0; probe <= file->merge_probes; probe++) {
+        const unsigned char *m = file->section[SECTION_MERGES] + MERGE_BYTES * (size_t)slot;
+        uint32_t found = le_u32(m);
+        if (found == TOKEN_NONE)
+            return false;
+        if (found == left && le_u32(m + 4) == right) {
+            *rank = le_u32(m + 8);
+            *id = le_u32(m + 12);
+            return true;
+        }
+        slot = slot + 1 == file->merge_slots ? 0 : slot + 1;
+    }
+    return false;
+}
+
+struct tokenizer_added tokenizer_file_added(const struct tokenizer_file *file, uint32_t i)
+{
+    const unsigned char *entry = file->section[SECTION_ADDED] + ADDED_BYTES * (size_t)i;
+    uint32_t begin = i ? le_u32(entry - ADDED_BYTES) : 0;
+    return (struct tokenizer_added){
+        .content = {file->section[SECTION_ADDED_BYTES] + begin, le_u32(entry) - begin},
+        .id = le_u32(entry + 4),
+        .flags = le_u32(entry + 8),
+    };
+}
+
+struct tokenizer_step tokenizer_file_step(const struct tokenizer_file *file, uint32_t i)
+{
+    const unsigned char *entry = file->section[SECTION_STEPS] + STEP_BYTES * (size_t)i;
+    uint32_t begin = i ? le_u32(entry - 4) : 0;
+    return (struct tokenizer_step){
+        .kind = (enum step_kind)le_u32(entry),
+        .behaviour = (enum step_behaviour)le_u32(entry + 4),
+        .invert = le_u32(entry + 8) != 0,
+        .pattern = {file->section[SECTION_STEP_BYTES] + begin, le_u32(entry + 12) - begin},
+    };
+}
