@@ -7,7 +7,8 @@
 
 enum { LANES = 16, FACTORS = 9 };
 
-/* Below this a row counts as zero: its scale is 1 and all its codes are 0. */
+/* Below this a row counts as zero: its scale is 1 and so all its codes are 0. Above, every scale is far
+ * from subnormal, and a subnormal element is a zero code. */
 static const float LEAST_ABSMAX = 0x1p-100f;
 
 #define INLINE static inline __attribute__((always_inline))

@@ -5,8 +5,9 @@
 #include "dtype.h"
 #include <stddef.h>
 
-/* The scale of one whole row: absmax / 127 (int8), a searched one for fp8. An all-zero row has scale 1.
- * row: n finite f32 values. dtype: DTYPE_I8 or DTYPE_E4M3. */
+/* The scale of one whole row: absmax / 127 (int8), a searched one for fp8. A row of zeros, or of nothing
+ * above 2^-100, has scale 1. row: n finite f32 values. dtype: DTYPE_I8 or DTYPE_E4M3. Any
+ * floating-point mode. */
 float quant_scale(enum dtype dtype, const float *row, size_t n);
 /* codes[i] for row[0..n), any part of the row, with its scale. */
 void quant_codes(enum dtype dtype, const float *row, size_t n, float scale, uint8_t *codes);
