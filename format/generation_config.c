@@ -20,7 +20,7 @@ static bool number(const struct json_in *in, const char *key, double min, double
     return true;
 }
 
-/* Keys that change which token is chosen and that we do not follow, with the value that does nothing. */
+/* Keys that change which token is chosen and are not followed, and the value without effect. */
 static const struct {
     const char *key;
     double neutral;
@@ -58,11 +58,13 @@ bool generation_config_read(const char *file, const char *data, size_t n, uint64
     struct json_in in = {root, file, TP_E_CF_GENERATION};
     bool ok = json_is_object(root);
     if (!ok)
-        tp_fail(err, in.code, "%s: %s at top level, an object expected", file, json_type_name(root));
+        tp_fail(err, in.code, "%s: %s at top level, an object expected", file,
+                json_type_name(root));
     ok = ok && json_get_bool_or(&in, "do_sample", out->do_sample, &out->do_sample, err) &&
          number(&in, "temperature", 0, 1e6, &out->temperature, err) &&
          json_get_u64_or(&in, "top_k", 0, INT32_MAX, out->top_k, &out->top_k, err) &&
-         number(&in, "top_p", 0, 1, &out->top_p, err) && number(&in, "min_p", 0, 1, &out->min_p, err) &&
+         number(&in, "top_p", 0, 1, &out->top_p, err) &&
+         number(&in, "min_p", 0, 1, &out->min_p, err) &&
          number(&in, "repetition_penalty", 1e-6, 1e6, &out->repetition_penalty, err) &&
          token_ids_read(&in, "eos_token_id", vocab, out->eos_id, &out->n_eos, err);
     if (ok)

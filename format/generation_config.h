@@ -1,5 +1,5 @@
-/* generation_config.json: how the model's author wants tokens chosen. tpshard checks it and puts it into
- * the bundle as it is; tprun reads it there. */
+/* generation_config.json: how the model's author wants tokens chosen. tpshard checks it and
+ * puts it into the bundle as it is; tprun reads it there. */
 #pragma once
 #include "error.h"
 #include "model_config.h"
@@ -16,14 +16,14 @@ struct generation_config {
     double repetition_penalty; /* 1: none */
     uint64_t n_eos;            /* 0: config.json's hold */
     int64_t eos_id[MODEL_EOS_MAX];
-    const char *ignored;       /* the first key asking for what tprun does not do (beam search, ...),
-                                * static text for a note; NULL: none */
+    const char *ignored;       /* the first key asking for what tprun does not do (beam
+                                * search, ...), static text for a note; NULL: none */
 };
 
-/* No file, and every key a file leaves out or null, as transformers: greedy, temperature 1, top_k 50,
- * top_p 1, no penalty. */
+/* No file, and every key a file leaves out or null, as transformers: greedy, temperature 1,
+ * top_k 50, top_p 1, no penalty. */
 struct generation_config generation_config_default(void);
-/* data (n) JSON text; file is for errors; ids must lie below vocab. TP_E_CF_GENERATION names the field,
- * TP_E_CF_TOKEN_ID an id. */
+/* data (n) JSON text; file is for errors; ids must lie below vocab. TP_E_CF_GENERATION names the
+ * field, TP_E_CF_TOKEN_ID an id. */
 bool generation_config_read(const char *file, const char *data, size_t n, uint64_t vocab,
                             struct generation_config *out, struct tp_error *err);

@@ -239,7 +239,7 @@ static bool heads_check(const struct model_config *m, const char *file, struct t
     return true;
 }
 
-/* Each type's own fields. A factor below 1 would make frequencies above 1 and angles beyond 2^40. */
+/* Each type's own fields. A factor below 1 would give frequencies above 1, angles beyond 2^40. */
 static bool rope_check(const struct rope_config *r, const char *file, struct tp_error *err)
 {
     const enum tp_code code = TP_E_CF_ROPE;
@@ -259,8 +259,8 @@ static bool rope_check(const struct rope_config *r, const char *file, struct tp_
             !number_in(file, "rope high_freq_factor", r->high_freq_factor, 1e-6, 1e6, code, err))
             return false;
         if (r->high_freq_factor <= r->low_freq_factor)
-            return tp_fail(err, code, "%s: rope high_freq_factor %g is not above low_freq_factor %g",
-                           file, r->high_freq_factor, r->low_freq_factor);
+            return tp_fail(err, code, "%s: rope high_freq_factor %g is not above low_freq_factor "
+                           "%g", file, r->high_freq_factor, r->low_freq_factor);
     }
     if (r->type == ROPE_YARN) {
         if (!number_in(file, "rope_theta", r->theta, 2, 1e18, code, err) || /* divides by its log */
@@ -307,8 +307,8 @@ bool model_config_check(const struct model_config *m, const char *file, struct t
                            (unsigned long long)m->window[i],
                            (unsigned long long)MODEL_POSITIONS_MAX);
     if (m->n_eos > MODEL_EOS_MAX)
-        return tp_fail(err, TP_E_CF_TOKEN_ID, "%s: eos_token_id: %llu ids, at most %d expected", file,
-                       (unsigned long long)m->n_eos, MODEL_EOS_MAX);
+        return tp_fail(err, TP_E_CF_TOKEN_ID, "%s: eos_token_id: %llu ids, at most %d expected",
+                       file, (unsigned long long)m->n_eos, MODEL_EOS_MAX);
     for (uint64_t i = 0; i < m->n_eos; i++)
         if (!id_check(m, file, "eos_token_id", m->eos_id[i], 0, err))
             return false;

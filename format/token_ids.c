@@ -4,8 +4,9 @@ static bool read_one(const struct json_in *in, const char *key, const json_t *va
                      int64_t *id, struct tp_error *err)
 {
     if (!json_is_integer(value))
-        return tp_fail(err, TP_E_CF_TOKEN_ID, "%s: %s: an integer or a list of integers expected, %s found",
-                       in->file, key, json_type_name(value));
+        return tp_fail(err, TP_E_CF_TOKEN_ID,
+                       "%s: %s: an integer or a list of integers expected, %s found", in->file, key,
+                       json_type_name(value));
     json_int_t v = json_integer_value(value);
     if (v < 0 || (uint64_t)v >= vocab)
         return tp_fail(err, TP_E_CF_TOKEN_ID, "%s: %s: %lld, 0 to %llu expected (vocabulary %llu)",

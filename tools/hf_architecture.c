@@ -24,7 +24,10 @@ static const struct hf_architecture table[] = {
 };
 static const char supported[] =
     "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM";
-enum { TABLE_COUNT = sizeof table / sizeof *table, KEYS = sizeof table->keys / sizeof *table->keys };
+enum {
+    TABLE_COUNT = sizeof table / sizeof *table,
+    KEYS = sizeof table->keys / sizeof *table->keys
+};
 
 bool hf_architecture_honours(const struct hf_architecture *architecture, const char *key)
 {

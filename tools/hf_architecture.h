@@ -1,5 +1,5 @@
-/* The architectures that can be converted, each block described as data. A new one of the same family
- * is a row of the table in hf_architecture.c. */
+/* The architectures that can be converted, each block described as data. A new one of the same
+ * family is a row of the table in hf_architecture.c. */
 #pragma once
 #include "json.h"
 #include <stdbool.h>
@@ -24,8 +24,8 @@ struct hf_architecture {
     int64_t bos_id, eos_id;     /* -1: none */
 };
 
-/* By "architectures", where absent by "model_type". NULL: TP_E_CF_ARCH naming what is not supported and
- * what is, TP_E_CF_FIELD where neither is there or one is no text. */
+/* By "architectures", where absent by "model_type". NULL: TP_E_CF_ARCH naming what is not supported
+ * and what is, TP_E_CF_FIELD where neither is there or one is no text. */
 const struct hf_architecture *hf_architecture_find(const struct json_in *in, struct tp_error *err);
 /* Whether key is one of architecture->keys */
 bool hf_architecture_honours(const struct hf_architecture *architecture, const char *key);

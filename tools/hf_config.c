@@ -40,7 +40,7 @@ static bool get_size_or(const struct json_in *in, const char *key, uint64_t max,
 static bool read_heads(const struct json_in *in, const struct hf_architecture *a,
                        struct model_config *m, struct tp_error *err)
 {
-    /* absent and null differ: transformers has a default for the one, for the other the query heads */
+    /* absent and null differ in transformers: a default, or the query heads */
     bool absent = !json_object_get(in->object, "num_key_value_heads");
     uint64_t kv_heads = absent && a->kv_heads ? a->kv_heads : m->n_heads;
     if (!get_size_or(in, "num_key_value_heads", MODEL_HEADS_MAX, kv_heads, &m->n_kv_heads, err))
@@ -50,8 +50,8 @@ static bool read_heads(const struct json_in *in, const struct hf_architecture *a
     m->head_dim = a->head_dim ? a->head_dim : m->hidden / m->n_heads;
     if (!a->head_dim && m->hidden % m->n_heads)
         return tp_fail(err, TP_E_CF_HEADS,
-                       "%s: hidden_size %llu is no multiple of num_attention_heads %llu, and there is "
-                       "no head_dim",
+                       "%s: no head_dim, and hidden_size %llu is no multiple of "
+                       "num_attention_heads %llu",
                        in->file, (unsigned long long)m->hidden, (unsigned long long)m->n_heads);
     return true;
 }
@@ -108,8 +108,8 @@ static bool read_dtype(const struct json_in *in, struct model_config *m, struct 
         }
     char cut[TP_NAME_BUF];
     return tp_fail(err, TP_E_CF_KEY,
-                   "%s: %s %s is not supported; supported: float32, float16, bfloat16", in->file, key,
-                   tp_name_cut(cut, name, strlen(name)));
+                   "%s: %s %s is not supported; supported: float32, float16, bfloat16", in->file,
+                   key, tp_name_cut(cut, name, strlen(name)));
 }
 
 /* ---- windows ---- */
@@ -151,13 +151,14 @@ static bool windows_by_type(const struct json_in *in, const struct hf_architectu
         if (strcmp(name, "full_attention") == 0)
             continue;
         if (strcmp(name, "sliding_attention") != 0 || a->window == WINDOW_NONE)
-            return tp_fail(err, TP_E_CF_KEY, "%s: layer_types: %s is not supported for %s", in->file,
-                           tp_name_cut(cut, name, strlen(name)), a->class_name);
+            return tp_fail(err, TP_E_CF_KEY, "%s: layer_types: %s is not supported for %s",
+                           in->file, tp_name_cut(cut, name, strlen(name)), a->class_name);
         m->window[i] = width;
         off |= width == 0;
     }
     if (off)
-        note(out, "%s: layer_types names sliding layers, but the window is off: they see everything",
+        note(out,
+             "%s: layer_types names sliding layers, but the window is off: they see everything",
              in->file);
     return true;
 }
@@ -181,8 +182,8 @@ static bool read_windows(const struct json_in *in, const struct hf_architecture 
 /* ---- token ids ---- */
 
 /* -1 where the value is null, or missing and there is no default */
-static bool read_id(const struct json_in *in, const char *key, int64_t fallback, bool negative_is_none,
-                    uint64_t vocab, int64_t *id, struct tp_error *err)
+static bool read_id(const struct json_in *in, const char *key, int64_t fallback,
+                    bool negative_is_none, uint64_t vocab, int64_t *id, struct tp_error *err)
 {
     const json_t *value = json_object_get(in->object, key);
     int64_t ids[MODEL_EOS_MAX];

@@ -1,5 +1,5 @@
-/* config.json of a Hugging Face folder, in the forms of transformers 4 and 5, into struct model_config.
- * Only this folder of files knows how transformers spells things. */
+/* config.json of a Hugging Face folder, in the forms of transformers 4 and 5, into struct
+ * model_config. Only this folder of files knows how transformers spells things. */
 #pragma once
 #include "hf_config_keys.h"
 #include "hf_quantization.h"
@@ -9,15 +9,16 @@
 #define HF_NOTES_MAX 16
 
 struct hf_config {
-    struct model_config model;                /* checked: model_config_check */
-    char quantization[HF_QUANTIZATION_MAX];   /* scheme of the stored weights; "" none */
+    struct model_config model;              /* checked: model_config_check */
+    char quantization[HF_QUANTIZATION_MAX]; /* scheme of the stored weights; "" none */
     size_t n_notes;
     char notes[HF_NOTES_MAX][TP_ERROR_LINE_MAX]; /* one line each, for the user */
 };
 
-/* path: a model folder, or a bare config.json. options may be NULL. In a folder, hf_quant_config.json and
- * quantize_config.json, which older quantizers write, count as naming a scheme where config.json does not.
- * Errors: TP_E_CF_* naming file and field; a missing or too large config.json is TP_E_CF_FILE. */
+/* path: a model folder, or a bare config.json. options may be NULL. In a folder,
+ * hf_quant_config.json and quantize_config.json, which older quantizers write, count as naming a
+ * scheme where config.json does not. Errors: TP_E_CF_* naming file and field; a missing or too
+ * large config.json is TP_E_CF_FILE. */
 bool hf_config_read(const char *path, const struct hf_options *options, struct hf_config *out,
                     struct tp_error *err);
 /* The same from text; file is for errors. */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Read by hf_config.c, hf_rope.c, hf_architecture.c or hf_quantization.c, for every architecture. */
+/* Read by hf_config.c, hf_rope.c, hf_architecture.c, hf_quantization.c for every architecture. */
 static const char *const handled[] = {
     "architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "head_dim", "hidden_size",
     "intermediate_size", "layer_types", "max_position_embeddings", "model_type",
@@ -15,21 +15,22 @@ static const char *const handled[] = {
 /* Training, generation, bookkeeping: no effect on the logits, whatever the value. */
 static const char *const harmless[] = {
     "attention_dropout", "attn_implementation", "bad_words_ids", "begin_suppress_tokens",
-    "chunk_size_feed_forward", "classifier_dropout", "cross_attention_hidden_size", "custom_pipelines",
-    "decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping", "embd_pdrop",
-    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "finetuning_task",
-    "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing", "hidden_dropout", "id2label",
-    "initializer_range", "is_decoder", "is_llama_config", "keys_to_ignore_at_inference", "label2id",
-    "length_penalty", "mask_token_id", "max_length", "max_sequence_length", "max_window_layers",
-    "min_length", "model_max_length", "name_or_path", "neftune_noise_alpha", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions",
-    "output_hidden_states", "output_scores", "prefix", "pretraining_tp", "problem_type",
-    "remove_invalid_values", "repetition_penalty", "resid_pdrop", "return_dict",
-    "return_dict_in_generate", "sep_token_id", "suppress_tokens", "task_specific_params",
-    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class",
-    "tokenizer_model_max_length", "top_k", "top_p", "torchscript", "transformers.js_config",
-    "transformers_version", "typical_p", "unk_token_id", "unsloth_fixed", "unsloth_version",
-    "use_bfloat16", "use_cache",
+    "chunk_size_feed_forward", "classifier_dropout", "cross_attention_hidden_size",
+    "custom_pipelines", "decoder_start_token_id", "diversity_penalty", "do_sample",
+    "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
+    "forced_eos_token_id", "gradient_checkpointing", "hidden_dropout", "id2label",
+    "initializer_range", "is_decoder", "is_llama_config", "keys_to_ignore_at_inference",
+    "label2id", "length_penalty", "mask_token_id", "max_length", "max_sequence_length",
+    "max_window_layers", "min_length", "model_max_length", "name_or_path",
+    "neftune_noise_alpha", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores",
+    "prefix", "pretraining_tp", "problem_type", "remove_invalid_values", "repetition_penalty",
+    "resid_pdrop", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
+    "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
+    "tokenizer_class", "tokenizer_model_max_length", "top_k", "top_p", "torchscript",
+    "transformers.js_config", "transformers_version", "typical_p", "unk_token_id",
+    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
 };
 
 /* Known to change the result: harmless at one number only, and not to be ignored. */
@@ -98,8 +99,8 @@ static bool check_activation(const struct json_in *in, struct tp_error *err)
         return false;
     char cut[TP_NAME_BUF];
     if (strcmp(name, "silu") != 0 && strcmp(name, "swish") != 0)
-        return tp_fail(err, TP_E_CF_KEY, "%s: hidden_act \"%s\" is not supported, only silu", in->file,
-                       tp_name_cut(cut, name, strlen(name)));
+        return tp_fail(err, TP_E_CF_KEY, "%s: hidden_act \"%s\" is not supported, only silu",
+                       in->file, tp_name_cut(cut, name, strlen(name)));
     return true;
 }
 

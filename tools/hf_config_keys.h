@@ -1,5 +1,5 @@
-/* Every key of config.json is known to be read, known to be harmless, or refused: what is not understood
- * may change the result. */
+/* Every key of config.json is known to be read, known to be harmless, or refused: what is not
+ * understood may change the result. */
 #pragma once
 #include "hf_architecture.h"
 #include "json.h"
@@ -10,9 +10,10 @@ struct hf_options {
     size_t n_ignore_keys;
 };
 
-/* A key that would change the result and is not read, at a value other than null, false, 0 or empty, is
- * TP_E_CF_KEY by name. options may be NULL. */
+/* A key that would change the result and is not read, at a value other than null, false, 0 or
+ * empty, is TP_E_CF_KEY by name. options may be NULL. */
 bool hf_config_keys_check(const struct json_in *in, const struct hf_architecture *architecture,
                           const struct hf_options *options, struct tp_error *err);
-/* Whether key is read, harmless or fixed for this architecture, so that ignoring it has no meaning. */
+/* Whether key is read, harmless or fixed for this architecture, so that ignoring it has no meaning.
+ */
 bool hf_config_key_known(const struct hf_architecture *architecture, const char *key);

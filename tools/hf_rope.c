@@ -6,8 +6,8 @@
 
 static const char *const layer_kinds[] = {"full_attention", "sliding_attention"};
 
-/* The parameters of one kind of layers, where they are given by kind. They must agree where both kinds
- * are in use: the runtime has one table. */
+/* The parameters of one kind of layers, where they are given by kind. They must agree where both
+ * kinds are in use: the runtime has one table. */
 static bool flatten(const struct json_in *in, const struct model_config *model, const char *name,
                     const json_t **block, struct tp_error *err)
 {
@@ -99,7 +99,8 @@ static bool read_type(const struct json_in *in, enum rope_type *type, struct tp_
     char cut[TP_NAME_BUF];
     if (!rope_type_from_name(name, type))
         return tp_fail(err, TP_E_CF_KEY,
-                       "%s: rope_type %s is not supported; supported: default, linear, llama3, yarn",
+                       "%s: rope_type %s is not supported; supported: default, linear, llama3, "
+                       "yarn",
                        in->file, tp_name_cut(cut, name, strlen(name)));
     return true;
 }
@@ -137,13 +138,15 @@ static bool read_scaled(const struct json_in *in, const struct json_in *top, dou
     double original;
     if (rope->type == ROPE_LINEAR)
         return json_get_double(in, "factor", &rope->factor, err);
-    if (!json_get_double_or(in, "original_max_position_embeddings", max_positions, &original, err) ||
+    if (!json_get_double_or(in, "original_max_position_embeddings", max_positions, &original,
+                            err) ||
         !json_get_double_or(top, "original_max_position_embeddings", original,
                             &rope->original_positions, err))
         return false;
     if (!(rope->original_positions >= 1))
-        return tp_fail(err, TP_E_CF_ROPE, "%s: original_max_position_embeddings: %g, 1 or more expected",
-                       in->file, rope->original_positions);
+        return tp_fail(err, TP_E_CF_ROPE,
+                       "%s: original_max_position_embeddings: %g, 1 or more expected", in->file,
+                       rope->original_positions);
     if (rope->type == ROPE_YARN)
         return read_yarn(in, max_positions, rope, err);
     return json_get_double(in, "factor", &rope->factor, err) &&

@@ -71,8 +71,8 @@ static double nearest(double x)
     return (x + 0x1.8p+52) - 0x1.8p+52;
 }
 
-/* e^(x.hi + x.lo), |x.hi| <= 709: 2^n e^r with |r| <= ln(2)/2. LN2_HEAD has 32 bits: n * LN2_HEAD is exact,
- * and so is what it leaves of x. */
+/* e^(x.hi + x.lo), |x.hi| <= 709: 2^n e^r with |r| <= ln(2)/2. LN2_HEAD has 32 bits: n * LN2_HEAD
+ * is exact, and so is what it leaves of x. */
 static double exp_pair(struct pair x)
 {
     static const double LN2_HEAD = 0x1.62e42feep-1, LN2_TAIL = 0x1.a39ef35793c76p-33;
@@ -153,7 +153,8 @@ double math64_pow(double x, double y)
 /* x - n pi/2 to 2^-118, x <= 2^40: a double can come as close to a multiple of pi/2 as 2^-60. */
 static struct pair reduce(double x, double n)
 {
-    static const double P[3] = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54, -0x1.f1976b7ed8fbcp-110};
+    static const double P[3] = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54,
+                                -0x1.f1976b7ed8fbcp-110};
     struct pair first = two_product(n, P[0]), second = two_product(n, P[1]);
     const double minus[4] = {first.lo, second.hi, second.lo, n * P[2]};
     struct pair r = {x - first.hi, 0}; /* exact: they differ by less than 1 */
@@ -168,11 +169,13 @@ static struct pair reduce(double x, double n)
 void math64_sincos(double x, double *sin, double *cos)
 {
     static const double s[] = { /* -1/3!, 1/5! ... 1/17! */
-        -0x1.5555555555555p-3, 0x1.1111111111111p-7, -0x1.a01a01a01a01ap-13, 0x1.71de3a556c734p-19,
-        -0x1.ae64567f544e4p-26, 0x1.6124613a86d09p-33, -0x1.ae7f3e733b81fp-41, 0x1.952c77030ad4ap-49};
+        -0x1.5555555555555p-3,  0x1.1111111111111p-7,  -0x1.a01a01a01a01ap-13,
+        0x1.71de3a556c734p-19,  -0x1.ae64567f544e4p-26, 0x1.6124613a86d09p-33,
+        -0x1.ae7f3e733b81fp-41, 0x1.952c77030ad4ap-49};
     static const double c[] = { /* 1/4!, -1/6! ... -1/18! */
-        0x1.5555555555555p-5, -0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-16, -0x1.27e4fb7789f5cp-22,
-        0x1.1eed8eff8d898p-29, -0x1.93974a8c07c9dp-37, 0x1.ae7f3e733b81fp-45, -0x1.6827863b97d97p-53};
+        0x1.5555555555555p-5,   -0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-16,
+        -0x1.27e4fb7789f5cp-22, 0x1.1eed8eff8d898p-29,  -0x1.93974a8c07c9dp-37,
+        0x1.ae7f3e733b81fp-45,  -0x1.6827863b97d97p-53};
     tp_assert(x >= -0x1p+40 && x <= 0x1p+40);
     double n = nearest(x * 0x1.45f306dc9c883p-1);
     struct pair r = reduce(x, n);

@@ -1,11 +1,13 @@
-/* exp, log, pow, sin, cos in double, ours: never libm where bits matter, so that machines with another
- * libm agree. Only + - * / of IEEE doubles rounded to nearest, no fma: the same bits on every machine.
- * Error below 1 ulp in the ranges used: |x| <= 700 for exp, x > 0 for log, |x| <= 2^40 for sin and cos.
+/* exp, log, pow, sin, cos in double, ours: never libm where bits matter, so that machines with
+ * another libm agree. Only + - * / of IEEE doubles rounded to nearest, no fma: the same bits on
+ * every machine. Error below 1 ulp in the ranges used: |x| <= 700 for exp, x > 0 for log, |x| <=
+ * 2^40 for sin and cos.
  *
- * Source: the Taylor series of exp, sin, cos and 2 atanh(s), s = (m-1)/(m+1), cut off where the next term
- * is below 2^-58 of the result; what is larger than the last bit is carried in a second double by the
- * exact sum and product of Knuth and Dekker (T. J. Dekker, A floating-point technique for extending the
- * available precision, 1971). Angles are reduced by pi/2 in three doubles (W. J. Cody, W. Waite, 1980).
+ * Source: the Taylor series of exp, sin, cos and 2 atanh(s), s = (m-1)/(m+1), cut off where the
+ * next term is below 2^-58 of the result; what is larger than the last bit is carried in a second
+ * double by the exact sum and product of Knuth and Dekker (T. J. Dekker, A floating-point technique
+ * for extending the available precision, 1971). Angles are reduced by pi/2 in three doubles (W. J.
+ * Cody, W. Waite, 1980).
  */
 #pragma once
 

@@ -23,8 +23,8 @@ static void an_empty_file_is_greedy_as_in_transformers(void **state)
 {
     (void)state;
     assert_true(parse("{\"temperature\": null, \"transformers_version\": \"5.0\"}"));
-    assert_true(!g.do_sample && g.temperature == 1 && g.top_k == 50 && g.top_p == 1 && g.min_p == 0 &&
-                g.repetition_penalty == 1 && g.n_eos == 0 && !g.ignored);
+    assert_true(!g.do_sample && g.temperature == 1 && g.top_k == 50 && g.top_p == 1 &&
+                g.min_p == 0 && g.repetition_penalty == 1 && g.n_eos == 0 && !g.ignored);
 }
 
 static void every_field_is_read(void **state)
@@ -55,13 +55,23 @@ static void row_60_impossible_values_are_refused_by_field(void **state)
     static const struct {
         const char *text, *field;
     } cases[] = {
-        {"{\"temperature\": -1}", "temperature"}, {"{\"temperature\": \"hot\"}", "temperature"},
-        {"{\"temperature\": 1e300}", "temperature"}, {"{\"temperature\": NaN}", "NaN"},
-        {"{\"top_k\": -5}", "top_k"}, {"{\"top_k\": 1.5}", "top_k"}, {"{\"top_p\": 1.5}", "top_p"},
-        {"{\"top_p\": -0.1}", "top_p"}, {"{\"min_p\": 2}", "min_p"},
-        {"{\"repetition_penalty\": 0}", "repetition_penalty"}, {"{\"do_sample\": 1}", "do_sample"},
-        {"{\"eos_token_id\": 512}", "eos_token_id"}, {"{\"eos_token_id\": [-1]}", "eos_token_id"},
-        {"{\"eos_token_id\": [[1]]}", "eos_token_id"}, {"[]", "object"}, {"", "empty"}, {"{", "line"},
+        {"{\"temperature\": -1}", "temperature"},
+        {"{\"temperature\": \"hot\"}", "temperature"},
+        {"{\"temperature\": 1e300}", "temperature"},
+        {"{\"temperature\": NaN}", "NaN"},
+        {"{\"top_k\": -5}", "top_k"},
+        {"{\"top_k\": 1.5}", "top_k"},
+        {"{\"top_p\": 1.5}", "top_p"},
+        {"{\"top_p\": -0.1}", "top_p"},
+        {"{\"min_p\": 2}", "min_p"},
+        {"{\"repetition_penalty\": 0}", "repetition_penalty"},
+        {"{\"do_sample\": 1}", "do_sample"},
+        {"{\"eos_token_id\": 512}", "eos_token_id"},
+        {"{\"eos_token_id\": [-1]}", "eos_token_id"},
+        {"{\"eos_token_id\": [[1]]}", "eos_token_id"},
+        {"[]", "object"},
+        {"", "empty"},
+        {"{", "line"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (parse(cases[i].text) || !strstr(error.text, cases[i].field) ||

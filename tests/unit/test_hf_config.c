@@ -1,5 +1,5 @@
-/* config.json: what is read, what is refused, rows 46 to 60 of the fault catalogue (those about config.json
- * alone). A case is a base text with some keys replaced. */
+/* config.json: what is read, what is refused, rows 46 to 60 of the fault catalogue (those about
+ * config.json alone). A case is a base text with some keys replaced. */
 #include "hf_config.h"
 #include "io.h"
 #include "mem.h"
@@ -34,7 +34,8 @@ static const char qwen[] =
 static struct hf_config config;
 static struct tp_error error;
 
-/* base with the members of changes set, and those of value "-" removed; false leaves the error in error */
+/* base with the members of changes set, and those of value "-" removed; false leaves the error in
+ * error */
 static bool read_with(const char *base, const char *changes, const struct hf_options *options)
 {
     json_t *object = json_loads(base, 0, NULL), *more = json_loads(changes, 0, NULL), *value;
@@ -114,10 +115,11 @@ static void the_form_of_transformers_5_gives_the_same(void **state)
 {
     (void)state;
     const struct model_config *m = accepted(
-        llama, "{\"torch_dtype\": \"-\", \"dtype\": \"float16\", \"rope_theta\": \"-\","
-               " \"rope_parameters\": {\"rope_theta\": 1e6, \"rope_type\": \"linear\", \"factor\": 2.0},"
-               " \"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\","
-               " \"full_attention\"]}");
+        llama,
+        "{\"torch_dtype\": \"-\", \"dtype\": \"float16\", \"rope_theta\": \"-\","
+        " \"rope_parameters\": {\"rope_theta\": 1e6, \"rope_type\": \"linear\", \"factor\": 2.0},"
+        " \"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\","
+        " \"full_attention\"]}");
     assert_int_equal(m->dtype, DTYPE_F16);
     assert_int_equal(m->rope.type, ROPE_LINEAR);
     assert_true(m->rope.theta == 1e6 && m->rope.factor == 2);
@@ -126,9 +128,10 @@ static void the_form_of_transformers_5_gives_the_same(void **state)
 static void what_old_configs_leave_out_is_the_default_of_the_architecture(void **state)
 {
     (void)state;
-    const char *gaps = "{\"num_key_value_heads\": \"-\", \"rope_theta\": \"-\", \"torch_dtype\": \"-\","
-                       " \"max_position_embeddings\": \"-\", \"tie_word_embeddings\": \"-\","
-                       " \"eos_token_id\": \"-\", \"bos_token_id\": \"-\"}";
+    const char *gaps =
+        "{\"num_key_value_heads\": \"-\", \"rope_theta\": \"-\", \"torch_dtype\": \"-\","
+        " \"max_position_embeddings\": \"-\", \"tie_word_embeddings\": \"-\","
+        " \"eos_token_id\": \"-\", \"bos_token_id\": \"-\"}";
     const struct model_config *m = accepted(llama, gaps);
     assert_int_equal(m->n_kv_heads, 8);
     assert_true(m->rope.theta == 10000);
@@ -164,12 +167,15 @@ static void model_type_decides_where_architectures_is_absent(void **state)
     (void)state;
     assert_string_equal(accepted(qwen, "{\"architectures\": \"-\"}")->architecture,
                         "Qwen2ForCausalLM");
-    assert_string_equal(accepted(llama, "{\"architectures\": []}")->architecture, "LlamaForCausalLM");
-    assert_string_equal(accepted(llama, "{\"model_type\": \"-\"}")->architecture, "LlamaForCausalLM");
+    assert_string_equal(accepted(llama, "{\"architectures\": []}")->architecture,
+                        "LlamaForCausalLM");
+    assert_string_equal(accepted(llama, "{\"model_type\": \"-\"}")->architecture,
+                        "LlamaForCausalLM");
     refused(llama, "{\"architectures\": null, \"model_type\": null}", TP_EXIT_INPUT, "model_type");
 }
 
-static void windows_are(const struct model_config *m, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+static void windows_are(const struct model_config *m, uint64_t a, uint64_t b, uint64_t c,
+                        uint64_t d)
 {
     assert_int_equal(m->window[0], a);
     assert_int_equal(m->window[1], b);
@@ -194,18 +200,17 @@ static void windows_follow_the_rule_of_the_architecture(void **state)
     refused(llama, "{\"sliding_window\": 16}", TP_EXIT_UNSUPPORTED, "sliding_window");
 }
 
-#define TYPES(a, b)                                                                                \
-    "\"layer_types\": [\"" a "\", \"" b "\", \"" a "\", \"" b "\"]"
+#define TYPES(a, b) "\"layer_types\": [\"" a "\", \"" b "\", \"" a "\", \"" b "\"]"
 
 static void layer_types_decide_where_given(void **state)
 {
     (void)state;
     windows_are(accepted(qwen, "{" TYPES("sliding_attention", "full_attention") "}"), 12, 0, 12, 0);
-    windows_are(accepted(llama, AS_MISTRAL ", \"sliding_window\": 16, "
-                                           TYPES("full_attention", "sliding_attention") "}"),
+    windows_are(accepted(llama, AS_MISTRAL ", \"sliding_window\": 16, " TYPES(
+                                    "full_attention", "sliding_attention") "}"),
                 0, 16, 0, 16);
-    windows_are(accepted(qwen, "{\"use_sliding_window\": false, "
-                               TYPES("sliding_attention", "full_attention") "}"),
+    windows_are(accepted(qwen, "{\"use_sliding_window\": false, " TYPES("sliding_attention",
+                                                                        "full_attention") "}"),
                 0, 0, 0, 0);
     assert_int_equal(config.n_notes, 1);
     refused(llama, "{" TYPES("sliding_attention", "full_attention") "}", TP_EXIT_UNSUPPORTED,
@@ -219,40 +224,49 @@ static void layer_types_decide_where_given(void **state)
 static void rope_scaling_is_resolved(void **state)
 {
     (void)state;
-    const struct rope_config *r = &accepted(
-        llama, "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
-               " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 32}}")->rope;
+    const struct rope_config *r =
+        &accepted(llama,
+                  "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
+                  " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 32}}")
+             ->rope;
     assert_int_equal(r->type, ROPE_LLAMA3);
     assert_true(r->factor == 8 && r->low_freq_factor == 1 && r->high_freq_factor == 4 &&
                 r->original_positions == 32 && r->theta == 500000 && r->attention_factor == 1);
 
     r = &accepted(llama, "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0,"
-                         " \"original_max_position_embeddings\": 64}}")->rope;
+                         " \"original_max_position_embeddings\": 64}}")
+             ->rope;
     assert_true(r->type == ROPE_YARN && r->beta_fast == 32 && r->beta_slow == 1 && r->truncate);
     assert_true(fabs(r->attention_factor - 1.138629436111989) < 1e-15);
 
-    r = &accepted(llama, "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 5.0, \"beta_fast\": 16,"
-                         " \"beta_slow\": 2, \"attention_factor\": 1.25, \"truncate\": false}}")->rope;
+    r = &accepted(llama,
+                  "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 5.0, \"beta_fast\": 16,"
+                  " \"beta_slow\": 2, \"attention_factor\": 1.25, \"truncate\": false}}")
+             ->rope;
     assert_true(r->beta_fast == 16 && r->beta_slow == 2 && r->attention_factor == 1.25 &&
                 !r->truncate && r->original_positions == 256);
 
     r = &accepted(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0,"
-                         " \"mscale_all_dim\": 0.707, \"original_max_position_embeddings\": 64}}")->rope;
+                         " \"mscale_all_dim\": 0.707, \"original_max_position_embeddings\": 64}}")
+             ->rope;
     assert_true(fabs(r->attention_factor - 1.0857263992561357) < 1e-15);
 
     /* the factor may follow from the two lengths, the original length may stand at top level */
     r = &accepted(llama, "{\"original_max_position_embeddings\": 64, \"rope_scaling\":"
-                         " {\"rope_type\": \"yarn\", \"factor\": null}}")->rope;
+                         " {\"rope_type\": \"yarn\", \"factor\": null}}")
+             ->rope;
     assert_true(r->factor == 4 && r->original_positions == 64);
 }
 
 static void rope_parameters_may_be_nested_by_layer_type(void **state)
 {
     (void)state;
-    const char *same = "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
-                       " \"default\"}, \"sliding_attention\": {\"rope_theta\": 5, \"rope_type\": \"default\"}}}";
-    const char *differ = "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
-                         " \"default\"}, \"sliding_attention\": {\"rope_theta\": 6, \"rope_type\": \"default\"}}}";
+    const char *same =
+        "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
+        " \"default\"}, \"sliding_attention\": {\"rope_theta\": 5, \"rope_type\": \"default\"}}}";
+    const char *differ =
+        "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
+        " \"default\"}, \"sliding_attention\": {\"rope_theta\": 6, \"rope_type\": \"default\"}}}";
     assert_true(accepted(qwen, same)->rope.theta == 5);
     assert_true(accepted(llama, differ)->rope.theta == 5);
     refused(qwen, differ, TP_EXIT_UNSUPPORTED, "rope_parameters");
@@ -273,7 +287,8 @@ static void quantization_is_named_not_refused(void **state)
         {"{\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true}}",
          "bitsandbytes 8-bit"},
         {"{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\":"
-         " \"int-quantized\"}}", "compressed-tensors int-quantized"},
+         " \"int-quantized\"}}",
+         "compressed-tensors int-quantized"},
         {"{\"quantization_config\": {\"quant_algo\": \"FP8\"}}", "modelopt FP8"},
         {"{\"quantization\": {\"group_size\": 64, \"bits\": 3}}", "mlx 3-bit"},
         {"{\"quantization_config\": {\"secret\": 1}}", "unknown"},
@@ -338,8 +353,8 @@ static void row_46_files_that_are_no_config_are_refused(void **state)
 }
 
 static const char *const size_fields[] = {
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "intermediate_size", "vocab_size"};
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim",    "intermediate_size", "vocab_size"};
 
 static void row_47_needed_fields_have_their_type(void **state)
 {
@@ -351,8 +366,9 @@ static void row_47_needed_fields_have_their_type(void **state)
             snprintf(changes, sizeof changes, "{\"%s\": %s}", size_fields[i], wrong[j]);
             refused(llama, changes, TP_EXIT_INPUT, size_fields[i]);
         }
-    static const char *const needed[] = {"hidden_size", "num_hidden_layers", "num_attention_heads",
-                                         "intermediate_size", "vocab_size", "rms_norm_eps"};
+    static const char *const needed[] = {"hidden_size",         "num_hidden_layers",
+                                         "num_attention_heads", "intermediate_size",
+                                         "vocab_size",          "rms_norm_eps"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         snprintf(changes, sizeof changes, "{\"%s\": \"-\"}", needed[i]);
         refused(llama, changes, TP_EXIT_INPUT, needed[i]);
@@ -376,7 +392,8 @@ static void row_47_needed_fields_have_their_type(void **state)
 static void row_48_sizes_lie_in_their_limits(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"0", "-1", "2147483648", "4294967296", "1000000000000000000"};
+    static const char *const wrong[] = {"0", "-1", "2147483648", "4294967296",
+                                        "1000000000000000000"};
     char changes[128];
     for (size_t i = 0; i < sizeof size_fields / sizeof *size_fields; i++)
         for (size_t j = 0; j < sizeof wrong / sizeof *wrong; j++) {
@@ -390,8 +407,9 @@ static void row_48_sizes_lie_in_their_limits(void **state)
         snprintf(text, sizeof text, "{\"model_type\": \"llama\", \"hidden_size\": %s}", huge[j]);
         text_refused(text, strlen(text));
     }
-    accepted(llama, "{\"hidden_size\": 1048576, \"vocab_size\": 16777216, \"num_hidden_layers\": 1024,"
-                    " \"num_attention_heads\": 1024, \"head_dim\": 1024}");
+    accepted(llama,
+             "{\"hidden_size\": 1048576, \"vocab_size\": 16777216, \"num_hidden_layers\": 1024,"
+             " \"num_attention_heads\": 1024, \"head_dim\": 1024}");
     refused(llama, "{\"num_hidden_layers\": 1025}", TP_EXIT_INPUT, "num_hidden_layers");
     refused(llama, "{\"vocab_size\": 16777217}", TP_EXIT_INPUT, "vocab_size");
 }
@@ -426,35 +444,47 @@ static void row_54_rope_and_eps_are_positive_and_finite(void **state)
         refused(llama, changes, TP_EXIT_INPUT, "rope_theta");
         snprintf(changes, sizeof changes, "{\"rms_norm_eps\": %s}", wrong[i]);
         refused(llama, changes, TP_EXIT_INPUT, "rms_norm_eps");
-        snprintf(changes, sizeof changes, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": %s}}",
-                 wrong[i]);
+        snprintf(changes, sizeof changes,
+                 "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": %s}}", wrong[i]);
         refused(llama, changes, TP_EXIT_INPUT, "factor");
         snprintf(changes, sizeof changes,
                  "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": %s,"
-                 " \"high_freq_factor\": 4}}", wrong[i]);
+                 " \"high_freq_factor\": 4}}",
+                 wrong[i]);
         refused(llama, changes, TP_EXIT_INPUT, "low_freq_factor");
-        snprintf(changes, sizeof changes, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2,"
-                 " \"original_max_position_embeddings\": %s}}", wrong[i]);
+        snprintf(changes, sizeof changes,
+                 "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2,"
+                 " \"original_max_position_embeddings\": %s}}",
+                 wrong[i]);
         refused(llama, changes, TP_EXIT_INPUT, "original_max_position_embeddings");
-        snprintf(changes, sizeof changes, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2,"
-                 " \"attention_factor\": %s}}", wrong[i]);
+        snprintf(changes, sizeof changes,
+                 "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2,"
+                 " \"attention_factor\": %s}}",
+                 wrong[i]);
         refused(llama, changes, TP_EXIT_INPUT, "attention_factor");
     }
     refused(llama, "{\"rope_scaling\": {\"type\": \"linear\"}}", TP_EXIT_INPUT, "factor");
-    refused(llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": \"2\"}}", TP_EXIT_INPUT, "factor");
+    refused(llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": \"2\"}}", TP_EXIT_INPUT,
+            "factor");
     refused(llama, "{\"rope_scaling\": {\"factor\": 2}}", TP_EXIT_INPUT, "rope_type");
     refused(llama, "{\"rope_scaling\": {\"type\": 3}}", TP_EXIT_INPUT, "type");
     refused(llama, "{\"rope_scaling\": \"linear\"}", TP_EXIT_INPUT, "rope_scaling");
-    refused(llama, "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
-                   " \"high_freq_factor\": 4}}", TP_EXIT_INPUT, "high_freq_factor");
-    refused(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"beta_fast\": 1,"
-                   " \"beta_slow\": 2}}", TP_EXIT_INPUT, "beta_fast");
+    refused(llama,
+            "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
+            " \"high_freq_factor\": 4}}",
+            TP_EXIT_INPUT, "high_freq_factor");
+    refused(llama,
+            "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"beta_fast\": 1,"
+            " \"beta_slow\": 2}}",
+            TP_EXIT_INPUT, "beta_fast");
     refused(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"truncate\": 1}}",
             TP_EXIT_INPUT, "truncate");
     refused(llama, "{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}}",
             TP_EXIT_INPUT, "rope_theta");
-    refused(llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\":"
-                   " {\"rope_type\": \"default\"}}", TP_EXIT_INPUT, "differ");
+    refused(llama,
+            "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\":"
+            " {\"rope_type\": \"default\"}}",
+            TP_EXIT_INPUT, "differ");
     static const char *const unknown[] = {"dynamic", "longrope", "su", "mrope", ""};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         snprintf(changes, sizeof changes, "{\"rope_scaling\": {\"type\": \"%s\", \"factor\": 2}}",
@@ -470,8 +500,10 @@ static void row_54_rope_and_eps_are_positive_and_finite(void **state)
 static void row_55_other_architectures_are_named_with_what_is_supported(void **state)
 {
     (void)state;
-    refused(llama, "{\"architectures\": null, \"model_type\": \"mamba\"}", TP_EXIT_UNSUPPORTED, "mamba");
-    refused(llama, "{\"architectures\": [\"Phi3ForCausalLM\"]}", TP_EXIT_UNSUPPORTED, "Qwen3ForCausalLM");
+    refused(llama, "{\"architectures\": null, \"model_type\": \"mamba\"}", TP_EXIT_UNSUPPORTED,
+            "mamba");
+    refused(llama, "{\"architectures\": [\"Phi3ForCausalLM\"]}", TP_EXIT_UNSUPPORTED,
+            "Qwen3ForCausalLM");
     refused(llama, "{\"architectures\": [\"LlamaForSequenceClassification\"]}", TP_EXIT_UNSUPPORTED,
             "LlamaForSequenceClassification");
     refused(llama, "{\"model_type\": \"qwen2\"}", TP_EXIT_UNSUPPORTED, "qwen2");
@@ -485,7 +517,8 @@ static void row_55_other_architectures_are_named_with_what_is_supported(void **s
 static void row_56_custom_code_is_noted_once(void **state)
 {
     (void)state;
-    accepted(llama, "{\"auto_map\": {\"AutoModel\": \"modeling_x.X\"}, \"trust_remote_code\": true}");
+    accepted(llama,
+             "{\"auto_map\": {\"AutoModel\": \"modeling_x.X\"}, \"trust_remote_code\": true}");
     assert_int_equal(config.n_notes, 1);
     assert_non_null(strstr(config.notes[0], "custom code"));
 }
@@ -493,7 +526,8 @@ static void row_56_custom_code_is_noted_once(void **state)
 static void row_58_token_ids_lie_in_the_vocabulary(void **state)
 {
     (void)state;
-    const struct model_config *m = accepted(llama, "{\"eos_token_id\": [2, 511], \"pad_token_id\": -1}");
+    const struct model_config *m =
+        accepted(llama, "{\"eos_token_id\": [2, 511], \"pad_token_id\": -1}");
     assert_int_equal(m->n_eos, 2);
     assert_int_equal(m->eos_id[1], 511);
     assert_int_equal(m->pad_id, -1);
@@ -544,10 +578,11 @@ static void keys_that_matter_are_refused_by_name(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(llama, cases[i].changes, TP_EXIT_UNSUPPORTED, cases[i].word);
     refused(qwen, "{\"attention_bias\": true}", TP_EXIT_UNSUPPORTED, "attention_bias");
-    accepted(llama, "{\"some_new_key\": null, \"b\": false, \"c\": 0, \"d\": 0.0, \"e\": \"\", \"f\": [],"
-                    " \"g\": {}, \"_h\": 5, \"logit_scale\": 1, \"partial_rotary_factor\": 1.0,"
-                    " \"use_mrope\": false, \"attention_dropout\": 0.1, \"pretraining_tp\": 4,"
-                    " \"hidden_act\": \"swish\"}");
+    accepted(llama,
+             "{\"some_new_key\": null, \"b\": false, \"c\": 0, \"d\": 0.0, \"e\": \"\", \"f\": [],"
+             " \"g\": {}, \"_h\": 5, \"logit_scale\": 1, \"partial_rotary_factor\": 1.0,"
+             " \"use_mrope\": false, \"attention_dropout\": 0.1, \"pretraining_tp\": 4,"
+             " \"hidden_act\": \"swish\"}");
 }
 
 static void ignore_key_lets_an_unknown_key_pass_with_a_note(void **state)

@@ -12,14 +12,32 @@
 
 static struct model_config sample(void)
 {
-    struct model_config m = {
-        .architecture = "Qwen2ForCausalLM", .n_layers = 3, .hidden = 112, .n_heads = 14,
-        .n_kv_heads = 2, .head_dim = 8, .d_ff = 296, .vocab = 640, .max_positions = 4096,
-        .rms_eps = 1e-6, .dtype = DTYPE_BF16, .tied_embeddings = true, .qkv_bias = true,
-        .rope = {.type = ROPE_YARN, .theta = 1e6 / 3, .factor = 4, .original_positions = 1024,
-                 .beta_fast = 32, .beta_slow = 1, .attention_factor = 1.138629436111989,
-                 .truncate = true},
-        .window = {0, 0, 12}, .bos_id = -1, .pad_id = 5, .n_eos = 2, .eos_id = {1, 639}};
+    struct model_config m = {.architecture = "Qwen2ForCausalLM",
+                             .n_layers = 3,
+                             .hidden = 112,
+                             .n_heads = 14,
+                             .n_kv_heads = 2,
+                             .head_dim = 8,
+                             .d_ff = 296,
+                             .vocab = 640,
+                             .max_positions = 4096,
+                             .rms_eps = 1e-6,
+                             .dtype = DTYPE_BF16,
+                             .tied_embeddings = true,
+                             .qkv_bias = true,
+                             .rope = {.type = ROPE_YARN,
+                                      .theta = 1e6 / 3,
+                                      .factor = 4,
+                                      .original_positions = 1024,
+                                      .beta_fast = 32,
+                                      .beta_slow = 1,
+                                      .attention_factor = 1.138629436111989,
+                                      .truncate = true},
+                             .window = {0, 0, 12},
+                             .bos_id = -1,
+                             .pad_id = 5,
+                             .n_eos = 2,
+                             .eos_id = {1, 639}};
     return m;
 }
 
@@ -62,7 +80,8 @@ static void a_missing_field_or_another_type_is_refused_by_name(void **state)
         json_t *object = rope ? json_object_get(json, "rope") : json, *value, *copy;
         const char *key;
         void *next;
-        json_object_foreach_safe(object, next, key, value) {
+        json_object_foreach_safe(object, next, key, value)
+        {
             char name[64];
             snprintf(name, sizeof name, "%s", key);
             copy = json_deep_copy(value);
@@ -105,7 +124,8 @@ static void values_out_of_range_are_refused(void **state)
     refused("dtype", json_string("int8"), TP_E_CF_FIELD, "int8");
     refused("dtype", json_string("f64"), TP_E_MANIFEST, "f64");
     refused("window", json_pack("[i, i, i]", 1, 2, -3), TP_E_MANIFEST, "window");
-    refused("architecture", json_string("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+    refused("architecture",
+            json_string("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
             TP_E_MANIFEST, "architecture");
 }
 

@@ -1,5 +1,5 @@
-/* The wanted values come from 40-digit arithmetic on the formulas of docs/numerics.md section 9, not from
- * this code; transformers gives the same to float32 precision. */
+/* The wanted values come from 40-digit arithmetic on the formulas of docs/numerics.md section 9,
+ * not from this code; transformers gives the same to float32 precision. */
 #include "rope.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ static void check(uint64_t head_dim, struct rope_config rope, const struct golde
 #define CHECK(head_dim, rope, ...)                                                                 \
     do {                                                                                           \
         static const struct golden want[] = {__VA_ARGS__};                                         \
-        check(head_dim, rope, want, sizeof want / sizeof *want);               \
+        check(head_dim, rope, want, sizeof want / sizeof *want);                                   \
     } while (0)
 #define ROPE(cut, ...) ((struct rope_config){.attention_factor = 1, .truncate = cut, __VA_ARGS__})
 
@@ -35,8 +35,8 @@ static void default_frequencies_are_powers_of_theta(void **state)
     (void)state;
     CHECK(64, ROPE(true, .theta = 10000), {0, 1}, {1, 0.74989420933245587}, {7, 0.1333521432163324},
           {16, 0.01}, {31, 0.0001333521432163324});
-    CHECK(128, ROPE(true, .theta = 1e6), {0, 1}, {1, 0.80584218776148187}, {31, 0.0012409377607517195},
-          {63, 1.2409377607517195e-06});
+    CHECK(128, ROPE(true, .theta = 1e6), {0, 1}, {1, 0.80584218776148187},
+          {31, 0.0012409377607517195}, {63, 1.2409377607517195e-06});
 }
 
 static void linear_divides_by_the_factor(void **state)
@@ -83,7 +83,8 @@ static void yarn_follows_beta_and_truncate(void **state)
     CHECK(32,
           ROPE(true, .type = ROPE_YARN, .theta = 10000, .factor = 5, .original_positions = 32,
                .beta_fast = 16, .beta_slow = 2),
-          {0, 1}, {1, 0.33740479511420945}, {2, 0.063245553203367583}, {15, 3.5565588200778458e-05});
+          {0, 1}, {1, 0.33740479511420945}, {2, 0.063245553203367583},
+          {15, 3.5565588200778458e-05});
     CHECK(32,
           ROPE(false, .type = ROPE_YARN, .theta = 10000, .factor = 5, .original_positions = 32,
                .beta_fast = 16, .beta_slow = 2),
