@@ -190,8 +190,9 @@ static bool apply_index(struct checkpoint *ck, const struct checkpoint_index *in
             match++;
         if (match == ck->count || compare(&ck->tensors[match], e->name, e->name_len) != 0) {
             const char *other = match > at ? ck->files[ck->tensors[at].file].name : NULL;
-            return tp_fail(err, TP_E_IX_WRONG, "%s: weight_map: tensor \"%s\" is not in %.120s%s%.120s",
-                           ck->source, tp_name_cut(shown, e->name, e->name_len),
+            return tp_fail(err, TP_E_IX_WRONG,
+                           "%s: weight_map: tensor \"%s\" is not in %.120s%s%.120s", ck->source,
+                           tp_name_cut(shown, e->name, e->name_len),
                            index->files[e->file], other ? " but in " : "", other ? other : "");
         }
         mark_indexed(ck, &ck->tensors[match]);
@@ -244,7 +245,7 @@ static bool open_indexed(struct checkpoint *ck, const struct listing *found, str
     mem_free(text);
     if (!ok)
         return false;
-    /* With one file the index says no more than the file does; with several there are two models. */
+    /* With one file the index says no more than the file does; else there are two models. */
     if (found->single && (index.file_count > 1 || strcmp(index.files[0], SINGLE_NAME) != 0))
         ok = tp_fail(err, TP_E_IX_AMBIGUOUS, "%.200s: ambiguous: " SINGLE_NAME " and " INDEX_NAME
                      " that names \"%.100s\"", ck->dir, index.files[0]);

@@ -1,36 +1,10 @@
 #include "json_pull.h"
 #include "checked.h"
+#include "utf8.h"
 
 #include <string.h>
 
 /* ---- UTF-8 ---- */
-
-/* Bytes of the character at s, 0 when it is overlong, a surrogate, too large, or cut. RFC 3629. */
-static size_t utf8_length(const unsigned char *s, uint64_t left)
-{
-    unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    size_t n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (n > left)
-        return 0;
-    if (s[0] == 0xe0)
-        low = 0xa0;
-    else if (s[0] == 0xed)
-        high = 0x9f;
-    else if (s[0] == 0xf0)
-        low = 0x90;
-    else if (s[0] == 0xf4)
-        high = 0x8f;
-    if (s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
 
 bool pull_begin(struct json_pull *in)
 {

@@ -1,7 +1,7 @@
 /* A pull parser for JSON of known form and any size: safetensors headers and their index.
  *
- * The caller asks for what it expects, value by value, and keeps what it wants: nothing is built, so
- * memory is the caller's table and the stack is constant whatever the nesting. Strict: RFC 8259,
+ * The caller asks for what it expects, value by value, and keeps what it wants: nothing is built,
+ * so memory is the caller's table and the stack is constant whatever the nesting. Strict: RFC 8259,
  * valid UTF-8, nothing after the document. Everything else we read goes through json.h; a tree of a
  * 100 MB header takes ten times its size.
  *

@@ -1,8 +1,8 @@
 /* One .safetensors file: 8 bytes of header length, a JSON header, the tensors' bytes.
  *
- * The header is read into a private copy, parsed and checked completely, and dropped: what is left is
- * a table whose every range lies in the file, no two overlapping, no byte of the data uncovered. The
- * data is mapped and borrowed. What the tensors mean is not known here.
+ * The header is read into a private copy, parsed and checked completely, and dropped: what is left
+ * is a table whose every range lies in the file, no two overlapping, no byte of the data uncovered.
+ * The data is mapped and borrowed. What the tensors mean is not known here.
  *
  * Stricter than the reference implementation (huggingface/safetensors, safetensors/src/tensor.rs):
  * duplicate names and fields are errors, so are NUL in a name, more than 8 dimensions and names
@@ -79,7 +79,8 @@ struct safetensors {
 bool safetensors_open(struct safetensors *st, const char *path, struct tp_error *err);
 void safetensors_close(struct safetensors *st); /* idempotent; {0} is allowed */
 
-/* The length in the first 8 bytes of a file of file_size >= 8 bytes, checked against it and the cap. */
+/* The length in the first 8 bytes of a file of file_size >= 8 bytes, checked against it and the
+ * cap. */
 bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, const char *name,
                              uint64_t *bytes, struct tp_error *err);
 /* The table of a header text[0..n) in a file of file_size bytes: no file is touched. Linear memory,
@@ -102,10 +103,10 @@ static inline const unsigned char *safetensors_data(const struct safetensors *st
     return st->map.data + tensor->begin;
 }
 
-/* F32, F16 or BF16 as our dtype; any other is TP_E_ST_DTYPE_OTHER: asked for needed tensors only. */
+/* F32, F16 or BF16 as our dtype; any other is TP_E_ST_DTYPE_OTHER: ask for needed tensors only. */
 bool safetensors_float_dtype(const struct safetensors *st, const struct st_tensor *tensor,
                              enum dtype *out, struct tp_error *err);
 
-/* The open file and the one its path leads to are what was opened: TP_E_CHANGED if not, TP_E_IO when
- * the path leads nowhere any more. Called after the last read. */
+/* The open file and the one its path leads to are what was opened: TP_E_CHANGED if not, TP_E_IO
+ * when the path leads nowhere any more. Called after the last read. */
 bool safetensors_unchanged(const struct safetensors *st, struct tp_error *err);

@@ -22,7 +22,8 @@ void sort_index(uint32_t *index, uint32_t *scratch, size_t n, const void *items,
         index[i] = (uint32_t)i;
     for (size_t width = 1; width < n; width *= 2) {
         for (size_t i = 0; i < n; i += 2 * width) {
-            size_t middle = i + width < n ? i + width : n, end = i + 2 * width < n ? i + 2 * width : n;
+            size_t middle = i + width < n ? i + width : n;
+            size_t end = i + 2 * width < n ? i + 2 * width : n;
             merge(from + i, from + middle, from + end, to + i, items, before);
         }
         uint32_t *swap = from;

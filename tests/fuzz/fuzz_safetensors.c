@@ -1,5 +1,6 @@
-/* The input is a whole .safetensors file; one beginning with '{' is an index as well. What is accepted
- * must keep the promises of its header file. Built with -fsanitize=fuzzer,address,undefined. */
+/* The input is a whole .safetensors file; one beginning with '{' is an index as well. What is
+ * accepted must keep the promises of its header file. Built with
+ * -fsanitize=fuzzer,address,undefined. */
 #include "checkpoint_index.h"
 #include "safetensors.h"
 

@@ -1,6 +1,6 @@
-/* Files for the tests of the converter's input: a temporary folder, .safetensors files made of a header
- * text, and checks of an error that every test shares: code, exit, one printable line that names the
- * file, done in time. */
+/* Files for the tests of the converter's input: a temporary folder, .safetensors files made of a
+ * header text, and checks of an error that every test shares: code, exit, one printable line that
+ * names the file, done in time. */
 #pragma once
 #include "error.h"
 #include "le.h"
@@ -89,8 +89,8 @@ static inline const char *put_text(const char *name, const char *text)
     return put(name, text, strlen(text));
 }
 
-/* Length, header[0..n), and data_bytes of data: byte i is i % 251, the first MiB only; the rest is a
- * hole. header_length < 0: n. */
+/* Length, header[0..n), and data_bytes of data: byte i is i % 251, the first MiB only; the rest is
+ * a hole. header_length < 0: n. */
 static inline const char *put_bytes(const char *name, const char *header, size_t n,
                                     int64_t header_length, uint64_t data_bytes)
 {
@@ -176,8 +176,8 @@ static inline void expect_refusal(fixture_open open_it, const char *path, enum t
     check_error(&err, code, exit_code, needles);
 }
 
-/* Peak of memory, in bytes, that opening a path takes over what this process has; 0 where it cannot be
- * measured. In a child, so that the peak of earlier tests does not count. */
+/* Peak of memory, in bytes, that opening a path takes over what this process has; 0 where it cannot
+ * be measured. In a child, so that the peak of earlier tests does not count. */
 static inline uint64_t peak_of(fixture_open open_it, const char *path, bool accepted)
 {
     struct rusage before, after;

@@ -1,4 +1,5 @@
-/* Rows 34 and 36 to 45 of the fault catalogue: a model folder, and what opening it says or gives. */
+/* Rows 34 and 36 to 45 of the fault catalogue: a model folder, and what opening it says or gives.
+ */
 #include "checkpoint.h"
 #include "checkpoint_index.h"
 #include "st_fixture.h"
@@ -34,8 +35,8 @@ static void put_letters(const char *file, const char *letters)
 {
     struct text t = {0};
     for (size_t i = 0; letters[i]; i++)
-        add(&t, "%c\"%c\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", i ? ',' : '{',
-            letters[i], i, i + 1);
+        add(&t, "%c\"%c\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}",
+            i ? ',' : '{', letters[i], i, i + 1);
     add(&t, "}");
     put_drop(file, &t, strlen(letters));
 }
@@ -280,7 +281,8 @@ static void row_40_an_index_that_contradicts_itself_is_refused(void **state)
         const char *text, *needle;
         enum tp_code code;
     } rows[] = {
-        {"{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\",\"a\":\"m.safetensors\"}}",
+        {"{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\",\"a\":\"m.safetensors\"}"
+         "}",
          "weight_map: \"a\" stands twice", TP_E_IX_FIELD},
         {"{\"weight_map\":{\"a\":\"m.safetensors\",\"\\u0061\":\"n.safetensors\"}}",
          "weight_map: \"a\" stands twice", TP_E_IX_FIELD},
@@ -292,8 +294,8 @@ static void row_40_an_index_that_contradicts_itself_is_refused(void **state)
          TP_E_IX_FIELD},
         {"{\"metadata\":{\"total_size\":-1},\"weight_map\":{\"a\":\"m.safetensors\"}}",
          "metadata.total_size: no negative size expected", TP_E_IX_FIELD},
-        {"{\"metadata\":{\"total_size\":\"1\"}}", "metadata.total_size: a number expected, a string",
-         TP_E_IX_FIELD},
+        {"{\"metadata\":{\"total_size\":\"1\"}}",
+         "metadata.total_size: a number expected, a string", TP_E_IX_FIELD},
         {"{\"metadata\":7}", "metadata: an object expected, a number", TP_E_IX_FIELD},
         {"{\"weight_map\":[]}", "weight_map: an object expected, an array", TP_E_IX_FIELD},
         {"{\"weight_map\":{\"a\":null}}", "a: a file name expected, null found", TP_E_IX_FIELD},
@@ -341,8 +343,9 @@ static void row_40_a_wrong_total_size_is_a_warning_with_both(void **state)
 static void an_index_cut_at_any_byte_is_refused(void **state)
 {
     (void)state;
-    static const char text[] = "{\"metadata\": {\"total_size\": 12}, \"weight_map\": {\"a\\u0062\": "
-                               "\"m.safetensors\", \"b\": \"n.safetensors\"}}";
+    static const char text[] =
+        "{\"metadata\": {\"total_size\": 12}, \"weight_map\": {\"a\\u0062\": "
+        "\"m.safetensors\", \"b\": \"n.safetensors\"}}";
     struct checkpoint_index index;
     struct tp_error whole = {0};
     assert_true(checkpoint_index_parse(&index, INDEX, text, sizeof text - 1, &whole));
@@ -383,8 +386,8 @@ static void more_tensors_than_allowed_in_all_files_are_refused(void **state)
     for (int f = 0; f < 2; f++) {
         struct text t = {0};
         for (uint32_t i = 0; i < ST_TENSORS_MAX / 2 + (uint32_t)f; i++)
-            add(&t, "%c\"%d.%u\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? ',' : '{',
-                f, i);
+            add(&t, "%c\"%d.%u\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                i ? ',' : '{', f, i);
         add(&t, "}");
         put_drop(f ? "n.safetensors" : "m.safetensors", &t, 0);
     }
@@ -412,8 +415,8 @@ static void row_41_two_answers_are_ambiguous(void **state)
     unlink(at("model.safetensors"));
     put_letters("m-0.safetensors", "ab");
     put_letters("m-2.safetensors", "ab");
-    REFUSE_FOLDER(TP_E_IX_AMBIGUOUS, TP_EXIT_INPUT, fixture_dir, "3 .safetensors files and no index",
-                  "m-0.safetensors, m-1.safetensors, ...");
+    REFUSE_FOLDER(TP_E_IX_AMBIGUOUS, TP_EXIT_INPUT, fixture_dir,
+                  "3 .safetensors files and no index", "m-0.safetensors, m-1.safetensors, ...");
 }
 
 /* ---- rows 42 to 45: the folder ---- */
@@ -450,7 +453,8 @@ static void row_43_links_that_loop_or_are_swapped_are_errors(void **state)
     struct checkpoint ck;
     struct tp_error err = {0};
     assert_int_equal(symlink("model.safetensors", at("model.safetensors")), 0);
-    REFUSE_FOLDER(TP_E_IO, TP_EXIT_IO, "model.safetensors: open: Too many levels of symbolic links");
+    REFUSE_FOLDER(TP_E_IO, TP_EXIT_IO,
+                  "model.safetensors: open: Too many levels of symbolic links");
     unlink(at("model.safetensors"));
     assert_int_equal(symlink("gone", at("model.safetensors")), 0);
     REFUSE_FOLDER(TP_E_IO, TP_EXIT_IO, "model.safetensors: open: No such file");
@@ -471,7 +475,8 @@ static void row_43_links_that_loop_or_are_swapped_are_errors(void **state)
 static void row_44_pickle_is_never_opened(void **state)
 {
     (void)state;
-    static const char *const names[] = {"pytorch_model.bin", "model.pt", "last.ckpt", "consolidated.pth"};
+    static const char *const names[] = {"pytorch_model.bin", "model.pt", "last.ckpt",
+                                        "consolidated.pth"};
     REFUSE_FOLDER(TP_E_IX_MISSING, TP_EXIT_INPUT, fixture_dir, "no model.safetensors");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         assert_int_equal(mkfifo(at(names[i]), 0600), 0); /* opened, it would be no regular file */

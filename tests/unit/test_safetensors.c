@@ -1,5 +1,5 @@
-/* Rows 1 to 5, 17 to 27 and 30 to 35 of the fault catalogue: lengths, sizes, layout, and files that are
- * none, change, or are huge. */
+/* Rows 1 to 5, 17 to 27 and 30 to 35 of the fault catalogue: lengths, sizes, layout, and files that
+ * are none, change, or are huge. */
 #include "st_fixture.h"
 
 #include <sys/socket.h>
@@ -43,7 +43,8 @@ static void row_4_a_length_beyond_the_file_allocates_nothing(void **state)
         fixture_write(fd, head, 8, 0);
         close(fd);
         uint64_t allocations = mem_alloc_count();
-        REFUSE(path, TP_E_ST_LENGTH, TP_EXIT_INPUT, "f.safetensors: ", rows[i].text, "found 2 bytes");
+        REFUSE(path, TP_E_ST_LENGTH, TP_EXIT_INPUT, "f.safetensors: ", rows[i].text,
+               "found 2 bytes");
         assert_int_equal(mem_alloc_count(), allocations);
     }
 }
@@ -83,10 +84,13 @@ static void row_18_scalars_and_empty_tensors_are_tensors(void **state)
 {
     (void)state;
     struct safetensors st;
-    must_open(put_st("f.safetensors", "{\"s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
-                  "\"z\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[4,4]},"
-                  "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]},"
-                  "\"y\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[6,6]}}", 6), &st);
+    must_open(put_st("f.safetensors",
+                     "{\"s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
+                     "\"z\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[4,4]},"
+                     "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]},"
+                     "\"y\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[6,6]}}",
+                     6),
+              &st);
     assert_int_equal(need(&st, "s")->rank, 0);
     assert_int_equal(need(&st, "z")->rank, 2);
     assert_int_equal(need(&st, "z")->shape[1], 0);
@@ -121,9 +125,19 @@ static void row_19_a_rank_above_8_is_refused(void **state)
 static void row_20_offsets_are_two_integers_in_order_in_the_file(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"[1,0]", "[0]", "[]", "[0,1,2]", "[-1,0]", "[0.0,1]", "[0,1.5]",
-                                      "[0,\"1\"]", "[0,1e0]", "[0,18446744073709551616]", "{}",
-                                      "null", "[0,18446744073709551615]"};
+    static const char *const bad[] = {"[1,0]",
+                                      "[0]",
+                                      "[]",
+                                      "[0,1,2]",
+                                      "[-1,0]",
+                                      "[0.0,1]",
+                                      "[0,1.5]",
+                                      "[0,\"1\"]",
+                                      "[0,1e0]",
+                                      "[0,18446744073709551616]",
+                                      "{}",
+                                      "null",
+                                      "[0,18446744073709551615]"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (strstr(bad[i], "551615")) /* the size disagrees first */
             REFUSE(put_st("f.safetensors", one("\"U8\"", "[1]", bad[i]), 1), TP_E_ST_SIZE,
@@ -149,7 +163,8 @@ static void row_21_tensors_that_share_bytes_are_refused(void **state)
     REFUSE_ALL(rows);
     struct text t = {0};
     for (int i = 0; i < 100000; i++)
-        add(&t, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[0,16]}", i ? ',' : '{', i);
+        add(&t, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[0,16]}",
+            i ? ',' : '{', i);
     add(&t, "}");
     size_t n = t.n;
     const char *path = put_drop("f.safetensors", &t, 16);
@@ -201,7 +216,8 @@ static void row_25_a_cut_file_is_refused_wherever_it_is_cut(void **state)
     (void)state;
     static const char header[] =
         "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],"
-        "\"data_offsets\":[0,24]},\"b\":{\"dtype\":\"BF16\",\"shape\":[5],\"data_offsets\":[24,34]}}";
+        "\"data_offsets\":[0,24]},\"b\":{\"dtype\":\"BF16\",\"shape\":[5],\"data_offsets\":[24,34]}"
+        "}";
     const uint64_t begin = 8 + sizeof header - 1, full = begin + 34;
     struct safetensors st;
     must_open(put_st("f.safetensors", header, 34), &st);
@@ -231,8 +247,10 @@ static void row_27_tensors_at_odd_addresses_read_right(void **state)
         struct safetensors st;
         pad[shift] = '\0';
         memset(pad, ' ', shift);
-        snprintf(header, sizeof header, "{\"c\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-                 "\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[1,9]}}%s", pad);
+        snprintf(header, sizeof header,
+                 "{\"c\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                 "\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[1,9]}}%s",
+                 pad);
         must_open(put_st("f.safetensors", header, 9), &st);
         const unsigned char *data = safetensors_data(&st, need(&st, "w"));
         assert_int_equal(le_u32(data), 0x04030201);
@@ -250,7 +268,9 @@ static void row_30_a_million_tensors_take_linear_time_and_one_more_is_refused(vo
         struct text t = {0};
         uint32_t count = ST_TENSORS_MAX + (uint32_t)extra;
         for (uint32_t i = 0; i < count; i++) /* in no order, one beginning */
-            add(&t, "%c\"a_common_beginning.%u\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+            add(&t,
+                "%c\"a_common_beginning.%u\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]"
+                "}",
                 i ? ',' : '{', i * 2654435761u % (1u << 20) + (i >> 20 << 20));
         add(&t, "}");
         size_t n = t.n;
@@ -282,7 +302,8 @@ static void row_31_other_files_are_named_for_what_they_are(void **state)
     (void)state;
     static char tar[1024] = "model.safetensors";
     memcpy(tar + 257, "ustar", 5);
-    static const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 9\n";
+    static const char lfs[] =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 9\n";
     static const struct {
         const char *bytes;
         size_t n;
@@ -351,7 +372,8 @@ static void row_33_a_file_of_3_tib_is_read_where_needed(void **state)
     /* a: 2^41 bytes; b: 4 bytes; c: the rest to 3 TiB */
     const uint64_t a = 1ull << 41, c = (3ull << 40) - a - 4;
     char header[512];
-    snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},"
+    snprintf(header, sizeof header,
+             "{\"a\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},"
              "\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[%llu,%llu]},"
              "\"c\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
              (unsigned long long)a, (unsigned long long)a, (unsigned long long)a,

@@ -1,4 +1,5 @@
-/* Rows 6 to 16, 28 and 29 of the fault catalogue: the header as text, its entries, names, metadata. */
+/* Rows 6 to 16, 28 and 29 of the fault catalogue: the header as text, its entries, names, metadata.
+ */
 #include "st_fixture.h"
 
 #include <pthread.h>
@@ -89,13 +90,16 @@ static void row_8_space_escapes_and_order_change_nothing(void **state)
     (void)state;
     static const char canonical[] =
         "{\"__metadata__\":{\"format\":\"pt\"},\"a.b/c\":{\"dtype\":\"F32\",\"shape\":[2,3],"
-        "\"data_offsets\":[0,24]},\"\xc3\xa9\xf0\x9f\x98\x80\\n\":{\"dtype\":\"BF16\",\"shape\":[5],"
+        "\"data_offsets\":[0,24]},\"\xc3\xa9\xf0\x9f\x98\x80\\n\":{\"dtype\":\"BF16\",\"shape\":[5]"
+        ","
         "\"data_offsets\":[24,34]}}";
     static const char *const variants[] = {
         " \t\r\n{\"a.b/c\" : { \"shape\" : [ 2 , 3 ] ,\n\"data_offsets\":[0,24],\"dtype\":\"F32\"},"
-        "\"\\u00e9\\ud83d\\uDE00\\u000a\":{\"data_offsets\":[24,34],\"dtype\":\"BF16\",\"shape\":[5]"
+        "\"\\u00e9\\ud83d\\uDE00\\u000a\":{\"data_offsets\":[24,34],\"dtype\":\"BF16\",\"shape\":["
+        "5]"
         "},\"__metadata__\":{ }}  \n\n",
-        "{\"\\u00E9\\uD83D\\ude00\\n\":{\"dtype\":\"\\u0042F16\",\"sha\\u0070e\":[5],\"data_offsets\""
+        "{\"\\u00E9\\uD83D\\ude00\\n\":{\"dtype\":\"\\u0042F16\",\"sha\\u0070e\":[5],\"data_"
+        "offsets\""
         ":[24,34]},\"a\\u002eb\\/c\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}",
     };
     struct safetensors a, b;
@@ -142,8 +146,11 @@ static void row_9_nesting_is_refused_on_a_small_stack(void **state)
     pthread_join(thread, NULL);
     pthread_attr_destroy(&attr);
     struct safetensors st; /* 8 are allowed: the root, the entry, and six in a field */
-    must_open(put_st("f.safetensors", "{\"w\":{\"x\":[[[{\"a\":[[]]}]]],\"dtype\":\"U8\",\"shape\":[],"
-                  "\"data_offsets\":[0,1]}}", 1), &st);
+    must_open(put_st("f.safetensors",
+                     "{\"w\":{\"x\":[[[{\"a\":[[]]}]]],\"dtype\":\"U8\",\"shape\":[],"
+                     "\"data_offsets\":[0,1]}}",
+                     1),
+              &st);
     safetensors_close(&st);
     REFUSE(put_st("f.safetensors", "{\"w\":{\"x\":[[[{\"a\":[[[]]]}]]]", 1), TP_E_ST_DEPTH,
            TP_EXIT_INPUT, "at offset 28");
@@ -157,14 +164,14 @@ static void rows_10_11_nothing_stands_twice(void **state)
     static const struct refused rows[] = {
         {"{\"w\":" ENTRY ",\"w\":" ENTRY "}", 1, TP_E_ST_DUPLICATE, "tensor \"w\""},
         {"{\"w\":" ENTRY ",\"v\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},\"w\":"
-         "{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}", 3, TP_E_ST_DUPLICATE,
-         "tensor \"w\""},
+         "{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
+         3, TP_E_ST_DUPLICATE, "tensor \"w\""},
         {"{\"a\":" ENTRY ",\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2,
          TP_E_ST_DUPLICATE, "tensor \"a\""},
         {"{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
          TP_E_ST_DUPLICATE, "tensor \"w\": field shape"},
-        {"{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"dtyp\\u0065\":\"U8\"}}", 1,
-         TP_E_ST_DUPLICATE, "tensor \"w\": field dtype"},
+        {"{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"dtyp\\u0065\":\"U8\"}}",
+         1, TP_E_ST_DUPLICATE, "tensor \"w\": field dtype"},
         {"{\"__metadata__\":{},\"w\":" ENTRY ",\"__metadata__\":{}}", 1, TP_E_ST_DUPLICATE,
          "__metadata__ stands twice"},
     };
@@ -176,7 +183,8 @@ static void row_12_a_missing_field_is_named(void **state)
     (void)state;
     static const struct refused rows[] = {
         {"{\"w\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1, TP_E_ST_FIELD, "\"w\": field dtype"},
-        {"{\"w\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, TP_E_ST_FIELD, "\"w\": field shape"},
+        {"{\"w\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, TP_E_ST_FIELD,
+         "\"w\": field shape"},
         {"{\"w\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, TP_E_ST_FIELD, "\"w\": field data_offsets"},
         {"{\"w\":{}}", 1, TP_E_ST_FIELD, "\"w\": field dtype"},
         {"{\"w\":7}", 1, TP_E_ST_FIELD, "\"w\": entry: an object expected, a number found"},
@@ -196,8 +204,9 @@ static void row_13_an_unknown_field_is_a_warning(void **state)
     add(&t, "}}");
     must_open(put_drop("f.safetensors", &t, 1), &st);
     assert_int_equal(st.warnings.count, 20);
-    assert_string_equal(st.warnings.text[7], "f.safetensors: tensor \"w\": unknown field \"extra7\" "
-                                             "ignored");
+    assert_string_equal(st.warnings.text[7],
+                        "f.safetensors: tensor \"w\": unknown field \"extra7\" "
+                        "ignored");
     need(&st, "w");
     safetensors_close(&st);
 }
@@ -297,7 +306,8 @@ static void row_29_metadata_is_strings_and_may_be_large(void **state)
 {
     (void)state;
     static const struct refused rows[] = {
-        {"{\"__metadata__\":{\"k\":1}}", 0, TP_E_ST_METADATA, "__metadata__: \"k\": a string expected"},
+        {"{\"__metadata__\":{\"k\":1}}", 0, TP_E_ST_METADATA,
+         "__metadata__: \"k\": a string expected"},
         {"{\"__metadata__\":{\"k\":null}}", 0, TP_E_ST_METADATA, "\"k\": a string expected, null"},
         {"{\"__metadata__\":{\"k\":{\"a\":\"b\"}}}", 0, TP_E_ST_METADATA, "an object found"},
         {"{\"__metadata__\":null}", 0, TP_E_ST_METADATA, "__metadata__: an object expected, null"},
@@ -337,5 +347,6 @@ int main(void)
         cmocka_unit_test(row_28_any_name_is_only_a_name),
         cmocka_unit_test(row_29_metadata_is_strings_and_may_be_large),
     };
-    return cmocka_run_group_tests_name("safetensors header", tests, fixture_setup, fixture_teardown);
+    return cmocka_run_group_tests_name("safetensors header", tests, fixture_setup,
+                                       fixture_teardown);
 }
