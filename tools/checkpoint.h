@@ -33,8 +33,8 @@ struct checkpoint {
 bool checkpoint_open(struct checkpoint *ck, const char *dir, struct tp_error *err);
 void checkpoint_close(struct checkpoint *ck); /* idempotent; {0} is allowed */
 
-/* NULL where the model has no such tensor: for those that may be absent. What is not in the index is
- * not found. */
+/* NULL where the model has no such tensor: for those that may be absent. What is not in the index
+ * is not found. */
 struct checkpoint_tensor *checkpoint_find(const struct checkpoint *ck, const char *name);
 /* A tensor that must be there, once; marked as used. NULL and TP_E_ST_TENSOR otherwise. Not thread
  * safe. What is not marked in the end is the list of unused source tensors. */
