@@ -1,0 +1,60 @@
+/* Logits to a token id. The pick is a function of (logits, marks, options, sequence, position) and nothing
+ * else: no generator state, so that it is the same at any batch, thread count and tensor-parallel degree.
+ *
+ * Order, as Hugging Face applies them: repetition penalty, temperature, top-k, top-p, min-p, draw.
+ * Softmax runs over the vocabulary with kernels_exp, sums in binary64 in the order of the candidates.
+ * Candidates are in order of id; where top-k or top-p is on, in order of falling logit, the lower id first
+ * among equals. (HF keeps all equals of the k-th; here exactly k are kept.)
+ */
+#pragma once
+#include "error.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sampler_options {
+    double temperature;        /* 0: the highest logit, the lowest id among equals */
+    double top_p;              /* keep the likeliest up to this mass; 1: all */
+    double min_p;              /* keep p >= min_p * p of the likeliest; 0: all */
+    double repetition_penalty; /* of ids marked SAMPLER_SEEN; 1: none */
+    uint64_t top_k;            /* 0: all */
+    uint64_t seed;
+};
+
+/* Greedy, nothing cut off. */
+struct sampler_options sampler_defaults(void);
+/* Temperature, top_p, min_p and penalty are finite and in range.
+ * Errors  TP_E_USAGE naming the option */
+bool sampler_check(const struct sampler_options *options, struct tp_error *err);
+
+enum sampler_marks {
+    SAMPLER_SEEN = 1,   /* stands in the prompt or the answer so far */
+    SAMPLER_BANNED = 2, /* never picked: a hole of the vocabulary */
+};
+
+struct sampler_candidate {
+    float logit;
+    uint32_t id;
+};
+
+/* Working memory for one vocabulary: 8 bytes per id. {0} is safe to free. */
+struct sampler {
+    size_t vocab;
+    struct sampler_candidate *candidates;
+};
+bool sampler_init(struct sampler *sampler, size_t vocab, struct tp_error *err);
+void sampler_free(struct sampler *sampler);
+
+/* Pick from logits [vocab]. marks: [vocab] enum sampler_marks of this sequence, or NULL. Allocates nothing.
+ * Errors  TP_E_NAN: a logit is NaN or +inf, or none is finite; *id untouched */
+bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *marks,
+                  const struct sampler_options *options, uint64_t sequence, uint64_t position,
+                  uint32_t *id, struct tp_error *err);
+
+/* -log softmax(logits)[id] in nats; log-sum-exp in binary64, ascending ids, format/base/math64.h.
+ * Needs id < vocab (asserted). NaN where a logit is. */
+double sampler_nll(const float *logits, size_t vocab, uint32_t id);
+
+/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words that
+ * depend on counter and key alone. */
+void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
