@@ -61,7 +61,7 @@ static bool choose_source(struct checkpoint *ck, const struct listing *found, st
         return tp_fail(err, TP_E_IX_PICKLE, "%.200s: only pickle weights (%.80s): pickle is never "
                        "opened, convert them to safetensors", ck->dir, found->pickle);
     if (!*name)
-        return tp_fail(err, TP_E_IX_MISSING, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
+        return tp_fail(err, TP_E_IO, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
     ck->source = mem_arena_copy(&ck->arena, name, strlen(name), err);
     return ck->source != NULL;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,6 +56,7 @@ bool child_run_tprun(const char *const *arguments, struct tp_error *err)
         argv[i + 1] = arguments[i];
     if (pipe(pipes) != 0)
         return tp_fail_errno(err, "pipe");
+    unsetenv("TP_FAULT"); /* the hook is meant for this process */
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pipes[1], STDERR_FILENO);

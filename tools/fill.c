@@ -38,7 +38,8 @@ struct state {
     _Atomic uint64_t bytes_done;
 
     pthread_mutex_t mutex;          /* guards what follows */
-    pthread_cond_t changed;
+    pthread_cond_t changed;         /* for the syncing thread */
+    pthread_cond_t room;            /* for workers that are too far ahead of it */
     struct journal_record *pending;
     size_t n_pending, pending_cap;
     uint64_t pending_bytes, sync_records;
@@ -138,13 +139,17 @@ static void fail(struct state *s, const struct tp_error *error)
     pthread_mutex_lock(&s->mutex);
     if (s->error.code == TP_OK)
         s->error = *error;
-    pthread_mutex_unlock(&s->mutex);
     atomic_store(&s->stop, true);
+    pthread_cond_broadcast(&s->room);
+    pthread_mutex_unlock(&s->mutex);
 }
 
+/* What is written but not yet synced is what a kill loses: at most two batches beside the one in work. */
 static bool push(struct state *s, struct journal_record record, struct tp_error *err)
 {
     pthread_mutex_lock(&s->mutex);
+    while (s->n_pending >= 2 * s->sync_records && !atomic_load(&s->stop))
+        pthread_cond_wait(&s->room, &s->mutex);
     bool ok = mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1,
                        sizeof *s->pending, err);
     if (ok) {
@@ -289,6 +294,7 @@ static void sync_loop(struct state *s)
             s->pending = NULL;
             s->n_pending = s->pending_cap = 0;
             s->pending_bytes = 0;
+            pthread_cond_broadcast(&s->room);
         }
         pthread_mutex_unlock(&s->mutex);
         if (n && !sync_batch(s, records, n, &err))
@@ -335,6 +341,7 @@ bool fill_run(struct fill *fill, struct tp_error *err)
     s.working = fill->request->threads;
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
+    pthread_cond_init(&s.room, NULL);
     bool ok = list_jobs(&s, err) && take_journal(&s, err) &&
               threads_run(fill->request->threads + 1, thread_main, &s, err);
     if (ok && s.error.code != TP_OK) {
@@ -350,6 +357,7 @@ bool fill_run(struct fill *fill, struct tp_error *err)
                                           s.first_piece[i + 1] - s.first_piece[i]);
     pthread_mutex_destroy(&s.mutex);
     pthread_cond_destroy(&s.changed);
+    pthread_cond_destroy(&s.room);
     mem_free(s.pending);
     mem_arena_free(&s.arena);
     return ok;

@@ -41,9 +41,18 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     f->inputs = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->inputs, err);
     if (!f->inputs)
         return false;
-    for (uint32_t i = 0; i < ck->file_count; i++)
-        f->inputs[i] = (struct writer_file){ck->files[i].name, &ck->files[i].who,
-                                            sizeof ck->files[i].who};
+    /* what a changed file cannot keep; not the inode or ctime, which a move changes */
+    struct identity {
+        uint64_t size, mtime_ns;
+        struct hash128 header;
+    } *ids = mem_arena_alloc(&f->arena, ck->file_count * sizeof *ids, err);
+    if (!ids)
+        return false;
+    for (uint32_t i = 0; i < ck->file_count; i++) {
+        const struct safetensors *st = &ck->files[i];
+        ids[i] = (struct identity){st->who.size, st->who.mtime_ns, st->header_hash};
+        f->inputs[i] = (struct writer_file){st->name, &ids[i], sizeof ids[i]};
+    }
     return true;
 }
 
@@ -52,6 +61,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
 {
     struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys};
     *folder = (struct model_folder){.dir = dir};
+    if (!io_is_dir(dir))
+        return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
     folder->config = mem_alloc(sizeof *folder->config, err);
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, err);
     for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
@@ -86,18 +97,17 @@ static void add_file(struct model_folder *f, const char *name, const void *data,
 }
 
 /* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */
-static bool add_tokenizer(struct model_folder *f, const struct writer_file *json, bool quiet,
-                          struct tp_error *err)
+static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, struct tp_error *err)
 {
     unsigned char *data;
     uint64_t n;
     struct tp_error why = {0};
-    if (!json) {
+    if (!present) {
         if (!quiet)
             tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
         return true;
     }
-    if (tokenizer_compile(json->name, json->data, json->size, &data, &n, &why)) {
+    if (tokenizer_compile_dir(f->dir, &f->config->model, &data, &n, &why)) {
         add_file(f, BUNDLE_TOKENIZER, data, n);
         return true;
     }
@@ -112,7 +122,7 @@ static bool add_tokenizer(struct model_folder *f, const struct writer_file *json
 
 bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err)
 {
-    const struct writer_file *tokenizer = NULL;
+    bool tokenizer = false;
     for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++) {
         char path[IO_PATH_MAX], *data;
         size_t n;
@@ -127,8 +137,7 @@ bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_
         if (strcmp(travelling[i], "generation_config.json") == 0 &&
             !generation_config_read(path, data, n, folder->config->model.vocab, &generation, err))
             return false;
-        if (strcmp(travelling[i], "tokenizer.json") == 0)
-            tokenizer = &folder->files[folder->n_files - 1];
+        tokenizer |= strcmp(travelling[i], "tokenizer.json") == 0;
     }
     return add_tokenizer(folder, tokenizer, quiet, err);
 }

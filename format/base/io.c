@@ -18,7 +18,7 @@
 
 /* ---- the fault hook ---- */
 
-enum fault_action { FAULT_UNREAD, FAULT_NONE, FAULT_COUNT, FAULT_KILL, FAULT_ENOSPC, FAULT_EIO, FAULT_SHORT };
+enum fault_action { FAULT_UNREAD, FAULT_NONE, FAULT_COUNT, FAULT_KILL, FAULT_STOP, FAULT_ENOSPC, FAULT_EIO, FAULT_SHORT };
 
 enum io_call {
     CALL_OPEN, CALL_CREATE, CALL_READ, CALL_WRITE, CALL_RESERVE, CALL_SYNC, CALL_CLOSE,
@@ -48,7 +48,7 @@ static int fault_read(void)
     static const struct {
         const char *name;
         enum fault_action action;
-    } actions[] = {{"kill:", FAULT_KILL}, {"enospc:", FAULT_ENOSPC}, {"eio:", FAULT_EIO},
+    } actions[] = {{"kill:", FAULT_KILL}, {"stop:", FAULT_STOP}, {"enospc:", FAULT_ENOSPC}, {"eio:", FAULT_EIO},
                    {"short:", FAULT_SHORT}};
     const char *text = getenv("TP_FAULT");
     int action = FAULT_NONE;
@@ -80,6 +80,9 @@ static bool fault_hits(enum io_call call, size_t *n)
     switch (action) {
     case FAULT_KILL:
         raise(SIGKILL);
+        break;
+    case FAULT_STOP:
+        raise(SIGSTOP);
         break;
     case FAULT_ENOSPC:
         errno = ENOSPC;

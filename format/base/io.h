@@ -2,7 +2,7 @@
  * short counts and EINTR, names the path in the error, and can be made to fail.
  *
  * Fault hook, for tests: TP_FAULT=ACTION:K in the environment makes the K-th call (counted from 1
- * over the process, all kinds) do ACTION: kill (SIGKILL), enospc, eio, short (transfers one byte
+ * over the process, all kinds) do ACTION: kill (SIGKILL), stop (SIGSTOP), enospc, eio, short (transfers one byte
  * less; the loop goes on). TP_FAULT=count prints "io calls: N" on stderr at exit, and
  * "io call: NAME" a line for the kinds seen.
  */

@@ -477,7 +477,7 @@ static void row_44_pickle_is_never_opened(void **state)
     (void)state;
     static const char *const names[] = {"pytorch_model.bin", "model.pt", "last.ckpt",
                                         "consolidated.pth"};
-    REFUSE_FOLDER(TP_E_IX_MISSING, TP_EXIT_INPUT, fixture_dir, "no model.safetensors");
+    REFUSE_FOLDER(TP_E_IO, TP_EXIT_IO, fixture_dir, "no model.safetensors");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         assert_int_equal(mkfifo(at(names[i]), 0600), 0); /* opened, it would be no regular file */
         REFUSE_FOLDER(TP_E_IX_PICKLE, TP_EXIT_UNSUPPORTED, fixture_dir, names[i],
