@@ -238,6 +238,7 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
             }
         }
     *options = (struct run_options){
+        .command = command,
         .threads = threads_available(),
         .kernels = kernels_best(),
         .chunk = 256,

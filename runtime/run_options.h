@@ -9,6 +9,7 @@ enum run_command { RUN_GENERATE = 1, RUN_LOGITS = 2, RUN_SELFTEST = 4 };
 enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
 
 struct run_options {
+    enum run_command command;
     const char *bundle;
     bool help, quiet;
     /* the machine */

@@ -1,0 +1,143 @@
+#include "report.h"
+
+#include "host.h"
+#include <stdio.h>
+
+void report_start(struct report *report)
+{
+    *report = (struct report){.main_seconds = host_seconds()};
+    report->exec_ms = host_process_age() * 1e3;
+}
+
+void report_first_token(struct report *report)
+{
+    if (report->first_token_ms <= 0)
+        report->first_token_ms = (host_seconds() - report->main_seconds) * 1e3;
+}
+
+static double rate(double count, double seconds)
+{
+    return seconds > 0 ? count / seconds : 0;
+}
+
+struct figures {
+    double prefill, decode; /* tok/s */
+    double gb_s;            /* weights read in decode */
+};
+
+static struct figures figures_of(const struct report *report, const struct engine *engine)
+{
+    uint64_t bytes = 0;
+    for (uint64_t r = 0; r < engine->comm.size; r++)
+        bytes += engine->weights.ranks[r].decode_bytes;
+    return (struct figures){
+        .prefill = rate((double)report->prefill_tokens, report->prefill_seconds),
+        .decode = rate((double)report->decode_tokens, report->decode_seconds),
+        .gb_s = rate((double)(bytes * report->decode_steps) * 1e-9, report->decode_seconds),
+    };
+}
+
+/* The size of rank r's file as the plan has it; with compression only the manifest knows. */
+static uint64_t planned_file_bytes(const struct bundle *bundle, uint64_t r)
+{
+    const struct rank_plan *plan = &bundle->plans[r];
+    return bundle->compress == COMPRESS_NONE ? plan->data_offset + plan->data_bytes
+                                             : bundle->ranks[r].file_bytes;
+}
+
+static const char *file_of(const struct engine *engine, uint64_t r)
+{
+    return io_base_name(engine->weights.shards[r].path);
+}
+
+static uint64_t sum(const struct engine_memory *m)
+{
+    return m->weights + m->kv + m->activations;
+}
+
+static void print_text(const struct report *report, const struct engine *e,
+                       const struct run_options *o, uint64_t context)
+{
+    struct figures f = figures_of(report, e);
+    for (uint64_t r = 0; r < e->comm.size; r++)
+        tp_message("tprun", "report",
+                   "rank %llu opened %s: %llu bytes, planned %llu; memory planned %llu, used %llu "
+                   "(weights %llu, KV %llu, activations %llu)",
+                   (unsigned long long)r, file_of(e, r),
+                   (unsigned long long)e->weights.shards[r].file_bytes,
+                   (unsigned long long)planned_file_bytes(e->bundle, r),
+                   (unsigned long long)sum(&e->planned[r]), (unsigned long long)sum(&e->used[r]),
+                   (unsigned long long)e->used[r].weights, (unsigned long long)e->used[r].kv,
+                   (unsigned long long)e->used[r].activations);
+    tp_message("tprun", "report",
+               "device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, kv %s, context %llu, "
+               "verify %s, peak memory %llu",
+               e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
+               (unsigned long long)o->chunk, (unsigned long long)e->comm.size,
+               dtype_name(e->bundle->recipe.dtype), dtype_name(e->setup.kv_dtype),
+               (unsigned long long)context, e->setup.verify ? "full" : "header",
+               (unsigned long long)host_memory_peak());
+    tp_message("tprun", "report",
+               "cold start: exec %.0f ms, map %.1f, hash %.1f, allocate %.1f; first token %.1f ms "
+               "after main",
+               report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
+               report->first_token_ms);
+    tp_message("tprun", "report",
+               "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights",
+               (unsigned long long)report->prefill_tokens, f.prefill,
+               (unsigned long long)report->decode_tokens, f.decode, f.gb_s);
+}
+
+static void print_json(const struct report *report, const struct engine *e,
+                       const struct run_options *o, uint64_t context)
+{
+    struct figures f = figures_of(report, e);
+    FILE *out = stderr;
+    fprintf(out, "report: {\"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": %llu, ",
+            e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
+            (unsigned long long)o->chunk);
+    fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",
+            (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
+            quant_name(e->bundle->recipe.quant), dtype_name(e->setup.kv_dtype));
+    fprintf(out, "\"context\": %llu, \"sequences\": %u, \"verify\": \"%s\", ",
+            (unsigned long long)context, e->setup.n_sequences, e->setup.verify ? "full" : "header");
+    fprintf(out,
+            "\"exec_ms\": %.1f, \"map_ms\": %.3f, \"hash_ms\": %.3f, \"alloc_ms\": %.3f, "
+            "\"first_token_ms\": %.3f, ",
+            report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
+            report->first_token_ms);
+    fprintf(out,
+            "\"prefill_tokens\": %llu, \"prefill_tok_s\": %.3f, \"decode_tokens\": %llu, "
+            "\"decode_steps\": %llu, \"decode_tok_s\": %.3f, \"decode_gb_s\": %.4f, ",
+            (unsigned long long)report->prefill_tokens, f.prefill,
+            (unsigned long long)report->decode_tokens, (unsigned long long)report->decode_steps,
+            f.decode, f.gb_s);
+    fprintf(out,
+            "\"hashed_bytes\": %llu, \"shared_planned_bytes\": %llu, \"shared_used_bytes\": %llu, "
+            "\"peak_bytes\": %llu, \"ranks\": [",
+            (unsigned long long)e->weights.hashed_bytes, (unsigned long long)e->shared_planned,
+            (unsigned long long)e->shared_used, (unsigned long long)host_memory_peak());
+    for (uint64_t r = 0; r < e->comm.size; r++) {
+        const struct engine_memory *p = &e->planned[r], *u = &e->used[r];
+        fprintf(out,
+                "%s{\"rank\": %llu, \"file\": \"%s\", \"file_bytes\": %llu, "
+                "\"planned_file_bytes\": %llu, \"planned_bytes\": %llu, \"used_bytes\": %llu, "
+                "\"weight_bytes\": %llu, \"kv_bytes\": %llu, \"activation_bytes\": %llu}",
+                r ? ", " : "", (unsigned long long)r, file_of(e, r),
+                (unsigned long long)e->weights.shards[r].file_bytes,
+                (unsigned long long)planned_file_bytes(e->bundle, r), (unsigned long long)sum(p),
+                (unsigned long long)sum(u), (unsigned long long)u->weights,
+                (unsigned long long)u->kv, (unsigned long long)u->activations);
+    }
+    fprintf(out, "]}\n");
+    fflush(out);
+}
+
+void report_print(const struct report *report, const struct engine *engine,
+                  const struct run_options *options, uint64_t context)
+{
+    if (options->report_json)
+        print_json(report, engine, options, context);
+    else if (!options->quiet)
+        print_text(report, engine, options, context);
+}

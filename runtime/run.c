@@ -1,0 +1,116 @@
+#include "run.h"
+
+enum { SPARE_PAGES = 16 }; /* so that short sequences can share a step where they come one by one */
+
+void run_close(struct run *run)
+{
+    engine_close(&run->engine);
+    prompts_free(&run->prompts);
+    mem_free(run->positions);
+    if (run->has_tokenizer)
+        tokenizer_close(&run->tokenizer);
+    mem_free(run->tokenizer_bytes);
+    bundle_close(&run->bundle);
+    *run = (struct run){0};
+}
+
+static bool open_tokenizer(struct run *run, struct tp_error *err)
+{
+    const struct bundle_file *file = bundle_find_file(&run->bundle, BUNDLE_TOKENIZER);
+    size_t n;
+    if (!file)
+        return true;
+    run->has_tokenizer =
+        bundle_read_file(&run->bundle, file, &run->tokenizer_bytes, &n, err) &&
+        tokenizer_open_bytes(run->tokenizer_bytes, n, BUNDLE_TOKENIZER, &run->tokenizer, err);
+    return run->has_tokenizer;
+}
+
+/* How long each sequence may become, and that the prompts fit. */
+static bool set_lengths(struct run *run, struct tp_error *err)
+{
+    struct prompts *p = &run->prompts;
+    uint64_t given = run->options->context;
+    bool generate = run->options->command == RUN_GENERATE;
+    run->positions = mem_array(p->count, sizeof *run->positions, err);
+    if (!run->positions)
+        return false;
+    for (uint32_t s = 0; s < p->count; s++) {
+        struct prompt *prompt = &p->list[s];
+        if (given && prompt->n_ids > given)
+            return tp_fail(err, TP_E_PROMPT, "prompt %s: %u tokens, --context allows %llu", prompt->id,
+                           prompt->n_ids, (unsigned long long)given);
+        uint64_t n = generate ? prompt->n : 0, length;
+        if (given && n > given - prompt->n_ids)
+            n = given - prompt->n_ids;
+        prompt->n = (uint32_t)(n < UINT32_MAX - prompt->n_ids ? n : UINT32_MAX - prompt->n_ids);
+        length = (uint64_t)prompt->n_ids + prompt->n;
+        run->context = length > run->context ? length : run->context;
+        /* the last new token never enters the model */
+        run->positions[s] = given && generate ? given : length - (prompt->n > 0);
+    }
+    if (given && generate)
+        run->context = given;
+    if (run->context > run->bundle.model.max_positions)
+        tp_message("tprun", "note", "%llu positions, the model was made for %llu",
+                   (unsigned long long)run->context,
+                   (unsigned long long)run->bundle.model.max_positions);
+    return true;
+}
+
+bool run_open(struct run *run, const struct run_options *options, struct report *report,
+              struct tp_error *err)
+{
+    *run = (struct run){.options = options, .report = report};
+    bool text = options->text || options->text_file || options->prompts_file ||
+                (options->command == RUN_GENERATE && !options->ids);
+    bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
+              (!text || open_tokenizer(run, err)) &&
+              prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
+                           run->bundle.model.vocab, err) &&
+              set_lengths(run, err);
+    if (!ok)
+        run_close(run);
+    return ok;
+}
+
+/* Pages for all sequences at once, or for the longest and a few more. */
+static bool count_pages(const struct run *run, bool at_once, uint32_t *n_pages, struct tp_error *err)
+{
+    uint64_t sum = 0, most = 0;
+    for (uint32_t s = 0; s < run->prompts.count; s++) {
+        uint64_t n = kv_cache_pages_of(run->positions[s]);
+        sum += n; /* below 2^16 * 2^55 */
+        most = n > most ? n : most;
+    }
+    if (!at_once && most + SPARE_PAGES < sum)
+        sum = most + SPARE_PAGES;
+    if (sum >= UINT32_MAX || most > UINT32_MAX / KV_PAGE_POSITIONS)
+        return tp_fail(err, TP_E_MEMORY,
+                       "%llu positions of %u sequences need %llu pages of the KV cache, at most %u "
+                       "are possible",
+                       (unsigned long long)run->context, run->prompts.count, (unsigned long long)sum,
+                       UINT32_MAX / KV_PAGE_POSITIONS);
+    *n_pages = (uint32_t)sum;
+    return true;
+}
+
+bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err)
+{
+    const struct run_options *o = run->options;
+    struct engine_setup setup = {
+        .threads = o->threads,
+        .kernels = o->kernels,
+        .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,
+        .rows_max = (uint32_t)rows_max,
+        .n_sequences = run->prompts.count,
+        .positions_max = run->positions,
+        .verify = !o->header_only,
+        .files = true,
+        .trace = o->trace != NULL,
+    };
+    if (o->header_only)
+        tp_message("tprun", "warning", "--verify=header: the weights are used without being checked");
+    return count_pages(run, at_once, &setup.n_pages, err) &&
+           engine_open(&run->engine, &run->bundle, &setup, err);
+}

@@ -1,0 +1,31 @@
+/* What the subcommands share: bundle, tokenizer, prompts, and an engine of the size they need. */
+#pragma once
+#include "engine.h"
+#include "prompts.h"
+#include "report.h"
+
+struct run {
+    const struct run_options *options;
+    struct report *report;
+    struct bundle bundle;
+    struct tokenizer tokenizer;
+    bool has_tokenizer;
+    char *tokenizer_bytes;
+    struct prompts prompts;
+    uint64_t context;    /* tokens of the longest sequence, prompt and new ones */
+    uint64_t *positions; /* [prompts.count] positions each sequence may use of the KV cache */
+    struct engine engine;
+};
+
+/* Bundle, tokenizer (where text is asked for) and prompts. A {0} run may be closed. */
+bool run_open(struct run *run, const struct run_options *options, struct report *report,
+              struct tp_error *err);
+/* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
+ * else one after the other, and a few short ones together (logits). */
+bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err);
+void run_close(struct run *run);
+
+/* The subcommands: exit status is that of err. */
+bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err);

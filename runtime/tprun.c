@@ -1,0 +1,59 @@
+/* tprun: run a bundle. Subcommands and exit codes, nothing else. */
+#include "run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    enum run_command id;
+    bool (*run)(const struct run_options *options, struct report *report, struct tp_error *err);
+} commands[] = {
+    {"generate", RUN_GENERATE, cmd_generate},
+    {"logits", RUN_LOGITS, cmd_logits},
+    {"selftest", RUN_SELFTEST, cmd_selftest},
+};
+
+static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
+                            "  generate   continue prompts\n"
+                            "  logits     write the logits of every prompt position\n"
+                            "  selftest   replay the bundle's fixed prompts\n"
+                            "tprun COMMAND --help says more\n";
+
+static bool run_command(int argc, char **argv, struct report *report, struct tp_error *err)
+{
+    struct run_options options;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        if (!run_options_parse(&options, commands[i].id, argc - 1, argv + 1, err))
+            return false;
+        if (!options.help)
+            return commands[i].run(&options, report, err);
+        fputs(run_options_help(commands[i].id), stdout);
+        return true;
+    }
+    char name[TP_NAME_BUF];
+    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", generate, logits or selftest expected",
+                   tp_name_cut(name, argv[1], strlen(argv[1])));
+}
+
+int main(int argc, char **argv)
+{
+    struct report report;
+    struct tp_error err = {0};
+    report_start(&report);
+    io_guard_bus("tprun");
+    if (argc < 2) {
+        fputs(usage, stderr);
+        return TP_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(usage, stdout);
+        return TP_EXIT_OK;
+    }
+    bool ok = run_command(argc, argv, &report, &err);
+    if (fflush(stdout) != 0)
+        ok = tp_fail_errno(&err, "stdout: cannot be written");
+    return ok ? TP_EXIT_OK : tp_error_print("tprun", &err);
+}
