@@ -13,7 +13,7 @@ volatile int fill_interrupted;
 
 enum {
     SYNC_RECORDS = 64,      /* at most so many chunks between two syncs */
-    SYNC_SHARE = 24,        /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_SHARE = 48,        /* and at least so many syncs in a run: a kill loses at most that share */
     SYNC_BYTES = 256 << 20,
 };
 
@@ -144,11 +144,11 @@ static void fail(struct state *s, const struct tp_error *error)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* What is written but not yet synced is what a kill loses: at most two batches beside the one in work. */
+/* What is written but not yet synced is what a kill loses: at most one batch beside the one in work. */
 static bool push(struct state *s, struct journal_record record, struct tp_error *err)
 {
     pthread_mutex_lock(&s->mutex);
-    while (s->n_pending >= 2 * s->sync_records && !atomic_load(&s->stop))
+    while (s->n_pending >= s->sync_records && !atomic_load(&s->stop))
         pthread_cond_wait(&s->room, &s->mutex);
     bool ok = mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1,
                        sizeof *s->pending, err);

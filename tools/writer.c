@@ -327,11 +327,13 @@ static bool check_memory(const struct writer *w, struct tp_error *err)
 static bool make(struct writer *w, struct tp_error *err)
 {
     const struct writer_request *q = w->request;
+    if (!open_rank_files(w, err) || !fill_run(&w->fill, err) ||
+        !q->source->unchanged(q->source, err))
+        return false;
     for (uint32_t i = 0; i < q->n_files; i++)
         if (!add_file(w, q->files[i].name, q->files[i].data, q->files[i].size, err))
             return false;
-    if (!open_rank_files(w, err) || !fill_run(&w->fill, err) ||
-        !q->source->unchanged(q->source, err) || !identify_bundle(w, err))
+    if (!identify_bundle(w, err))
         return false;
     for (uint64_t r = 0; r < q->tp_size; r++)
         if (!finish_rank_file(w, r, err))
