@@ -76,7 +76,8 @@ static void take_panel(const struct request *q, const unsigned char *panel, uint
 
 /* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
 struct space {
-    unsigned char *chunk, *scratch, *plain; /* bytes of the largest chunk each */
+    uint64_t bytes;                         /* of each: the largest chunk */
+    unsigned char *chunk, *scratch, *plain;
 };
 
 static pthread_key_t space_key;
@@ -91,15 +92,17 @@ static struct space *take_space(const struct source_bundle *s, struct tp_error *
 {
     pthread_once(&space_once, make_key);
     struct space *space = pthread_getspecific(space_key);
-    if (space)
+    if (space && space->bytes >= s->chunk_bytes) /* else it is another bundle's, too small */
         return space;
+    mem_free(space);
     space = mem_alloc(sizeof *space + 64 + 3 * s->chunk_bytes, err);
+    pthread_setspecific(space_key, space);
     if (!space)
         return NULL;
+    space->bytes = s->chunk_bytes;
     space->chunk = (unsigned char *)(space + 1);
     space->scratch = space->chunk + s->chunk_bytes;
     space->plain = space->scratch + s->chunk_bytes;
-    pthread_setspecific(space_key, space);
     return space;
 }
 
@@ -142,25 +145,31 @@ static bool take_vector(const struct request *q, const struct shard *shard, stru
     return true;
 }
 
+bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
+                             struct range rows, struct range cols, unsigned char *out, size_t stride,
+                             struct tp_error *err)
+{
+    const struct tensor *t = &s->bundle.plans[rank].tensors[index];
+    struct request q = {&s->bundle.model, &s->bundle.plans[rank], t, meet(rows, t->own_rows),
+                        meet(cols, t->own_cols), NULL, stride, cols};
+    if (!range_count(q.rows) || !range_count(q.cols))
+        return true;
+    struct space *space = take_space(s, err);
+    q.out = out + (q.rows.begin - rows.begin) * stride;
+    bool vector = t->layout == LAYOUT_VECTOR_F32;
+    return space && (vector ? take_vector : take_matrix)(&q, &s->shards[rank], space, err);
+}
+
 /* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple where
  * shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
                       struct range cols, unsigned char *out, size_t stride, struct tp_error *err)
 {
     const struct source_bundle *s = self_of(source);
-    struct range rows = {row, row + n_rows};
-    struct space *space = take_space(s, err);
-    if (!space)
-        return false;
     for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
         const struct tensor *t = &s->bundle.plans[r].tensors[index];
-        struct request q = {source->model, &s->bundle.plans[r], t, meet(rows, t->own_rows),
-                            meet(cols, t->own_cols), NULL, stride, cols};
-        if (!range_count(q.rows) || !range_count(q.cols))
-            continue;
-        q.out = out + (q.rows.begin - row) * stride;
-        bool vector = t->layout == LAYOUT_VECTOR_F32;
-        if (!(vector ? take_vector : take_matrix)(&q, &s->shards[r], space, err))
+        if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, cols, out, stride,
+                                     err))
             return false;
         if (range_count(t->own_rows) == t->rows && range_count(t->own_cols) == t->cols)
             break;

@@ -1,0 +1,54 @@
+#include "jobs.h"
+
+#include "commands.h"
+#include "progress.h"
+#include "threads.h"
+#include <pthread.h>
+
+struct team {
+    struct jobs *jobs;
+    struct progress progress;    /* thread 0's */
+    _Atomic uint64_t next;
+    _Atomic uint64_t failed;     /* lowest number of a failed job */
+    pthread_mutex_t mutex;       /* guards error */
+    struct tp_error error;
+};
+
+static void work(void *arg, int index, int count)
+{
+    struct team *team = arg;
+    (void)count;
+    for (;;) {
+        uint64_t job = atomic_fetch_add(&team->next, 1);
+        if (job >= team->jobs->count || job > atomic_load(&team->failed))
+            return;
+        struct tp_error err = {0};
+        if (!team->jobs->run(team->jobs->arg, job, &err)) {
+            pthread_mutex_lock(&team->mutex);
+            if (job < atomic_load(&team->failed)) {
+                team->error = err;
+                atomic_store(&team->failed, job);
+            }
+            pthread_mutex_unlock(&team->mutex);
+        }
+        if (index == 0)
+            progress_show(&team->progress, atomic_load(&team->jobs->bytes_done));
+    }
+}
+
+bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err)
+{
+    struct team team = {.jobs = jobs};
+    if ((uint64_t)threads > jobs->count)
+        threads = jobs->count ? (int)jobs->count : 1;
+    atomic_init(&team.failed, UINT64_MAX);
+    pthread_mutex_init(&team.mutex, NULL);
+    progress_start(&team.progress, TPSHARD, jobs->bytes_total, jobs->quiet);
+    bool ok = threads_run(threads, work, &team, err);
+    progress_end(&team.progress);
+    pthread_mutex_destroy(&team.mutex);
+    if (!ok || atomic_load(&team.failed) == UINT64_MAX)
+        return ok;
+    *err = team.error;
+    return false;
+}

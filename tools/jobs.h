@@ -1,0 +1,18 @@
+/* Independent jobs, by number, on a team of threads. They are begun in order, and of several errors the one of the
+ * lowest number is kept: the first damage of a bundle is the same whatever the threads do. */
+#pragma once
+#include "error.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct jobs {
+    uint64_t count;
+    bool (*run)(void *arg, uint64_t job, struct tp_error *err); /* any thread */
+    void *arg;
+    uint64_t bytes_total;          /* for the progress line */
+    bool quiet;
+    _Atomic uint64_t bytes_done;   /* added to by run */
+};
+/* The jobs before the failed one are done, later ones may be. */
+bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err);
