@@ -26,8 +26,7 @@ static bool open_tokenizer(struct run *run, struct tp_error *err)
     return run->has_tokenizer;
 }
 
-/* How long each sequence may become, and that the prompts fit. */
-static bool set_lengths(struct run *run, struct tp_error *err)
+bool run_set_lengths(struct run *run, struct tp_error *err)
 {
     struct prompts *p = &run->prompts;
     uint64_t given = run->options->context;
@@ -63,12 +62,12 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
 {
     *run = (struct run){.options = options, .report = report};
     bool text = options->text || options->text_file || options->prompts_file ||
-                (options->command == RUN_GENERATE && !options->ids);
+                options->n_stops || (options->command == RUN_GENERATE && !options->ids);
     bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
               (!text || open_tokenizer(run, err)) &&
               prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
                            run->bundle.model.vocab, err) &&
-              set_lengths(run, err);
+              run_set_lengths(run, err);
     if (!ok)
         run_close(run);
     return ok;
@@ -106,8 +105,8 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .n_sequences = run->prompts.count,
         .positions_max = run->positions,
         .verify = !o->header_only,
-        .files = true,
-        .trace = o->trace != NULL,
+        .files = !o->record,
+        .trace = o->trace || o->command == RUN_SELFTEST,
     };
     if (o->header_only)
         tp_message("tprun", "warning", "--verify=header: the weights are used without being checked");

@@ -1,0 +1,276 @@
+/* tprun generate: how tokens are chosen, and what of them is shown. One text is streamed as it comes; of several
+ * prompts, and with --json or --ids, every sequence is printed in order once it is complete. */
+#include "run.h"
+
+#include "generate.h"
+#include "generation_config.h"
+#include "text_stream.h"
+#include <stdio.h>
+#include <string.h>
+
+static volatile sig_atomic_t interrupted;
+static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+struct printer {
+    struct run *run;
+    struct generate generate;
+    struct generation_config config;
+    struct text_stream *streams; /* [prompts.count], NULL without a tokenizer */
+    uint32_t next;               /* sequence to print */
+    bool live;                   /* one text, shown as it comes */
+};
+
+/* ---- text ---- */
+
+static struct tokenizer_bytes shown_bytes(const struct printer *p, uint32_t id)
+{
+    if (tokenizer_is_special(&p->run->tokenizer, id))
+        return (struct tokenizer_bytes){NULL, 0};
+    return tokenizer_decode(&p->run->tokenizer, id);
+}
+
+static bool on_token(void *arg, uint32_t s, uint32_t id)
+{
+    struct printer *p = arg;
+    if (!p->streams)
+        return false;
+    const char *text;
+    size_t n;
+    struct tokenizer_bytes bytes = shown_bytes(p, id);
+    text_stream_push(&p->streams[s], bytes.data, bytes.n, &text, &n);
+    if (p->live)
+        fwrite(text, 1, n, stdout);
+    return p->streams[s].stopped;
+}
+
+static void print_plain(const char *text, size_t n)
+{
+    fwrite(text, 1, n, stdout);
+}
+
+static void print_escaped(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\')
+            putchar('\\');
+        if (c >= 0x20)
+            putchar(c);
+        else if (c == '\n')
+            fputs("\\n", stdout);
+        else
+            printf("\\u%04x", c);
+    }
+}
+
+/* The whole text of a sequence: its tokens through the stream once more. */
+static void print_text(struct printer *p, uint32_t s, void (*print)(const char *text, size_t n))
+{
+    const struct generate_sequence *seq = &p->generate.sequences[s];
+    struct text_stream *stream = &p->streams[s];
+    uint32_t count = seq->count - (seq->finish == GENERATE_EOS);
+    const char *text;
+    size_t n;
+    text_stream_reset(stream);
+    for (uint32_t i = 0; i < count; i++) {
+        struct tokenizer_bytes bytes = shown_bytes(p, seq->ids[i]);
+        text_stream_push(stream, bytes.data, bytes.n, &text, &n);
+        print(text, n);
+    }
+    text_stream_end(stream, &text, &n);
+    print(text, n);
+}
+
+/* ---- sequences ---- */
+
+static void print_ids(const uint32_t *ids, uint32_t count, const char *between)
+{
+    for (uint32_t i = 0; i < count; i++)
+        printf("%s%u", i ? between : "", ids[i]);
+}
+
+static void print_json(struct printer *p, uint32_t s)
+{
+    const struct prompt *prompt = &p->run->prompts.list[s];
+    const struct generate_sequence *seq = &p->generate.sequences[s];
+    printf("{\"id\": %s, \"prompt_ids\": [", prompt->id);
+    print_ids(prompt->ids, prompt->n_ids, ", ");
+    printf("], \"ids\": [");
+    print_ids(seq->ids, seq->count, ", ");
+    printf("], \"text\": ");
+    if (p->streams) {
+        putchar('"');
+        print_text(p, s, print_escaped);
+        putchar('"');
+    } else {
+        printf("null");
+    }
+    printf(", \"finish\": \"%s\"}\n", generate_finish_name(seq->finish));
+}
+
+static void print_sequence(struct printer *p, uint32_t s)
+{
+    const struct generate_sequence *seq = &p->generate.sequences[s];
+    const struct run_options *o = p->run->options;
+    if (o->json) {
+        print_json(p, s);
+    } else if (o->ids) {
+        print_ids(seq->ids, seq->count, " ");
+        putchar('\n');
+    } else if (p->live) {
+        const char *text;
+        size_t n;
+        text_stream_end(&p->streams[s], &text, &n);
+        print_plain(text, n);
+        putchar('\n');
+    } else {
+        print_text(p, s, print_plain);
+        putchar('\n');
+    }
+}
+
+static bool print_complete(void *arg, struct tp_error *err)
+{
+    struct printer *p = arg;
+    while (p->next < p->run->prompts.count &&
+           p->generate.sequences[p->next].finish != GENERATE_GOING)
+        print_sequence(p, p->next++);
+    return fflush(stdout) == 0 || tp_fail_errno(err, "stdout: cannot be written");
+}
+
+/* ---- setting up ---- */
+
+static bool read_config(struct printer *p, struct tp_error *err)
+{
+    const struct bundle *bundle = &p->run->bundle;
+    const struct bundle_file *file = bundle_find_file(bundle, "generation_config.json");
+    char *data;
+    size_t n;
+    p->config = generation_config_default();
+    if (!file)
+        return true;
+    if (!bundle_read_file(bundle, file, &data, &n, err))
+        return false;
+    bool ok = generation_config_read(file->name, data, n, bundle->model.vocab, &p->config, err);
+    mem_free(data);
+    if (ok && p->config.ignored)
+        tp_message("tprun", "note", "generation_config.json: %s is ignored", p->config.ignored);
+    return ok;
+}
+
+/* The command line over generation_config.json over greedy. Any option that shapes a distribution asks for
+ * sampling; --temp 0 is greedy whatever else is given. */
+static struct sampler_options sampling_of(const struct run_options *o,
+                                          const struct generation_config *config)
+{
+    struct sampler_options s = sampler_defaults();
+    bool asked = o->given_temperature || o->given_top_k || o->given_top_p || o->given_min_p;
+    s.repetition_penalty = config->repetition_penalty;
+    s.seed = o->seed;
+    if (!asked && !config->do_sample)
+        return s;
+    s.temperature = 1;
+    if (config->do_sample) {
+        s.temperature = config->temperature;
+        s.top_k = config->top_k;
+        s.top_p = config->top_p;
+        s.min_p = config->min_p;
+    }
+    if (o->given_temperature)
+        s.temperature = o->temperature;
+    if (o->given_top_k)
+        s.top_k = o->top_k;
+    if (o->given_top_p)
+        s.top_p = o->top_p;
+    if (o->given_min_p)
+        s.min_p = o->min_p;
+    return s;
+}
+
+static bool open_streams(struct printer *p, struct tp_error *err)
+{
+    const struct run_options *o = p->run->options;
+    uint32_t n = p->run->prompts.count;
+    if (!p->run->has_tokenizer) {
+        if (o->n_stops || !(o->ids || o->json))
+            return tp_fail(err, TP_E_TK_UNSUPPORTED,
+                           "%s: no tokenizer, %s", p->run->bundle.dir,
+                           o->n_stops ? "--stop needs one" : "use --ids or --json");
+        return true;
+    }
+    p->streams = mem_array(n, sizeof *p->streams, err);
+    bool ok = p->streams != NULL;
+    for (uint32_t s = 0; ok && s < n; s++)
+        ok = text_stream_init(&p->streams[s], o->stops, (size_t)o->n_stops,
+                              tokenizer_bytes_max(&p->run->tokenizer), err);
+    p->live = n == 1 && !o->ids && !o->json;
+    return ok;
+}
+
+static bool open_generate(struct printer *p, struct report *report, struct tp_error *err)
+{
+    const struct run_options *o = p->run->options;
+    const struct model_config *model = &p->run->bundle.model;
+    if (!read_config(p, err) || !open_streams(p, err))
+        return false;
+    p->generate = (struct generate){
+        .prompts = &p->run->prompts,
+        .sampling = sampling_of(o, &p->config),
+        .eos = p->config.n_eos ? p->config.eos_id : model->eos_id,
+        .n_eos = p->config.n_eos ? p->config.n_eos : model->n_eos,
+        .chunk = o->chunk,
+        .report = report,
+        .interrupted = &interrupted,
+        .on_token = on_token,
+        .on_step = print_complete,
+        .arg = p,
+    };
+    if (o->ignore_eos)
+        p->generate.n_eos = 0;
+    return generate_init(&p->generate, model->vocab, err);
+}
+
+static void close_printer(struct printer *p)
+{
+    for (uint32_t s = 0; p->streams && s < p->run->prompts.count; s++)
+        text_stream_free(&p->streams[s]);
+    mem_free(p->streams);
+    generate_free(&p->generate);
+    mem_free(p);
+}
+
+bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err)
+{
+    struct run run;
+    if (!run_open(&run, options, report, err))
+        return false;
+    struct printer *p = mem_alloc(sizeof *p, err);
+    bool ok = p != NULL;
+    if (ok) {
+        p->run = &run;
+        setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
+        uint64_t rows = run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
+        rows = rows > run.prompts.count ? rows : run.prompts.count;
+        ok = open_generate(p, report, err) && run_open_engine(&run, true, rows, err);
+    }
+    if (ok) {
+        sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+        ok = engine_run(&run.engine, generate_drive, &p->generate, err);
+        if (ok || err->code == TP_E_INTERRUPTED)
+            print_complete(p, err);
+    }
+    if (ok && options->trace)
+        ok = trace_write(&run.engine.trace, options->trace, err);
+    if (ok)
+        report_print(report, &run.engine, options, run.context);
+    if (p)
+        close_printer(p);
+    run_close(&run);
+    return ok;
+}
