@@ -23,7 +23,7 @@ static void work(void *arg, int index, int count)
         if (job >= team->jobs->count || job > atomic_load(&team->failed))
             return;
         struct tp_error err = {0};
-        if (!team->jobs->run(team->jobs->arg, job, &err)) {
+        if (!team->jobs->run(team->jobs->arg, job, index, &err)) {
             pthread_mutex_lock(&team->mutex);
             if (job < atomic_load(&team->failed)) {
                 team->error = err;

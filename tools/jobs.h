@@ -8,7 +8,8 @@
 
 struct jobs {
     uint64_t count;
-    bool (*run)(void *arg, uint64_t job, struct tp_error *err); /* any thread */
+    /* thread: 0 to threads - 1, for space that is a thread's own */
+    bool (*run)(void *arg, uint64_t job, int thread, struct tp_error *err);
     void *arg;
     uint64_t bytes_total;          /* for the progress line */
     bool quiet;

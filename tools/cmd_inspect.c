@@ -1,0 +1,242 @@
+/* tpshard inspect: what a bundle holds, from its manifest. */
+#include "commands.h"
+
+#include "bundle.h"
+#include "options.h"
+#include <stdio.h>
+
+static const char help[] =
+    "usage: tpshard inspect BUNDLE [--tensors] [--json]\n"
+    "\n"
+    "What a bundle holds: model, recipe, ranks and what each owns, files and their hashes. Only the manifest\n"
+    "is read and checked; tpshard verify checks the rest.\n"
+    "\n"
+    "      --tensors  every tensor of every rank too\n"
+    "      --json     for programs\n";
+
+typedef unsigned long long ull; /* for printf */
+
+/* Of what lies in the rank files: as it is there, and as it is in memory. */
+struct sizes {
+    uint64_t file, raw;
+};
+
+static struct sizes sizes_of(const struct bundle *bundle)
+{
+    struct sizes s = {0};
+    for (uint64_t r = 0; r < bundle->tp_size; r++) {
+        s.file += bundle->ranks[r].file_bytes - bundle->plans[r].data_offset;
+        s.raw += bundle->plans[r].data_bytes;
+    }
+    return s;
+}
+
+/* ---- the chat template ---- */
+
+struct template {
+    const char *file; /* NULL: there is none */
+    struct hash128 hash;
+};
+
+/* A file of its own wins over the key of tokenizer_config.json, as in transformers. */
+static bool find_template(const struct bundle *bundle, struct template *out, struct tp_error *err)
+{
+    static const char config[] = "tokenizer_config.json";
+    const struct bundle_file *file = bundle_find_file(bundle, "chat_template.jinja");
+    *out = (struct template){NULL, {{0}}};
+    if (file) {
+        *out = (struct template){file->name, file->hash};
+        return true;
+    }
+    char *text;
+    size_t n;
+    file = bundle_find_file(bundle, config);
+    if (!file)
+        return true;
+    if (!bundle_read_file(bundle, file, &text, &n, err))
+        return false;
+    json_t *root = json_parse(config, text, n, TP_E_JSON, err);
+    const json_t *value = json_object_get(root, "chat_template");
+    if (json_is_string(value)) {
+        out->file = config;
+        out->hash = hash_bytes(json_string_value(value), json_string_length(value));
+    } else if (json_is_array(value)) { /* several, by name */
+        size_t size;
+        char *all = json_text(value, &size, err);
+        if (all)
+            *out = (struct template){config, hash_bytes(all, size)};
+        mem_free(all);
+    }
+    bool ok = root && (!json_is_array(value) || out->file);
+    json_decref(root);
+    mem_free(text);
+    return ok;
+}
+
+/* ---- text ---- */
+
+static void print_model(const struct bundle *b)
+{
+    const struct model_config *m = &b->model;
+    printf("model      %s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, vocabulary %llu%s\n",
+           m->architecture, (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads,
+           (ull)m->head_dim, (ull)m->d_ff, (ull)m->vocab,
+           m->tied_embeddings ? ", tied embeddings" : "");
+    printf("recipe     %s, quant %s, packed for cpu, tp %llu\n", dtype_name(b->recipe.dtype),
+           quant_name(b->recipe.quant), (ull)b->tp_size);
+}
+
+static void print_range(const char *what, struct range r)
+{
+    if (range_count(r))
+        printf(", %s %llu..%llu", what, (ull)r.begin, (ull)r.end);
+    else
+        printf(", no %s", what);
+}
+
+static void print_ranks(const struct bundle *b)
+{
+    for (uint64_t r = 0; r < b->tp_size; r++) {
+        const struct partition *p = &b->plans[r].partition;
+        char name[RANK_FILE_NAME_MAX];
+        printf("  %s  %14llu bytes, %u tensors", rank_file_name(name, r, b->tp_size),
+               (ull)b->ranks[r].file_bytes, b->plans[r].n_tensors);
+        print_range("heads", p->heads);
+        print_range("KV heads", p->kv_heads);
+        print_range("MLP columns", p->ff);
+        print_range("vocabulary", p->vocab);
+        putchar('\n');
+    }
+}
+
+static void print_tensors(const struct bundle *b)
+{
+    const json_t *ranks = json_object_get(b->root, "ranks");
+    for (uint64_t r = 0; r < b->tp_size; r++) {
+        const json_t *list = json_object_get(json_array_get(ranks, r), "tensors");
+        char name[TENSOR_NAME_MAX], file[RANK_FILE_NAME_MAX];
+        printf("%s\n", rank_file_name(file, r, b->tp_size));
+        for (uint32_t i = 0; i < b->plans[r].n_tensors; i++) {
+            const struct tensor *t = &b->plans[r].tensors[i];
+            const char *hash = json_string_value(json_object_get(json_array_get(list, i), "hash"));
+            printf("  %-52s %-5s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu bytes %llu  %s\n",
+                   tensor_name(name, t->role, t->layer, t->part), dtype_name(t->dtype),
+                   t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
+                   (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin,
+                   (ull)t->own_cols.end, (ull)t->cols, (ull)t->offset, (ull)t->bytes,
+                   hash ? hash : "");
+        }
+    }
+}
+
+static void print_text(const struct bundle *b, const struct template *template, bool tensors)
+{
+    char hex[33];
+    struct sizes s = sizes_of(b);
+    hash_to_hex(b->bundle_id, hex);
+    printf("bundle     %s\n", hex);
+    print_model(b);
+    printf("data       %llu bytes", (ull)s.raw);
+    if (b->compress == COMPRESS_ZSTD)
+        printf(", as zstd %llu: %.3f of it", (ull)s.file, (double)s.file / (double)s.raw);
+    printf("\nselftest   %s\n", bundle_find_file(b, BUNDLE_SELFTEST) ? "recorded" : "none");
+    printf("tokenizer  %s\n",
+           bundle_find_file(b, BUNDLE_TOKENIZER) ? "compiled" : "none: token ids only");
+    if (template->file) {
+        hash_to_hex(template->hash, hex);
+        printf("template   %s, in %s\n", hex, template->file);
+    } else {
+        printf("template   none\n");
+    }
+    printf("ranks\n");
+    print_ranks(b);
+    printf("files\n");
+    for (uint32_t i = 0; i < b->n_files; i++) {
+        hash_to_hex(b->files[i].hash, hex);
+        printf("  %-28s %12llu bytes  %s\n", b->files[i].name, (ull)b->files[i].bytes, hex);
+    }
+    if (tensors)
+        print_tensors(b);
+}
+
+/* ---- JSON ---- */
+
+static json_t *hex_json(struct hash128 hash)
+{
+    char hex[33];
+    hash_to_hex(hash, hex);
+    return json_string(hex);
+}
+
+static json_t *span(struct range r)
+{
+    return json_pack("[I,I]", (json_int_t)r.begin, (json_int_t)r.end);
+}
+
+static json_t *rank_json(const struct bundle *b, uint64_t r, bool tensors)
+{
+    const struct partition *p = &b->plans[r].partition;
+    char name[RANK_FILE_NAME_MAX];
+    json_t *rank = json_pack("{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "rank", (json_int_t)r,
+                             "file", rank_file_name(name, r, b->tp_size), "bytes",
+                             (json_int_t)b->ranks[r].file_bytes, "data_bytes",
+                             (json_int_t)b->plans[r].data_bytes, "heads", span(p->heads),
+                             "kv_heads", span(p->kv_heads), "ff_columns", span(p->ff), "vocab_rows",
+                             span(p->vocab));
+    const json_t *stored = json_array_get(json_object_get(b->root, "ranks"), r);
+    if (tensors)
+        json_object_set(rank, "tensors", json_object_get(stored, "tensors"));
+    return rank;
+}
+
+static bool print_json(const struct bundle *b, const struct template *template, bool tensors,
+                       struct tp_error *err)
+{
+    struct sizes s = sizes_of(b);
+    json_t *ranks = json_array();
+    for (uint64_t r = 0; r < b->tp_size; r++)
+        json_array_append_new(ranks, rank_json(b, r, tensors));
+    json_t *root = json_pack(
+        "{s:o, s:I, s:O, s:O, s:I, s:I, s:f, s:b, s:o, s:O, s:o}", "bundle_id",
+        hex_json(b->bundle_id), "tp_size", (json_int_t)b->tp_size, "recipe",
+        json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"),
+        "data_bytes", (json_int_t)s.raw, "stored_bytes", (json_int_t)s.file, "stored_ratio",
+        (double)s.file / (double)s.raw, "selftest", bundle_find_file(b, BUNDLE_SELFTEST) != NULL,
+        "chat_template",
+        template->file ? json_pack("{s:s, s:o}", "file", template->file, "hash",
+                                   hex_json(template->hash))
+                       : json_null(),
+        "files", json_object_get(b->root, "files"), "ranks", ranks);
+    size_t n;
+    char *text = root ? json_text(root, &n, err) : NULL;
+    json_decref(root);
+    if (!text)
+        return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
+    puts(text);
+    mem_free(text);
+    return true;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    struct tp_error err = {0};
+    struct options o;
+    struct bundle bundle = {0};
+    struct template template;
+    if (!options_parse(&o, argc, argv, "tensors,json", &err))
+        return tp_error_print(TPSHARD, &err);
+    if (o.help) {
+        fputs(help, stdout);
+        return TP_EXIT_OK;
+    }
+    bool ok = o.n_args == 1 || tp_fail(&err, TP_E_USAGE, "%d arguments given, one BUNDLE expected",
+                                       o.n_args);
+    ok = ok && bundle_open(&bundle, o.args[0], false, &err) &&
+         find_template(&bundle, &template, &err);
+    if (ok && o.json)
+        ok = print_json(&bundle, &template, o.tensors, &err);
+    else if (ok)
+        print_text(&bundle, &template, o.tensors);
+    bundle_close(&bundle);
+    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+}

@@ -1,0 +1,59 @@
+/* tpshard tokenizer: the compiled tokenizer of a folder, alone. */
+#include "commands.h"
+
+#include "hf_config.h"
+#include "io.h"
+#include "mem.h"
+#include "options.h"
+#include "tokenizer_compile.h"
+#include <stdio.h>
+
+static const char help[] =
+    "usage: tpshard tokenizer MODEL_DIR -o FILE [-q]\n"
+    "\n"
+    "Compile tokenizer.json, as convert does, to one file; no weights are needed. Where the folder has a\n"
+    "config.json, ids are checked against the model's. FILE is replaced in one step.\n"
+    "\n"
+    "  -o, --output FILE      file to make\n"
+    "      --ignore-key NAME  a key of config.json that is not to be refused; may be repeated\n"
+    "  -q, --quiet            no report\n";
+
+static bool compile(const struct options *o, struct hf_config *config, struct tp_error *err)
+{
+    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys};
+    char path[IO_PATH_MAX];
+    unsigned char *data;
+    uint64_t n;
+    if (o->n_args != 1)
+        return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR expected", o->n_args);
+    if (!o->output)
+        return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
+    if (!io_join(path, o->args[0], "config.json", err))
+        return false;
+    bool with_model = io_exists(path);
+    if (with_model && !hf_config_read(o->args[0], &keys, config, err))
+        return false;
+    if (!tokenizer_compile_dir(o->args[0], with_model ? &config->model : NULL, &data, &n, err))
+        return false;
+    bool ok = io_write_file(o->output, data, n, err);
+    mem_free(data);
+    if (ok && !o->quiet)
+        fprintf(stderr, "%s: %s: %llu bytes\n", TPSHARD, o->output, (unsigned long long)n);
+    return ok;
+}
+
+int command_tokenizer(int argc, char **argv)
+{
+    struct tp_error err = {0};
+    struct options o;
+    if (!options_parse(&o, argc, argv, "output,quiet,ignore-key", &err))
+        return tp_error_print(TPSHARD, &err);
+    if (o.help) {
+        fputs(help, stdout);
+        return TP_EXIT_OK;
+    }
+    struct hf_config *config = mem_alloc(sizeof *config, &err);
+    bool ok = config && compile(&o, config, &err);
+    mem_free(config);
+    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+}

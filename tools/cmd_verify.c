@@ -1,0 +1,288 @@
+/* tpshard verify: every byte of a bundle against its hashes; with --against every value against a checkpoint. */
+#include "commands.h"
+
+#include "against.h"
+#include "checked.h"
+#include "differ.h"
+#include "jobs.h"
+#include "progress.h"
+#include <stdio.h>
+
+static const char help[] =
+    "usage: tpshard verify BUNDLE [--against MODEL_DIR] [options]\n"
+    "\n"
+    "Check every byte of a bundle: the manifest's digest, the files that travel along, every header, table,\n"
+    "chunk and padding of the rank files, and that ranks which hold the same values hold the same values.\n"
+    "The first damage is named with its file and tensor; exit status 7.\n"
+    "\n"
+    "      --against MODEL_DIR  convert the checkpoint again, in memory, and compare every value\n"
+    "      --ignore-key NAME    as it was given to convert\n"
+    "      --threads N          (default: all processors)\n"
+    "  -q, --quiet              no report, no progress\n";
+
+struct verify {
+    const struct options *options;
+    struct source_bundle source;
+    struct against against;
+    uint64_t first_job[PARTITION_TP_MAX + 1]; /* of a rank: its chunks, then its padding */
+    uint64_t chunk_bytes, rows_bytes;
+    unsigned char **spaces; /* [threads] two chunks and rows to pack, made at first use */
+    struct jobs jobs;
+};
+
+/* ---- chunks ---- */
+
+static const struct tensor *tensor_of_chunk(const struct rank_plan *plan, uint64_t chunk)
+{
+    uint32_t low = 0, high = plan->n_tensors; /* the last tensor that begins at the chunk or before */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (plan->tensors[middle].first_chunk <= chunk)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &plan->tensors[low];
+}
+
+static bool check_values(const struct verify *v, uint64_t rank, const struct tensor *t, uint32_t c,
+                         int thread, struct tp_error *err)
+{
+    const struct shard *shard = &v->source.shards[rank];
+    const struct rank_plan *plan = &v->source.bundle.plans[rank];
+    uint64_t n = tensor_chunk_bytes(t, c), most = v->chunk_bytes;
+    unsigned char *raw = v->spaces[thread];
+    if (!raw && !(raw = v->spaces[thread] = mem_alloc(2 * most + v->rows_bytes, err)))
+        return false;
+    unsigned char *scratch = raw + most;
+    struct pack_space space = {scratch + most, v->rows_bytes};
+    bool ok = shard_read_chunk(shard, t, c, raw, scratch, err);
+    if (ok && !hash_equal(hash_bytes(raw, n), shard->head.chunks[t->first_chunk + c].raw_hash)) {
+        char name[TENSOR_NAME_MAX];
+        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": chunk %u of %u: decoded, the hash does not match",
+                     shard->path, tensor_name(name, t->role, t->layer, t->part), c, t->n_chunks);
+    }
+    if (ok && v->options->against)
+        ok = against_chunk(&v->against, rank, (uint32_t)(t - plan->tensors), c, raw, &space, scratch,
+                           err);
+    return ok;
+}
+
+static bool check_job(void *arg, uint64_t job, int thread, struct tp_error *err)
+{
+    struct verify *v = arg;
+    uint64_t rank = 0;
+    while (job >= v->first_job[rank + 1])
+        rank++;
+    const struct shard *shard = &v->source.shards[rank];
+    const struct rank_plan *plan = &v->source.bundle.plans[rank];
+    uint64_t chunk = job - v->first_job[rank];
+    if (chunk == plan->n_chunks)
+        return shard_check_padding(shard, plan, err);
+    const struct tensor *t = tensor_of_chunk(plan, chunk);
+    uint32_t c = (uint32_t)chunk - t->first_chunk;
+    bool plain = shard->head.compress == COMPRESS_NONE && !v->options->against;
+    atomic_fetch_add(&v->jobs.bytes_done, shard->head.chunks[chunk].file_bytes);
+    return plain ? shard_check_chunk(shard, t, c, err) : check_values(v, rank, t, c, thread, err);
+}
+
+static bool check_chunks(struct verify *v, struct tp_error *err)
+{
+    const struct bundle *bundle = &v->source.bundle;
+    v->chunk_bytes = v->source.chunk_bytes;
+    v->rows_bytes = v->options->against ? against_rows_bytes(&v->against) : 0;
+    v->jobs = (struct jobs){.run = check_job, .arg = v, .quiet = v->options->quiet};
+    for (uint64_t r = 0; r < bundle->tp_size; r++) {
+        v->first_job[r + 1] = v->first_job[r] + bundle->plans[r].n_chunks + 1;
+        v->jobs.bytes_total += v->source.shards[r].head.data_file_bytes;
+    }
+    v->jobs.count = v->first_job[bundle->tp_size];
+    v->spaces = mem_array((uint64_t)v->options->threads, sizeof *v->spaces, err);
+    bool ok = v->spaces && jobs_run(&v->jobs, v->options->threads, err);
+    for (int i = 0; v->spaces && i < v->options->threads; i++)
+        mem_free(v->spaces[i]);
+    mem_free(v->spaces);
+    return ok;
+}
+
+/* ---- values that several ranks hold ---- */
+
+static bool shared_differ(const struct verify *v, uint64_t a, uint64_t b, const struct tensor *t,
+                          uint64_t row, struct tp_error *err)
+{
+    char name[TENSOR_NAME_MAX];
+    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu is not what rank %llu holds",
+                   io_base_name(v->source.shards[b].path),
+                   tensor_name(name, t->role, t->layer, t->part), (unsigned long long)row,
+                   (unsigned long long)a);
+}
+
+static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uint64_t b,
+                         struct range rows, struct tp_error *err)
+{
+    const struct tensor *t = &v->source.bundle.plans[b].tensors[index];
+    uint64_t stride = t->cols * tensor_element_bytes(t), most = SHARD_CHUNK_BYTES / stride;
+    most = most > 16 ? most : 16;
+    unsigned char *of_a = mem_array(2 * most, stride, err);
+    bool ok = of_a != NULL;
+    for (uint64_t row = rows.begin; ok && row < rows.end; row += most) {
+        unsigned char *of_b = of_a + most * stride;
+        uint64_t n = rows.end - row < most ? rows.end - row : most;
+        struct range part = {row, row + n};
+        ok = source_bundle_read_rank(&v->source, a, index, part, t->own_cols, of_a, stride, err) &&
+             source_bundle_read_rank(&v->source, b, index, part, t->own_cols, of_b, stride, err);
+        for (uint64_t i = 0; ok && i < n; i++)
+            if (memcmp(of_a + i * stride, of_b + i * stride, stride) != 0)
+                ok = shared_differ(v, a, b, t, row + i, err);
+    }
+    mem_free(of_a);
+    return ok;
+}
+
+/* Columns are never shared in part: a tensor is cut by columns or has whole rows. */
+static bool check_shared(void *arg, uint64_t job, int thread, struct tp_error *err)
+{
+    (void)thread;
+    struct verify *v = arg;
+    uint32_t index = (uint32_t)job;
+    const struct tensor *before = NULL;
+    for (uint64_t r = 0, last = 0; r < v->source.bundle.tp_size; r++) {
+        const struct tensor *t = &v->source.bundle.plans[r].tensors[index];
+        if (t->n_chunks == 0)
+            continue;
+        if (before && t->own_cols.begin < before->own_cols.end &&
+            t->own_rows.begin < before->own_rows.end &&
+            !compare_rows(v, index, last, r, (struct range){t->own_rows.begin, before->own_rows.end},
+                          err))
+            return false;
+        before = t;
+        last = r;
+    }
+    return true;
+}
+
+/* ---- the manifest ---- */
+
+static bool check_hashes(const struct verify *v, struct tp_error *err)
+{
+    const struct bundle *bundle = &v->source.bundle;
+    const json_t *ranks = json_object_get(bundle->root, "ranks");
+    for (uint64_t r = 0; r < bundle->tp_size; r++) {
+        const struct rank_plan *plan = &bundle->plans[r];
+        const json_t *list = json_object_get(json_array_get(ranks, r), "tensors");
+        for (uint32_t i = 0; i < plan->n_tensors; i++) {
+            const char *hex = json_string_value(json_object_get(json_array_get(list, i), "hash"));
+            const struct tensor *t = &plan->tensors[i];
+            char name[TENSOR_NAME_MAX], want[33];
+            hash_to_hex(shard_tensor_hash(t, v->source.shards[r].head.chunks), want);
+            if (!hex || strcmp(hex, want) != 0)
+                return tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": the table's hash is not the manifest's",
+                               v->source.shards[r].path,
+                               tensor_name(name, t->role, t->layer, t->part));
+        }
+    }
+    return true;
+}
+
+/* Every other field is what model, recipe and rank files imply: write the manifest again, and compare. */
+static bool check_manifest(struct verify *v, struct tp_error *err)
+{
+    struct bundle *bundle = &v->source.bundle;
+    size_t n;
+    struct shard_head *heads = mem_array(bundle->tp_size, sizeof *heads, err);
+    for (uint64_t r = 0; heads && r < bundle->tp_size; r++)
+        heads[r] = v->source.shards[r].head;
+    char *text = heads ? bundle_manifest_text(bundle, heads, &n, err) : NULL;
+    mem_free(heads);
+    json_t *again = text ? json_parse(BUNDLE_MANIFEST, text, n, TP_E_MANIFEST, err) : NULL;
+    mem_free(text);
+    if (!again)
+        return false;
+    /* the digest is of the text, and checked by bundle_open */
+    json_object_set_new(again, "digest", json_incref(json_object_get(bundle->root, "digest")));
+    bool ok = json_equal(again, bundle->root) ||
+              tp_fail(err, TP_E_MANIFEST, "%s: %s: not what model, recipe and rank files imply",
+                      bundle->dir, BUNDLE_MANIFEST);
+    json_decref(again);
+    return ok;
+}
+
+/* The manifest's model is that of the config.json that travels along; what convert was told to ignore there
+ * does not matter here. */
+static bool check_config(const struct verify *v, struct tp_error *err)
+{
+    enum { KEYS_MAX = 1024 };
+    const struct bundle *bundle = &v->source.bundle;
+    const struct bundle_file *file = bundle_find_file(bundle, "config.json");
+    const char *keys[KEYS_MAX], *key;
+    struct hf_options options = {keys, 0};
+    char *text;
+    size_t n;
+    json_t *value;
+    if (!file)
+        return tp_fail(err, TP_E_MANIFEST, "%s: files: config.json is missing", bundle->dir);
+    if (!bundle_read_file(bundle, file, &text, &n, err))
+        return false;
+    struct hf_config *config = mem_alloc(sizeof *config, err);
+    json_t *root = config ? json_parse("config.json", text, n, TP_E_CF_FILE, err) : NULL;
+    json_object_foreach(root, key, value)
+        if (options.n_ignore_keys < KEYS_MAX)
+            keys[options.n_ignore_keys++] = key;
+    bool ok = root && hf_config_parse("config.json", text, n, &options, config, err) &&
+              model_equals(&bundle->model, &config->model, bundle->dir, "config.json", err);
+    json_decref(root);
+    mem_free(config);
+    mem_free(text);
+    return ok;
+}
+
+/* ---- the command ---- */
+
+static bool verify(struct verify *v, struct tp_error *err)
+{
+    const struct options *o = v->options;
+    if (o->n_args != 1)
+        return tp_fail(err, TP_E_USAGE, "%d arguments given, one BUNDLE expected", o->n_args);
+    double start = progress_now();
+    if (!source_bundle_open(&v->source, o->args[0], err) ||
+        !bundle_check_files(&v->source.bundle, err) || !check_hashes(v, err) ||
+        !check_manifest(v, err) || !check_config(v, err))
+        return false;
+    if (o->against && (!against_open(&v->against, &v->source, o->against, o, err) ||
+                       !against_prepare(&v->against, o->threads, o->quiet, err)))
+        return false;
+    struct jobs shared = {.count = v->source.whole.n_tensors, .run = check_shared, .arg = v,
+                          .quiet = true};
+    if (!check_chunks(v, err) || !jobs_run(&shared, o->threads, err) ||
+        !v->source.source.unchanged(&v->source.source, err))
+        return false;
+    if (o->quiet)
+        return true;
+    uint64_t bytes = 0;
+    for (uint64_t r = 0; r < v->source.bundle.tp_size; r++)
+        bytes += v->source.shards[r].file_bytes;
+    double seconds = progress_now() - start, gb = (double)bytes * 1e-9;
+    printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n", o->args[0],
+           o->against ? "every byte, and every value of " : "every byte", o->against ? o->against : "",
+           " as it should be", (unsigned long long)v->source.bundle.tp_size,
+           v->source.bundle.tp_size == 1 ? "" : "s", v->source.bundle.n_files + 1, gb, seconds,
+           seconds > 0 ? gb / seconds : 0);
+    return true;
+}
+
+int command_verify(int argc, char **argv)
+{
+    struct tp_error err = {0};
+    struct options o;
+    struct verify v = {.options = &o};
+    if (!options_parse(&o, argc, argv, "against,threads,ignore-key,quiet", &err))
+        return tp_error_print(TPSHARD, &err);
+    if (o.help) {
+        fputs(help, stdout);
+        return TP_EXIT_OK;
+    }
+    bool ok = verify(&v, &err);
+    against_close(&v.against);
+    source_bundle_close(&v.source);
+    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+}
