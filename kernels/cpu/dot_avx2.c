@@ -1,13 +1,14 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15.
  *
- * A tile is R rows of x against the whole panel: 4R chains in registers, the accumulators in memory,
- * since sixteen registers hold no more. R changes no bit.
+ * One or two rows of x read the packed panel as it streams by. More rows would decode it again and again,
+ * so a stretch of it is widened to f32 in the first-level cache once, and three rows at a time read
+ * that. Sums of a stretch go on in `out`. None of it changes a bit.
  */
 #include "tables.h"
 
 #include <immintrin.h>
 
-enum { TILE_ROWS = 3, PREFETCH_BYTES = 4096 };
+enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -21,74 +22,123 @@ INLINE __m256i load(const char *w)
     return _mm256_load_si256((const __m256i *)w);
 }
 
-/* Of a 16-bit column pair or 8-bit column quad: column i of rows 0-7 (w) or 8-15 (w + 32). */
-
-INLINE __m256 column_bf16(__m256i pair, size_t i)
+INLINE void columns_bf16(const char *w, __m256 v[4])
 {
-    return f32_of(i ? _mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000))
-                    : _mm256_slli_epi32(pair, 16));
-}
-
-/* The conversion widens subnormal halves whatever MXCSR says. */
-INLINE __m256 column_f16(__m256i pair, size_t i)
-{
-    __m256i wide = i ? _mm256_srli_epi32(pair, 16) : _mm256_and_si256(pair, _mm256_set1_epi32(0xffff));
-    __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(wide, wide), 0x08);
-    return _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
-}
-
-INLINE __m256 column_i8(__m256i quad, size_t i)
-{
-    __m256i top = i < 3 ? _mm256_slli_epi32(quad, 24 - 8 * (int)i) : quad;
-    return _mm256_cvtepi32_ps(_mm256_srai_epi32(top, 24));
-}
-
-/* Sign, exponent and mantissa to their places, the bias from 7 to 127: 2^(e-7) (1 + m/8). With e = 0
- * the value is 2^-6 m/8 instead: twice that number less 2^-6. (-0 becomes +0: no dot can tell, since it ends
- * with + 0.0.) */
-INLINE __m256 column_e4m3(__m256i quad, size_t i)
-{
-    const __m256 sign = _mm256_set1_ps(-0.0f), two_to_minus_6 = _mm256_set1_ps(0x1p-6f);
-    __m256i top = i < 3 ? _mm256_slli_epi32(quad, 24 - 8 * (int)i) : quad;
-    __m256i bits = _mm256_and_si256(_mm256_srai_epi32(top, 4), _mm256_set1_epi32((int)0x87f00000));
-    __m256 v = f32_of(_mm256_add_epi32(bits, _mm256_set1_epi32(120 << 23)));
-    __m256 subnormal = _mm256_cmp_ps(_mm256_andnot_ps(sign, v), two_to_minus_6, _CMP_LT_OQ);
-    __m256 one = _mm256_or_ps(two_to_minus_6, _mm256_and_ps(v, sign));
-    return _mm256_blendv_ps(v, _mm256_sub_ps(_mm256_add_ps(v, v), one), subnormal);
-}
-
-/* Column k (of the block at w), rows 8 * half .. 8 * half + 7, widened. */
-INLINE __m256 column(enum dtype dtype, const char *w, size_t k, size_t half)
-{
-    switch (dtype) {
-    case DTYPE_F32:
-        return _mm256_load_ps((const float *)w + k * PANEL_ROWS + half * 8);
-    case DTYPE_F16:
-        return column_f16(load(w + k / 2 * 64 + half * 32), k % 2);
-    case DTYPE_BF16:
-        return column_bf16(load(w + k / 2 * 64 + half * 32), k % 2);
-    case DTYPE_I8:
-        return column_i8(load(w + k / 4 * 64 + half * 32), k % 4);
-    default:
-        return column_e4m3(load(w + k / 4 * 64 + half * 32), k % 4);
+    for (int i = 0; i < 2; i++) {
+        __m256i pair = load(w + 64 * i);
+        v[2 * i] = f32_of(_mm256_slli_epi32(pair, 16));
+        v[2 * i + 1] = f32_of(_mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000)));
     }
 }
 
-INLINE void tile(enum dtype dtype, size_t element_bytes, size_t R, const char *w, size_t blocks,
-                 const float *x, size_t x_stride, float *out, size_t out_stride)
+/* The conversion widens subnormal halves whatever MXCSR says. */
+INLINE void columns_f16(const char *w, __m256 v[4])
 {
-    __m256 acc[TILE_ROWS][2], chain[2][TILE_ROWS][2];
-    for (size_t r = 0; r < R; r++)
-        acc[r][0] = acc[r][1] = _mm256_setzero_ps();
-    for (size_t b = 0; b < blocks; b++, w += 512 * element_bytes, x += BLOCK_COLS) {
-        for (size_t r = 0; r < R; r++)
-            for (size_t half = 0; half < 2; half++)
-                chain[0][r][half] = chain[1][r][half] = _mm256_setzero_ps();
+    for (int i = 0; i < 2; i++) { /* lanes of a and b: row, then column */
+        __m256 a = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(w + 64 * i)));
+        __m256 b = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(w + 64 * i + 16)));
+        __m256 low = _mm256_shuffle_ps(a, b, 0x88), high = _mm256_shuffle_ps(a, b, 0xdd);
+        v[2 * i] = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(low), 0xd8));
+        v[2 * i + 1] = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(high), 0xd8));
+    }
+}
+
+INLINE void columns_i8(const char *w, __m256 v[4])
+{
+    __m256i codes = load(w);
+    for (int i = 0; i < 4; i++) {
+        __m256i top = i < 3 ? _mm256_slli_epi32(codes, 24 - 8 * i) : codes;
+        v[i] = _mm256_cvtepi32_ps(_mm256_srai_epi32(top, 24));
+    }
+}
+
+/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the exponent's
+ * bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place of 2^-6 m/8;
+ * they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends with + 0.0.) */
+INLINE void columns_e4m3(const char *w, __m256 v[4])
+{
+    const __m256i keep = _mm256_set1_epi16((short)0x87f0), bias = _mm256_set1_epi16(120 << 7);
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000), exponent = _mm256_set1_epi8(0x78);
+    __m256i codes = load(w);
+    __m256i odd = _mm256_srai_epi16(codes, 4);
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 4);
+    odd = _mm256_add_epi16(_mm256_and_si256(odd, keep), bias);
+    even = _mm256_add_epi16(_mm256_and_si256(even, keep), bias);
+    v[0] = f32_of(_mm256_slli_epi32(even, 16));
+    v[1] = f32_of(_mm256_slli_epi32(odd, 16));
+    v[2] = f32_of(_mm256_and_si256(even, upper));
+    v[3] = f32_of(_mm256_and_si256(odd, upper));
+    __m256i subnormals = _mm256_cmpeq_epi8(_mm256_and_si256(codes, exponent), _mm256_setzero_si256());
+    if (__builtin_expect(_mm256_movemask_epi8(subnormals) != 0, 0)) {
+        const __m256 two_to_minus_6 = _mm256_set1_ps(0x1p-6f), sign = _mm256_set1_ps(-0.0f);
+        for (int i = 0; i < 4; i++) {
+            __m256 subnormal = _mm256_cmp_ps(_mm256_andnot_ps(sign, v[i]), two_to_minus_6, _CMP_LT_OQ);
+            __m256 one = _mm256_or_ps(two_to_minus_6, _mm256_and_ps(v[i], sign));
+            v[i] = _mm256_blendv_ps(v[i], _mm256_sub_ps(_mm256_add_ps(v[i], v[i]), one), subnormal);
+        }
+    }
+}
+
+/* Four neighbouring columns, rows 0-7 of a panel when w is at the first of them, rows 8-15 from w + 32. */
+INLINE void columns(enum dtype dtype, const char *w, __m256 v[4])
+{
+    switch (dtype) {
+    case DTYPE_F16:
+        columns_f16(w, v);
+        break;
+    case DTYPE_BF16:
+        columns_bf16(w, v);
+        break;
+    case DTYPE_I8:
+        columns_i8(w, v);
+        break;
+    default:
+        columns_e4m3(w, v);
+    }
+}
+
+/* out = out + the blocks' sums, for R rows, straight from the packed panel */
+INLINE void stream(enum dtype dtype, size_t block_bytes, size_t R, const char *w, size_t blocks,
+                   const float *x, size_t x_stride, float *out, size_t out_stride)
+{
+    for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
+        __m256 chain[2][2][2], v[4]; /* parity, row, half */
+        for (size_t i = 0; i < 2 * R; i++)
+            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
+#pragma GCC unroll 8
+        for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
+#pragma GCC unroll 2
+            for (size_t half = 0; half < 2; half++) {
+                columns(dtype, w + 32 * half, v);
+#pragma GCC unroll 4
+                for (size_t i = 0; i < 4; i++)
+#pragma GCC unroll 2
+                    for (size_t r = 0; r < R; r++)
+                        chain[i % 2][r][half] =
+                            _mm256_fmadd_ps(v[i], _mm256_broadcast_ss(x + r * x_stride + k + i),
+                                            chain[i % 2][r][half]);
+            }
+        }
+#pragma GCC unroll 4
+        for (size_t i = 0; i < 2 * R; i++) {
+            float *o = out + i / 2 * out_stride + i % 2 * 8;
+            __m256 sum = _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
+            _mm256_storeu_ps(o, _mm256_add_ps(_mm256_loadu_ps(o), sum));
+        }
+    }
+}
+
+/* The same from a panel of f32: packed so, or widened. */
+INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t x_stride, float *out,
+                 size_t out_stride)
+{
+    for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
+        __m256 chain[2][TILE_ROWS][2];
+        for (size_t i = 0; i < 2 * R; i++)
+            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 32
-        for (size_t k = 0; k < BLOCK_COLS; k++) {
-            if (R == 1 && k * element_bytes % 4 == 0)
-                _mm_prefetch(w + k * element_bytes * 16 + PREFETCH_BYTES, _MM_HINT_T0);
-            __m256 low = column(dtype, w, k, 0), high = column(dtype, w, k, 1);
+        for (size_t k = 0; k < BLOCK_COLS; k++, w += PANEL_ROWS) {
+            __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
 #pragma GCC unroll 3
             for (size_t r = 0; r < R; r++) {
                 __m256 xk = _mm256_broadcast_ss(x + r * x_stride + k);
@@ -96,40 +146,82 @@ INLINE void tile(enum dtype dtype, size_t element_bytes, size_t R, const char *w
                 chain[k % 2][r][1] = _mm256_fmadd_ps(high, xk, chain[k % 2][r][1]);
             }
         }
-        for (size_t r = 0; r < R; r++)
-            for (size_t half = 0; half < 2; half++)
-                acc[r][half] = _mm256_add_ps(acc[r][half],
-                                             _mm256_add_ps(chain[0][r][half], chain[1][r][half]));
+#pragma GCC unroll 6
+        for (size_t i = 0; i < 2 * R; i++) {
+            float *o = out + i / 2 * out_stride + i % 2 * 8;
+            __m256 sum = _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
+            _mm256_storeu_ps(o, _mm256_add_ps(_mm256_loadu_ps(o), sum));
+        }
     }
-    for (size_t r = 0; r < R; r++)
-        for (size_t half = 0; half < 2; half++)
-            _mm256_storeu_ps(out + r * out_stride + half * 8,
-                             _mm256_add_ps(acc[r][half], _mm256_setzero_ps()));
 }
 
-INLINE void dot(enum dtype dtype, size_t element_bytes, DOT_ARGS)
+static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M, float *out,
+                  size_t out_stride)
 {
-    size_t tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
-    for (size_t t = 0, m = 0; t < tiles; t++) {
-        size_t rows = (M - m) / (tiles - t);
-        const float *xm = x + m * x_stride;
-        float *om = out + m * out_stride;
-        if (rows == 1)
-            tile(dtype, element_bytes, 1, w, blocks, xm, x_stride, om, out_stride);
-        else if (rows == 2)
-            tile(dtype, element_bytes, 2, w, blocks, xm, x_stride, om, out_stride);
-        else
-            tile(dtype, element_bytes, 3, w, blocks, xm, x_stride, om, out_stride);
-        m += rows;
+    size_t m = 0;
+    for (; m + 3 <= M; m += 3)
+        tile(3, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
+    if (M - m == 2)
+        tile(2, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
+    else if (M - m == 1)
+        tile(1, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
+}
+
+INLINE void widen(enum dtype dtype, size_t block_bytes, const char *w, size_t blocks, float *wide)
+{
+    __m256 v[4];
+    for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS)
+        for (size_t half = 0; half < 2; half++) {
+            columns(dtype, w + 32 * half, v);
+            for (size_t i = 0; i < 4; i++)
+                _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
+        }
+}
+
+/* `out` is cleared before and cleaned of -0 after; in between it holds the accumulators. */
+static void begin(size_t M, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        memset(out + m * out_stride, 0, PANEL_ROWS * sizeof *out);
+}
+
+static void finish(size_t M, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t r = 0; r < PANEL_ROWS; r++)
+            out[m * out_stride + r] = out[m * out_stride + r] + 0.0f;
+}
+
+INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
+{
+    begin(M, out, out_stride);
+    if (M == 1) {
+        stream(dtype, block_bytes, 1, w, blocks, x, x_stride, out, out_stride);
+    } else if (M == 2) {
+        stream(dtype, block_bytes, 2, w, blocks, x, x_stride, out, out_stride);
+    } else {
+        _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
+        for (size_t b = 0, n; b < blocks; b += n) {
+            n = blocks - b < STRETCH_BLOCKS ? blocks - b : STRETCH_BLOCKS;
+            widen(dtype, block_bytes, (const char *)w + b * block_bytes, n, wide);
+            tiles(wide, n, x + b * BLOCK_COLS, x_stride, M, out, out_stride);
+        }
     }
+    finish(M, out, out_stride);
+}
+
+void dot_avx2_f32(DOT_ARGS)
+{
+    begin(M, out, out_stride);
+    tiles(w, blocks, x, x_stride, M, out, out_stride);
+    finish(M, out, out_stride);
 }
 
 #define DOT(name, dtype, bytes)                                                                    \
     void dot_avx2_##name(DOT_ARGS)                                                                 \
     {                                                                                              \
-        dot(dtype, bytes, w, blocks, x, x_stride, M, out, out_stride);                             \
+        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                       \
     }
-DOT(f32, DTYPE_F32, 4)
 DOT(f16, DTYPE_F16, 2)
 DOT(bf16, DTYPE_BF16, 2)
 DOT(i8, DTYPE_I8, 1)

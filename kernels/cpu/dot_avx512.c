@@ -8,7 +8,7 @@
 
 #include <immintrin.h>
 
-enum { TILE_ROWS = 8, PREFETCH_BYTES = 4096 };
+enum { TILE_ROWS = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -109,42 +109,47 @@ INLINE void columns(enum dtype dtype, const char *w, __m512 v[4])
     }
 }
 
-INLINE void tile(enum dtype dtype, size_t element_bytes, size_t R, const char *w, size_t blocks,
+/* One block of a tile. */
+INLINE void step(enum dtype dtype, size_t block_bytes, size_t R, const char *w, const float *x,
+                 size_t x_stride, __m512 acc[TILE_ROWS])
+{
+    __m512 even[TILE_ROWS], odd[TILE_ROWS], v[4];
+    const float *row[TILE_ROWS];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; r++) {
+        even[r] = odd[r] = _mm512_setzero_ps();
+        row[r] = x + r * x_stride;
+        __asm__("" : "+r"(row[r])); /* one address register a row; GCC would keep one an element */
+    }
+#pragma GCC unroll 8
+    for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
+        columns(dtype, w, v);
+#pragma GCC unroll 2
+        for (size_t i = 0; i < 4; i += 2)
+#pragma GCC unroll 8
+            for (size_t r = 0; r < R; r++) {
+                even[r] = _mm512_fmadd_ps(v[i], _mm512_set1_ps(row[r][k + i]), even[r]);
+                odd[r] = _mm512_fmadd_ps(v[i + 1], _mm512_set1_ps(row[r][k + i + 1]), odd[r]);
+            }
+    }
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; r++)
+        acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
+}
+
+INLINE void tile(enum dtype dtype, size_t block_bytes, size_t R, const char *w, size_t blocks,
                  const float *x, size_t x_stride, float *out, size_t out_stride)
 {
-    __m512 acc[TILE_ROWS], even[TILE_ROWS], odd[TILE_ROWS], v[4];
+    __m512 acc[TILE_ROWS];
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
-    for (size_t b = 0; b < blocks; b++) {
-        for (size_t r = 0; r < R; r++)
-            even[r] = odd[r] = _mm512_setzero_ps();
-#pragma GCC unroll 8
-        for (size_t q = 0; q < BLOCK_COLS / 4; q++) {
-            const float *xq = x + b * BLOCK_COLS + q * 4;
-            for (size_t i = 0; R == 1 && i < element_bytes; i++)
-                _mm_prefetch(w + 64 * i + PREFETCH_BYTES, _MM_HINT_T0);
-            columns(dtype, w, v);
-            w += 64 * element_bytes;
-#pragma GCC unroll 8
-            for (size_t r = 0; r < R; r++) {
-                even[r] = _mm512_fmadd_ps(v[0], _mm512_set1_ps(xq[r * x_stride]), even[r]);
-                odd[r] = _mm512_fmadd_ps(v[1], _mm512_set1_ps(xq[r * x_stride + 1]), odd[r]);
-            }
-#pragma GCC unroll 8
-            for (size_t r = 0; r < R; r++) {
-                even[r] = _mm512_fmadd_ps(v[2], _mm512_set1_ps(xq[r * x_stride + 2]), even[r]);
-                odd[r] = _mm512_fmadd_ps(v[3], _mm512_set1_ps(xq[r * x_stride + 3]), odd[r]);
-            }
-        }
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; r++)
-            acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
-    }
+    for (size_t b = 0; b < blocks; b++)
+        step(dtype, block_bytes, R, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
     for (size_t r = 0; r < R; r++)
         _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
 }
 
-INLINE void dot(enum dtype dtype, size_t element_bytes, DOT_ARGS)
+INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
 {
     size_t tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t t = 0, m = 0; t < tiles; t++) {
@@ -154,7 +159,7 @@ INLINE void dot(enum dtype dtype, size_t element_bytes, DOT_ARGS)
         switch (rows) {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(dtype, element_bytes, R, w, blocks, xm, x_stride, om, out_stride);                    \
+        tile(dtype, block_bytes, R, w, blocks, xm, x_stride, om, out_stride);                    \
         break
             TILE(1);
             TILE(2);
@@ -173,7 +178,7 @@ INLINE void dot(enum dtype dtype, size_t element_bytes, DOT_ARGS)
 #define DOT(name, dtype, bytes)                                                                    \
     void dot_avx512_##name(DOT_ARGS)                                                               \
     {                                                                                              \
-        dot(dtype, bytes, w, blocks, x, x_stride, M, out, out_stride);                             \
+        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                             \
     }
 DOT(f32, DTYPE_F32, 4)
 DOT(f16, DTYPE_F16, 2)

@@ -1,0 +1,173 @@
+/* How fast the dots are: bytes per second at one row beside a plain read of as many bytes by as many
+ * threads, interleaved; arithmetic at 64 and 256 rows. Medians. Prints a table; checks nothing.
+ *
+ * bench_kernels [rounds [MiB]]
+ */
+#include "kernels.h"
+#include "mem.h"
+#include "threads.h"
+
+#include <immintrin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2 };
+
+static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_E4M3};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+struct job {
+    const struct kernels *kernels; /* NULL: a plain read */
+    enum dtype dtype;
+    const char *weights;
+    size_t bytes, M, stride;
+    const float *x;
+    float *out;                    /* per thread M * 16 */
+    double begin[THREADS_MAX], end[THREADS_MAX];
+    struct barrier barrier;
+    uint64_t sink;
+};
+
+/* Wide loads read faster than narrow ones here, with four sums to hide their latency. */
+__attribute__((target("avx512f"))) static uint64_t read_wide(const char *p, size_t bytes)
+{
+    __m512i sum[4] = {{0}};
+    for (size_t i = 0; i < bytes; i += 256)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] = _mm512_add_epi32(sum[j], _mm512_load_si512(p + i + 64 * j));
+    sum[0] = _mm512_add_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(sum[2], sum[3]));
+    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
+}
+
+static uint64_t read_narrow(const char *p, size_t bytes)
+{
+    __m128i sum[4] = {{0}};
+    for (size_t i = 0; i < bytes; i += 64)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] = _mm_add_epi32(sum[j], _mm_load_si128((const __m128i *)(p + i + 16 * j)));
+    sum[0] = _mm_add_epi32(_mm_add_epi32(sum[0], sum[1]), _mm_add_epi32(sum[2], sum[3]));
+    return (uint64_t)_mm_cvtsi128_si64(sum[0]);
+}
+
+static uint64_t read_all(const char *p, size_t bytes)
+{
+    return __builtin_cpu_supports("avx512f") ? read_wide(p, bytes) : read_narrow(p, bytes);
+}
+
+static void work(void *arg, int index, int count)
+{
+    struct job *job = arg;
+    size_t panel = COLUMNS * 16 * (job->kernels ? dtype_bytes(job->dtype) : 4);
+    size_t panels = job->bytes / panel, first = panels * (size_t)index / (size_t)count;
+    size_t last = panels * (size_t)(index + 1) / (size_t)count;
+    float *out = job->out + (size_t)index * job->M * 16;
+    barrier_wait(&job->barrier);
+    job->begin[index] = now();
+    if (!job->kernels)
+        job->sink += read_all(job->weights + first * panel, (last - first) * panel);
+    for (size_t p = first; job->kernels && p < last; p++)
+        job->kernels->dot[job->dtype](job->weights + p * panel, COLUMNS / 32, job->x, job->stride,
+                                      job->M, out, 16);
+    job->end[index] = now();
+}
+
+static double run(struct job *job, int threads)
+{
+    barrier_init(&job->barrier, threads);
+    struct tp_error err = {0};
+    if (!threads_run(threads, work, job, &err))
+        exit(tp_error_print("bench_kernels", &err));
+    double begin = job->begin[0], end = job->end[0];
+    for (int i = 1; i < threads; i++) {
+        begin = job->begin[i] < begin ? job->begin[i] : begin;
+        end = job->end[i] > end ? job->end[i] : end;
+    }
+    return end - begin;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int n)
+{
+    qsort(values, (size_t)n, sizeof *values, ascending);
+    return values[n / 2];
+}
+
+static void streaming(struct job *job, int threads, int rounds)
+{
+    const struct kernels *kernels = job->kernels;
+    double read_s[ROUNDS_MAX], dot_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
+    for (int i = 0; i < rounds; i++) {
+        job->kernels = NULL;
+        double before = run(job, threads);
+        job->kernels = kernels;
+        dot_s[i] = run(job, threads);
+        job->kernels = NULL;
+        read_s[i] = (before + run(job, threads)) / 2;
+        ratio[i] = read_s[i] / dot_s[i];
+    }
+    job->kernels = kernels;
+    double gigabytes = (double)job->bytes * 1e-9;
+    printf("%-7s %-5s %d thread%s  dot %6.1f GB/s  read %6.1f GB/s  ratio %.2f\n", kernels->name,
+           dtype_name(job->dtype), threads, threads > 1 ? "s" : " ",
+           gigabytes / median(dot_s, rounds), gigabytes / median(read_s, rounds),
+           median(ratio, rounds));
+}
+
+static void arithmetic(struct job *job, int rounds)
+{
+    double seconds[ROUNDS_MAX];
+    job->bytes = COLUMNS * 16 * dtype_bytes(job->dtype) * (job->kernels->isa == ISA_SCALAR ? 1 : 64);
+    for (int i = 0; i < rounds; i++)
+        seconds[i] = run(job, 1);
+    double flop = (double)(job->bytes / dtype_bytes(job->dtype)) * 2 * (double)job->M;
+    printf("%-7s %-5s M %3zu  %7.1f GFLOP/s\n", job->kernels->name, dtype_name(job->dtype), job->M,
+           flop * 1e-9 / median(seconds, rounds));
+}
+
+int main(int argc, char **argv)
+{
+    int rounds = argc > 1 ? atoi(argv[1]) : 9;
+    size_t bytes = (size_t)(argc > 2 ? atoi(argv[2]) : 512) << 20;
+    rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
+    struct tp_error err = {0};
+    size_t stride = COLUMNS + 16;
+    char *weights = mem_map_alloc(bytes, &err);
+    float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
+    float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
+    if (!weights || !x || !out)
+        return tp_error_print("bench_kernels", &err);
+    for (size_t i = 0; i < bytes; i += 4) { /* normal numbers in every format, few E4M3 subnormals */
+        uint32_t u = (uint32_t)(i / 4) * 2654435761u;
+        u = (u ^ u >> 15) * 2246822519u;
+        u = ((u ^ u >> 13) & 0xbfbfbfbf) | 0x20202020;
+        memcpy(weights + i, &u, 4);
+    }
+    for (size_t i = 0; i < 256 * stride; i++)
+        x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
+    for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
+        for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+            struct job job = {kernels_get(isa), dtypes[d], weights, bytes, 1, stride, x, out,
+                              {0}, {0}, {0}, 0};
+            if (!job.kernels)
+                continue;
+            if (isa == ISA_SCALAR)
+                job.bytes = bytes / 64;
+            for (int threads = 1; threads <= THREADS_MAX; threads++)
+                streaming(&job, threads, rounds);
+            for (job.M = 64; job.M <= 256; job.M *= 4)
+                arithmetic(&job, rounds);
+        }
+    return 0;
+}
