@@ -22,6 +22,7 @@ void token_ids_free(struct token_ids *list)
 void bpe_free(struct bpe *bpe)
 {
     mem_free(bpe->symbols);
+    mem_free(bpe->first);
     mem_free(bpe->heap);
     *bpe = (struct bpe){0};
 }
@@ -76,8 +77,8 @@ static bool encode_short(const struct tokenizer_file *file, const unsigned char 
     return true;
 }
 
-/* ---- long pieces: a list of symbols, a heap of pairs ----
- * An entry of the heap is stale when its symbol has another rank by now. */
+/* ---- long pieces: a list of symbols, pairs in order of rank and position ----
+ * An entry is stale when its symbol has another rank by now. */
 
 static void sift_down(uint64_t *heap, size_t count, size_t i)
 {
@@ -112,13 +113,46 @@ static bool heap_push(struct bpe *bpe, uint64_t entry, struct tp_error *err)
     return true;
 }
 
-static uint64_t heap_pop(struct bpe *bpe)
+/* The lowest entry of both sources. false: there is none left. */
+static bool next_entry(struct bpe *bpe, uint64_t *entry)
 {
-    uint64_t top = bpe->heap[0];
-    bpe->heap[0] = bpe->heap[--bpe->heap_count];
-    if (bpe->heap_count)
+    bool in_first = bpe->first_at < bpe->first_count;
+    if (!in_first && bpe->heap_count == 0)
+        return false;
+    if (bpe->heap_count == 0 || (in_first && bpe->first[bpe->first_at] < bpe->heap[0])) {
+        *entry = bpe->first[bpe->first_at++];
+        return true;
+    }
+    *entry = bpe->heap[0];
+    uint64_t last = bpe->heap[--bpe->heap_count];
+    if (bpe->heap_count) {
+        bpe->heap[0] = last;
         sift_down(bpe->heap, bpe->heap_count, 0);
-    return top;
+    }
+    return true;
+}
+
+/* Sort entries, which are in order of position, by rank: byte by byte, the heap's memory in between. */
+static void sort_first(struct bpe *bpe)
+{
+    uint64_t *from = bpe->first, *to = bpe->heap;
+    size_t n = bpe->first_count;
+    for (int shift = 32; shift < 64; shift += 8) {
+        size_t count[257] = {0};
+        for (size_t i = 0; i < n; i++)
+            count[(from[i] >> shift & 255) + 1]++;
+        if (n == 0 || count[(from[0] >> shift & 255) + 1] == n)
+            continue;
+        for (size_t i = 0; i < 256; i++)
+            count[i + 1] += count[i];
+        for (size_t i = 0; i < n; i++)
+            to[count[from[i] >> shift & 255]++] = from[i];
+        uint64_t *other = from;
+        from = to;
+        to = other;
+    }
+    if (from != bpe->first)
+        memcpy(bpe->first, from, n * sizeof *from);
 }
 
 /* Look up the pair that begins at symbol i. false: it does not merge. */
@@ -132,17 +166,18 @@ static bool find_pair(struct bpe *bpe, const struct tokenizer_file *file, uint32
     return false;
 }
 
-static uint64_t heap_entry(const struct bpe *bpe, uint32_t i)
+static uint64_t pair_entry(const struct bpe *bpe, uint32_t i)
 {
     return (uint64_t)bpe->symbols[i].rank << 32 | i;
 }
 
-/* Symbols of the piece's bytes and the heap of all their pairs. */
+/* Symbols of the piece's bytes and all their pairs in order. */
 static bool begin_long(struct bpe *bpe, const struct tokenizer_file *file,
                        const unsigned char *piece, size_t n, uint32_t *count,
                        struct tp_error *err)
 {
     if (!mem_grow((void **)&bpe->symbols, &bpe->symbols_cap, n, sizeof *bpe->symbols, err) ||
+        !mem_grow((void **)&bpe->first, &bpe->first_cap, n, sizeof *bpe->first, err) ||
         !mem_grow((void **)&bpe->heap, &bpe->heap_cap, n, sizeof *bpe->heap, err))
         return false;
     uint32_t used = 0;
@@ -155,13 +190,11 @@ static bool begin_long(struct bpe *bpe, const struct tokenizer_file *file,
     }
     if (used)
         bpe->symbols[used - 1].next = BPE_END;
-    bpe->heap_count = 0;
+    bpe->first_count = bpe->first_at = bpe->heap_count = 0;
     for (uint32_t i = 0; i < used; i++)
         if (find_pair(bpe, file, i))
-            bpe->heap[bpe->heap_count++] = heap_entry(bpe, i);
-    for (size_t i = bpe->heap_count / HEAP_ARITY + 1; i-- > 0;)
-        if (i < bpe->heap_count)
-            sift_down(bpe->heap, bpe->heap_count, i);
+            bpe->first[bpe->first_count++] = pair_entry(bpe, i);
+    sort_first(bpe);
     *count = used;
     return true;
 }
@@ -174,8 +207,7 @@ static bool encode_long(struct bpe *bpe, const struct tokenizer_file *file,
     if (!begin_long(bpe, file, piece, n, &count, err))
         return false;
     list->dropped += n - count;
-    while (bpe->heap_count) {
-        uint64_t top = heap_pop(bpe);
+    for (uint64_t top; next_entry(bpe, &top);) {
         uint32_t i = (uint32_t)top;
         struct bpe_symbol *s = &bpe->symbols[i];
         if (s->rank != top >> 32)
@@ -186,10 +218,10 @@ static bool encode_long(struct bpe *bpe, const struct tokenizer_file *file,
         gone->rank = BPE_END;
         if (s->next != BPE_END)
             bpe->symbols[s->next].prev = i;
-        if (find_pair(bpe, file, i) && !heap_push(bpe, heap_entry(bpe, i), err))
+        if (find_pair(bpe, file, i) && !heap_push(bpe, pair_entry(bpe, i), err))
             return false;
         if (s->prev != BPE_END && find_pair(bpe, file, s->prev) &&
-            !heap_push(bpe, heap_entry(bpe, s->prev), err))
+            !heap_push(bpe, pair_entry(bpe, s->prev), err))
             return false;
     }
     for (uint32_t i = count ? 0 : BPE_END; i != BPE_END; i = bpe->symbols[i].next)

@@ -2,7 +2,8 @@
  *
  * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair is
  * left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by a scan;
- * long ones keep pairs in a heap, so that a megabyte without a space takes n log n steps.
+ * long ones sort the pairs there are at first and keep those that arise in a heap, so that a megabyte
+ * without a space takes n log n steps.
  */
 #pragma once
 #include "tokenizer_file.h"
@@ -27,7 +28,9 @@ struct bpe_symbol {
 struct bpe {
     struct bpe_symbol *symbols;
     size_t symbols_cap;
-    uint64_t *heap;           /* rank << 32 | position */
+    uint64_t *first;          /* pairs of the piece's bytes in order: rank << 32 | position */
+    size_t first_count, first_at, first_cap;
+    uint64_t *heap;           /* pairs that arose by merging */
     size_t heap_count, heap_cap;
 };
 void bpe_free(struct bpe *bpe);

@@ -193,20 +193,21 @@ static size_t keep_likeliest(struct sampler_candidate *list, size_t n,
     return kept;
 }
 
+/* Turns list into weights, in place of logits. */
 static uint32_t draw(struct sampler_candidate *list, size_t n, float max, double min_p, double u)
 {
     size_t kept = 0;
     double total = 0;
     for (size_t i = 0; i < n; i++) {
-        double w = weight(list[i], max);
-        if (w == 0 || w < min_p)
+        float w = kernels_exp(list[i].logit - max);
+        if (w == 0 || (double)w < min_p)
             continue;
-        list[kept++] = list[i];
-        total += w;
+        list[kept++] = (struct sampler_candidate){w, list[i].id};
+        total += (double)w;
     }
     double target = u * total, sum = 0;
     for (size_t i = 0; i + 1 < kept; i++) {
-        sum += weight(list[i], max);
+        sum += (double)list[i].logit;
         if (sum > target)
             return list[i].id;
     }
@@ -243,13 +244,18 @@ double sampler_nll(const float *logits, size_t vocab, uint32_t id)
 {
     enum { NEGLIGIBLE = -700 }; /* e^-700 adds nothing to a sum of 1 or more */
     tp_assert(id < vocab);
-    double max = (double)logits[0], sum = 0;
-    for (size_t i = 1; i < vocab; i++)
-        if (!((double)logits[i] <= max))
+    double max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < vocab; i++) {
+        if (!(logits[i] < INFINITY))
+            return NAN;
+        if ((double)logits[i] > max)
             max = (double)logits[i];
+    }
+    if (max == -INFINITY)
+        return NAN;
     for (size_t i = 0; i < vocab; i++) {
         double x = (double)logits[i] - max;
-        if (!(x <= NEGLIGIBLE))
+        if (x > NEGLIGIBLE)
             sum += math64_exp(x);
     }
     return max + math64_log(sum) - (double)logits[id];

@@ -52,7 +52,7 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
                   uint32_t *id, struct tp_error *err);
 
 /* -log softmax(logits)[id] in nats; log-sum-exp in binary64, ascending ids, format/base/math64.h.
- * Needs id < vocab (asserted). NaN where a logit is. */
+ * Needs id < vocab (asserted). NaN where a logit is NaN or +inf, or none is finite. */
 double sampler_nll(const float *logits, size_t vocab, uint32_t id);
 
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words that

@@ -1,0 +1,277 @@
+/* What tokenizer.json may not be: rows 61 to 65, 79 and 80 of the fault catalogue, and every part that
+ * is not supported, refused by its name. */
+#include "tokenizer_fixture.h"
+
+#include <unistd.h>
+
+/* The fixture with a member replaced: path "model.merges"; value as JSON, "-" removes it. */
+static void assert_refused(const char *path, const char *value, enum tp_code code, const char *text)
+{
+    json_t *doc = fixture_doc(NULL), *object = doc;
+    char key[64];
+    snprintf(key, sizeof key, "%s", path);
+    char *dot = strchr(key, '.');
+    if (dot) {
+        *dot = '\0';
+        object = json_object_get(doc, key);
+        memmove(key, dot + 1, strlen(dot + 1) + 1);
+    }
+    json_t *parsed = json_loads(value, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (strcmp(value, "-") == 0)
+        json_object_del(object, key);
+    else if (!parsed || json_object_set_new(object, key, parsed))
+        fail_msg("test data: %s", value);
+    unsigned char *data;
+    uint64_t n;
+    if (fixture_compile(doc, &data, &n))
+        fail_msg("%s = %s is not refused", path, value);
+    if (fixture_error.code != code || !strstr(fixture_error.text, text))
+        fail_msg("%s = %s: %s \"%s\"", path, value, tp_code_text(fixture_error.code),
+                 fixture_error.text);
+}
+
+static void refused(const char *path, const char *value, const char *text)
+{
+    assert_refused(path, value, TP_E_TK_INVALID, text);
+}
+
+static void unsupported(const char *path, const char *value, const char *text)
+{
+    assert_refused(path, value, TP_E_TK_UNSUPPORTED, text);
+}
+
+static void ids_are_checked(void **state)
+{
+    (void)state;
+    refused("model.vocab", "{\"a\": -1}", "token \"a\": id 0 to 2^31 - 1");
+    refused("model.vocab", "{\"a\": 2147483648}", "token \"a\": id");
+    refused("model.vocab", "{\"a\": 1.5}", "token \"a\": id");
+    refused("model.vocab", "{\"a\": \"1\"}", "token \"a\": id");
+    refused("model.vocab", "{\"a\": 1, \"b\": 1}", "id 1 has two tokens: \"a\" and \"b\"");
+    refused("model.vocab", "[]", "vocab");
+    assert_refused("model.vocab", "{\"a\": 4194304}", TP_E_LIMIT, "id 4194304");
+    refused("added_tokens", "[{\"id\": 97, \"content\": \"<s>\"}]",
+            "id 97 has two tokens: \"a\" and \"<s>\"");
+    refused("added_tokens", "[{\"id\": 300, \"content\": \"a\"}]", "\"a\" has two ids: 97 and 300");
+    refused("added_tokens", "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 301, \"content\": \"<a>\"}]",
+            "\"<a>\" stands there twice, with ids 300 and 301");
+    refused("added_tokens", "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 300, \"content\": \"<b>\"}]",
+            "id 300 has two tokens");
+    refused("added_tokens", "[{\"id\": -300, \"content\": \"<a>\"}]", "token \"<a>\": id");
+    refused("added_tokens", "[{\"content\": \"<a>\"}]", "token \"<a>\": id");
+    refused("added_tokens", "[{\"id\": 300}]", "no content");
+    refused("added_tokens", "[{\"id\": 300, \"content\": \"<a>\", \"lstrip\": 1}]", "lstrip");
+    refused("added_tokens", "{}", "an array expected");
+    unsupported("added_tokens", "[{\"id\": 300, \"content\": \"\\u0000\"}]", "NUL");
+}
+
+/* Fails to parse: a key that stands twice, a depth, a cut. */
+static void malformed_json_is_refused(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "{", "[]", "null", "{\"model\": {}, \"model\": {}}",
+                                        "{\"model\": \"\\ud800\"}", "\xff"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        unsigned char *data;
+        uint64_t n;
+        struct tp_error err = {0};
+        assert_false(tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), &data, &n, &err));
+        assert_int_equal(err.code, TP_E_TK_INVALID);
+        assert_memory_equal(err.text, "tokenizer.json: ", 16);
+    }
+    char deep[400];
+    memset(deep, '[', sizeof deep);
+    struct tp_error err = {0};
+    unsigned char *data;
+    uint64_t n;
+    assert_false(tokenizer_compile("tokenizer.json", deep, sizeof deep, &data, &n, &err));
+    assert_int_equal(err.code, TP_E_TK_INVALID);
+    err = (struct tp_error){0};
+    assert_false(tokenizer_compile("tokenizer.json", "", (256u << 20) + 1, &data, &n, &err));
+    assert_int_equal(err.code, TP_E_LIMIT);
+}
+
+static void merges_are_checked(void **state)
+{
+    (void)state;
+    refused("model.merges", "[\"a a\", \"a q\"]", "merge 1: \"aq\" is not in the vocabulary");
+    refused("model.merges", "[\"\\u4e00 a\"]", "merge 0: \"\xe4\xb8\x80\" is not in the vocabulary");
+    refused("model.merges", "[\"aa\"]", "merge 0: two parts");
+    refused("model.merges", "[\"a a a\"]", "merge 0: two parts");
+    refused("model.merges", "[[\"a\"]]", "merge 0: two parts");
+    refused("model.merges", "[[\"a\", \"a\", \"a\"]]", "merge 0: two parts");
+    refused("model.merges", "[[\"a\", 1]]", "merge 0: strings expected");
+    refused("model.merges", "[7]", "merge 0: two parts");
+    refused("model.merges", "-", "merges: an array expected, nothing found");
+}
+
+/* Lines of merges.txt that came along in files of old */
+static void a_version_line_is_no_merge(void **state)
+{
+    (void)state;
+    struct fixture f;
+    json_t *doc = fixture_doc(NULL);
+    json_array_insert_new(json_object_get(json_object_get(doc, "model"), "merges"), 0,
+                          json_string("#version: 0.2"));
+    fixture_open(&f, doc);
+    assert_ids(&f, "hello", "259");
+    fixture_close(&f);
+}
+
+static void long_tokens_are_refused(void **state)
+{
+    (void)state;
+    for (size_t n = 65536; n <= 65537; n++) {
+        char *name = mem_alloc(n + 1, NULL);
+        memset(name, 'q', n);
+        json_t *doc = fixture_doc(NULL);
+        json_object_set_new(json_object_get(json_object_get(doc, "model"), "vocab"), name,
+                            json_integer(290));
+        unsigned char *data = NULL;
+        uint64_t bytes;
+        assert_true(fixture_compile(doc, &data, &bytes) == (n == 65536));
+        if (n == 65537)
+            assert_int_equal(fixture_error.code, TP_E_TK_INVALID);
+        mem_free(data);
+        mem_free(name);
+    }
+}
+
+static void the_post_processor_is_checked(void **state)
+{
+    (void)state;
+    static const char head[] = "{\"type\": \"TemplateProcessing\", ";
+    char text[512];
+#define TEMPLATE(rest) (snprintf(text, sizeof text, "%s%s}", head, rest), text)
+#define TOKEN_A "\"single\": [{\"SpecialToken\": {\"id\": \"a\"}}, {\"Sequence\": {\"id\": \"A\"}}]"
+    refused("post_processor", TEMPLATE(TOKEN_A ", \"special_tokens\": {\"a\": {\"ids\": [302]}}"),
+            "post_processor: id 302 is no token");
+    refused("post_processor", TEMPLATE(TOKEN_A ", \"special_tokens\": {\"a\": {\"ids\": [280]}}"),
+            "id 280 is no token");
+    refused("post_processor", TEMPLATE(TOKEN_A ", \"special_tokens\": {\"a\": {\"ids\": [-1]}}"),
+            "id out of range");
+    refused("post_processor", TEMPLATE(TOKEN_A ", \"special_tokens\": {}"), "without ids");
+    refused("post_processor", TEMPLATE("\"single\": []"), "no sequence A");
+    refused("post_processor", TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"B\"}}]"), "Sequence A");
+    refused("post_processor", TEMPLATE("\"single\": 1"), "single");
+    refused("post_processor", "{}", "an object with a type expected");
+    unsupported("post_processor",
+                TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"A\"}}, {\"Sequence\": {\"id\": \"A\"}}]"),
+                "twice");
+    unsupported("post_processor", "{\"type\": \"BertProcessing\"}", "post_processor BertProcessing");
+}
+
+static void what_is_not_supported_is_named(void **state)
+{
+    (void)state;
+    unsupported("model.type", "\"Unigram\"", "model Unigram");
+    unsupported("model.type", "\"WordPiece\"", "model WordPiece");
+    unsupported("model.byte_fallback", "true", "byte_fallback");
+    unsupported("model.dropout", "0.1", "dropout");
+    unsupported("model.end_of_word_suffix", "\"</w>\"", "end_of_word_suffix");
+    unsupported("model.continuing_subword_prefix", "\"##\"", "continuing_subword_prefix");
+    unsupported("version", "\"2.0\"", "version");
+    unsupported("normalizer", "{\"type\": \"NFC\"}", "normalizer NFC");
+    unsupported("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}",
+                "normalizer Strip");
+    unsupported("decoder", "{\"type\": \"WordPiece\"}", "decoder WordPiece");
+    unsupported("decoder", "null", "decoder null");
+    unsupported("pre_tokenizer", "null", "pre_tokenizer null");
+    unsupported("pre_tokenizer", "{\"type\": \"Metaspace\"}", "pre_tokenizer Metaspace");
+    unsupported("pre_tokenizer", "{\"type\": \"Digits\", \"individual_digits\": true}",
+                "without ByteLevel");
+    unsupported("pre_tokenizer",
+                "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\","
+                "\"add_prefix_space\": false}, {\"type\": \"Digits\"}]}",
+                "after ByteLevel: Digits");
+    unsupported("pre_tokenizer",
+                "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\","
+                "\"invert\": false}",
+                "pattern construct \\w at offset 0");
+    unsupported("pre_tokenizer",
+                "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
+                "\"invert\": false}",
+                "unmatched");
+    refused("pre_tokenizer",
+            "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Isolate\","
+            "\"invert\": false}",
+            "unknown behavior");
+    refused("pre_tokenizer", "{\"type\": \"ByteLevel\"}", "add_prefix_space");
+    refused("pre_tokenizer", "{\"type\": \"Sequence\"}", "pretokenizers");
+    refused("pre_tokenizer", "{\"type\": \"Split\", \"behavior\": \"Isolated\", \"invert\": true}",
+            "pattern");
+}
+
+/* ---- a folder ---- */
+
+static char folder[] = "/tmp/test_tokenizer_json.XXXXXX";
+
+static void put(const char *name, const char *text)
+{
+    char path[IO_PATH_MAX];
+    assert_true(io_join(path, folder, name, NULL));
+    assert_true(io_write_file(path, text, strlen(text), NULL));
+}
+
+static enum tp_code compile_folder(const char *config, const struct model_config *model,
+                                   const char *says)
+{
+    unsigned char *data;
+    uint64_t n;
+    struct tp_error err = {0};
+    put("tokenizer_config.json", config);
+    if (tokenizer_compile_dir(folder, model, &data, &n, &err))
+        mem_free(data);
+    if (says && !strstr(err.text, says))
+        fail_msg("%s", err.text);
+    return err.code;
+}
+
+static void a_folder_whose_files_disagree_is_refused(void **state)
+{
+    (void)state;
+    static struct model_config model = {.vocab = 302, .bos_id = 300};
+    assert_non_null(mkdtemp(folder));
+    char *text = json_dumps(fixture_doc(NULL), 0);
+    put("tokenizer.json", text);
+    free(text);
+    assert_int_equal(compile_folder("{}", NULL, NULL), TP_OK);
+    assert_int_equal(compile_folder("{\"bos_token\": \"<s>\", \"added_tokens_decoder\":"
+                                    "{\"300\": {\"content\": \"<s>\"}, \"301\": {\"content\": \"</s>\"}}}",
+                                    &model, NULL), TP_OK);
+    assert_int_equal(compile_folder("{\"bos_token\": {\"content\": \"</s>\"}}", &model,
+                                    "\"</s>\" has id 301, config.json: 300"), TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"bos_token\": \"<bos>\"}", NULL, "no such token"),
+                     TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}", NULL,
+                                    "\"<s>\" has id 5, tokenizer.json: 300"), TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}", NULL,
+                                    "malformed"), TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}}}", NULL,
+                                    "no such token"), TP_E_TK_INVALID);
+    model.vocab = 301;
+    assert_int_equal(compile_folder("{}", &model, "ids up to 301, config.json: vocab_size 301"),
+                     TP_E_TK_INVALID);
+    char path[IO_PATH_MAX];
+    io_join(path, folder, "tokenizer.json", NULL);
+    io_unlink(path, NULL);
+    assert_int_equal(compile_folder("{}", NULL, "tokenizer.json"), TP_E_IO);
+    io_join(path, folder, "tokenizer_config.json", NULL);
+    io_unlink(path, NULL);
+    io_rmdir(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ids_are_checked),
+        cmocka_unit_test(malformed_json_is_refused),
+        cmocka_unit_test(merges_are_checked),
+        cmocka_unit_test(a_version_line_is_no_merge),
+        cmocka_unit_test(long_tokens_are_refused),
+        cmocka_unit_test(the_post_processor_is_checked),
+        cmocka_unit_test(what_is_not_supported_is_named),
+        cmocka_unit_test(a_folder_whose_files_disagree_is_refused),
+    };
+    return cmocka_run_group_tests_name("tokenizer.json", tests, NULL, NULL);
+}
