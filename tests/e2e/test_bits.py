@@ -1,0 +1,225 @@
+"""One answer: the same bits at every degree, thread count, instruction set, prefill chunk, batch and reshard.
+
+Compared are the logits of every prompt position and the hash of the f32 residual after every layer (which shows
+what rounding to bf16 would hide), of prompts of 1 to 72 tokens and of tokens generated after them. The reference is
+plain C, one thread, one rank, the whole prompt at once, each prompt alone.
+"""
+import functools
+import json
+import os
+import random
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from harness import BUILD, ROOT, Folder, checkpoint, run, tprun, tpshard
+
+DEGREES, THREADS, CHUNKS = (1, 2, 3, 5, 7, 8, 16), (1, 2, 3, 5), (1, 7, 33, 4096)
+NEW = 5  # tokens generated after each prompt
+COMBINATIONS = 100 // harness.SHARE
+
+
+@functools.lru_cache(None)
+def isas():
+    """Those this machine has; the others are named."""
+    found = []
+    with Folder() as d:
+        harness.convert(checkpoint("yarn"), d + "/b")
+        for isa in ("scalar", "avx2", "avx512"):
+            if tprun("generate", d + "/b", "--prompt-ids", "1", "-n", "1", "--isa", isa, "-q", status=None).returncode == 0:
+                found.append(isa)
+            else:
+                print(f"SKIP isa {isa}: not on this machine")
+    return found
+
+
+def synthetic(folder, **changes):
+    """A random checkpoint of a shape no fixture has."""
+    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=64, num_attention_heads=4,
+                  num_key_value_heads=2, head_dim=16, intermediate_size=96, vocab_size=96, num_hidden_layers=2,
+                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, hidden_act="silu",
+                  initializer_range=0.2, tie_word_embeddings=False, torch_dtype="float32", bos_token_id=1, eos_token_id=2)
+    config.update(changes)
+    os.makedirs(folder)
+    with open(folder + "/c.json", "w") as f:
+        json.dump(config, f)
+    run([sys.executable, os.path.join(ROOT, "scripts/synth_checkpoint"), folder + "/c.json", "-o", folder + "/m"])
+    return folder + "/m"
+
+
+class Case:
+    """A model with a recipe, its bundles by degree, and the reference."""
+
+    def __init__(self, folder, name, model, recipe=(), lengths=(1, 7, 72, 33, 40)):
+        self.folder, self.name, self.model, self.recipe = os.path.join(folder, name), name, model, recipe
+        os.makedirs(self.folder)
+        vocab = json.load(open(os.path.join(model, "config.json")))["vocab_size"]
+        rng = random.Random(11)
+        self.prompts = [[1] + [rng.randrange(3, vocab) for _ in range(n - 1)] for n in lengths]
+        self.jsonl = os.path.join(self.folder, "prompts.jsonl")
+        with open(self.jsonl, "w") as f:
+            for i, ids in enumerate(self.prompts):
+                f.write(json.dumps({"id": str(i), "prompt_ids": ids, "n": NEW}) + "\n")
+        machine = dict(threads=1, isa="scalar", chunk=4096)
+        self.want_logits, self.want = [], []
+        for i in range(len(self.prompts)):
+            self.want_logits.append(self.logits(self.bundle(1, None), 1, i, machine))
+            self.want.append(self.generate(self.bundle(1, None), 1, i, machine))
+
+    @functools.lru_cache(None)
+    def bundle(self, tp, via):
+        path = os.path.join(self.folder, f"tp{tp}" + (f"-via{via}" if via else ""))
+        if via:
+            tpshard("reshard", self.bundle(via, None), "-o", path, "--tp", tp, "-q")
+        else:
+            harness.convert(self.model, path, "--tp", tp, *self.recipe)
+        return path
+
+    def ask(self, program, bundle, tp, what, machine, args):
+        """Run, and read from the report that what was asked for was in use."""
+        trace = os.path.join(self.folder, "trace")
+        done = run([program, what[0], bundle, *what[1:], "--trace", trace, "--report", "json", "--threads", machine["threads"],
+                    "--isa", machine["isa"], "--chunk", machine["chunk"], *args])
+        report = json.loads(next(l for l in done.stderr.decode().splitlines() if l.startswith("report: "))[8:])
+        said = report["kernels"], report["threads"], report["chunk"], report["tp"]
+        assert said == (machine["isa"], machine["threads"], machine["chunk"], tp), said
+        assert [r["file"] for r in report["ranks"]] == [f"rank-{r:03}-of-{tp:03}.tps" for r in range(tp)]
+        for r in report["ranks"]:
+            assert r["file_bytes"] == r["planned_file_bytes"] == os.path.getsize(os.path.join(bundle, r["file"])), r
+            assert r["used_bytes"] <= r["planned_bytes"], r
+        hashes = {}
+        for line in open(trace):
+            sequence, layer, value = line.split()
+            hashes.setdefault(int(sequence), []).append((layer, value))
+        return done, hashes
+
+    def source(self, i):
+        return ["--prompts", self.jsonl] if i is None else ["--prompt-ids", ",".join(map(str, self.prompts[i]))]
+
+    def logits(self, bundle, tp, i, machine, program=None):
+        """(bytes, hashes by sequence) of prompt i, of all in one call where i is None"""
+        out = os.path.join(self.folder, "logits")
+        _, hashes = self.ask(program or harness.TPRUN, bundle, tp, ["logits", *self.source(i)], machine, ["-o", out])
+        return open(out, "rb").read(), hashes
+
+    def generate(self, bundle, tp, i, machine, program=None):
+        """(ids by sequence, hashes by sequence)"""
+        done, hashes = self.ask(program or harness.TPRUN, bundle, tp, ["generate", *self.source(i)], machine,
+                                ["-n", NEW, "--json", "--temp", "0", "--ignore-eos"])
+        return [json.loads(l)["ids"] for l in done.stdout.splitlines()], hashes
+
+    def check(self, tp, i, via=None, program=None, **machine):
+        """Everything equal to the reference: prompt i alone, or all five in one batch where i is None."""
+        machine = {**dict(threads=2, isa=isas()[-1], chunk=4096), **machine}
+        bundle, what = self.bundle(tp, via), (self.name, tp, i, via, machine)
+        picked = range(len(self.prompts)) if i is None else [i]
+        got, hashes = self.logits(bundle, tp, i, machine, program)
+        assert got == b"".join(self.want_logits[p][0] for p in picked), f"logits differ: {what}"
+        for s, p in enumerate(picked):
+            assert hashes[s] == self.want_logits[p][1][0], f"residual of a prompt differs: {what}"
+        ids, hashes = self.generate(bundle, tp, i, machine, program)
+        for s, p in enumerate(picked):
+            assert ids[s] == self.want[p][0][0], f"ids differ: {what}"
+            assert hashes[s] == self.want[p][1][0], f"residual of generated tokens differs: {what}"
+
+
+def axes(case, degrees=(1, 3, 8)):
+    """Each axis alone."""
+    for tp in degrees:
+        for threads in THREADS:
+            case.check(tp, 2, threads=threads)
+        for isa in isas():
+            case.check(tp, 2, isa=isa)
+        for chunk in CHUNKS:
+            case.check(tp, 2, chunk=chunk)
+        case.check(tp, None)
+        case.check(tp, 2, via=5)
+
+
+F32 = ("mqa-bias", "mixed-dtype")
+RECIPES = (("keep", ()), ("int8", ("--quant", "int8")), ("fp8", ("--quant", "fp8")), ("f32", ("--dtype", "f32")),
+           ("f16", ("--dtype", "f16")))
+
+
+def test_each_axis_alone():
+    with Folder() as d:
+        for name in ("mqa-bias", "qwen3-norm", "llama3-rope") if harness.SHARE == 1 else ("mqa-bias",):
+            case = Case(d, name, checkpoint(name))
+            axes(case, (1, 3, 8) if harness.SHARE == 1 else (3,))
+
+
+def test_every_degree_of_every_checkpoint():
+    with Folder() as d:
+        for name, model in harness.float_checkpoints():
+            case = Case(d, name, model)
+            for tp in DEGREES if harness.SHARE == 1 else (1, 5):
+                case.check(tp, 2)
+                case.check(tp, None, chunk=33)
+
+
+def test_quantized_weights_at_every_degree():
+    with Folder() as d:
+        for name in ("qwen2-bias", "mqa-bias") if harness.SHARE == 1 else ("qwen2-bias",):
+            for quant in ("int8", "fp8"):
+                case = Case(d, f"{name}-{quant}", checkpoint(name), ("--quant", quant))
+                axes(case, (1, 3, 8) if harness.SHARE == 1 else (3,))
+                case.check(16, None)
+
+
+def test_random_combinations():
+    rng = random.Random(20)
+    names = [n for n, _ in harness.float_checkpoints()]
+    with Folder() as d:
+        cases = {}
+        for _ in range(COMBINATIONS):
+            name, (label, recipe) = rng.choice(names), rng.choice(RECIPES)
+            tp, via = rng.choice(DEGREES), rng.choice((None, None, None, 2, 3, 7))
+            key = f"{name}-{label}"
+            if key not in cases:
+                cases[key] = Case(d, key, checkpoint(name), recipe)
+            cases[key].check(tp, rng.choice((None, 0, 1, 2, 3, 4)), via=via, threads=rng.choice(THREADS),
+                             isa=rng.choice(isas()), chunk=rng.choice(CHUNKS))
+
+
+def test_three_chunks_and_one_position_of_cache():
+    """769 positions: the last alone in its chunk; a window that begins inside one; the same for decode across the edge."""
+    with Folder() as d:
+        for label, changes in (("full", {}), ("window", dict(architectures=["MistralForCausalLM"], model_type="mistral",
+                                                             sliding_window=300))):
+            case = Case(d, label, synthetic(f"{d}/s-{label}", **changes), lengths=(769, 253))
+            for tp, i, machine in ((1, 0, {}), (3, 0, dict(chunk=33)), (2, None, dict(chunk=7, threads=3)),
+                                   (4, None, dict(isa="scalar")), (3, 1, dict(chunk=256))):
+                case.check(tp, i, **machine)
+
+
+def test_shapes_no_fixture_has():
+    """More than 64 heads (two to a leaf, the last alone), odd widths, fewer panels than ranks, head_dim 2."""
+    with Folder() as d:
+        for label, changes in (
+                ("heads", dict(num_attention_heads=67, num_key_value_heads=1, head_dim=6, intermediate_size=1601)),
+                ("tiny", dict(num_attention_heads=3, num_key_value_heads=3, head_dim=2, intermediate_size=5,
+                              hidden_size=33, vocab_size=17)),
+                ("wide", dict(num_attention_heads=6, num_key_value_heads=3, head_dim=40, intermediate_size=2000,
+                              hidden_size=130, vocab_size=1000))):
+            case = Case(d, label, synthetic(f"{d}/s-{label}", **changes), lengths=(1, 7, 40))
+            for tp in (2, 3, 7, 48):
+                case.check(tp, None, chunk=7, threads=3)
+                case.check(tp, 2, isa="scalar")
+
+
+def test_a_reordered_kernel_is_seen():
+    """The comparison itself: a runtime that sums one chain in place of two must fail it, in every f32 model."""
+    program = os.path.join(BUILD, "tests", "tprun_reordered")
+    with Folder() as d:
+        for name in F32:
+            case = Case(d, name, checkpoint(name))
+            case.check(3, 2, isa="scalar")
+            try:
+                case.check(3, 2, isa="scalar", program=program)
+            except AssertionError as why:
+                assert "differ" in str(why), why
+            else:
+                raise AssertionError(f"{name}: the reordered kernel was not noticed")
+
+
+harness.main(globals())
