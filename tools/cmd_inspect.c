@@ -25,7 +25,8 @@ static struct sizes sizes_of(const struct bundle *bundle)
 {
     struct sizes s = {0};
     for (uint64_t r = 0; r < bundle->tp_size; r++) {
-        s.file += bundle->ranks[r].file_bytes - bundle->plans[r].data_offset;
+        uint64_t bytes = bundle->ranks[r].file_bytes, offset = bundle->plans[r].data_offset;
+        s.file += bytes > offset ? bytes - offset : 0; /* a manifest may say anything */
         s.raw += bundle->plans[r].data_bytes;
     }
     return s;
