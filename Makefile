@@ -57,9 +57,19 @@ $(B)/obj/%.o: %.c
 	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
 # A unit test is one cmocka program per file, linked with everything but the two mains.
-$(B)/tests/%: $(B)/obj/tests/unit/%.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
+# The runtime with one kernel that sums in another order: the tests of bits must see it.
+$(B)/obj/reordered/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -DTP_TEST_REORDER -MMD -MP -c -o $@ $<
+$(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(KERNELS) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
 .SECONDARY:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
