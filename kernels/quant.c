@@ -1,5 +1,6 @@
-/* Plain C that the compiler vectorizes; 16 lanes by definition, so that any width gives the same bits.
- * Nothing here depends on the floating-point mode: subnormal f32 values cannot reach a code or a choice. */
+/* Plain C that the compiler vectorizes; 16 lanes by definition, so that any width gives the same
+ * bits. Nothing here depends on the floating-point mode: subnormal f32 values cannot reach a code
+ * or a choice. */
 #pragma GCC optimize("O3")
 #include "quant.h"
 
@@ -7,8 +8,8 @@
 
 enum { LANES = 16, FACTORS = 9 };
 
-/* Below this a row counts as zero: its scale is 1 and so all its codes are 0. Above, every scale is far
- * from subnormal, and a subnormal element is a zero code. */
+/* Below this a row counts as zero: its scale is 1 and so all its codes are 0. Above, every scale is
+ * far from subnormal, and a subnormal element is a zero code. */
 static const float LEAST_ABSMAX = 0x1p-100f;
 
 #define INLINE static inline __attribute__((always_inline))

@@ -1,8 +1,8 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15.
  *
- * One or two rows of x read the packed panel as it streams by. More rows would decode it again and again,
- * so a stretch of it is widened to f32 in the first-level cache once, and three rows at a time read
- * that. Sums of a stretch go on in `out`. None of it changes a bit.
+ * One or two rows of x read the packed panel as it streams by. More rows would decode it again and
+ * again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
+ * time read that. Sums of a stretch go on in `out`. None of it changes a bit.
  */
 #include "tables.h"
 
@@ -52,9 +52,10 @@ INLINE void columns_i8(const char *w, __m256 v[4])
     }
 }
 
-/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the exponent's
- * bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place of 2^-6 m/8;
- * they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends with + 0.0.) */
+/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the
+ * exponent's bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place
+ * of 2^-6 m/8; they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends
+ * with + 0.0.) */
 INLINE void columns_e4m3(const char *w, __m256 v[4])
 {
     const __m256i keep = _mm256_set1_epi16((short)0x87f0), bias = _mm256_set1_epi16(120 << 7);
@@ -68,18 +69,21 @@ INLINE void columns_e4m3(const char *w, __m256 v[4])
     v[1] = f32_of(_mm256_slli_epi32(odd, 16));
     v[2] = f32_of(_mm256_and_si256(even, upper));
     v[3] = f32_of(_mm256_and_si256(odd, upper));
-    __m256i subnormals = _mm256_cmpeq_epi8(_mm256_and_si256(codes, exponent), _mm256_setzero_si256());
+    __m256i subnormals =
+        _mm256_cmpeq_epi8(_mm256_and_si256(codes, exponent), _mm256_setzero_si256());
     if (__builtin_expect(_mm256_movemask_epi8(subnormals) != 0, 0)) {
         const __m256 two_to_minus_6 = _mm256_set1_ps(0x1p-6f), sign = _mm256_set1_ps(-0.0f);
         for (int i = 0; i < 4; i++) {
-            __m256 subnormal = _mm256_cmp_ps(_mm256_andnot_ps(sign, v[i]), two_to_minus_6, _CMP_LT_OQ);
+            __m256 subnormal =
+                _mm256_cmp_ps(_mm256_andnot_ps(sign, v[i]), two_to_minus_6, _CMP_LT_OQ);
             __m256 one = _mm256_or_ps(two_to_minus_6, _mm256_and_ps(v[i], sign));
             v[i] = _mm256_blendv_ps(v[i], _mm256_sub_ps(_mm256_add_ps(v[i], v[i]), one), subnormal);
         }
     }
 }
 
-/* Four neighbouring columns, rows 0-7 of a panel when w is at the first of them, rows 8-15 from w + 32. */
+/* Four neighbouring columns, w being at the first of them: rows 0-7, or 8-15 when w is 32 bytes on.
+ */
 INLINE void columns(enum dtype dtype, const char *w, __m256 v[4])
 {
     switch (dtype) {
@@ -129,8 +133,8 @@ INLINE void stream(enum dtype dtype, size_t block_bytes, size_t R, const char *w
 }
 
 /* The same from a panel of f32: packed so, or widened. */
-INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t x_stride, float *out,
-                 size_t out_stride)
+INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t x_stride,
+                 float *out, size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][TILE_ROWS][2];
@@ -155,8 +159,8 @@ INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t
     }
 }
 
-static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M, float *out,
-                  size_t out_stride)
+static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M,
+                  float *out, size_t out_stride)
 {
     size_t m = 0;
     for (; m + 3 <= M; m += 3)

@@ -1,8 +1,8 @@
 /* Dots with 512-bit registers: a register is one column of a panel, its 16 rows the lanes.
  *
  * A tile is R rows of x against the whole panel: 2R chains and R accumulators in registers, x by
- * embedded broadcast. With one row the weights stream from memory at its speed; with more, the panel
- * is read again from the second-level cache for every tile. R changes no bit.
+ * embedded broadcast. With one row the weights stream by at nearly memory speed; with more, the
+ * panel is read again from the second-level cache for every tile. R changes no bit.
  */
 #include "tables.h"
 
@@ -35,7 +35,8 @@ INLINE void columns_bf16(const char *w, __m512 v[4])
 /* The conversion widens subnormal halves whatever MXCSR says. */
 INLINE void columns_f16(const char *w, __m512 v[4])
 {
-    const __m512i low = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i low =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i high = _mm512_or_si512(low, _mm512_set1_epi32(1));
     for (int i = 0; i < 2; i++) { /* lanes of a and b: row, then column */
         __m512 a = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(w + 64 * i)));
@@ -46,7 +47,8 @@ INLINE void columns_f16(const char *w, __m512 v[4])
 }
 
 /* Codes as mantissa bits: with the sign bit flipped a code is code + 128 >= 0; in the low byte of
- * 2^23's mantissa it counts ones, in the second byte of 2^15's too. One subtraction leaves the code. */
+ * 2^23's mantissa it counts ones, in the second byte of 2^15's too. One subtraction leaves the
+ * code. */
 INLINE void columns_i8(const char *w, __m512 v[4])
 {
     enum { MASK_XOR = 0x6a }; /* (a & b) ^ c */
@@ -62,9 +64,10 @@ INLINE void columns_i8(const char *w, __m512 v[4])
         v[i] = _mm512_sub_ps(v[i], i % 2 ? bias1 : bias0);
 }
 
-/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the exponent's
- * bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place of 2^-6 m/8;
- * they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends with + 0.0.) */
+/* Codes as bf16, two at a time: sign, then exponent and mantissa moved right by four, the
+ * exponent's bias changed from 7 to 127. Codes with exponent 0 come out as 2^-7 (1 + m/8) in place
+ * of 2^-6 m/8; they are rare and mended apart. (-0 becomes +0 there: no dot can tell, since it ends
+ * with + 0.0.) */
 INLINE void columns_e4m3(const char *w, __m512 v[4])
 {
     const __m512i keep = _mm512_set1_epi16((short)0x87f0), bias = _mm512_set1_epi16(120 << 7);
@@ -81,7 +84,8 @@ INLINE void columns_e4m3(const char *w, __m512 v[4])
     if (__builtin_expect(_mm512_testn_epi8_mask(codes, _mm512_set1_epi8(0x78)) != 0, 0)) {
         const __m512 two_to_minus_6 = _mm512_set1_ps(0x1p-6f), sign = _mm512_set1_ps(-0.0f);
         for (int i = 0; i < 4; i++) {
-            __mmask16 subnormal = _mm512_cmp_ps_mask(_mm512_abs_ps(v[i]), two_to_minus_6, _CMP_LT_OQ);
+            __mmask16 subnormal =
+                _mm512_cmp_ps_mask(_mm512_abs_ps(v[i]), two_to_minus_6, _CMP_LT_OQ);
             __m512 one = _mm512_or_ps(two_to_minus_6, _mm512_and_ps(v[i], sign));
             v[i] = _mm512_mask_sub_ps(v[i], subnormal, _mm512_add_ps(v[i], v[i]), one);
         }
@@ -159,7 +163,7 @@ INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
         switch (rows) {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(dtype, block_bytes, R, w, blocks, xm, x_stride, om, out_stride);                    \
+        tile(dtype, block_bytes, R, w, blocks, xm, x_stride, om, out_stride);                      \
         break
             TILE(1);
             TILE(2);
@@ -178,7 +182,7 @@ INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
 #define DOT(name, dtype, bytes)                                                                    \
     void dot_avx512_##name(DOT_ARGS)                                                               \
     {                                                                                              \
-        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                             \
+        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                       \
     }
 DOT(f32, DTYPE_F32, 4)
 DOT(f16, DTYPE_F16, 2)

@@ -1,9 +1,10 @@
-/* The dot product of docs/numerics.md section 3, as the document says it: the specification of every
- * other dot. Sixteen rows side by side, because that is how a panel lies. */
+/* The dot product of docs/numerics.md section 3, as the document says it: the specification of
+ * every other dot. Sixteen rows side by side, because that is how a panel lies. */
 #include "fma.h"
 #include "tables.h"
 
-#ifdef TP_TEST_REORDER /* one chain instead of two: shows that the bit tests can fail; never in a product */
+#ifdef TP_TEST_REORDER /* one chain instead of two: shows that the bit tests can fail; never in a  \
+                          product */
 #define ODD even
 #else
 #define ODD odd

@@ -1,9 +1,9 @@
 /* fma(a, b, c) of f32: a*b+c with one rounding, in every build with the same bits.
  *
  * Without FMA hardware: the product is exact in binary64, the sum is formed there with its rounding
- * error (TwoSum) and rounded to odd, so that the conversion to f32 rounds as if from the exact value;
- * the conversion also flushes as the hardware's fma does, since tininess is decided after rounding.
- * Subnormal operands are zeros (DAZ) in the widening conversions already.
+ * error (TwoSum) and rounded to odd, so that the conversion to f32 rounds as if from the exact
+ * value; the conversion also flushes as the hardware's fma does, since tininess is decided after
+ * rounding. Subnormal operands are zeros (DAZ) in the widening conversions already.
  */
 #pragma once
 #include <stdint.h>

@@ -168,12 +168,14 @@ static void kv_append(void *k, void *v, enum dtype kv, size_t head_dim, size_t h
 
 /* ---- attention, section 6 ---- */
 
-/* Positions begin .. end - 1 of a chunk that are computed: whole blocks of 32, begin and end multiples.
+/* Positions begin .. end - 1 of a chunk that are computed: whole blocks of 32, begin and end
+ * multiples.
  *
- * Leaving out a block without a visible position changes no bit. Its e are all +0, so that in the full
- * computation its two chains are fma(v, +0, +0) = +0 (v finite; +0 + -0 is +0), and it adds +0 to acc:
- * that leaves acc as it is, or makes +0 of a -0 (a flushed sum), and the sign of a zero acc is lost
- * anyway in the dot's final + 0.0. The sums of e start at +0, are never negative, and gain +0. */
+ * Leaving out a block without a visible position changes no bit. Its e are all +0, so that in the
+ * full computation its two chains are fma(v, +0, +0) = +0 (v finite; +0 + -0 is +0), and it adds +0
+ * to acc: that leaves acc as it is, or makes +0 of a -0 (a flushed sum), and the sign of a zero acc
+ * is lost anyway in the dot's final + 0.0. The sums of e start at +0, are never negative, and gain
+ * +0. */
 struct span {
     size_t begin, end;
 };
@@ -192,10 +194,10 @@ static struct span visible_blocks(const int *first, const int *last, size_t M)
                          ((size_t)high / BLOCK_COLS + 1) * BLOCK_COLS};
 }
 
-/* Scores of one row to unnormalized probabilities in place; their maximum and sum. The maximum's lanes
- * take any order: only the sign of a zero could differ, which no result depends on. */
-static void chunk_softmax(float *s, struct span span, int first, int last, float scale, bool round_p,
-                          float *max, float *sum)
+/* Scores of one row to unnormalized probabilities in place; their maximum and sum. The maximum's
+ * lanes take any order: only the sign of a zero could differ, which no result depends on. */
+static void chunk_softmax(float *s, struct span span, int first, int last, float scale,
+                          bool round_p, float *max, float *sum)
 {
     float top[LANES], lane[LANES] = {0};
     for (size_t c = 0; c < LANES; c++)
@@ -250,10 +252,11 @@ enum { ROWS_AT_ONCE = 64 };
 
 static void attention_chunk(const struct kernels *self, const void *k, const void *v, enum dtype kv,
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
-                            const int *first, const int *last, bool round_p, bool *fresh, float *max,
-                            float *sum, float *o, size_t o_stride, float *scratch)
+                            const int *first, const int *last, bool round_p, bool *fresh,
+                            float *max, float *sum, float *o, size_t o_stride, float *scratch)
 {
-    float *s = scratch, *o_c = scratch + M * ATTENTION_CHUNK, max_c[ROWS_AT_ONCE], sum_c[ROWS_AT_ONCE];
+    float *s = scratch, *o_c = scratch + M * ATTENTION_CHUNK, max_c[ROWS_AT_ONCE],
+          sum_c[ROWS_AT_ONCE];
     size_t column_bytes = PANEL_ROWS * (kv == DTYPE_F32 ? 4 : 2); /* of a panel */
     for (size_t m = 0, rows; m < M; m += rows) {
         rows = M - m < ROWS_AT_ONCE ? M - m : ROWS_AT_ONCE;
@@ -266,16 +269,17 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
                           ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
-                chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale, round_p,
-                              &max_c[i], &sum_c[i]);
+                chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
+                              round_p, &max_c[i], &sum_c[i]);
         for (size_t c = 0; c < head_pad; c += PANEL_ROWS)
-            self->dot[kv]((const char *)v + (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
-                          (span.end - span.begin) / BLOCK_COLS, s + span.begin, ATTENTION_CHUNK, rows,
-                          o_c + c, head_pad);
+            self->dot[kv]((const char *)v +
+                              (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
+                          (span.end - span.begin) / BLOCK_COLS, s + span.begin, ATTENTION_CHUNK,
+                          rows, o_c + c, head_pad);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
-                chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride, max_c[i],
-                           sum_c[i], o_c + i * head_pad, head_pad);
+                chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride,
+                           max_c[i], sum_c[i], o_c + i * head_pad, head_pad);
     }
 }
 

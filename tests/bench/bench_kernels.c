@@ -1,5 +1,6 @@
-/* How fast the dots are: bytes per second at one row beside a plain read of as many bytes by as many
- * threads, interleaved; arithmetic at 64 and 256 rows. Medians. Prints a table; checks nothing.
+/* How fast the dots are: bytes per second at one row beside a plain read of as many bytes by as
+ * many threads, interleaved; arithmetic at 64 and 256 rows. Medians. Prints a table; checks
+ * nothing.
  *
  * bench_kernels [rounds [MiB]]
  */
@@ -29,7 +30,7 @@ struct job {
     const char *weights;
     size_t bytes, M, stride;
     const float *x;
-    float *out;                    /* per thread M * 16 */
+    float *out; /* per thread M * 16 */
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
     uint64_t sink;
@@ -128,7 +129,8 @@ static void streaming(struct job *job, int threads, int rounds)
 static void arithmetic(struct job *job, int rounds)
 {
     double seconds[ROUNDS_MAX];
-    job->bytes = COLUMNS * 16 * dtype_bytes(job->dtype) * (job->kernels->isa == ISA_SCALAR ? 1 : 64);
+    job->bytes =
+        COLUMNS * 16 * dtype_bytes(job->dtype) * (job->kernels->isa == ISA_SCALAR ? 1 : 64);
     for (int i = 0; i < rounds; i++)
         seconds[i] = run(job, 1);
     double flop = (double)(job->bytes / dtype_bytes(job->dtype)) * 2 * (double)job->M;
@@ -148,7 +150,8 @@ int main(int argc, char **argv)
     float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
     if (!weights || !x || !out)
         return tp_error_print("bench_kernels", &err);
-    for (size_t i = 0; i < bytes; i += 4) { /* normal numbers in every format, few E4M3 subnormals */
+    for (size_t i = 0; i < bytes;
+         i += 4) { /* normal numbers in every format, few E4M3 subnormals */
         uint32_t u = (uint32_t)(i / 4) * 2654435761u;
         u = (u ^ u >> 15) * 2246822519u;
         u = ((u ^ u >> 13) & 0xbfbfbfbf) | 0x20202020;
@@ -158,8 +161,8 @@ int main(int argc, char **argv)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
-            struct job job = {kernels_get(isa), dtypes[d], weights, bytes, 1, stride, x, out,
-                              {0}, {0}, {0}, 0};
+            struct job job = {
+                kernels_get(isa), dtypes[d], weights, bytes, 1, stride, x, out, {0}, {0}, {0}, 0};
             if (!job.kernels)
                 continue;
             if (isa == ISA_SCALAR)

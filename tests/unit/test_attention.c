@@ -1,5 +1,5 @@
-/* Attention over chunks: the document's text with nothing left out gives the same bits as the kernels,
- * whatever rows run together; and both are near the truth. */
+/* Attention over chunks: the document's text with nothing left out gives the same bits as the
+ * kernels, whatever rows run together; and both are near the truth. */
 #include "kernels_fixture.h"
 
 #include "fma.h"
@@ -10,8 +10,8 @@ enum { CHUNKS = 3, POSITIONS = CHUNKS * 256, PAD_MAX = 128, ROWS = 70 };
 struct cache {
     enum dtype kv;
     size_t head_dim, head_pad;
-    char *k[CHUNKS], *v[CHUNKS];      /* pages */
-    float *k_rows, *v_rows;           /* [POSITIONS][head_dim] as appended */
+    char *k[CHUNKS], *v[CHUNKS]; /* pages */
+    float *k_rows, *v_rows;      /* [POSITIONS][head_dim] as appended */
 };
 
 static void cache_build(struct cache *c, enum dtype kv, size_t head_dim)
@@ -28,9 +28,9 @@ static void cache_build(struct cache *c, enum dtype kv, size_t head_dim)
         c->v[i] = test_memory(256 * c->head_pad * dtype_bytes(kv));
     }
     for (size_t p = 0; p < POSITIONS; p++)
-        kernels_get(ISA_SCALAR)->kv_append(c->k[p / 256], c->v[p / 256], kv, head_dim, c->head_pad,
-                                           p % 256, c->k_rows + p * head_dim,
-                                           c->v_rows + p * head_dim);
+        kernels_get(ISA_SCALAR)
+            ->kv_append(c->k[p / 256], c->v[p / 256], kv, head_dim, c->head_pad, p % 256,
+                        c->k_rows + p * head_dim, c->v_rows + p * head_dim);
 }
 
 static void cache_free(struct cache *c)
@@ -45,8 +45,9 @@ static void cache_free(struct cache *c)
 
 static float kv_value(enum dtype kv, float f)
 {
-    return kv == DTYPE_F32 ? f : kv == DTYPE_F16 ? f16_to_f32(f32_to_f16_sat(f))
-                                                 : bf16_to_f32(f32_to_bf16(f));
+    return kv == DTYPE_F32   ? f
+           : kv == DTYPE_F16 ? f16_to_f32(f32_to_f16_sat(f))
+                             : bf16_to_f32(f32_to_bf16(f));
 }
 
 static void a_page_gives_back_what_was_put_in(void **state)
@@ -92,8 +93,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
     memcpy(q, query->q, sizeof q);
     for (size_t chunk = query->low / 256; chunk <= query->p / 256; chunk++) {
         for (size_t i = 0; i < 256; i += 16)
-            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, c->head_pad / 32, q, c->head_pad,
-                          1, s + i, 16);
+            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, c->head_pad / 32, q,
+                          c->head_pad, 1, s + i, 16);
         float m_c = -INFINITY, lane[16] = {0};
         for (size_t j = 0; j < 256; j++) {
             bool visible = chunk * 256 + j >= query->low && chunk * 256 + j <= query->p;
@@ -131,8 +132,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
 }
 
 /* The rows' outputs, [rows][head_dim], computed together. */
-static void attend(const struct kernels *kernels, const struct cache *c, const struct query *queries,
-                   size_t rows, float scale, float *out)
+static void attend(const struct kernels *kernels, const struct cache *c,
+                   const struct query *queries, size_t rows, float scale, float *out)
 {
     float *q = test_memory(rows * c->head_pad * 4), *o = test_memory(rows * c->head_pad * 4);
     float *scratch = test_memory(rows * (256 + c->head_pad) * 4);
@@ -145,13 +146,14 @@ static void attend(const struct kernels *kernels, const struct cache *c, const s
     }
     for (size_t chunk = 0; chunk < CHUNKS; chunk++) {
         for (size_t i = 0; i < rows; i++) {
-            int low = (int)queries[i].low - (int)chunk * 256, p = (int)queries[i].p - (int)chunk * 256;
+            int low = (int)queries[i].low - (int)chunk * 256,
+                p = (int)queries[i].p - (int)chunk * 256;
             first[i] = low < 0 ? 0 : low > 255 ? 256 : low;
             last[i] = p > 255 ? 255 : p;
         }
-        kernels->attention_chunk(kernels, c->k[chunk], c->v[chunk], c->kv, c->head_pad, q, c->head_pad,
-                                 rows, scale, first, last, queries[0].round, fresh, max, sum, o,
-                                 c->head_pad, scratch);
+        kernels->attention_chunk(kernels, c->k[chunk], c->v[chunk], c->kv, c->head_pad, q,
+                                 c->head_pad, rows, scale, first, last, queries[0].round, fresh,
+                                 max, sum, o, c->head_pad, scratch);
     }
     for (size_t i = 0; i < rows; i++)
         kernels->attention_end(o + i * c->head_pad, sum[i], c->head_dim, queries[0].round,
@@ -173,7 +175,8 @@ static void queries_random(const struct cache *c, struct query *queries, size_t 
         queries[i].low = w && p + 1 > w ? p + 1 - w : 0;
         queries[i].round = round;
         for (size_t n = 0; n < c->head_dim; n++) {
-            float f = random_unit() * (i % 4 ? 1.0f : 30.0f); /* some rows: one-sided, exp underflows */
+            float f =
+                random_unit() * (i % 4 ? 1.0f : 30.0f); /* some rows: one-sided, exp underflows */
             queries[i].q[n] = round ? bf16_to_f32(f32_to_bf16(f)) : f;
         }
     }
@@ -183,8 +186,8 @@ static const struct {
     enum dtype kv;
     size_t head_dim;
     bool round;
-} cases[] = {{DTYPE_BF16, 64, true}, {DTYPE_BF16, 80, true}, {DTYPE_F16, 64, false},
-             {DTYPE_F32, 128, false}, {DTYPE_F32, 8, false}, {DTYPE_F32, 32, true}};
+} cases[] = {{DTYPE_BF16, 64, true},  {DTYPE_BF16, 80, true}, {DTYPE_F16, 64, false},
+             {DTYPE_F32, 128, false}, {DTYPE_F32, 8, false},  {DTYPE_F32, 32, true}};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 static void every_table_and_batch_has_the_bits_of_the_text(void **state)
@@ -237,7 +240,8 @@ static void attention_is_near_the_double_formula(void **state)
             for (size_t p = queries[r].low; p <= queries[r].p; p++) {
                 s[p] = 0;
                 for (size_t n = 0; n < c.head_dim; n++)
-                    s[p] += (double)queries[r].q[n] * (double)kv_value(c.kv, c.k_rows[p * c.head_dim + n]);
+                    s[p] += (double)queries[r].q[n] *
+                            (double)kv_value(c.kv, c.k_rows[p * c.head_dim + n]);
                 s[p] *= (double)scale;
                 top = s[p] > top ? s[p] : top;
             }
@@ -271,12 +275,12 @@ static void a_row_that_sees_nothing_keeps_its_state(void **state)
         bool fresh[2] = {true, false};
         o[0] = 7, o[32] = 8, q[0] = 1;
         int first[2] = {9, 1}, last[2] = {8, 0};
-        k->attention_chunk(k, c.k[0], c.v[0], c.kv, 32, q, 32, 2, 1, first, last, false, fresh, max, sum,
-                           o, 32, scratch);
+        k->attention_chunk(k, c.k[0], c.v[0], c.kv, 32, q, 32, 2, 1, first, last, false, fresh, max,
+                           sum, o, 32, scratch);
         assert_true(fresh[0] && !fresh[1] && max[0] == 3 && sum[1] == 6 && o[0] == 7 && o[32] == 8);
         last[0] = 9; /* the other row alone: one position, so that o is its v and the sum is 1 */
-        k->attention_chunk(k, c.k[0], c.v[0], c.kv, 32, q, 32, 2, 1, first, last, false, fresh, max, sum,
-                           o, 32, scratch);
+        k->attention_chunk(k, c.k[0], c.v[0], c.kv, 32, q, 32, 2, 1, first, last, false, fresh, max,
+                           sum, o, 32, scratch);
         assert_true(!fresh[0] && sum[0] == 1 && o[5] == c.v_rows[9 * 32 + 5]);
         assert_true(max[1] == 4 && sum[1] == 6 && o[32] == 8);
     }

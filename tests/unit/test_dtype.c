@@ -148,7 +148,8 @@ __attribute__((target("f16c"))) static void check_f16c(void)
 {
     for (uint32_t code = 0; code < 65536; code++)
         if ((code & 0x7c00) != 0x7c00)
-            assert_int_equal(f32_bits(_cvtsh_ss((uint16_t)code)), f32_bits(f16_to_f32((uint16_t)code)));
+            assert_int_equal(f32_bits(_cvtsh_ss((uint16_t)code)),
+                             f32_bits(f16_to_f32((uint16_t)code)));
     for (int i = 0; i < 2000000; i++) {
         float f = sample(i, half_value, 0x7c00);
         if (!isnan(f))

@@ -39,7 +39,8 @@ static void soft_fma_is_the_hardware_fma(void **state)
         check_fma(a, b, f32_from_bits(f32_bits(-(a * b)) + random_below(5)));
         check_fma(a, random_scaled(-66, -60), random_scaled(-126, -120));
         /* few bits: ties */
-        a = (float)(int)random_below(4096) * 0x1p-70f, b = (float)(int)random_below(4096) * 0x1p-70f;
+        a = (float)(int)random_below(4096) * 0x1p-70f,
+        b = (float)(int)random_below(4096) * 0x1p-70f;
         check_fma(a, b, (float)(int)random_below(1 << 24) * 0x1p-126f);
         check_fma((float)(int)random_below(8192), (float)(int)random_below(8192), 0x1p-30f);
     }
@@ -135,8 +136,8 @@ static void dot_is_near_the_long_double_sum(void **state)
                 for (size_t r = 0; r < 16; r++) {
                     long double sum = 0, size = 0;
                     for (size_t c = 0; c < BLOCKS * 32; c++) {
-                        long double p = (long double)panel_get(dtypes[d], w, r, c) *
-                                        x[m * BLOCKS * 32 + c];
+                        long double p =
+                            (long double)panel_get(dtypes[d], w, r, c) * x[m * BLOCKS * 32 + c];
                         sum += p;
                         size += p < 0 ? -p : p;
                     }
@@ -342,7 +343,8 @@ static void ops_are_near_the_double_formulas(void **state)
         assert_near((double)y[i], (double)x[i] * r * (double)w[i], 1e-6);
     k->silu_mul(x, w, N, false, y);
     for (int i = 0; i < N; i++)
-        assert_near((double)y[i], (double)x[i] / (1 + math64_exp(-(double)x[i])) * (double)w[i], 1e-6);
+        assert_near((double)y[i], (double)x[i] / (1 + math64_exp(-(double)x[i])) * (double)w[i],
+                    1e-6);
     k->scale_bias(x, w, c, N, y);
     for (int i = 0; i < N; i++)
         assert_true(y[i] == x[i] * w[i] + c[i]);
@@ -351,7 +353,8 @@ static void ops_are_near_the_double_formulas(void **state)
     for (int i = 0; i < N / 2; i++) {
         double a = (double)x[i], b = (double)x[i + N / 2], size = fabs(a) + fabs(b);
         assert_true(fabs((double)y[i] - (a * (double)c[i] - b * (double)s[i])) < size * 1e-6);
-        assert_true(fabs((double)y[i + N / 2] - (b * (double)c[i] + a * (double)s[i])) < size * 1e-6);
+        assert_true(fabs((double)y[i + N / 2] - (b * (double)c[i] + a * (double)s[i])) <
+                    size * 1e-6);
     }
     k->silu_mul(x, w, N, true, y);
     for (int i = 0; i < N; i++)

@@ -1,4 +1,5 @@
-/* Quantization: what it promises of errors, rows of zeros, bits in every mode and from every piece. */
+/* Quantization: what it promises of errors, rows of zeros, bits in every mode and from every piece.
+ */
 #include "quant.h"
 
 #include "kernels_fixture.h"
@@ -13,7 +14,9 @@ static void row_random(float *row, size_t n, float size)
 {
     for (size_t i = 0; i < n; i++) /* bell-like, a few zeros and outliers */
         row[i] = (random_unit() + random_unit() + random_unit()) * size *
-                 (random_below(100) ? 1.0f : random_below(2) ? 0.0f : 4.0f);
+                 (random_below(100) ? 1.0f
+                  : random_below(2) ? 0.0f
+                                    : 4.0f);
 }
 
 static void int8_errors_are_at_most_half_a_step(void **state)
@@ -45,8 +48,9 @@ static void e4m3_codes_are_the_nearest(void **state)
     uint8_t codes[777];
     for (int round = 0; round < 200; round++) {
         for (int i = 0; i < 777; i++)
-            row[i] = round % 2 ? random_scaled(-20, 10) : e4m3_to_f32((uint8_t)random_below(127)) +
-                                                              (float)random_below(3) * 0x1p-10f;
+            row[i] = round % 2 ? random_scaled(-20, 10)
+                               : e4m3_to_f32((uint8_t)random_below(127)) +
+                                     (float)random_below(3) * 0x1p-10f;
         float scale = round % 4 < 2 ? 1.0f : random_scaled(-3, 3);
         scale = fabsf(scale);
         quant_codes(DTYPE_E4M3, row, 777, scale, codes);
@@ -114,9 +118,11 @@ static void rows_of_zeros_have_scale_one_and_zero_codes(void **state)
     uint8_t codes[40];
     for (int round = 0; round < 3; round++)
         for (int d = 0; d < 2; d++) {
-            for (int i = 0; i < 40; i++) /* zeros, subnormals, numbers whose scale would be subnormal */
-                row[i] = round == 0 ? 0.0f : round == 1 ? f32_from_bits(random_u32() & 0x807fffff)
-                                                        : random_scaled(-126, -101);
+            for (int i = 0; i < 40;
+                 i++) /* zeros, subnormals, numbers whose scale would be subnormal */
+                row[i] = round == 0   ? 0.0f
+                         : round == 1 ? f32_from_bits(random_u32() & 0x807fffff)
+                                      : random_scaled(-126, -101);
             float scale = quant_scale(quantized[d], row, 40);
             assert_true(scale == 1);
             quant_codes(quantized[d], row, 40, scale, codes);
