@@ -3,8 +3,7 @@
 #include "fma.h"
 #include "tables.h"
 
-#ifdef TP_TEST_REORDER /* one chain instead of two: shows that the bit tests can fail; never in a  \
-                          product */
+#ifdef TP_TEST_REORDER /* one chain: shows that the bit tests can fail; never in a product */
 #define ODD even
 #else
 #define ODD odd
