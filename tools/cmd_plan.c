@@ -72,6 +72,15 @@ static void print_head(const struct plan *p)
         printf(", layers as %s", quant_name(p->request.recipe.quant));
     printf("; KV cache %s, %llu positions, batch %llu\n", dtype_name(p->request.recipe.dtype),
            (unsigned long long)p->request.context, (unsigned long long)p->request.batch);
+    uint64_t sliding = 0, width = 0;
+    for (uint64_t i = 0; i < m->n_layers; i++)
+        if (m->window[i]) {
+            sliding++;
+            width = m->window[i];
+        }
+    if (sliding)
+        printf("%llu layers see a window of %llu positions; the KV cache holds all of them nevertheless\n",
+               (unsigned long long)sliding, (unsigned long long)width);
     if (p->config->quantization[0])
         printf("the checkpoint is quantized (%s): planned as %s\n", p->config->quantization,
                dtype_name(p->request.recipe.dtype));
