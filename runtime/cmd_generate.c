@@ -213,7 +213,8 @@ static bool open_streams(struct printer *p, struct tp_error *err)
     return ok;
 }
 
-static bool open_generate(struct printer *p, struct report *report, struct tp_error *err)
+/* What can be refused before the weights are read. */
+static bool open_printer(struct printer *p, struct report *report, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
     const struct model_config *model = &p->run->bundle.model;
@@ -233,7 +234,7 @@ static bool open_generate(struct printer *p, struct report *report, struct tp_er
     };
     if (o->ignore_eos)
         p->generate.n_eos = 0;
-    return generate_init(&p->generate, model->vocab, err);
+    return sampler_check(&p->generate.sampling, err);
 }
 
 static void close_printer(struct printer *p)
@@ -257,7 +258,8 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
         setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
         uint64_t rows = run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
         rows = rows > run.prompts.count ? rows : run.prompts.count;
-        ok = open_generate(p, report, err) && run_open_engine(&run, true, rows, err);
+        ok = open_printer(p, report, err) && run_open_engine(&run, true, rows, err) &&
+             generate_init(&p->generate, run.bundle.model.vocab, err);
     }
     if (ok) {
         sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);

@@ -20,8 +20,7 @@ bool generate_init(struct generate *generate, uint64_t vocab, struct tp_error *e
     struct generate *g = generate;
     uint32_t n = g->prompts->count;
     g->sequences = mem_arena_alloc(&g->arena, n * sizeof *g->sequences, err);
-    bool ok = g->sequences && sampler_check(&g->sampling, err) &&
-              sampler_init(&g->sampler, vocab, err);
+    bool ok = g->sequences && sampler_init(&g->sampler, vocab, err);
     for (uint32_t s = 0; ok && s < n; s++) {
         struct generate_sequence *seq = &g->sequences[s];
         const struct prompt *prompt = &g->prompts->list[s];

@@ -27,7 +27,7 @@ struct generate_sequence {
 struct generate {
     /* given */
     const struct prompts *prompts;
-    struct sampler_options sampling;
+    struct sampler_options sampling; /* has passed sampler_check */
     const int64_t *eos;
     uint64_t n_eos;       /* 0: no token ends a sequence */
     uint64_t chunk;       /* rows of a prefill step */

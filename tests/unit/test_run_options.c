@@ -1,0 +1,127 @@
+/* Command lines of tprun. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "run_options.h"
+#include <string.h>
+
+static struct run_options options;
+static struct tp_error err;
+
+/* Words of a command line, the subcommand first. */
+static bool parse(enum run_command command, const char *line)
+{
+    static char copy[1024];
+    char *argv[64], *save = NULL;
+    int argc = 0;
+    strcpy(copy, line);
+    for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        argv[argc++] = w;
+    argv[argc] = NULL;
+    err = (struct tp_error){0};
+    return run_options_parse(&options, command, argc, argv, &err);
+}
+
+static void accepted(enum run_command command, const char *line)
+{
+    if (!parse(command, line))
+        fail_msg("%s: %s", line, err.text);
+}
+
+static void refused(enum run_command command, const char *line, enum tp_code code, const char *what)
+{
+    assert_false(parse(command, line));
+    assert_int_equal(err.code, code);
+    if (!strstr(err.text, what))
+        fail_msg("\"%s\" does not name %s", err.text, what);
+}
+
+static void every_option_of_generate_is_read(void **state)
+{
+    (void)state;
+    accepted(
+        RUN_GENERATE,
+        "generate B -p text -n 5 --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --seed "
+        "18446744073709551615 "
+        "--stop a --stop b --ignore-eos --json --context 10 --kv-dtype f16 --chunk 7 --threads 5 "
+        "--isa scalar --device cpu --exact --verify=header --trace T --report json -q");
+    assert_string_equal(options.bundle, "B");
+    assert_string_equal(options.text, "text");
+    assert_int_equal(options.n, 5);
+    assert_true(options.temperature == 0.5 && options.given_temperature);
+    assert_int_equal(options.top_k, 3);
+    assert_true(options.top_p == 0.9 && options.min_p == 0.1);
+    assert_true(options.seed == UINT64_MAX);
+    assert_int_equal(options.n_stops, 2);
+    assert_string_equal(options.stops[1], "b");
+    assert_true(options.ignore_eos && options.json && !options.ids);
+    assert_int_equal(options.context, 10);
+    assert_int_equal(options.kv_dtype, DTYPE_F16);
+    assert_int_equal(options.chunk, 7);
+    assert_int_equal(options.threads, 5);
+    assert_string_equal(options.kernels->name, "scalar");
+    assert_true(options.header_only && options.report_json && options.quiet);
+    assert_string_equal(options.trace, "T");
+}
+
+static void defaults_are_those_of_the_manual(void **state)
+{
+    (void)state;
+    accepted(RUN_GENERATE, "generate --prompt-ids 1,2 B");
+    assert_int_equal(options.n, 128);
+    assert_int_equal(options.chunk, 256);
+    assert_int_equal(options.context, 0);
+    assert_int_equal(options.kv_dtype, DTYPE_NONE);
+    assert_ptr_equal(options.kernels, kernels_best());
+    assert_false(options.given_temperature || options.header_only || options.quiet);
+    accepted(RUN_SELFTEST, "selftest --record B");
+    assert_true(options.record);
+    accepted(RUN_GENERATE, "generate --help");
+    assert_true(options.help);
+}
+
+static void a_wrong_command_line_is_refused_by_name(void **state)
+{
+    (void)state;
+    refused(RUN_GENERATE, "generate", TP_E_USAGE, "no bundle");
+    refused(RUN_GENERATE, "generate B", TP_E_USAGE, "none of -p");
+    refused(RUN_GENERATE, "generate B -p x -f y", TP_E_USAGE, "more than one");
+    refused(RUN_GENERATE, "generate B C -p x", TP_E_USAGE, "more than one bundle");
+    refused(RUN_GENERATE, "generate B -p x --ids --json", TP_E_USAGE, "--ids and --json");
+    refused(RUN_GENERATE, "generate B -p x --nonsense", TP_E_USAGE, "--nonsense");
+    refused(RUN_GENERATE, "generate B -p", TP_E_USAGE, "-p: a value is missing");
+    refused(RUN_LOGITS, "logits B -p x -o F --seed 3", TP_E_USAGE, "--seed");
+    refused(RUN_LOGITS, "logits B -p x", TP_E_USAGE, "-o FILE");
+    refused(RUN_GENERATE, "generate B -p x -n -1", TP_E_USAGE, "--tokens");
+    refused(RUN_GENERATE, "generate B -p x --temp nan", TP_E_USAGE, "--temp");
+    refused(RUN_GENERATE, "generate B -p x --top-p 1.5", TP_E_USAGE, "--top-p");
+    refused(RUN_GENERATE, "generate B -p x --chunk 0", TP_E_USAGE, "--chunk");
+    refused(RUN_GENERATE, "generate B -p x --threads 0", TP_E_USAGE, "--threads");
+    refused(RUN_GENERATE, "generate B -p x --threads 1e3", TP_E_USAGE, "--threads");
+    refused(RUN_GENERATE, "generate B -p x --kv-dtype int8", TP_E_USAGE, "--kv-dtype");
+    refused(RUN_GENERATE, "generate B -p x --isa sse", TP_E_USAGE, "--isa");
+    refused(RUN_GENERATE, "generate B -p x --verify=off", TP_E_USAGE, "--verify");
+    refused(RUN_GENERATE, "generate B -p x --stop 1 --stop 2 --stop 3 --stop 4 --stop 5",
+            TP_E_USAGE, "--stop");
+}
+
+static void what_this_version_or_machine_lacks_is_told_apart(void **state)
+{
+    (void)state;
+    refused(RUN_GENERATE, "generate B -p x --device cuda", TP_E_UNSUPPORTED, "cuda");
+    refused(RUN_GENERATE, "generate B -p x --isa amx", TP_E_ISA, "amx");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_option_of_generate_is_read),
+        cmocka_unit_test(defaults_are_those_of_the_manual),
+        cmocka_unit_test(a_wrong_command_line_is_refused_by_name),
+        cmocka_unit_test(what_this_version_or_machine_lacks_is_told_apart),
+    };
+    return cmocka_run_group_tests_name("run_options", tests, NULL, NULL);
+}
