@@ -1,9 +1,9 @@
 /* The only seam between the forward pass and a device: one function per fused phase, for one rank.
  *
  * A backend owns the memory of its ranks (cache and activations) and never shows an address of it.
- * Phases are called by several threads at once: thread `share.part` of `share.parts` does that part of the
- * rank's work, and how the work is cut changes no bit. Between two phases all threads of all ranks meet
- * (comm.h), so a phase may read what any rank wrote in an earlier one.
+ * Phases are called by several threads at once: thread `share.part` of `share.parts` does that part
+ * of the rank's work, and how the work is cut changes no bit. Between two phases all threads of all
+ * ranks meet (comm.h), so a phase may read what any rank wrote in an earlier one.
  */
 #pragma once
 #include "comm.h"
@@ -47,24 +47,25 @@ struct backend {
     void (*close)(struct backend_rank *rank);
     /* Zero a KV page of all layers before another sequence gets it. */
     void (*clear_page)(struct backend_rank *rank, uint32_t page);
-    /* The residual stream of a row this rank answers for, to the host: out [hidden]; and its normed state. */
+    /* The residual stream of a row this rank answers for, to the host: out [hidden]; and its normed
+     * state. */
     void (*read_residual)(const struct backend_rank *rank, const struct step *step, uint32_t row,
                           float *out);
     void (*read_normed)(const struct backend_rank *rank, const struct step *step, uint32_t row,
                         float *out);
 
     /* in model order; layer is ignored outside the layers */
-    backend_phase *embed;            /* rows of the tokens this rank owns, to everyone */
-    backend_phase *enter;            /* residual = embedding; normed = norm(residual) */
-    backend_phase *qkv;              /* q, k, v = normed x weights, scale, bias */
-    backend_phase *rope_append;      /* QK norm, RoPE; k and v into the cache */
+    backend_phase *embed;       /* rows of the tokens this rank owns, to everyone */
+    backend_phase *enter;       /* residual = embedding; normed = norm(residual) */
+    backend_phase *qkv;         /* q, k, v = normed x weights, scale, bias */
+    backend_phase *rope_append; /* QK norm, RoPE; k and v into the cache */
     backend_phase *attention;
     backend_phase *o_proj;           /* leaves, folded to the rank's roots */
     backend_phase *reduce_attention; /* all ranks' roots folded, scale, bias, residual, MLP norm */
     backend_phase *gate_up;          /* silu(gate) * up */
     backend_phase *down;             /* leaves, folded to the rank's roots */
-    backend_phase *reduce_mlp;       /* the same as above; the next layer's norm, or the final one */
-    backend_phase *logits;           /* the vocabulary rows of this rank, for the step's slice */
+    backend_phase *reduce_mlp; /* the same as above; the next layer's norm, or the final one */
+    backend_phase *logits;     /* the vocabulary rows of this rank, for the step's slice */
 };
 
 extern const struct backend backend_cpu;

@@ -96,8 +96,8 @@ static void cpu_close(struct backend_rank *r)
 }
 
 static struct backend_rank *cpu_open(const struct rank_weights *weights,
-                                     const struct backend_setup *setup,
-                                     struct backend_bytes *bytes, struct tp_error *err)
+                                     const struct backend_setup *setup, struct backend_bytes *bytes,
+                                     struct tp_error *err)
 {
     struct backend_rank *r = mem_alloc(sizeof *r, err);
     if (!r)
@@ -158,7 +158,8 @@ static void cpu_embed(struct backend_rank *r, const struct step *step, uint32_t 
 }
 
 /* The rows whose residual stream this rank holds: all of them in a one-shot step. */
-static struct range rows_of(const struct backend_rank *r, const struct step *step, struct share share)
+static struct range rows_of(const struct backend_rank *r, const struct step *step,
+                            struct share share)
 {
     struct range rows = {0, step->n_rows};
     if (!step_one_shot(step))
@@ -187,7 +188,8 @@ static void cpu_enter(struct backend_rank *r, const struct step *step, uint32_t 
     }
 }
 
-/* The roots of all ranks for row m, folded with the global program. stack: [TREE_STACK_MAX][root_stride] */
+/* The roots of all ranks for row m, folded with the global program.
+ *   stack  [TREE_STACK_MAX][root_stride] */
 static const float *fold_row(const struct backend_rank *r, const struct comm_tree *tree, uint64_t m,
                              float *stack)
 {

@@ -1,5 +1,6 @@
-/* tprun generate: how tokens are chosen, and what of them is shown. One text is streamed as it comes; of several
- * prompts, and with --json or --ids, every sequence is printed in order once it is complete. */
+/* tprun generate: how tokens are chosen, and what of them is shown. One text is streamed as it
+ * comes; of several prompts, and with --json or --ids, every sequence is printed in order once it
+ * is complete. */
 #include "run.h"
 
 #include "generate.h"
@@ -164,8 +165,8 @@ static bool read_config(struct printer *p, struct tp_error *err)
     return ok;
 }
 
-/* The command line over generation_config.json over greedy. Any option that shapes a distribution asks for
- * sampling; --temp 0 is greedy whatever else is given. */
+/* The command line over generation_config.json over greedy. Any option that shapes a distribution
+ * asks for sampling; --temp 0 is greedy whatever else is given. */
 static struct sampler_options sampling_of(const struct run_options *o,
                                           const struct generation_config *config)
 {
@@ -199,8 +200,7 @@ static bool open_streams(struct printer *p, struct tp_error *err)
     uint32_t n = p->run->prompts.count;
     if (!p->run->has_tokenizer) {
         if (o->n_stops || !(o->ids || o->json))
-            return tp_fail(err, TP_E_TK_UNSUPPORTED,
-                           "%s: no tokenizer, %s", p->run->bundle.dir,
+            return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer, %s", p->run->bundle.dir,
                            o->n_stops ? "--stop needs one" : "use --ids or --json");
         return true;
     }
@@ -256,7 +256,8 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
     if (ok) {
         p->run = &run;
         setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
-        uint64_t rows = run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
+        uint64_t rows =
+            run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
         rows = rows > run.prompts.count ? rows : run.prompts.count;
         ok = open_printer(p, report, err) && run_open_engine(&run, true, rows, err) &&
              generate_init(&p->generate, run.bundle.model.vocab, err);

@@ -43,8 +43,9 @@ static bool place(struct comm *comm, unsigned char *base, uint64_t *bytes, struc
     for (uint64_t i = 0; i < comm->size + 2; i++) {
         if (base)
             *slots[i] = (float *)(void *)(base + at);
-        if (!tp_mul(counts[i][0], counts[i][1], &n) || !tp_mul(n, counts[i][2] * sizeof(float), &n) ||
-            !tp_align_up(n, 64, &n) || !tp_add(at, n, &at))
+        if (!tp_mul(counts[i][0], counts[i][1], &n) ||
+            !tp_mul(n, counts[i][2] * sizeof(float), &n) || !tp_align_up(n, 64, &n) ||
+            !tp_add(at, n, &at))
             return tp_fail(err, TP_E_LIMIT, "exchange buffers of %llu rows do not fit in 64 bits",
                            (unsigned long long)comm->rows_max);
     }

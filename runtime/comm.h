@@ -1,13 +1,13 @@
 /* Ranks together: who they are, how they meet, and the all-reduce in tree order.
  *
- * A reduction is: every rank leaves the roots of its complete subtrees in its buffer, exchange() makes them
- * readable by everyone, and whoever needs a row folds all roots with the global program (tree_fold): the
- * order of additions is the tree's, whatever the degree. Rows and logits are gathered: every rank writes
- * its part at its place, and after exchange() all of it can be read.
+ * A reduction is: every rank leaves the roots of its complete subtrees in its buffer, exchange()
+ * makes them readable by everyone, and whoever needs a row folds all roots with the global program:
+ * the order of additions is the tree's, whatever the degree. Rows and logits are gathered: every
+ * rank writes its part at its place, and after exchange() all of it can be read.
  *
- * The implementation here is `threads`: ranks share the memory of one process, so that a part is written
- * where everyone reads it and exchange() is a barrier. One over a network would keep its own copy of these
- * buffers and fill it in exchange().
+ * The implementation here is `threads`: ranks share the memory of one process, so that a part is
+ * written where everyone reads it and exchange() is a barrier. One over a network would keep its
+ * own copy of these buffers and fill it in exchange().
  */
 #pragma once
 #include "hash.h"
@@ -33,9 +33,9 @@ struct comm {
     const char *name;
     uint64_t size; /* ranks */
     struct comm_tree attention, mlp;
-    float *rows;          /* [rows_max][row_stride], f32 */
+    float *rows; /* [rows_max][row_stride], f32 */
     uint64_t row_stride;
-    float *logits;        /* [slice_max][logit_stride] */
+    float *logits; /* [slice_max][logit_stride] */
     uint64_t logit_stride;
     float *roots[PARTITION_TP_MAX]; /* per rank [n_roots][rows_max][root_stride] */
     uint64_t rows_max, root_stride, slice_max;
@@ -61,13 +61,13 @@ static inline float *comm_root(const struct comm *comm, uint64_t rank, uint64_t 
 
 /* ---- handshake: before the first collective ---- */
 
-/* What every rank says of itself; all but `rank` must agree. Fixed layout, so that it can travel. */
+/* What every rank says of itself; all but `rank` must agree. Fixed layout: it can travel. */
 struct comm_hello {
     uint32_t format_version, tp_size, rank;
-    uint32_t mxcsr;                 /* of the thread that computes */
+    uint32_t mxcsr; /* of the thread that computes */
     char kernels[16];
     struct hash128 bundle_id, rank_map, config;
 };
 _Static_assert(sizeof(struct comm_hello) == 80, "fixed layout");
-/* hellos [size], of rank 0, 1, ... TP_E_HANDSHAKE, one sentence naming two ranks and what differs. */
+/* hellos [size], of rank 0, 1, ... TP_E_HANDSHAKE: a sentence naming two ranks and what differs. */
 bool comm_handshake(const struct comm_hello *hellos, uint64_t size, struct tp_error *err);

@@ -1,6 +1,6 @@
-/* Attention of the CPU backend: QK norm, RoPE and the cache; then, per tile of rows of one sequence and per
- * KV head, the chunks in ascending order. All query heads of the KV head and all rows of the tile share the
- * reading of a page. docs/numerics.md section 6. */
+/* Attention of the CPU backend: QK norm, RoPE and the cache; then, per tile of rows of one sequence
+ * and per KV head, the chunks in ascending order. All query heads of the KV head and all rows of
+ * the tile share the reading of a page. docs/numerics.md section 6. */
 #include "cpu.h"
 
 #include "checked.h"
@@ -87,7 +87,7 @@ struct tile {
     float *max, *sum; /* [n] */
     int *first, *last;
     bool *fresh;
-    float *chunk;     /* [n][256 + head_pad] */
+    float *chunk; /* [n][256 + head_pad] */
 };
 
 static uint64_t queries_max(const struct backend_rank *r)
@@ -160,8 +160,9 @@ static void attend(const struct backend_rank *r, const struct step *step, uint32
         set_visible(r, step, layer, rows, n_heads, c, &t);
         const unsigned char *page = page_of(r, layer, step->pages[top->sequence][c], kv_head);
         k->attention_chunk(k, page, page + r->page_bytes, r->kv_dtype, pad,
-                           query_of(r, rows.begin, kv_head, heads.begin), pad, n, r->attention_scale,
-                           t.first, t.last, r->bf16, t.fresh, t.max, t.sum, t.o, pad, t.chunk);
+                           query_of(r, rows.begin, kv_head, heads.begin), pad, n,
+                           r->attention_scale, t.first, t.last, r->bf16, t.fresh, t.max, t.sum, t.o,
+                           pad, t.chunk);
     }
     for (uint64_t i = 0; i < n; i++)
         k->attention_end(t.o + i * pad, t.sum[i], r->model->head_dim, r->bf16,

@@ -1,4 +1,5 @@
-/* The matrices of the CPU backend. Threads share the panels of a matrix: every panel is one thread's. */
+/* The matrices of the CPU backend. Threads share the panels of a matrix: every panel is one
+ * thread's. */
 #include "cpu.h"
 
 #include <string.h>
@@ -43,8 +44,8 @@ static void full_dot(const struct backend_rank *r, const struct matrix *w, uint6
 /* fn for every (row tile, panel) of this share, a group of panels at a time. */
 typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel);
 
-static void each_tile(const struct backend_rank *r, struct range panels, struct tile all, tile_fn *fn,
-                      void *arg)
+static void each_tile(const struct backend_rank *r, struct range panels, struct tile all,
+                      tile_fn *fn, void *arg)
 {
     for (uint64_t group = panels.begin; group < panels.end; group += CPU_PANEL_GROUP) {
         uint64_t stop = min_u64(group + CPU_PANEL_GROUP, panels.end);
@@ -110,7 +111,8 @@ static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, ui
                              r->act + (t.row + m) * stride + first);
 }
 
-void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer,
+                 struct share share)
 {
     const struct layer_weights *w = &r->weights->layers[layer];
     struct gate_job job = {w, cpu_scratch(r, share)};

@@ -6,7 +6,8 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { LOGIT_SLICE_BYTES = 16 << 20 }; /* the LM head runs over as many rows at a time as this holds */
+/* The LM head runs over as many rows at a time as this holds. */
+enum { LOGIT_SLICE_BYTES = 16 << 20 };
 
 /* ---- the plan ---- */
 
@@ -121,9 +122,9 @@ static bool open_ranks(struct engine *e, struct tp_error *err)
         e->ranks[r] = e->forward.backend->open(&e->weights.ranks[r], &setup, &bytes, err);
         if (!e->ranks[r])
             return false;
-        e->used[r] = (struct engine_memory){
-            e->weights.decoded[r] ? e->weights.decoded_bytes[r] : e->weights.shards[r].file_bytes,
-            bytes.kv, bytes.activations};
+        e->used[r] = (struct engine_memory){e->weights.decoded[r] ? e->weights.decoded_bytes[r]
+                                                                  : e->weights.shards[r].file_bytes,
+                                            bytes.kv, bytes.activations};
     }
     return true;
 }
@@ -152,8 +153,8 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
          open_step(e, err);
     if (ok && setup->trace)
-        ok = trace_init(&e->trace, setup->n_sequences, bundle->model.n_layers,
-                        bundle->model.hidden, err);
+        ok = trace_init(&e->trace, setup->n_sequences, bundle->model.n_layers, bundle->model.hidden,
+                        err);
     e->map_seconds = t1 - t0;
     e->hash_seconds = t2 - t1;
     e->alloc_seconds = host_seconds() - t2;

@@ -32,7 +32,8 @@ static void rope_rows(struct forward *f, int thread)
                  s->cos + m * half, s->sin + m * half);
 }
 
-/* Hash the residual rows as their owners have them; nobody changes them before this thread's next meeting. */
+/* Hash the residual rows as their owners have them; nobody changes them before this thread's next
+ * meeting. */
 static void trace_rows(struct forward *f, int thread, uint32_t layer)
 {
     if (!f->trace || thread != 0)
@@ -81,7 +82,8 @@ void forward_step(struct forward *f, int thread)
         comm->exchange(comm, COMM_ROWS);
         trace_rows(f, thread, layer);
     }
-    trace_rows(f, thread, (uint32_t)f->model->n_layers); /* the last reduction applied the final norm */
+    /* the last reduction applied the final norm */
+    trace_rows(f, thread, (uint32_t)f->model->n_layers);
 }
 
 void forward_logits(struct forward *f, int thread)

@@ -85,8 +85,9 @@ static bool step(struct generate *g, struct engine *e, struct tp_error *err)
         }
     }
     return g->on_step(g->arg, err) &&
-           (!*g->interrupted || tp_fail(err, TP_E_INTERRUPTED, "interrupted; what was said so far is "
-                                                               "printed, run again to start over"));
+           (!*g->interrupted || tp_fail(err, TP_E_INTERRUPTED,
+                                        "interrupted; what was said so far is "
+                                        "printed, run again to start over"));
 }
 
 /* Prompts fill the steps one after the other; the last row of each gives its first token. */

@@ -1,6 +1,6 @@
-/* The generation loop: prompts through the model in chunks, in order; then all live sequences together, a
- * token of each per step. What a sequence says does not depend on its company. Nothing is allocated after the
- * first token (asserted).
+/* The generation loop: prompts through the model in chunks, in order; then all live sequences
+ * together, a token of each per step. What a sequence says does not depend on its company. Nothing
+ * is allocated after the first token (asserted).
  */
 #pragma once
 #include "report.h"
@@ -10,18 +10,18 @@
 
 enum generate_finish {
     GENERATE_GOING,
-    GENERATE_EOS,         /* the model's end token, the last of ids */
-    GENERATE_STOP,        /* on_token said so */
-    GENERATE_LENGTH,      /* as many as asked for, or as fit */
+    GENERATE_EOS,    /* the model's end token, the last of ids */
+    GENERATE_STOP,   /* on_token said so */
+    GENERATE_LENGTH, /* as many as asked for, or as fit */
     GENERATE_INTERRUPTED,
 };
 const char *generate_finish_name(enum generate_finish finish);
 
 struct generate_sequence {
-    uint32_t *ids;        /* [count] the new ones */
+    uint32_t *ids; /* [count] the new ones */
     uint32_t count;
     enum generate_finish finish;
-    uint8_t *marks;       /* [vocab] for the repetition penalty, NULL without one */
+    uint8_t *marks; /* [vocab] for the repetition penalty, NULL without one */
 };
 
 struct generate {
@@ -29,8 +29,8 @@ struct generate {
     const struct prompts *prompts;
     struct sampler_options sampling; /* has passed sampler_check */
     const int64_t *eos;
-    uint64_t n_eos;       /* 0: no token ends a sequence */
-    uint64_t chunk;       /* rows of a prefill step */
+    uint64_t n_eos; /* 0: no token ends a sequence */
+    uint64_t chunk; /* rows of a prefill step */
     struct report *report;
     const volatile sig_atomic_t *interrupted;
     /* A new token of sequence s, not an end token. true: the text ends here. */
@@ -48,5 +48,5 @@ struct generate {
 /* The rest of a struct whose given part is filled. A {0} generate may be freed. */
 bool generate_init(struct generate *generate, uint64_t vocab, struct tp_error *err);
 void generate_free(struct generate *generate);
-/* For engine_run; arg is the struct generate. Errors TP_E_NAN, TP_E_INTERRUPTED, those of on_step. */
+/* For engine_run; arg is the struct generate. Errors TP_E_NAN, TP_E_INTERRUPTED, on_step's. */
 bool generate_drive(struct engine *engine, void *arg, struct tp_error *err);

@@ -19,8 +19,8 @@ double host_seconds(void)
     return clock_seconds(CLOCK_MONOTONIC);
 }
 
-/* The text of a file of the kernel's, "" where it cannot be read. These have no size to ask for, so that the
- * functions of io.h do not fit. */
+/* The text of a file of the kernel's, "" where it cannot be read. These have no size to ask for, so
+ * that the functions of io.h do not fit. */
 static const char *kernel_text(const char *path, char *buf, size_t size)
 {
     ssize_t n = -1;

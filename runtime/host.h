@@ -6,8 +6,8 @@
 double host_seconds(void);
 /* Seconds since this process was started; the kernel tells the start to 10 ms. */
 double host_process_age(void);
-/* Bytes of memory, page cache that can be dropped included, that the machine and the cgroup have to give.
- * UINT64_MAX where they do not say. */
+/* Bytes of memory, page cache that can be dropped included, that the machine and the cgroup have to
+ * give. UINT64_MAX where they do not say. */
 uint64_t host_memory_available(void);
 /* Bytes this process may still allocate under RLIMIT_AS and RLIMIT_DATA; UINT64_MAX: no limit. */
 uint64_t host_memory_limit(void);

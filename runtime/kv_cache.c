@@ -42,8 +42,7 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, uint64_t positio
                      void (*clear)(void *arg, uint32_t page), void *arg)
 {
     uint64_t wanted = kv_cache_pages_of(positions);
-    if (wanted > cache->counts[sequence] &&
-        wanted - cache->counts[sequence] > cache->n_free)
+    if (wanted > cache->counts[sequence] && wanted - cache->counts[sequence] > cache->n_free)
         return false;
     while (cache->counts[sequence] < wanted) {
         uint32_t page = cache->free[--cache->n_free];

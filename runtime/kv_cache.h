@@ -1,6 +1,6 @@
-/* Which page of the KV cache holds which positions of which sequence. The cache itself lies with the
- * backend, rank by rank and layer by layer; a page number means the same 256 absolute positions in all of
- * them, so that one list per sequence serves every layer and rank.
+/* Which page of the KV cache holds which positions of which sequence. The cache itself lies with
+ * the backend, rank by rank and layer by layer; a page number means the same 256 absolute positions
+ * in all of them, so that one list per sequence serves every layer and rank.
  */
 #pragma once
 #include "error.h"
@@ -11,11 +11,11 @@ enum { KV_PAGE_POSITIONS = 256 }; /* ATTENTION_CHUNK */
 
 struct kv_cache {
     uint32_t n_sequences, n_pages, n_free;
-    uint32_t *free;        /* [n_pages], the next one to give is free[n_free - 1] */
-    bool *dirty;           /* [n_pages] has been in use: must be cleared */
-    uint32_t **pages;      /* [n_sequences] -> its list */
-    uint32_t *counts;      /* [n_sequences] pages in the list */
-    uint32_t *lists;       /* the lists' memory */
+    uint32_t *free;   /* [n_pages], the next one to give is free[n_free - 1] */
+    bool *dirty;      /* [n_pages] has been in use: must be cleared */
+    uint32_t **pages; /* [n_sequences] -> its list */
+    uint32_t *counts; /* [n_sequences] pages in the list */
+    uint32_t *lists;  /* the lists' memory */
 };
 
 static inline uint64_t kv_cache_pages_of(uint64_t positions)
@@ -27,8 +27,8 @@ static inline uint64_t kv_cache_pages_of(uint64_t positions)
 bool kv_cache_init(struct kv_cache *cache, uint32_t n_sequences, const uint64_t *positions_max,
                    uint32_t n_pages, struct tp_error *err);
 void kv_cache_free(struct kv_cache *cache);
-/* Pages for positions [0, positions) of a sequence. clear is called for each one given that has been used
- * before. false: not enough free pages, nothing given. */
+/* Pages for positions [0, positions) of a sequence. clear is called for each one given that has
+ * been used before. false: not enough free pages, nothing given. */
 bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, uint64_t positions,
                      void (*clear)(void *arg, uint32_t page), void *arg);
 /* Gives all pages of a sequence back. */

@@ -1,47 +1,49 @@
-/* The weights of one rank as the forward pass sees them: contract structs with a shape on every pointer.
- * weights.c binds them to a checked rank file by role. Everything is borrowed from there.
+/* The weights of one rank as the forward pass sees them: contract structs with a shape on every
+ * pointer. weights.c binds them to a checked rank file by role. Everything is borrowed from there.
  *
- * A per-rank dimension is the `rows` or `k` of its matrix; sizes of the whole model stand in model_config.
+ * A per-rank dimension is the `rows` or `k` of its matrix; sizes of the whole model stand in
+ * model_config.
  */
 #pragma once
 #include "model_config.h"
 #include "partition.h"
 #include <stdint.h>
 
-/* [rows][k] in panels of 16 rows (kernels.h); the last panel is padded with zero rows, k with zero columns. */
+/* [rows][k] in panels of 16 rows (kernels.h); the last panel is padded with zero rows, k with zero
+ * columns. */
 struct matrix {
-    const unsigned char *w;  /* panels * k * 16 elements of dtype, 64-byte aligned */
+    const unsigned char *w; /* panels * k * 16 elements of dtype, 64-byte aligned */
     enum dtype dtype;
     uint64_t rows, k, panels;
-    const float *scale;      /* [rows], NULL where not quantized */
-    const float *bias;       /* [rows], NULL where absent */
+    const float *scale; /* [rows], NULL where not quantized */
+    const float *bias;  /* [rows], NULL where absent */
 };
 
 /* The leaves of one kind that a rank owns, in the order of their columns in o_proj or down_proj. */
 struct leaf_run {
     uint32_t count, n_roots;
-    const uint32_t *blocks;  /* [count] blocks of 32 columns */
-    const uint8_t *merges;   /* [count] fold program of tree_local */
+    const uint32_t *blocks; /* [count] blocks of 32 columns */
+    const uint8_t *merges;  /* [count] fold program of tree_local */
 };
 
 struct layer_weights {
-    const float *attn_norm;        /* [hidden] */
-    struct matrix q, k, v;         /* [heads or kv_heads of the rank * head_dim][hidden] */
-    const float *q_norm, *k_norm;  /* [head_dim], NULL where absent */
-    struct matrix o;               /* [hidden][padded columns of the rank's attention leaves] */
-    const float *mlp_norm;         /* [hidden] */
-    struct matrix gate, up;        /* [columns of the rank][hidden] */
-    struct matrix down;            /* [hidden][padded columns of the rank's MLP leaves] */
+    const float *attn_norm;       /* [hidden] */
+    struct matrix q, k, v;        /* [heads or kv_heads of the rank * head_dim][hidden] */
+    const float *q_norm, *k_norm; /* [head_dim], NULL where absent */
+    struct matrix o;              /* [hidden][padded columns of the rank's attention leaves] */
+    const float *mlp_norm;        /* [hidden] */
+    struct matrix gate, up;       /* [columns of the rank][hidden] */
+    struct matrix down;           /* [hidden][padded columns of the rank's MLP leaves] */
 };
 
 struct rank_weights {
     const struct model_config *model;
     struct partition partition;
-    enum dtype arithmetic;         /* bf16: activations are rounded where they enter a matrix */
-    struct matrix embed;           /* [vocabulary rows of the rank][hidden] */
-    struct layer_weights *layers;  /* [n_layers] */
-    const float *final_norm;       /* [hidden] */
-    struct matrix lm_head;         /* like embed; the same where tied */
+    enum dtype arithmetic;        /* bf16: activations are rounded where they enter a matrix */
+    struct matrix embed;          /* [vocabulary rows of the rank][hidden] */
+    struct layer_weights *layers; /* [n_layers] */
+    const float *final_norm;      /* [hidden] */
+    struct matrix lm_head;        /* like embed; the same where tied */
     struct leaf_run attention, mlp;
-    uint64_t decode_bytes;         /* of weights read for one token */
+    uint64_t decode_bytes; /* of weights read for one token */
 };

@@ -21,14 +21,16 @@ void prompts_free(struct prompts *prompts)
 }
 
 /* Take over in->ids as one more prompt. where names it in errors. */
-static bool add(struct reader *in, const char *where, const char *id, uint64_t n, struct tp_error *err)
+static bool add(struct reader *in, const char *where, const char *id, uint64_t n,
+                struct tp_error *err)
 {
     struct prompts *p = in->prompts;
     if (in->ids.count == 0)
-        return tp_fail(err, TP_E_PROMPT, "%s: the prompt has no tokens, at least 1 expected", where);
+        return tp_fail(err, TP_E_PROMPT, "%s: the prompt has no tokens, at least 1 expected",
+                       where);
     if (in->ids.count >= UINT32_MAX)
-        return tp_fail(err, TP_E_PROMPT, "%s: %zu tokens, at most %u expected", where, in->ids.count,
-                       UINT32_MAX - 1);
+        return tp_fail(err, TP_E_PROMPT, "%s: %zu tokens, at most %u expected", where,
+                       in->ids.count, UINT32_MAX - 1);
     for (size_t i = 0; i < in->ids.count; i++)
         if (in->ids.ids[i] >= in->vocab)
             return tp_fail(err, TP_E_PROMPT, "%s: token id %u, 0 to %llu expected", where,
@@ -56,13 +58,14 @@ static bool encode(struct reader *in, const char *where, const char *text, size_
                    struct tp_error *err)
 {
     if (!in->tokenizer)
-        return tp_fail(err, TP_E_TK_UNSUPPORTED,
-                       "%s: the bundle has no tokenizer, give token ids", where);
+        return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: the bundle has no tokenizer, give token ids",
+                       where);
     return tokenizer_encode(in->tokenizer, text, n, TOKENIZER_ADD_SPECIAL, &in->ids, err);
 }
 
 /* "1,2,3" */
-static bool read_id_list(struct reader *in, const char *where, const char *text, struct tp_error *err)
+static bool read_id_list(struct reader *in, const char *where, const char *text,
+                         struct tp_error *err)
 {
     for (;; text++) {
         char name[TP_NAME_BUF];
@@ -86,8 +89,8 @@ static bool read_json_ids(struct reader *in, const char *where, const json_t *ar
         const json_t *item = json_array_get(array, i);
         json_int_t id = json_integer_value(item);
         if (!json_is_integer(item) || id < 0 || (uint64_t)id >= in->vocab)
-            return tp_fail(err, TP_E_PROMPT, "%s: prompt_ids: item %zu: 0 to %llu expected", where, i,
-                           (unsigned long long)in->vocab - 1);
+            return tp_fail(err, TP_E_PROMPT, "%s: prompt_ids: item %zu: 0 to %llu expected", where,
+                           i, (unsigned long long)in->vocab - 1);
         if (!token_ids_push(&in->ids, (uint32_t)id, err))
             return false;
     }
@@ -102,8 +105,8 @@ static bool read_line_id(const char *where, const json_t *object, uint64_t line,
     size_t n = (size_t)snprintf(id, size, "%llu", (unsigned long long)line);
     if (value) {
         if (!json_is_string(value) && !json_is_integer(value))
-            return tp_fail(err, TP_E_PROMPT, "%s: id: a string or a number expected, %s found", where,
-                           json_type_name(value));
+            return tp_fail(err, TP_E_PROMPT, "%s: id: a string or a number expected, %s found",
+                           where, json_type_name(value));
         n = json_dumpb(value, id, size, JSON_ENCODE_ANY | JSON_COMPACT);
     }
     if (n == 0 || n >= size)
@@ -112,8 +115,8 @@ static bool read_line_id(const char *where, const json_t *object, uint64_t line,
     return true;
 }
 
-static bool read_line(struct reader *in, const char *where, uint64_t line, const char *text, size_t n,
-                      struct tp_error *err)
+static bool read_line(struct reader *in, const char *where, uint64_t line, const char *text,
+                      size_t n, struct tp_error *err)
 {
     json_t *object = json_parse(where, text, n, TP_E_PROMPT, err);
     if (!object)
@@ -121,9 +124,9 @@ static bool read_line(struct reader *in, const char *where, uint64_t line, const
     struct json_in fields = {object, where, TP_E_PROMPT};
     char id[1024];
     uint64_t tokens;
-    bool ok = json_is_object(object) ||
-              tp_fail(err, TP_E_PROMPT, "%s: an object expected, %s found", where,
-                      json_type_name(object));
+    bool ok =
+        json_is_object(object) || tp_fail(err, TP_E_PROMPT, "%s: an object expected, %s found",
+                                          where, json_type_name(object));
     ok = ok && read_line_id(where, object, line, id, sizeof id, err) &&
          json_get_u64_or(&fields, "n", 0, UINT32_MAX, in->options->n, &tokens, err);
     const json_t *ids = ok ? json_find(object, "prompt_ids") : NULL;

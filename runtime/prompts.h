@@ -1,4 +1,5 @@
-/* The prompts of a run, from the command line or a file of JSON lines: {"id", "prompt" or "prompt_ids", "n"}.
+/* The prompts of a run, from the command line or a file of JSON lines: {"id", "prompt" or
+ * "prompt_ids", "n"}.
  */
 #pragma once
 #include "mem.h"
@@ -8,10 +9,10 @@
 enum { PROMPTS_FILE_MAX = 256 << 20, PROMPTS_COUNT_MAX = 65536, PROMPTS_LINE_MAX = 64 << 20 };
 
 struct prompt {
-    char *id;        /* as JSON: "a" with its quotes, 7 */
-    uint32_t *ids;   /* [n_ids], at least one, each below vocab */
+    char *id;      /* as JSON: "a" with its quotes, 7 */
+    uint32_t *ids; /* [n_ids], at least one, each below vocab */
     uint32_t n_ids;
-    uint32_t n;      /* new tokens at most */
+    uint32_t n; /* new tokens at most */
 };
 
 struct prompts {
@@ -22,8 +23,8 @@ struct prompts {
     struct mem_arena arena;
 };
 
-/* tokenizer NULL: the bundle has none; a text is then TP_E_TK_UNSUPPORTED. Errors TP_E_PROMPT name the
- * line of the file, or the option. A {0} prompts may be freed. */
+/* tokenizer NULL: the bundle has none; a text is then TP_E_TK_UNSUPPORTED. Errors TP_E_PROMPT name
+ * the line of the file, or the option. A {0} prompts may be freed. */
 bool prompts_read(struct prompts *prompts, const struct run_options *options,
                   struct tokenizer *tokenizer, uint64_t vocab, struct tp_error *err);
 void prompts_free(struct prompts *prompts);

@@ -69,23 +69,25 @@ static void print_text(const struct report *report, const struct engine *e,
                    (unsigned long long)sum(&e->planned[r]), (unsigned long long)sum(&e->used[r]),
                    (unsigned long long)e->used[r].weights, (unsigned long long)e->used[r].kv,
                    (unsigned long long)e->used[r].activations);
-    tp_message("tprun", "report",
-               "device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, kv %s, context %llu, "
-               "verify %s, peak memory %llu",
-               e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
-               (unsigned long long)o->chunk, (unsigned long long)e->comm.size,
-               dtype_name(e->bundle->recipe.dtype), dtype_name(e->setup.kv_dtype),
-               (unsigned long long)context, e->setup.verify ? "full" : "header",
-               (unsigned long long)host_memory_peak());
+    tp_message(
+        "tprun", "report",
+        "device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, kv %s, context %llu, "
+        "verify %s, peak memory %llu",
+        e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
+        (unsigned long long)o->chunk, (unsigned long long)e->comm.size,
+        dtype_name(e->bundle->recipe.dtype), dtype_name(e->setup.kv_dtype),
+        (unsigned long long)context, e->setup.verify ? "full" : "header",
+        (unsigned long long)host_memory_peak());
     tp_message("tprun", "report",
                "cold start: exec %.0f ms, map %.1f, hash %.1f, allocate %.1f; first token %.1f ms "
                "after main",
                report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
                report->first_token_ms);
-    tp_message("tprun", "report",
-               "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights",
-               (unsigned long long)report->prefill_tokens, f.prefill,
-               (unsigned long long)report->decode_tokens, f.decode, f.gb_s);
+    tp_message(
+        "tprun", "report",
+        "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights",
+        (unsigned long long)report->prefill_tokens, f.prefill,
+        (unsigned long long)report->decode_tokens, f.decode, f.gb_s);
 }
 
 static void print_json(const struct report *report, const struct engine *e,
@@ -93,7 +95,8 @@ static void print_json(const struct report *report, const struct engine *e,
 {
     struct figures f = figures_of(report, e);
     FILE *out = stderr;
-    fprintf(out, "report: {\"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": %llu, ",
+    fprintf(out,
+            "report: {\"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": %llu, ",
             e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
             (unsigned long long)o->chunk);
     fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",

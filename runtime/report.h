@@ -1,13 +1,13 @@
-/* What a run says of itself on stderr: which files and kernels were in use, how long the cold start took,
- * memory planned and used, speeds. docs/tprun.1 fixes the form of the JSON one. */
+/* What a run says of itself on stderr: which files and kernels were in use, how long the cold start
+ * took, memory planned and used, speeds. docs/tprun.1 fixes the form of the JSON one. */
 #pragma once
 #include "engine.h"
 #include "run_options.h"
 
 struct report {
-    double exec_ms;          /* from the start of the process to main; the kernel counts in 10 ms */
-    double main_seconds;     /* clock at main */
-    double first_token_ms;   /* since main; 0: none */
+    double exec_ms;        /* from the start of the process to main; the kernel counts in 10 ms */
+    double main_seconds;   /* clock at main */
+    double first_token_ms; /* since main; 0: none */
     double prefill_seconds, decode_seconds;
     uint64_t prefill_tokens, decode_tokens, decode_steps;
 };

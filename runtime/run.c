@@ -37,8 +37,8 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
     for (uint32_t s = 0; s < p->count; s++) {
         struct prompt *prompt = &p->list[s];
         if (given && prompt->n_ids > given)
-            return tp_fail(err, TP_E_PROMPT, "prompt %s: %u tokens, --context allows %llu", prompt->id,
-                           prompt->n_ids, (unsigned long long)given);
+            return tp_fail(err, TP_E_PROMPT, "prompt %s: %u tokens, --context allows %llu",
+                           prompt->id, prompt->n_ids, (unsigned long long)given);
         uint64_t n = generate ? prompt->n : 0, length;
         if (given && n > given - prompt->n_ids)
             n = given - prompt->n_ids;
@@ -61,8 +61,8 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
               struct tp_error *err)
 {
     *run = (struct run){.options = options, .report = report};
-    bool text = options->text || options->text_file || options->prompts_file ||
-                options->n_stops || (options->command == RUN_GENERATE && !options->ids);
+    bool text = options->text || options->text_file || options->prompts_file || options->n_stops ||
+                (options->command == RUN_GENERATE && !options->ids);
     bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
               (!text || open_tokenizer(run, err)) &&
               prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
@@ -74,7 +74,8 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
 }
 
 /* Pages for all sequences at once, or for the longest and a few more. */
-static bool count_pages(const struct run *run, bool at_once, uint32_t *n_pages, struct tp_error *err)
+static bool count_pages(const struct run *run, bool at_once, uint32_t *n_pages,
+                        struct tp_error *err)
 {
     uint64_t sum = 0, most = 0;
     for (uint32_t s = 0; s < run->prompts.count; s++) {
@@ -88,8 +89,8 @@ static bool count_pages(const struct run *run, bool at_once, uint32_t *n_pages, 
         return tp_fail(err, TP_E_MEMORY,
                        "%llu positions of %u sequences need %llu pages of the KV cache, at most %u "
                        "are possible",
-                       (unsigned long long)run->context, run->prompts.count, (unsigned long long)sum,
-                       UINT32_MAX / KV_PAGE_POSITIONS);
+                       (unsigned long long)run->context, run->prompts.count,
+                       (unsigned long long)sum, UINT32_MAX / KV_PAGE_POSITIONS);
     *n_pages = (uint32_t)sum;
     return true;
 }
@@ -109,7 +110,8 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .trace = o->trace || o->command == RUN_SELFTEST,
     };
     if (o->header_only)
-        tp_message("tprun", "warning", "--verify=header: the weights are used without being checked");
+        tp_message("tprun", "warning",
+                   "--verify=header: the weights are used without being checked");
     return count_pages(run, at_once, &setup.n_pages, err) &&
            engine_open(&run->engine, &run->bundle, &setup, err);
 }

@@ -7,10 +7,34 @@
 #include <string.h>
 
 enum option_id {
-    OPT_TEXT = 'p', OPT_FILE = 'f', OPT_N = 'n', OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
-    OPT_PROMPT_IDS = 256, OPT_PROMPTS, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_SEED,
-    OPT_STOP, OPT_IGNORE_EOS, OPT_IDS, OPT_JSON, OPT_CONTEXT, OPT_KV_DTYPE, OPT_CHUNK, OPT_THREADS,
-    OPT_ISA, OPT_DEVICE, OPT_EXACT, OPT_VERIFY, OPT_TRACE, OPT_REPORT, OPT_RECORD,
+    OPT_TEXT = 'p',
+    OPT_FILE = 'f',
+    OPT_N = 'n',
+    OPT_OUTPUT = 'o',
+    OPT_QUIET = 'q',
+    OPT_HELP = 'h',
+    OPT_PROMPT_IDS = 256,
+    OPT_PROMPTS,
+    OPT_TEMP,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_SEED,
+    OPT_STOP,
+    OPT_IGNORE_EOS,
+    OPT_IDS,
+    OPT_JSON,
+    OPT_CONTEXT,
+    OPT_KV_DTYPE,
+    OPT_CHUNK,
+    OPT_THREADS,
+    OPT_ISA,
+    OPT_DEVICE,
+    OPT_EXACT,
+    OPT_VERIFY,
+    OPT_TRACE,
+    OPT_REPORT,
+    OPT_RECORD,
 };
 
 enum { MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST, PROMPTS = RUN_GENERATE | RUN_LOGITS };
@@ -93,8 +117,8 @@ static bool parse_isa(struct run_options *o, const char *value, struct tp_error 
     if (!known && strcmp(value, "amx") != 0)
         return bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
     o->kernels = known ? kernels_get(isa) : NULL;
-    return o->kernels || tp_fail(err, TP_E_ISA, "--isa %s: not available here, %s is the best", value,
-                                 kernels_best()->name);
+    return o->kernels || tp_fail(err, TP_E_ISA, "--isa %s: not available here, %s is the best",
+                                 value, kernels_best()->name);
 }
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
@@ -190,7 +214,8 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
         return true; /* the CPU is never anything else */
     case OPT_VERIFY:
         o->header_only = strcmp(value, "header") == 0;
-        return o->header_only || strcmp(value, "full") == 0 || bad(id, value, "header or full", err);
+        return o->header_only || strcmp(value, "full") == 0 ||
+               bad(id, value, "header or full", err);
     case OPT_TRACE:
         o->trace = value;
         return true;
@@ -213,8 +238,9 @@ static bool check(const struct run_options *o, enum run_command command, const c
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
     int prompts = !!o->text + !!o->text_file + !!o->prompt_ids + !!o->prompts_file;
     if (command != RUN_SELFTEST && prompts != 1)
-        return tp_fail(err, TP_E_USAGE, "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected",
-                       name, prompts ? "more than one" : "none");
+        return tp_fail(err, TP_E_USAGE,
+                       "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected", name,
+                       prompts ? "more than one" : "none");
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
     if (o->ids && o->json)
@@ -299,12 +325,14 @@ const char *run_options_help(enum run_command command)
                "  --json                  a JSON line per sequence\n\n" HELP_MACHINE HELP_CACHE;
     case RUN_LOGITS:
         return "usage: tprun logits BUNDLE -o FILE [options]\n"
-               "Write the logits of every prompt position: f32, little-endian, [tokens][vocabulary].\n\n"
-               "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE;
+               "Write the logits of every prompt position: f32, little-endian, "
+               "[tokens][vocabulary].\n\n"
+               "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS
+               "\n" HELP_MACHINE HELP_CACHE;
     default:
         return "usage: tprun selftest BUNDLE [options]\n"
                "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
-               "  --record                record them, in the folder of an unfinished bundle\n\n"
-               HELP_MACHINE;
+               "  --record                record them, in the folder of an unfinished "
+               "bundle\n\n" HELP_MACHINE;
     }
 }

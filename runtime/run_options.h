@@ -13,13 +13,13 @@ struct run_options {
     const char *bundle;
     bool help, quiet;
     /* the machine */
-    int threads;                 /* of compute, in all; default: processors */
+    int threads; /* of compute, in all; default: processors */
     const struct kernels *kernels;
-    enum dtype kv_dtype;         /* DTYPE_NONE: the arithmetic's */
-    uint64_t context;            /* positions per sequence; 0: prompt + n */
-    uint64_t chunk;              /* rows of a prefill step */
-    bool header_only;            /* --verify=header */
-    const char *trace;           /* file */
+    enum dtype kv_dtype; /* DTYPE_NONE: the arithmetic's */
+    uint64_t context;    /* positions per sequence; 0: prompt + n */
+    uint64_t chunk;      /* rows of a prefill step */
+    bool header_only;    /* --verify=header */
+    const char *trace;   /* file */
     bool report_json;
     /* what to run on: exactly one of four */
     const char *text, *text_file, *prompt_ids, *prompts_file;
@@ -31,11 +31,12 @@ struct run_options {
     const char *stops[RUN_STOPS_MAX];
     int n_stops;
     bool ignore_eos, ids, json;
-    const char *output;          /* logits -o; "-": stdout */
-    bool record;                 /* selftest --record */
+    const char *output; /* logits -o; "-": stdout */
+    bool record;        /* selftest --record */
 };
 
-/* argv[0] is the subcommand's name. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
+/* argv[0] is the subcommand's name. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED.
+ */
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
                        struct tp_error *err);
 /* The text of --help. */

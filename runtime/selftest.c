@@ -110,7 +110,8 @@ static json_t *prompt_json(const struct selftest *test, uint32_t p)
     }
     for (uint32_t layer = 0; layer <= test->n_layers; layer++)
         json_array_append_new(layers, hash_json(test->layers[p][layer]));
-    return json_pack("{s:o, s:o, s:o}", "prompt_ids", ids, "layers", layers, "positions", positions);
+    return json_pack("{s:o, s:o, s:o}", "prompt_ids", ids, "layers", layers, "positions",
+                     positions);
 }
 
 char *selftest_text(const struct selftest *test, size_t *n, struct tp_error *err)
@@ -158,26 +159,28 @@ static bool compare_prompt(const struct selftest *test, uint32_t p, const struct
     const json_t *ids, *layers, *positions;
     const struct prompt *prompt = &test->prompts[p];
     char layer[32];
-    if (!json_get_array(in, "prompt_ids", &ids, err) || !json_get_array(in, "layers", &layers, err) ||
+    if (!json_get_array(in, "prompt_ids", &ids, err) ||
+        !json_get_array(in, "layers", &layers, err) ||
         !json_get_array(in, "positions", &positions, err))
         return false;
-    bool same = json_array_size(ids) == prompt->n_ids && json_array_size(positions) == prompt->n_ids;
+    bool same =
+        json_array_size(ids) == prompt->n_ids && json_array_size(positions) == prompt->n_ids;
     for (uint32_t i = 0; same && i < prompt->n_ids; i++)
         same = json_integer_value(json_array_get(ids, i)) == prompt->ids[i];
     if (!same)
-        return tp_fail(err, TP_E_SELFTEST, "%s: prompt %u: other tokens than this version's", in->file,
-                       p);
+        return tp_fail(err, TP_E_SELFTEST, "%s: prompt %u: other tokens than this version's",
+                       in->file, p);
     const char *differs = first_layer(test, p, layers, layer, sizeof layer);
     for (uint32_t i = 0; i < prompt->n_ids; i++) {
         const json_t *position = json_array_get(positions, i);
         const struct selftest_position *found = &test->positions[p][i];
         const json_t *top = json_array_get(json_find(position, "top_ids"), 0);
         if (!same_hash(json_find(position, "logits"), found->hash))
-            return tp_fail(err, TP_E_SELFTEST,
-                           "%s: prompt %u: position %u: other logits, the likeliest token is %u, %lld "
-                           "expected; the residual stream first differs at %s",
-                           in->file, p, i, found->top_ids[0], (long long)json_integer_value(top),
-                           differs);
+            return tp_fail(
+                err, TP_E_SELFTEST,
+                "%s: prompt %u: position %u: other logits, the likeliest token is %u, %lld "
+                "expected; the residual stream first differs at %s",
+                in->file, p, i, found->top_ids[0], (long long)json_integer_value(top), differs);
     }
     return strcmp(differs, "no layer") == 0 ||
            tp_fail(err, TP_E_SELFTEST,

@@ -1,5 +1,6 @@
-/* One step of the forward pass: a batch of rows, each a token of a sequence at a position. Rows of one
- * sequence that lie side by side have ascending positions. Who fills it knows nothing of ranks. */
+/* One step of the forward pass: a batch of rows, each a token of a sequence at a position. Rows of
+ * one sequence that lie side by side have ascending positions. Who fills it knows nothing of ranks.
+ */
 #pragma once
 #include "partition.h"
 #include <stdint.h>
@@ -13,11 +14,11 @@ struct step_row {
 
 struct step {
     uint32_t n_rows;
-    struct step_row *rows;         /* [n_rows] */
-    float *cos, *sin;              /* [n_rows][head_dim / 2] of each row's position */
-    uint32_t *const *pages;        /* [sequence][position / 256]: KV pages */
+    struct step_row *rows;  /* [n_rows] */
+    float *cos, *sin;       /* [n_rows][head_dim / 2] of each row's position */
+    uint32_t *const *pages; /* [sequence][position / 256]: KV pages */
     uint32_t n_logits;
-    uint32_t *logit_rows;          /* [n_logits] rows whose logits are wanted, ascending */
+    uint32_t *logit_rows;              /* [n_logits] rows whose logits are wanted, ascending */
     uint32_t slice_first, slice_count; /* the part of logit_rows the LM head runs over now */
 };
 

@@ -4,7 +4,6 @@
 #include "threads.h"
 #include <stdatomic.h>
 
-
 void weights_close(struct weights *weights)
 {
     for (uint64_t r = 0; weights->shards && r < weights->tp_size; r++) {
@@ -56,9 +55,9 @@ struct load_job {
     const struct bundle *bundle;
     const struct load_task *tasks;
     uint64_t n_tasks;
-    unsigned char **scratch;     /* [threads], with compression only */
-    struct tp_error *errors;     /* [threads] the first of each thread */
-    uint64_t *failed;            /* [threads] its task */
+    unsigned char **scratch; /* [threads], with compression only */
+    struct tp_error *errors; /* [threads] the first of each thread */
+    uint64_t *failed;        /* [threads] its task */
     _Atomic uint64_t next, hashed_bytes, first_failed;
 };
 
@@ -84,7 +83,8 @@ static void load_thread(void *arg, int index, int count)
     (void)count;
     struct load_job *job = arg;
     uint64_t i;
-    /* Tasks before the first failure are still done, so that the error does not depend on timing. */
+    /* Tasks before the first failure are still done, so that the error does not depend on timing.
+     */
     while ((i = job->next++) < job->n_tasks && i < job->first_failed) {
         if (load_one(job, &job->tasks[i], index, &job->errors[index]))
             continue;
@@ -115,7 +115,8 @@ static void list_tasks(const struct bundle *bundle, struct load_task *tasks)
     }
 }
 
-static bool run_job(struct load_job *job, int threads, struct mem_arena *arena, struct tp_error *err)
+static bool run_job(struct load_job *job, int threads, struct mem_arena *arena,
+                    struct tp_error *err)
 {
     size_t n = (size_t)threads;
     struct load_task *tasks = mem_arena_alloc(arena, job->n_tasks * sizeof *tasks, err);
@@ -194,7 +195,8 @@ static const float **vector_of(struct rank_weights *w, const struct tensor *t)
     }
 }
 
-/* The file holds exactly the plan's tensors (checked when it was opened), so each finds its place. */
+/* The file holds exactly the plan's tensors (checked when it was opened), so each finds its place.
+ */
 static void bind_tensor(struct rank_weights *w, const struct tensor *t, const unsigned char *data)
 {
     const unsigned char *at = data + t->offset;

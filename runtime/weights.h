@@ -1,5 +1,5 @@
-/* The weights of all ranks of a bundle in this process: rank files mapped, every byte checked before any
- * value is used, bound by role. Compressed ones are decoded into memory of our own.
+/* The weights of all ranks of a bundle in this process: rank files mapped, every byte checked
+ * before any value is used, bound by role. Compressed ones are decoded into memory of our own.
  */
 #pragma once
 #include "bundle.h"
@@ -7,11 +7,11 @@
 
 struct weights {
     uint64_t tp_size;
-    struct shard *shards;         /* [tp_size] */
-    unsigned char **decoded;      /* [tp_size] raw data area, NULL where the mapping is it */
-    uint64_t *decoded_bytes;      /* [tp_size] */
-    struct rank_weights *ranks;   /* [tp_size] */
-    uint64_t mapped_bytes;        /* of all rank files */
+    struct shard *shards;       /* [tp_size] */
+    unsigned char **decoded;    /* [tp_size] raw data area, NULL where the mapping is it */
+    uint64_t *decoded_bytes;    /* [tp_size] */
+    struct rank_weights *ranks; /* [tp_size] */
+    uint64_t mapped_bytes;      /* of all rank files */
     uint64_t hashed_bytes;
     struct mem_arena arena;
 };
