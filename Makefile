@@ -67,6 +67,9 @@ $(B)/obj/reordered/%.o: %.c
 $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lm
 $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
@@ -84,7 +87,7 @@ run-demo: all
 
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-run-tests: all check-includes $(UNIT) $(B)/tests/tprun_reordered
+run-tests: all check-includes $(UNIT) $(B)/tests/tprun_reordered $(B)/tests/logits_nll
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
 bench: deps ## measure, as ratios against the machine in the same run

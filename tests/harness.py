@@ -73,6 +73,20 @@ def convert(model, bundle, *args, selftest=False, **kw):
     return tpshard("convert", model, "-o", bundle, "-q", *([] if selftest else ["--no-selftest"]), *args, **kw)
 
 
+def mean_nll(bundle, folder, ids, window, vocab, overlap=True, *args):
+    """Mean negative log-likelihood of ids in windows. overlap: a window's last row predicts the next one's first id;
+    else windows stand alone and their first ids are not scored."""
+    total = count = 0
+    for at in range(0, len(ids) - 1 if overlap else len(ids), window):
+        part, path = ids[at:at + window], os.path.join(folder, "nll-logits")
+        targets = ids[at + 1:at + window + 1] if overlap else part[1:]
+        tprun("logits", bundle, "--prompt-ids", ",".join(map(str, part)), "-o", path, "-q", *args)
+        done = run([os.path.join(BUILD, "tests", "logits_nll"), path, vocab], input=" ".join(map(str, targets)).encode())
+        mean, n = done.stdout.split()
+        total, count = total + float(mean) * int(n), count + int(n)
+    return total / count
+
+
 def error_line(done, status, *names):
     """One line on stderr of the contract's form, at most 512 bytes, that holds every name."""
     text = done.stderr.decode(errors="replace")

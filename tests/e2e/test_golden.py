@@ -1,7 +1,5 @@
 """Every float checkpoint at every degree against its float64 truth: greedy ids, and the distance of the logits."""
-import array
 import json
-import math
 import os
 import sys
 
@@ -23,16 +21,6 @@ def test_float_checkpoints_at_every_degree():
                     print(f"    {name}: distance of the logits: rms {rms:.2f}, max {most:.2f} of the bar")
 
 
-def nll_of(logits, targets, vocab):
-    """Sum of the negative log-likelihoods of targets[i] under row i of the logits."""
-    total = 0.0
-    for i, target in enumerate(targets):
-        row = logits[i * vocab:(i + 1) * vocab]
-        top = max(row)
-        total += top + math.log(sum(math.exp(v - top) for v in row)) - row[target]
-    return total
-
-
 def test_the_demo_model_in_f32_answers_as_the_float64_run():
     golden = json.load(open(os.path.join(DATA, "demo", "golden.json")))
     vocab = json.load(open(os.path.join(DEMO, "config.json")))["vocab_size"]
@@ -44,12 +32,7 @@ def test_the_demo_model_in_f32_answers_as_the_float64_run():
                 done = tprun("generate", d + "/b", "-p", case["prompt"], "-n", n, "--ids", "--ignore-eos", "--temp", "0", "-q")
                 assert list(map(int, done.stdout.split())) == case["ids"][len(case["prompt_ids"]):], (tp, case["prompt"])
             ids, window = golden["nll"]["ids"], golden["nll"]["window"]
-            total = 0.0
-            for at in range(0, len(ids) - 1, window):
-                part, targets = ids[at:at + window], ids[at + 1:at + window + 1]
-                tprun("logits", d + "/b", "--prompt-ids", ",".join(map(str, part)), "-o", d + "/l", "-q")
-                total += nll_of(array.array("f", open(d + "/l", "rb").read()), targets, vocab)
-            nll = total / golden["nll"]["scored"]
+            nll = harness.mean_nll(d + "/b", d, ids, window, vocab)
             off = nll - golden["nll"]["mean_nll"]
             print(f"    tp {tp}: NLL {nll:.6f}, {off:+.2e} from the golden one")
             assert abs(off) < 1e-4, off
