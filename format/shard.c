@@ -249,7 +249,7 @@ static bool check_table(const struct model_config *model, const struct rank_plan
                          tensor_name(name, plan->tensors[i].role, plan->tensors[i].layer,
                                      plan->tensors[i].part));
     if (ok && memcmp(want + at, bytes + at, plan->data_offset - at) != 0)
-        ok = tp_fail(err, TP_E_SHARD, "%s: table: chunks, rank map or padding are not as planned",
+        ok = tp_fail(err, TP_E_SHARD, "%s: table: chunks or rank map are not as planned",
                      file);
     mem_free(want);
     return ok;
@@ -269,6 +269,10 @@ bool shard_head_read(const struct model_config *model, const struct rank_plan *p
     if (!stored_hash_ok(h + 64, bytes + SHARD_HEADER_BYTES, plan->table_bytes))
         return tp_fail(err, TP_E_SHARD_HASH, "%s: table: hash does not match, the file is damaged",
                        file);
+    for (uint64_t i = SHARD_HEADER_BYTES + plan->table_bytes; i < plan->data_offset; i++)
+        if (bytes[i])
+            return tp_fail(err, TP_E_SHARD_HASH, "%s: table: padding behind it is not zero at byte %llu",
+                           file, (unsigned long long)i);
     head->chunks = mem_arena_alloc(arena, plan->n_chunks * sizeof *head->chunks, err);
     if (!head->chunks)
         return false;
