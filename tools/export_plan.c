@@ -53,7 +53,8 @@ static bool place(struct export_plan *plan, const struct source_bundle *source, 
         e->dtype = dtype_of(source, t, plan->n_tensors, tensor_name(name, t->role, t->layer, t->part));
         e->bytes = t->rows * t->cols * dtype_bytes(e->dtype);
         struct export_file *file = plan->n_files ? &plan->files[plan->n_files - 1] : NULL;
-        if (!file || (file->data_bytes && e->bytes > file_bytes - file->data_bytes))
+        bool fits = file && e->bytes <= file_bytes && file->data_bytes <= file_bytes - e->bytes;
+        if (!fits)
             file = &plan->files[plan->n_files++];
         e->file = plan->n_files - 1;
         e->begin = file->data_bytes;
