@@ -132,7 +132,8 @@ static bool next_entry(struct bpe *bpe, uint64_t *entry)
     return true;
 }
 
-/* Sort entries, which are in order of position, by rank: byte by byte, the heap's memory in between. */
+/* Sort entries, which are in order of position, by rank: byte by byte, the heap's memory in
+ * between. */
 static void sort_first(struct bpe *bpe)
 {
     uint64_t *from = bpe->first, *to = bpe->heap;

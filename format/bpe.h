@@ -1,9 +1,9 @@
 /* Byte-pair merges of one piece of text: from bytes to token ids.
  *
- * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair is
- * left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by a scan;
- * long ones sort the pairs there are at first and keep those that arise in a heap, so that a megabyte
- * without a space takes n log n steps.
+ * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair
+ * is left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by
+ * a scan; long ones sort the pairs there are at first and keep those that arise in a heap, so that
+ * a megabyte without a space takes n log n steps.
  */
 #pragma once
 #include "tokenizer_file.h"
@@ -35,8 +35,9 @@ struct bpe {
 };
 void bpe_free(struct bpe *bpe);
 
-/* Append the ids of piece, n bytes, to list. A byte without a token is left out and counted in dropped,
- * its neighbours may then merge: the reference's behaviour without an unknown token.
+/* Append the ids of piece, n bytes, to list. A byte without a token is left out and counted in
+ * dropped, its neighbours may then merge: the reference's behaviour without an unknown token.
+ *
  * Errors  TP_E_MEMORY; TP_E_LIMIT: more than 2^31 bytes */
 bool bpe_encode(struct bpe *bpe, const struct tokenizer_file *file, const void *piece, size_t n,
                 struct token_ids *list, struct tp_error *err);

@@ -211,7 +211,8 @@ static bool check_steps(const struct opening *in)
         if ((kind != STEP_SPLIT && kind != STEP_PREFIX_SPACE) || prefixes > 1 ||
             le_u32(entry + 4) > SPLIT_CONTIGUOUS || le_u32(entry + 8) > 1)
             return bad(in, "unknown pre-tokenizer step");
-        if (end < last || end > in->bytes[SECTION_STEP_BYTES] || (kind == STEP_SPLIT) != (end > last))
+        if (end < last || end > in->bytes[SECTION_STEP_BYTES] ||
+            (kind == STEP_SPLIT) != (end > last))
             return bad(in, "pre-tokenizer pattern of a wrong length");
         last = end;
     }

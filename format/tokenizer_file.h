@@ -14,8 +14,8 @@
  *         52    4  merge probes: the same for MERGES
  *         56    4  added tokens that are looked for before normalization; the rest after it
  *         60    4  entries of POST that go before the text; the rest after it
- *         64  192  12 sections: offset (u64, multiple of 64), bytes (u64). In this order, zeros between,
- *                  none elsewhere; a section that is not in use has offset and bytes 0.
+ *         64  192  12 sections: offset (u64, multiple of 64), bytes (u64). In this order, zeros
+ *                  between, none elsewhere; a section that is not in use has offset and bytes 0.
  *
  *     SECTION          CONTENT
  *      0 TOKEN_ENDS    u32[tokens]: token i is TOKEN_BYTES[end(i-1), end(i))
@@ -26,8 +26,8 @@
  *                      tokenizer_hash_bytes; linear probing
  *      5 MERGES        {u32 left, right, rank, id}[], left TOKEN_NONE for an empty slot, by
  *                      tokenizer_hash_pair; linear probing
- *      6 ADDED         {u32 content end, u32 id, u32 flags, u32 0}[], each of the two groups ascending by
- *                      content, bytewise; contents follow each other in ADDED_BYTES
+ *      6 ADDED         {u32 content end, u32 id, u32 flags, u32 0}[], each of the two groups
+ *                      ascending by content, bytewise; contents follow each other in ADDED_BYTES
  *      7 ADDED_BYTES   contents as they stand in text
  *      8 STEPS         {u32 kind, u32 behaviour, u32 invert, u32 pattern end}[]: the pre-tokenizer
  *      9 STEP_BYTES    patterns, PCRE2 syntax
@@ -84,8 +84,9 @@ enum added_flags { ADDED_LSTRIP = 1, ADDED_RSTRIP = 2, ADDED_SINGLE_WORD = 4 };
 enum tokenizer_model { MODEL_BPE_BYTES = 1 };
 
 enum step_kind {
-    STEP_SPLIT = 1,        /* cut by a pattern */
-    STEP_PREFIX_SPACE = 2, /* put a space before a piece that begins with none; at most one such step */
+    STEP_SPLIT = 1, /* cut by a pattern */
+    STEP_PREFIX_SPACE =
+        2, /* put a space before a piece that begins with none; at most one such step */
 };
 
 /* What becomes of the matches of a pattern, as Hugging Face names it. */
@@ -123,6 +124,7 @@ struct tokenizer_file {
 };
 
 /* data: n bytes that outlive *out, any content is safe afterwards. name is used in errors.
+ *
  * Errors  TP_E_TK_INVALID, TP_E_VERSION, TP_E_FILE_HASH */
 bool tokenizer_file_open(const void *data, uint64_t n, const char *name, struct tokenizer_file *out,
                          struct tp_error *err);

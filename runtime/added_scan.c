@@ -2,7 +2,8 @@
 
 #include "utf8.h"
 
-struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group, const char *text, size_t n)
+struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group, const char *text,
+                                   size_t n)
 {
     return (struct added_scan){.tokenizer = tokenizer, .group = group, .text = text, .n = n};
 }

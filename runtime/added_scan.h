@@ -19,7 +19,8 @@ struct added_scan {
     bool has_pending;
 };
 
-struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group, const char *text, size_t n);
+struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group, const char *text,
+                                   size_t n);
 /* *more false: the text is used up. The leftmost token counts, the longest among those. */
 bool added_scan_next(struct added_scan *scan, struct added_segment *segment, bool *more,
                      struct tp_error *err);

@@ -93,8 +93,8 @@ static void sift_down(struct sampler_candidate *heap, size_t n, size_t i)
     heap[i] = moved;
 }
 
-/* A heap whose candidates come out in order: each goes to the place that it frees at the end, so that the
- * k-th is at list[n - 1 - k]. Only as many are sorted as are taken. */
+/* A heap whose candidates come out in order: each goes to the place that it frees at the end, so
+ * that the k-th is at list[n - 1 - k]. Only as many are sorted as are taken. */
 struct selection {
     struct sampler_candidate *list;
     size_t n, taken;
@@ -119,7 +119,8 @@ static struct sampler_candidate selection_take(struct selection *s)
 
 /* ---- picking ---- */
 
-/* Penalised logits of everything that may be picked, in order of id. *best: the first of the highest. */
+/* Penalised logits of everything that may be picked, in order of id. *best: the first of the
+ * highest. */
 static bool gather(struct sampler *sampler, const float *logits, const uint8_t *marks,
                    const struct sampler_options *options, size_t *count,
                    struct sampler_candidate *best, struct tp_error *err)
@@ -161,8 +162,8 @@ static double total_weight(const struct sampler_candidate *list, size_t n, float
     return total;
 }
 
-/* Put the first candidates in order at the front of list: count of them, fewer where they have the wanted
- * weight before. How many there are. */
+/* Put the first candidates in order at the front of list: count of them, fewer where they have the
+ * wanted weight before. How many there are. */
 static size_t take_likeliest(struct sampler_candidate *list, size_t n, size_t count, double wanted,
                              float max)
 {

@@ -1,10 +1,12 @@
-/* Logits to a token id. The pick is a function of (logits, marks, options, sequence, position) and nothing
- * else: no generator state, so that it is the same at any batch, thread count and tensor-parallel degree.
+/* Logits to a token id. The pick is a function of (logits, marks, options, sequence, position) and
+ * nothing else: no generator state, so that it is the same at any batch, thread count and
+ * tensor-parallel degree.
  *
  * Order, as Hugging Face applies them: repetition penalty, temperature, top-k, top-p, min-p, draw.
- * Softmax runs over the vocabulary with kernels_exp, sums in binary64 in the order of the candidates.
- * Candidates are in order of id; where top-k or top-p is on, in order of falling logit, the lower id first
- * among equals. (HF keeps all equals of the k-th; here exactly k are kept.)
+ * Softmax runs over the vocabulary with kernels_exp, sums in binary64 in the order of the
+ * candidates. Candidates are in order of id; where top-k or top-p is on, in order of falling
+ * logit, the lower id first among equals. (HF keeps all equals of the k-th; here exactly k are
+ * kept.)
  */
 #pragma once
 #include "error.h"
@@ -24,6 +26,7 @@ struct sampler_options {
 /* Greedy, nothing cut off. */
 struct sampler_options sampler_defaults(void);
 /* Temperature, top_p, min_p and penalty are finite and in range.
+ *
  * Errors  TP_E_USAGE naming the option */
 bool sampler_check(const struct sampler_options *options, struct tp_error *err);
 
@@ -45,7 +48,8 @@ struct sampler {
 bool sampler_init(struct sampler *sampler, size_t vocab, struct tp_error *err);
 void sampler_free(struct sampler *sampler);
 
-/* Pick from logits [vocab]. marks: [vocab] enum sampler_marks of this sequence, or NULL. Allocates nothing.
+/* Pick from logits [vocab]. marks: [vocab] enum sampler_marks of this sequence, or NULL. Allocates
+ * nothing.
  * Errors  TP_E_NAN: a logit is NaN or +inf, or none is finite; *id untouched */
 bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *marks,
                   const struct sampler_options *options, uint64_t sequence, uint64_t position,
@@ -55,6 +59,6 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
  * Needs id < vocab (asserted). NaN where a logit is NaN or +inf, or none is finite. */
 double sampler_nll(const float *logits, size_t vocab, uint32_t id);
 
-/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words that
- * depend on counter and key alone. */
+/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words
+ * that depend on counter and key alone. */
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -9,8 +9,8 @@ struct splitter splitter_begin(struct pattern *pattern, const struct tokenizer_s
                              .invert = step->invert, .text = text, .n = n};
 }
 
-/* Find the match to come, as Oniguruma's iterator does: an empty one right behind the last is passed
- * over. */
+/* Find the match to come, as Oniguruma's iterator does: an empty one right behind the last is
+ * passed over. */
 static bool find_match(struct splitter *s, struct tp_error *err)
 {
     while (!s->is_found && !s->none_left) {
@@ -22,7 +22,8 @@ static bool find_match(struct splitter *s, struct tp_error *err)
                           &s->found_end, err))
             return false;
         s->none_left = !s->is_found;
-        if (s->is_found && s->found_begin == s->found_end && s->any && s->found_end == s->last_end) {
+        if (s->is_found && s->found_begin == s->found_end && s->any &&
+            s->found_end == s->last_end) {
             size_t n = utf8_length((const unsigned char *)s->text + s->search, s->n - s->search);
             s->search += n ? n : 1;
             s->is_found = false;
@@ -59,7 +60,8 @@ static bool read_event(struct splitter *s, struct splitter_event *event, bool *m
     return true;
 }
 
-/* The event after this one joins it. (HF's MergedWithNext works from the end; the pairs are the same.) */
+/* The event after this one joins it. (HF's MergedWithNext works from the end; the pairs are the
+ * same.) */
 static bool joins(enum step_behaviour behaviour, bool match, bool next_match)
 {
     switch (behaviour) {

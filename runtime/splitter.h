@@ -1,7 +1,7 @@
 /* One step of the pre-tokenizer on one piece of text: the parts that a pattern cuts it into.
  *
- * A pattern divides text into matches and the gaps between; the behaviour says what becomes of them. A
- * splitter is a walk that gives one part at a time, so that no list of parts is ever held.
+ * A pattern divides text into matches and the gaps between; the behaviour says what becomes of
+ * them. A splitter is a walk that gives one part at a time, so that no list of parts is ever held.
  */
 #pragma once
 #include "pattern.h"

@@ -56,7 +56,8 @@ static void hold(struct text_stream *s, const void *text, size_t n)
     s->held_n += n;
 }
 
-/* What stands at data[0..n), as far as it is decided; the bytes it took, 0 where more are needed. */
+/* What stands at data[0..n), as far as it is decided; the bytes it took, 0 where more are
+ * needed. */
 static size_t hold_next(struct text_stream *s, const unsigned char *data, size_t n)
 {
     size_t k;

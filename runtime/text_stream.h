@@ -1,8 +1,9 @@
-/* Bytes of tokens to text that may be shown: never half a character, never the beginning of a stop string.
+/* Bytes of tokens to text that may be shown: never half a character, never the beginning of a stop
+ * string.
  *
- * Bytes that are not UTF-8 become U+FFFD, one for each maximal part, as the reference's decoder does it; all
- * output together is the whole decoded at once, however the bytes came. Text ends before the stop
- * string that is complete first (the longest of those that end there).
+ * Bytes that are not UTF-8 become U+FFFD, one for each maximal part, as the reference's decoder
+ * does it; all output together is the whole decoded at once, however the bytes came. Text ends
+ * before the stop string that is complete first (the longest of those that end there).
  */
 #pragma once
 #include "error.h"
@@ -25,7 +26,8 @@ struct text_stream {
     size_t stop_index;          /* which */
 };
 
-/* stops: stop_count strings of UTF-8, not empty, borrowed until free. push_max: the most bytes of one push.
+/* stops: stop_count strings of UTF-8, not empty, borrowed until free. push_max: the most bytes of
+ * one push.
  * Errors  TP_E_USAGE: an empty or invalid stop string, or too many; TP_E_MEMORY */
 bool text_stream_init(struct text_stream *stream, const char *const *stops, size_t stop_count,
                       size_t push_max, struct tp_error *err);
@@ -33,8 +35,8 @@ void text_stream_free(struct text_stream *stream);
 /* Ready for another text. */
 void text_stream_reset(struct text_stream *stream);
 
-/* Add n <= push_max bytes (asserted); *text, *bytes are what may be shown now, valid until the next call.
- * Nothing is allocated. After a stop string there is nothing any more. */
+/* Add n <= push_max bytes (asserted); *text, *bytes are what may be shown now, valid until the
+ * next call. Nothing is allocated. After a stop string there is nothing any more. */
 void text_stream_push(struct text_stream *stream, const void *data, size_t n, const char **text,
                       size_t *bytes);
 /* The end: what was held back, U+FFFD for an incomplete character. */

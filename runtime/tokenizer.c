@@ -129,8 +129,8 @@ static uint32_t step_before(const struct tokenizer_file *file, uint32_t i)
     return file->step_count;
 }
 
-/* Text between added tokens: every step cuts the parts of the one before. Depth first, so that only one
- * part per step is known at a time. */
+/* Text between added tokens: every step cuts the parts of the one before. Depth first, so that
+ * only one part per step is known at a time. */
 static bool encode_text(const struct encoding *e, const char *text, size_t n)
 {
     struct splitter walks[TOKENIZER_STEPS_MAX];

@@ -1,11 +1,11 @@
 /* Text to token ids and back, from the compiled tokenizer of a bundle.
  *
- *     text -> runs of valid UTF-8 -> added tokens found in it -> pieces (pre-tokenizer) -> ids (BPE)
+ *     text -> runs of valid UTF-8 -> added tokens found in it -> pieces -> ids
  *
- * The result is that of Hugging Face `tokenizers` for the tokenizer.json it was compiled from. What that
- * leaves open: bytes that are not UTF-8 stand for themselves. Each is encoded as the token of that single
- * byte, the valid text around it as if it stood alone. A byte for which the vocabulary has no token is
- * left out, as there, and counted.
+ * The result is that of Hugging Face `tokenizers` for the tokenizer.json it was compiled from.
+ * What that leaves open: bytes that are not UTF-8 stand for themselves. Each is encoded as the
+ * token of that single byte, the valid text around it as if it stood alone. A byte for which the
+ * vocabulary has no token is left out, as there, and counted.
  */
 #pragma once
 #include "bpe.h"
@@ -35,8 +35,9 @@ bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct t
                           struct tp_error *err);
 void tokenizer_close(struct tokenizer *tokenizer);
 
-/* Append the ids of text, n bytes, any bytes, to list. Added tokens in the text are recognised. flags:
- * enum tokenizer_encode_flags. On error list holds a part.
+/* Append the ids of text, n bytes, any bytes, to list. Added tokens in the text are recognised.
+ * flags: enum tokenizer_encode_flags. On error list holds a part.
+ *
  * Errors  TP_E_LIMIT: a pattern's limit, or a piece of more than 2^31 bytes; TP_E_MEMORY */
 bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n, unsigned flags,
                       struct token_ids *list, struct tp_error *err);
@@ -47,9 +48,10 @@ static inline uint32_t tokenizer_count(const struct tokenizer *tokenizer)
     return tokenizer->file.tokens;
 }
 
-/* The bytes an id decodes to, often only a part of a UTF-8 character; none for a hole and for an id out of
- * range. Borrowed until close. */
-static inline struct tokenizer_bytes tokenizer_decode(const struct tokenizer *tokenizer, uint32_t id)
+/* The bytes an id decodes to, often only a part of a UTF-8 character; none for a hole and for an
+ * id out of range. Borrowed until close. */
+static inline struct tokenizer_bytes tokenizer_decode(const struct tokenizer *tokenizer,
+                                                      uint32_t id)
 {
     if (id >= tokenizer->file.tokens)
         return (struct tokenizer_bytes){NULL, 0};
@@ -65,7 +67,8 @@ static inline size_t tokenizer_bytes_max(const struct tokenizer *tokenizer)
 /* A control token: not shown to people. */
 static inline bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id)
 {
-    return id < tokenizer->file.tokens && tokenizer_file_flags(&tokenizer->file, id) & TOKEN_SPECIAL;
+    return id < tokenizer->file.tokens &&
+           tokenizer_file_flags(&tokenizer->file, id) & TOKEN_SPECIAL;
 }
 
 /* A token at all, not a hole and not out of range: what may be sampled. */

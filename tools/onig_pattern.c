@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Characters that Unicode 15 and 16 added, by general category (or its first letter, where no pattern
- * asks for more), as tokenizers 0.23.3 classes them; "17": numeric in Rust's tables of Unicode 17. */
+/* Characters that Unicode 15 and 16 added, by general category (or its first letter, where no
+ * pattern asks for more), as tokenizers 0.23.3 classes them; "17": numeric in Rust's tables of
+ * Unicode 17. */
 static const struct {
     uint32_t first, last;
     char category[3];
@@ -78,7 +79,8 @@ static bool add_range(struct text *out, uint32_t first, uint32_t last, struct tp
     return text_add(out, buf, (size_t)n, err);
 }
 
-/* White space, or everything else, as items of a class. Both are within Unicode without surrogates. */
+/* White space, or everything else, as items of a class. Both are within Unicode without
+ * surrogates. */
 static bool add_space_items(struct text *out, bool negated, struct tp_error *err)
 {
     uint32_t next = 0;
@@ -95,7 +97,8 @@ static bool add_space_items(struct text *out, bool negated, struct tp_error *err
 /* \p{NAME} and the newer characters of that category, as items of a class. */
 static bool add_property_items(struct text *out, const char *name, size_t n, struct tp_error *err)
 {
-    if (!text_add(out, "\\p{", 3, err) || !text_add(out, name, n, err) || !text_add(out, "}", 1, err))
+    if (!text_add(out, "\\p{", 3, err) || !text_add(out, name, n, err) ||
+        !text_add(out, "}", 1, err))
         return false;
     for (size_t i = 0; i < sizeof since_unicode_14 / sizeof *since_unicode_14; i++)
         if (n <= 2 && strncmp(since_unicode_14[i].category, name, n) == 0 &&
@@ -119,7 +122,8 @@ bool onig_literal(const char *bytes, size_t n, struct text *out, struct tp_error
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)bytes[i];
-        if (c < 0x80 && !isalnum(c) ? !add_range(out, c, c, err) : !text_add(out, bytes + i, 1, err))
+        if (c < 0x80 && !isalnum(c) ? !add_range(out, c, c, err)
+                                    : !text_add(out, bytes + i, 1, err))
             return false;
     }
     return true;
@@ -162,8 +166,8 @@ static bool starts(const struct translation *t, const char *prefix)
     return t->n - t->at >= n && memcmp(t->s + t->at, prefix, n) == 0;
 }
 
-/* A set with items of its own, n bytes of pattern: inside a class as it is, outside in brackets. Beside
- * a hyphen its items would join a range that the pattern does not mean. */
+/* A set with items of its own, n bytes of pattern: inside a class as it is, outside in brackets.
+ * Beside a hyphen its items would join a range that the pattern does not mean. */
 static bool open_set(struct translation *t, bool negated, size_t n)
 {
     if (!t->in_class) {
@@ -195,7 +199,8 @@ static bool property(struct translation *t, const char *name, size_t name_n, boo
 {
     if (negated && t->in_class)
         return refuse(t, n); /* a complement has no items */
-    return open_set(t, negated, n) && add_property_items(t->out, name, name_n, t->err) && close_set(t);
+    return open_set(t, negated, n) && add_property_items(t->out, name, name_n, t->err) &&
+           close_set(t);
 }
 
 static bool braced_property(struct translation *t)
@@ -296,7 +301,8 @@ static bool group(struct translation *t)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (starts(t, known[i]))
             return copy(t, strlen(known[i]));
-    if (starts(t, "(?i)") && t->at == 0) /* elsewhere it reaches differently far in the two dialects */
+    /* elsewhere it reaches differently far in the two dialects */
+    if (starts(t, "(?i)") && t->at == 0)
         return copy(t, 4);
     return starts(t, "(?") || starts(t, "(*") ? refuse(t, 8) : copy(t, 1);
 }

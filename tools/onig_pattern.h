@@ -1,8 +1,8 @@
-/* Oniguruma's regular expressions (Ruby syntax, as Hugging Face tokenizers reads them) rewritten for
- * PCRE2 with the same matches. What cannot be kept exactly is refused by name, never approximated:
- *   \s is White_Space (PCRE2's has U+180E besides); ^ and $ are those of lines
- *   \p{L} and the other general categories know Unicode 16 (tokenizers 0.23), whichever PCRE2 is here
- *   refused: \w \b \h \R \X, back references, nested classes, &&, options other than (?i:...)
+/* Oniguruma's regular expressions (Ruby syntax, as Hugging Face tokenizers reads them) rewritten
+ * for PCRE2 with the same matches. What cannot be kept exactly is refused by name, never
+ *   approximated: \s is White_Space (PCRE2's has U+180E besides); ^ and $ are those of lines
+ *   \p{L} and the other general categories know Unicode 16 (tokenizers 0.23), whichever PCRE2 is
+ *   here refused: \w \b \h \R \X, back references, nested classes, &&, options other than (?i:...)
  */
 #pragma once
 #include "error.h"
@@ -17,6 +17,7 @@ struct text {
 bool text_add(struct text *text, const char *bytes, size_t n, struct tp_error *err);
 
 /* Append the PCRE2 form of pattern, n bytes, to out. where names the pattern in errors.
+ *
  * Errors  TP_E_TK_UNSUPPORTED with the construct; TP_E_MEMORY */
 bool onig_translate(const char *where, const char *pattern, size_t n, struct text *out,
                     struct tp_error *err);

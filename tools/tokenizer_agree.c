@@ -86,8 +86,8 @@ bool tokenizer_agree(const char *dir, const struct model_config *model, const un
         return false;
     if (model && file.tokens > model->vocab)
         return tp_fail(err, TP_E_TK_INVALID,
-                       "tokenizer.json: ids up to %u, config.json: vocab_size %llu", file.tokens - 1,
-                       (unsigned long long)model->vocab);
+                       "tokenizer.json: ids up to %u, config.json: vocab_size %llu",
+                       file.tokens - 1, (unsigned long long)model->vocab);
     if (!io_exists(path))
         return true;
     json_t *config = json_read_file(path, CONFIG_MAX, TP_E_TK_INVALID, err);

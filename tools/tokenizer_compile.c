@@ -26,7 +26,7 @@ struct compiling {
     struct tp_error *err;
 };
 
-/* Bytes that print as themselves in Latin-1 are their own letters; the others follow from U+0100. */
+/* Bytes that print in Latin-1 are their own letters; the others follow from U+0100. */
 static void make_letters(struct compiling *c)
 {
     memset(c->byte_of_letter, -1, sizeof c->byte_of_letter);
@@ -170,6 +170,7 @@ static bool read_added_entry(struct compiling *c, const json_t *entry, json_t *s
     size_t n = json_string_length(content);
     uint32_t id = (uint32_t)json_integer_value(json_object_get(entry, "id"));
     bool special, normalized, lstrip, rstrip, single_word, letters;
+    char cut[TP_NAME_BUF];
     if (!added_flag(c, entry, "special", &special) ||
         !added_flag(c, entry, "normalized", &normalized) ||
         !added_flag(c, entry, "lstrip", &lstrip) || !added_flag(c, entry, "rstrip", &rstrip) ||
@@ -184,8 +185,9 @@ static bool read_added_entry(struct compiling *c, const json_t *entry, json_t *s
         return false;
     const json_t *other = json_object_get(c->vocab, name);
     if (other && json_integer_value(other) != (json_int_t)id)
-        return tp_fail(c->err, TP_E_TK_INVALID, "%s: token \"%s\" has two ids: %lld and %u", c->file,
-                       name, (long long)json_integer_value(other), id);
+        return tp_fail(c->err, TP_E_TK_INVALID, "%s: token \"%s\" has two ids: %lld and %u",
+                       c->file, tp_name_cut(cut, name, n), (long long)json_integer_value(other),
+                       id);
     if (c->names[id] && strcmp(c->names[id], name) != 0)
         return two_tokens(c, id, name);
     if (!c->names[id]) {
@@ -295,8 +297,8 @@ static bool read_merges(struct compiling *c)
                        c->file, json_type_name(merges));
     size_t count = json_array_size(merges);
     if (count > TOKENIZER_MERGES_MAX)
-        return tp_fail(c->err, TP_E_TK_INVALID, "%s: %zu merges, at most %u allowed", c->file, count,
-                       TOKENIZER_MERGES_MAX);
+        return tp_fail(c->err, TP_E_TK_INVALID, "%s: %zu merges, at most %u allowed", c->file,
+                       count, TOKENIZER_MERGES_MAX);
     char *joined = mem_alloc(2 * TOKENIZER_TOKEN_BYTES_MAX, c->err);
     c->merges = mem_array(count, sizeof *c->merges, c->err);
     bool ok = joined && c->merges;
@@ -379,8 +381,8 @@ static bool compile(struct compiling *c, unsigned char **data, uint64_t *bytes)
     for (uint32_t i = 0; i < c->pipeline.post_count; i++) {
         uint32_t id = c->pipeline.post[i];
         if (id >= c->token_count || !c->tokens[id].used)
-            return tp_fail(c->err, TP_E_TK_INVALID, "%s: post_processor: id %u is no token", c->file,
-                           id);
+            return tp_fail(c->err, TP_E_TK_INVALID, "%s: post_processor: id %u is no token",
+                           c->file, id);
     }
     parts.tokens = c->tokens;
     parts.token_count = c->token_count;

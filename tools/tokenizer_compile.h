@@ -1,8 +1,8 @@
 /* tokenizer.json of a Hugging Face checkpoint -> the compiled tokenizer (format/tokenizer_file.h).
  *
- * Supported: byte-level BPE (model BPE; pre_tokenizer Split, Digits, ByteLevel and sequences of them
- * that end in ByteLevel; post_processor TemplateProcessing, ByteLevel; decoder ByteLevel). All else is
- * refused by name. The same document gives the same bytes.
+ * Supported: byte-level BPE (model BPE; pre_tokenizer Split, Digits, ByteLevel and sequences of
+ * them that end in ByteLevel; post_processor TemplateProcessing, ByteLevel; decoder ByteLevel).
+ * All else is refused by name. The same document gives the same bytes.
  */
 #pragma once
 #include "error.h"
@@ -13,12 +13,13 @@
 #define TOKENIZER_JSON_MAX (256ull << 20)
 
 /* json: n bytes of tokenizer.json; file: its name in errors. The caller frees *data with mem_free.
+ *
  * Errors  TP_E_TK_INVALID (exit 3), TP_E_TK_UNSUPPORTED (exit 4), TP_E_LIMIT, TP_E_MEMORY */
 bool tokenizer_compile(const char *file, const char *json, size_t n, unsigned char **data,
                        uint64_t *bytes, struct tp_error *err);
 
-/* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model, where
- * it is not NULL: ids beyond the embedding, control tokens or a bos that differ are TP_E_TK_INVALID
- * with both values. */
+/* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model,
+ * where it is not NULL: ids beyond the embedding, control tokens or a bos that differ are
+ * TP_E_TK_INVALID with both values. */
 bool tokenizer_compile_dir(const char *dir, const struct model_config *model, unsigned char **data,
                            uint64_t *bytes, struct tp_error *err);

@@ -1,5 +1,6 @@
-/* Writes the compiled tokenizer (format/tokenizer_file.h) from its parts: lays sections out, builds the
- * two hash tables, finds out which tokens their own bytes encode to. Knows no JSON. Deterministic. */
+/* Writes the compiled tokenizer (format/tokenizer_file.h) from its parts: lays sections out,
+ * builds the two hash tables, finds out which tokens their own bytes encode to. Knows no JSON.
+ * Deterministic. */
 #pragma once
 #include "tokenizer_file.h"
 
@@ -41,10 +42,11 @@ struct tokenizer_parts {
     uint32_t step_count;
     uint32_t post[TOKENIZER_POST_MAX];
     uint32_t post_count, post_before;
-    bool ignore_merges;              /* a piece that is a token is that token, whatever the merges */
+    bool ignore_merges; /* a piece that is a token is that token, whatever the merges */
 };
 
 /* The caller frees *data with mem_free.
+ *
  * Errors  TP_E_MEMORY; TP_E_LIMIT: a hash table with too long a run (not seen to happen) */
 bool tokenizer_pack(struct tokenizer_parts *parts, unsigned char **data, uint64_t *n,
                     struct tp_error *err);

@@ -12,8 +12,10 @@ struct tokenizer_pipeline {
     uint32_t post_count, post_before;
 };
 
-/* root: the document, file its name in errors. Ids of the post-processor are checked to be below 2^31,
- * not against a vocabulary.
- * Errors  TP_E_TK_INVALID: malformed; TP_E_TK_UNSUPPORTED: a part that is not supported; TP_E_MEMORY */
+/* root: the document, file its name in errors. Ids of the post-processor are checked to be below
+ * 2^31, not against a vocabulary.
+ *
+ * Errors  TP_E_TK_INVALID: malformed; TP_E_TK_UNSUPPORTED: a part that is not supported;
+ * TP_E_MEMORY */
 bool tokenizer_pipeline_read(const char *file, const json_t *root, struct mem_arena *arena,
                              struct tokenizer_pipeline *out, struct tp_error *err);

@@ -1,4 +1,4 @@
-/* UTF-8, one character at a time. Strict: no overlong forms, surrogates or values above U+10FFFF. */
+/* UTF-8, one character at a time. Strict: no overlong forms, surrogates, nothing above U+10FFFF. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -9,8 +9,9 @@ enum utf8_kind {
     UTF8_CUT,  /* the beginning of a character; the text ends before its end */
 };
 
-/* What stands at s, of which left > 0 bytes are there. *n: the bytes it takes; for UTF8_BAD the maximal
- * part that is replaced by one U+FFFD (Unicode, section 3.9, as Rust's from_utf8_lossy does it). */
+/* What stands at s, of which left > 0 bytes are there. *n: the bytes it takes; for UTF8_BAD the
+ * maximal part that is replaced by one U+FFFD (Unicode, section 3.9, as Rust's from_utf8_lossy
+ * does it). */
 static inline enum utf8_kind utf8_scan(const unsigned char *s, size_t left, size_t *n)
 {
     unsigned char c = s[0];

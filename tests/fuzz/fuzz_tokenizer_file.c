@@ -1,13 +1,14 @@
-/* The input is a compiled tokenizer; its hash is made right first, or nothing would get past it. What
- * opens must encode a text and decode the ids within its promises. Built with
+/* The input is a compiled tokenizer; its hash is made right first, or nothing would get past it.
+ * What opens must encode a text and decode the ids within its promises. Built with
  * -fsanitize=fuzzer,address,undefined. */
 #include "mem.h"
 #include "tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char text[] = "Hello world, it's 2024!\n\n  aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa "
-                           "<s></s> caf\xc3\xa9 \xe4\xb8\x80\xe4\xba\x8c \xf0\x9f\x98\x80 \xff\xfe";
+static const char text[] =
+    "Hello world, it's 2024!\n\n  aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa "
+    "<s></s> caf\xc3\xa9 \xe4\xb8\x80\xe4\xba\x8c \xf0\x9f\x98\x80 \xff\xfe";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,5 +1,5 @@
-/* Picks depend on logits, marks, options, seed, sequence and position alone, and follow the definition:
- * checked against a plain double computation that sorts everything. */
+/* Picks depend on logits, marks, options, seed, sequence and position alone, and follow the
+ * definition: checked against a plain double computation that sorts everything. */
 #include "sampler.h"
 
 #include "mem.h"
@@ -159,14 +159,20 @@ static const struct sampler_options settings[] = {
     {.temperature = 0.7, .top_p = 0.9, .repetition_penalty = 1, .seed = 3},
     {.temperature = 1.5, .top_p = 0.8, .repetition_penalty = 1, .top_k = 40, .seed = 4},
     {.temperature = 1.2, .top_p = 1, .min_p = 0.05, .repetition_penalty = 1, .seed = 5},
-    {.temperature = 2, .top_p = 0.95, .min_p = 0.1, .repetition_penalty = 1, .top_k = 100, .seed = 6},
+    {.temperature = 2,
+     .top_p = 0.95,
+     .min_p = 0.1,
+     .repetition_penalty = 1,
+     .top_k = 100,
+     .seed = 6},
     {.temperature = 1, .top_p = 0, .repetition_penalty = 1, .seed = 7},
     {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 1, .seed = 8},
     {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = VOCAB + 1, .seed = 9},
     {.temperature = 1, .top_p = 1, .min_p = 1, .repetition_penalty = 1, .seed = 10},
 };
 
-/* What is picked is kept by the definition, and as often as it says: chi-square over the likeliest. */
+/* What is picked is kept by the definition, and as often as it says: chi-square over the
+ * likeliest. */
 static void picks_follow_the_distribution(void **state)
 {
     (void)state;

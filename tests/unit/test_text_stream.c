@@ -1,5 +1,5 @@
-/* Text comes out in whole characters, without the beginning of a stop string, and the same however its
- * bytes were cut. */
+/* Text comes out in whole characters, without the beginning of a stop string, and the same however
+ * its bytes were cut. */
 #include "text_stream.h"
 
 #include "mem.h"
@@ -41,8 +41,8 @@ static const char *run(const char *const *stops, size_t stop_count, const char *
     return out;
 }
 
-static void assert_text(const char *const *stops, size_t count, const char *data, const char *wanted,
-                        bool wanted_stop)
+static void assert_text(const char *const *stops, size_t count, const char *data,
+                        const char *wanted, bool wanted_stop)
 {
     for (size_t step = 0; step < 20; step++) {
         bool stopped;

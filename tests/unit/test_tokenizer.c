@@ -1,5 +1,6 @@
-/* Byte-level BPE from a small tokenizer.json of our own: encoding, decoding, the pre-tokenizer, hostile
- * compiled files. Against published tokenizers: test_tokenizer_shared.c; refusals: test_tokenizer_json.c. */
+/* Byte-level BPE from a small tokenizer.json of our own: encoding, decoding, the pre-tokenizer,
+ * hostile compiled files. Against published tokenizers: test_tokenizer_shared.c; refusals:
+ * test_tokenizer_json.c. */
 #include "tokenizer_fixture.h"
 
 #include "onig_pattern.h"
@@ -60,7 +61,8 @@ static void pairs_as_arrays_are_merges_too(void **state)
     struct fixture f;
     json_t *doc = fixture_doc(NULL), *merges = json_array();
     for (int i = 0; i < FIXTURE_MERGES; i++)
-        json_array_append_new(merges, json_pack("[s, s]", fixture_merges[i][0], fixture_merges[i][1]));
+        json_array_append_new(merges,
+                              json_pack("[s, s]", fixture_merges[i][0], fixture_merges[i][1]));
     json_object_set_new(json_object_get(doc, "model"), "merges", merges);
     fixture_open(&f, doc);
     assert_ids(&f, "hello world", "259 264");
@@ -120,15 +122,16 @@ static void the_post_processor_puts_ids_around_the_text(void **state)
     json_t *doc = fixture_doc(NULL);
     json_object_set_new(
         doc, "post_processor",
-        json_loads("{\"type\": \"Sequence\", \"processors\": ["
-                   "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"a\"}},"
-                   "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"b\"}}],"
-                   "\"special_tokens\": {\"a\": {\"ids\": [300, 1]}, \"b\": {\"ids\": [301]}}},"
-                   "{\"type\": \"ByteLevel\"},"
-                   "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"a\"}},"
-                   "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"a\"}}],"
-                   "\"special_tokens\": {\"a\": {\"ids\": [2]}}}]}",
-                   0, NULL));
+        json_loads(
+            "{\"type\": \"Sequence\", \"processors\": ["
+            "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"a\"}},"
+            "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"b\"}}],"
+            "\"special_tokens\": {\"a\": {\"ids\": [300, 1]}, \"b\": {\"ids\": [301]}}},"
+            "{\"type\": \"ByteLevel\"},"
+            "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"a\"}},"
+            "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"a\"}}],"
+            "\"special_tokens\": {\"a\": {\"ids\": [2]}}}]}",
+            0, NULL));
     fixture_open(&f, doc);
     assert_string_equal(fixture_encode(&f, "x", 1, TOKENIZER_ADD_SPECIAL), "2 300 1 120 301 2");
     assert_string_equal(fixture_encode(&f, "", 0, TOKENIZER_ADD_SPECIAL), "2 300 1 301 2");
@@ -263,9 +266,10 @@ static void patterns_mean_what_oniguruma_means(void **state)
     assert_false(matches("\\v", "\n")); /* vertical tab alone */
     assert_true(matches("^b$", "a\nb\nc"));
     assert_true(matches("\\u00e9\\x{e9}\\x41", "\xc3\xa9\xc3\xa9" "A"));
-    static const char *const refused[] = {"\\w", "\\b", "\\h", "(a)\\1", "[a[b]]", "[a&&b]", "(?m:a)",
-                                          "a(?i)b", "a{1,2}+", "a{,2}", "[\\D]", "[]a]", "(*FAIL)",
-                                          "(?<n>a)", "\\", "[a-\\d]", "\\xe4", "[\\s-x]", "(?R)"};
+    static const char *const refused[] = {"\\w",     "\\b",    "\\h",     "(a)\\1",  "[a[b]]",
+                                          "[a&&b]",  "(?m:a)", "a(?i)b",  "a{1,2}+", "a{,2}",
+                                          "[\\D]",   "[]a]",   "(*FAIL)", "(?<n>a)", "\\",
+                                          "[a-\\d]", "\\xe4",  "[\\s-x]", "(?R)"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct text out = {0};
         struct tp_error err = {0};
@@ -351,10 +355,11 @@ static void a_pattern_that_backtracks_without_end_is_stopped(void **state)
 {
     (void)state;
     struct fixture f;
-    fixture_open(&f, fixture_doc("{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\","
-                                 "\"pattern\": {\"Regex\": \"(a|a|b?)+$\"}, \"behavior\": \"Isolated\","
-                                 "\"invert\": false}, {\"type\": \"ByteLevel\","
-                                 "\"add_prefix_space\": false, \"use_regex\": false}]}"));
+    fixture_open(&f,
+                 fixture_doc("{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\","
+                             "\"pattern\": {\"Regex\": \"(a|a|b?)+$\"}, \"behavior\": \"Isolated\","
+                             "\"invert\": false}, {\"type\": \"ByteLevel\","
+                             "\"add_prefix_space\": false, \"use_regex\": false}]}"));
     struct tp_error err = {0};
     char text[64];
     memset(text, 'a', sizeof text);

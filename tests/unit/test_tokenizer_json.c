@@ -1,5 +1,5 @@
-/* What tokenizer.json may not be: rows 61 to 65, 79 and 80 of the fault catalogue, and every part that
- * is not supported, refused by its name. */
+/* What tokenizer.json may not be: rows 61 to 65, 79 and 80 of the fault catalogue, and every part
+ * that is not supported, refused by its name. */
 #include "tokenizer_fixture.h"
 
 #include <unistd.h>
@@ -53,9 +53,11 @@ static void ids_are_checked(void **state)
     refused("added_tokens", "[{\"id\": 97, \"content\": \"<s>\"}]",
             "id 97 has two tokens: \"a\" and \"<s>\"");
     refused("added_tokens", "[{\"id\": 300, \"content\": \"a\"}]", "\"a\" has two ids: 97 and 300");
-    refused("added_tokens", "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 301, \"content\": \"<a>\"}]",
+    refused("added_tokens",
+            "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 301, \"content\": \"<a>\"}]",
             "\"<a>\" stands there twice, with ids 300 and 301");
-    refused("added_tokens", "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 300, \"content\": \"<b>\"}]",
+    refused("added_tokens",
+            "[{\"id\": 300, \"content\": \"<a>\"}, {\"id\": 300, \"content\": \"<b>\"}]",
             "id 300 has two tokens");
     refused("added_tokens", "[{\"id\": -300, \"content\": \"<a>\"}]", "token \"<a>\": id");
     refused("added_tokens", "[{\"content\": \"<a>\"}]", "token \"<a>\": id");
@@ -75,7 +77,8 @@ static void malformed_json_is_refused(void **state)
         unsigned char *data;
         uint64_t n;
         struct tp_error err = {0};
-        assert_false(tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), &data, &n, &err));
+        assert_false(
+            tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), &data, &n, &err));
         assert_int_equal(err.code, TP_E_TK_INVALID);
         assert_memory_equal(err.text, "tokenizer.json: ", 16);
     }
@@ -95,7 +98,8 @@ static void merges_are_checked(void **state)
 {
     (void)state;
     refused("model.merges", "[\"a a\", \"a q\"]", "merge 1: \"aq\" is not in the vocabulary");
-    refused("model.merges", "[\"\\u4e00 a\"]", "merge 0: \"\xe4\xb8\x80\" is not in the vocabulary");
+    refused("model.merges", "[\"\\u4e00 a\"]",
+            "merge 0: \"\xe4\xb8\x80\" is not in the vocabulary");
     refused("model.merges", "[\"aa\"]", "merge 0: two parts");
     refused("model.merges", "[\"a a a\"]", "merge 0: two parts");
     refused("model.merges", "[[\"a\"]]", "merge 0: two parts");
@@ -152,13 +156,16 @@ static void the_post_processor_is_checked(void **state)
             "id out of range");
     refused("post_processor", TEMPLATE(TOKEN_A ", \"special_tokens\": {}"), "without ids");
     refused("post_processor", TEMPLATE("\"single\": []"), "no sequence A");
-    refused("post_processor", TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"B\"}}]"), "Sequence A");
+    refused("post_processor", TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"B\"}}]"),
+            "Sequence A");
     refused("post_processor", TEMPLATE("\"single\": 1"), "single");
     refused("post_processor", "{}", "an object with a type expected");
-    unsupported("post_processor",
-                TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"A\"}}, {\"Sequence\": {\"id\": \"A\"}}]"),
-                "twice");
-    unsupported("post_processor", "{\"type\": \"BertProcessing\"}", "post_processor BertProcessing");
+    unsupported(
+        "post_processor",
+        TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"A\"}}, {\"Sequence\": {\"id\": \"A\"}}]"),
+        "twice");
+    unsupported("post_processor", "{\"type\": \"BertProcessing\"}",
+                "post_processor BertProcessing");
 }
 
 static void what_is_not_supported_is_named(void **state)
@@ -184,14 +191,16 @@ static void what_is_not_supported_is_named(void **state)
                 "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\","
                 "\"add_prefix_space\": false}, {\"type\": \"Digits\"}]}",
                 "after ByteLevel: Digits");
-    unsupported("pre_tokenizer",
-                "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\","
-                "\"invert\": false}",
-                "pattern construct \\w at offset 0");
-    unsupported("pre_tokenizer",
-                "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
-                "\"invert\": false}",
-                "unmatched");
+    unsupported(
+        "pre_tokenizer",
+        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\","
+        "\"invert\": false}",
+        "pattern construct \\w at offset 0");
+    unsupported(
+        "pre_tokenizer",
+        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
+        "\"invert\": false}",
+        "unmatched");
     refused("pre_tokenizer",
             "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Isolate\","
             "\"invert\": false}",
@@ -232,23 +241,30 @@ static void a_folder_whose_files_disagree_is_refused(void **state)
     (void)state;
     static struct model_config model = {.vocab = 302, .bos_id = 300};
     assert_non_null(mkdtemp(folder));
-    char *text = json_dumps(fixture_doc(NULL), 0);
+    json_t *doc = fixture_doc(NULL);
+    char *text = json_dumps(doc, 0);
     put("tokenizer.json", text);
+    json_decref(doc);
     free(text);
     assert_int_equal(compile_folder("{}", NULL, NULL), TP_OK);
-    assert_int_equal(compile_folder("{\"bos_token\": \"<s>\", \"added_tokens_decoder\":"
-                                    "{\"300\": {\"content\": \"<s>\"}, \"301\": {\"content\": \"</s>\"}}}",
-                                    &model, NULL), TP_OK);
+    assert_int_equal(
+        compile_folder("{\"bos_token\": \"<s>\", \"added_tokens_decoder\":"
+                       "{\"300\": {\"content\": \"<s>\"}, \"301\": {\"content\": \"</s>\"}}}",
+                       &model, NULL),
+        TP_OK);
     assert_int_equal(compile_folder("{\"bos_token\": {\"content\": \"</s>\"}}", &model,
                                     "\"</s>\" has id 301, config.json: 300"), TP_E_TK_INVALID);
     assert_int_equal(compile_folder("{\"bos_token\": \"<bos>\"}", NULL, "no such token"),
                      TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}", NULL,
-                                    "\"<s>\" has id 5, tokenizer.json: 300"), TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}", NULL,
-                                    "malformed"), TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}}}", NULL,
-                                    "no such token"), TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}",
+                                    NULL, "\"<s>\" has id 5, tokenizer.json: 300"),
+                     TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}",
+                                    NULL, "malformed"),
+                     TP_E_TK_INVALID);
+    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}}}",
+                                    NULL, "no such token"),
+                     TP_E_TK_INVALID);
     model.vocab = 301;
     assert_int_equal(compile_folder("{}", &model, "ids up to 301, config.json: vocab_size 301"),
                      TP_E_TK_INVALID);

@@ -1,5 +1,5 @@
-/* Published tokenizers against what others expect of them, where that data is present: $SHARED, by default
- * ../shared. Without it every test says so and passes. */
+/* Published tokenizers against what others expect of them, where that data is present: $SHARED, by
+ * default ../shared. Without it every test says so and passes. */
 #include "io.h"
 #include "mem.h"
 #include "tokenizer.h"
@@ -134,7 +134,8 @@ static void assert_line(struct opened *o, const char *text, size_t n, const char
 }
 
 /* ids, less a beginning of skip entries, are those of text. */
-static void assert_json(struct opened *o, const char *text, size_t n, const json_t *ids, size_t skip)
+static void assert_json(struct opened *o, const char *text, size_t n, const json_t *ids,
+                        size_t skip)
 {
     encode(o, text, n, 0);
     assert_int_equal(json_array_size(ids), o->ids.count + skip);
@@ -301,7 +302,8 @@ static void swift_transformers_expects_the_same(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct opened o;
         char file[256];
-        snprintf(file, sizeof file, "data/tokenizer-expectations/swift-transformers/%s", cases[i][1]);
+        snprintf(file, sizeof file, "data/tokenizer-expectations/swift-transformers/%s",
+                 cases[i][1]);
         json_t *doc = shared_json(file);
         if (doc && open_one(&o, cases[i][0])) {
             const json_t *text = json_object_get(doc, "text");
@@ -363,8 +365,9 @@ static double seconds(void)
 static void texts_come_back_from_their_ids(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"gsm8k_test.jsonl", "tinyshakespeare.txt", "tinystories_b.txt",
-                                        "wikitext2_test_raw_joined.txt", "wizard_of_oz.txt"};
+    static const char *const texts[] = {"gsm8k_test.jsonl", "tinyshakespeare.txt",
+                                        "tinystories_b.txt", "wikitext2_test_raw_joined.txt",
+                                        "wizard_of_oz.txt"};
     static const char *const folders[] = {"checkpoints/tokenizer", "data/tokenizers/gpt2",
                                           "data/tokenizers/llama-3.2",
                                           "data/tokenizers/smollm2-135m-instruct"};
@@ -413,7 +416,8 @@ static void a_megabyte_of_one_kind_is_soon_done(void **state)
             double begin = seconds();
             encode(&o, text, N, 0);
             double took = seconds() - begin;
-            printf("%s, 1 MiB of \"%s\": %zu ids, %.3f s\n", folders[f], units[u], o.ids.count, took);
+            printf("%s, 1 MiB of \"%s\": %zu ids, %.3f s\n", folders[f], units[u], o.ids.count,
+                   took);
             assert_true(took < 10); /* under sanitizers, too */
         }
         close_one(&o);

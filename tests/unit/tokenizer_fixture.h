@@ -1,5 +1,5 @@
-/* A small byte-level BPE tokenizer.json: ids 0..255 are the bytes, 256 + i is what merge i makes, then
- * a hole, then added tokens. Include it in one test program only. */
+/* A small byte-level BPE tokenizer.json: ids 0..255 are the bytes, 256 + i is what merge i makes,
+ * then a hole, then added tokens. Include it in one test program only. */
 #pragma once
 #include "io.h"
 #include "mem.h"
@@ -17,13 +17,14 @@
 
 enum { MERGE_0 = 256, ADDED_0 = 300 };
 
-/* left, right; \xc4\xa0 is the letter of a space. "xyz" below is in the vocabulary without a merge. */
+/* left, right; \xc4\xa0 is the letter of a space. "xyz" below is in the vocabulary without a
+ * merge. */
 static const char *const fixture_merges[][2] = {
     {"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {"\xc4\xa0", "w"}, {"o", "r"},
     {"\xc4\xa0w", "or"}, {"l", "d"}, {"\xc4\xa0wor", "ld"}, {"a", "a"}, {"aa", "aa"}, {"b", "a"},
 };
 enum { FIXTURE_MERGES = sizeof fixture_merges / sizeof *fixture_merges };
-enum { ID_HELLO = MERGE_0 + 3, ID_WORLD = MERGE_0 + 8, ID_AA = MERGE_0 + 9, ID_AAAA, ID_BA, ID_XYZ };
+enum { ID_XYZ = MERGE_0 + FIXTURE_MERGES };
 
 static struct tp_error fixture_error;
 
@@ -115,7 +116,8 @@ static inline void fixture_close(struct fixture *f)
 }
 
 /* "12 34" for the ids of text, n bytes; valid until the next call. */
-static inline const char *fixture_encode(struct fixture *f, const char *text, size_t n, unsigned flags)
+static inline const char *fixture_encode(struct fixture *f, const char *text, size_t n,
+                                         unsigned flags)
 {
     static char line[4096];
     size_t at = 0;
