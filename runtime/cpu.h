@@ -26,10 +26,10 @@ struct backend_rank {
     float *normed;   /* [rows_max][row_stride] in one-shot steps; else comm->rows is it */
     float *q;        /* [rows_max][q_stride] as they come out of the matrix */
     float *k, *v;    /* [rows_max][kv_stride] */
-    float *queries;  /* per KV head [rows_max][its query heads][head_pad]: as attention takes them */
-    float *attn;  /* [rows_max][o.k] the input of o_proj, leaves padded */
-    float *act;   /* [rows_max][down.k] the input of down */
-    float *scratch; /* [parts_max][scratch_floats] */
+    float *queries;  /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
+    float *attn;     /* [rows_max][o.k] the input of o_proj, leaves padded */
+    float *act;      /* [rows_max][down.k] the input of down */
+    float *scratch;  /* [parts_max][scratch_floats] */
     uint64_t scratch_floats;
     unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
     struct backend_bytes bytes;

@@ -20,8 +20,7 @@ struct run {
 /* Bundle, tokenizer (where text is asked for) and prompts. A {0} run may be closed. */
 bool run_open(struct run *run, const struct run_options *options, struct report *report,
               struct tp_error *err);
-/* How long each sequence may become, from prompts and options; TP_E_PROMPT where one does not fit.
- */
+/* How long each sequence may become, from prompts and options; TP_E_PROMPT: one does not fit. */
 bool run_set_lengths(struct run *run, struct tp_error *err);
 /* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
  * else one after the other, and a few short ones together (logits). */

@@ -35,8 +35,7 @@ struct run_options {
     bool record;        /* selftest --record */
 };
 
-/* argv[0] is the subcommand's name. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED.
- */
+/* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
                        struct tp_error *err);
 /* The text of --help. */
