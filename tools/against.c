@@ -26,8 +26,8 @@ static bool check_files(const struct against *a, struct tp_error *err)
             continue;
         if (!of_folder || of_folder->size != f->bytes ||
             !hash_equal(hash_bytes(of_folder->data, of_folder->size), f->hash))
-            return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: %s: is not what %s has", bundle->dir, f->name,
-                           a->folder.dir);
+            return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: %s: is not what %s has", bundle->dir,
+                           f->name, a->folder.dir);
     }
     for (uint32_t i = 0; i < a->folder.n_files; i++)
         if (!bundle_find_file(bundle, a->folder.files[i].name))
@@ -110,7 +110,8 @@ uint64_t against_rows_bytes(const struct against *a)
 
 /* ---- values ---- */
 
-/* Where in the whole tensor the value at byte `at` of the rank's packed bytes belongs; false in padding. */
+/* Where in the whole tensor the value at byte `at` of the rank's packed bytes belongs; false in
+ * padding. */
 static bool locate(const struct model_config *model, const struct rank_plan *plan,
                    const struct tensor *t, uint64_t at, uint64_t *row, uint64_t *col)
 {
@@ -159,11 +160,12 @@ static bool value_differs(const struct against *a, uint64_t rank, const struct t
     uint64_t row, col;
     tensor_name(name, t->role, t->layer, t->part);
     if (!locate(&bundle->model, &bundle->plans[rank], t, at, &row, &col))
-        return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": padding is not zero", file, name);
+        return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": padding is not zero", file,
+                       name);
     return tp_fail(err, TP_E_VALUE_DIFFERS,
-                   "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g", file, name,
-                   (unsigned long long)row, (unsigned long long)col, (double)value_at(t, stored),
-                   a->folder.dir, (double)value_at(t, again));
+                   "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g", file,
+                   name, (unsigned long long)row, (unsigned long long)col,
+                   (double)value_at(t, stored), a->folder.dir, (double)value_at(t, again));
 }
 
 bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint32_t c,

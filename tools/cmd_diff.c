@@ -14,8 +14,10 @@
 static const char help[] =
     "usage: tpshard diff A B [--json] [--threads N]\n"
     "\n"
-    "Compare two bundles: identity, recipe, model, the files that travel along, and every value of every\n"
-    "tensor. Degree and compression may differ, and do not count. Where dtypes differ, the values they stand\n"
+    "Compare two bundles: identity, recipe, model, the files that travel along, and every value "
+    "of every\n"
+    "tensor. Degree and compression may differ, and do not count. Where dtypes differ, the "
+    "values they stand\n"
     "for are compared. Exit status 0: equal, 8: not.\n"
     "\n"
     "      --json       for programs\n"
@@ -156,7 +158,8 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
     return d->pairs != NULL;
 }
 
-/* One block of rows of one bundle: stored bytes, and scales where values of other dtypes are compared. */
+/* One block of rows of one bundle: stored bytes, and scales where values of other dtypes are
+ * compared. */
 struct side {
     const struct source *source;
     const struct tensor *tensor;
@@ -182,7 +185,8 @@ static bool read_side(struct side *s, uint32_t index, bool scaled, uint64_t row,
 }
 
 /* Row i of the block, which is row `row` of the tensor. */
-static void compare_row(struct side *a, struct side *b, uint64_t i, uint64_t row, struct pair *found)
+static void compare_row(struct side *a, struct side *b, uint64_t i, uint64_t row,
+                        struct pair *found)
 {
     uint64_t cols = a->tensor->cols;
     values_of_row(a->tensor, a->bytes + i * row_bytes(a->tensor), cols,
@@ -232,8 +236,10 @@ static bool compare_block(void *arg, uint64_t job, int thread, struct tp_error *
     uint64_t row = (job - p->first_job) * p->block_rows, n = p->a->rows - row;
     n = n < p->block_rows ? n : p->block_rows;
     bool same = same_form(p);
-    bool ok = read_side(&a, p->index_a, !same && dtype_bytes(p->a->dtype) == 1, row, n, &arena, err) &&
-              read_side(&b, p->index_b, !same && dtype_bytes(p->b->dtype) == 1, row, n, &arena, err);
+    bool scaled_a = !same && dtype_bytes(p->a->dtype) == 1;
+    bool scaled_b = !same && dtype_bytes(p->b->dtype) == 1;
+    bool ok = read_side(&a, p->index_a, scaled_a, row, n, &arena, err) &&
+              read_side(&b, p->index_b, scaled_b, row, n, &arena, err);
     uint64_t bytes = row_bytes(p->a);
     for (uint64_t i = 0; ok && i < n; i++)
         if (!same || memcmp(a.bytes + i * bytes, b.bytes + i * bytes, bytes) != 0)
@@ -256,7 +262,8 @@ static bool compare_tensors(struct diff *d, struct tp_error *err)
             continue;
         tensor_name(name, p->a->role, p->a->layer, p->a->part);
         json_t *item = add(d, "tensor", name,
-                           "%llu of %llu values differ, first at row %llu column %llu, by at most %.6g%s",
+                           "%llu of %llu values differ, first at row %llu column %llu, by at "
+                           "most %.6g%s",
                            (ull)p->differing, (ull)(p->a->rows * p->a->cols), (ull)p->row,
                            (ull)p->col, p->largest,
                            same_form(p) && dtype_bytes(p->a->dtype) == 1 ? " (as codes)" : "");
@@ -302,7 +309,8 @@ static bool diff(struct diff *d, struct tp_error *err)
     const struct options *o = d->options;
     if (o->n_args != 2)
         return tp_fail(err, TP_E_USAGE, "%d arguments given, two bundles expected", o->n_args);
-    if (!source_bundle_open(&d->a, o->args[0], err) || !source_bundle_open(&d->b, o->args[1], err) ||
+    if (!source_bundle_open(&d->a, o->args[0], err) ||
+        !source_bundle_open(&d->b, o->args[1], err) ||
         !bundle_check_files(&d->a.bundle, err) || !bundle_check_files(&d->b.bundle, err))
         return false;
     d->found = json_array();
@@ -311,8 +319,8 @@ static bool diff(struct diff *d, struct tp_error *err)
     if (!compare_tensors(d, err) || !print(d, err))
         return false;
     size_t n = json_array_size(d->found);
-    return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0], o->args[1], n,
-                             n == 1 ? "" : "s");
+    return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0],
+                             o->args[1], n, n == 1 ? "" : "s");
 }
 
 int command_diff(int argc, char **argv)

@@ -13,15 +13,18 @@
 static const char help[] =
     "usage: tpshard export BUNDLE -o MODEL_DIR [options]\n"
     "\n"
-    "Write a bundle as a Hugging Face folder: safetensors, config.json and the files that came along.\n"
-    "Bit-exact where convert kept the dtype; quantized weights become the bundle's dtype, rounded.\n"
+    "Write a bundle as a Hugging Face folder: safetensors, config.json and the files that came "
+    "along.\n"
+    "Bit-exact where convert kept the dtype; quantized weights become the bundle's dtype, "
+    "rounded.\n"
     "\n"
     "  -o, --output MODEL_DIR  folder to make; must not exist, or be empty\n"
     "      --mem SIZE          memory for buffers at most (default 1G)\n"
     "      --threads N         (default: all processors)\n"
     "  -q, --quiet             no notes, no progress\n"
     "\n"
-    "The work goes on in MODEL_DIR.partial, which is renamed when all is done; the same command begins\n"
+    "The work goes on in MODEL_DIR.partial, which is renamed when all is done; the same command "
+    "begins\n"
     "again after an interruption.\n";
 
 enum { BLOCK_BYTES = 64 << 20 }; /* of rows converted at once, where memory allows */
@@ -83,7 +86,8 @@ static bool plan_memory(struct export *x, struct tp_error *err)
 static bool not_exact(const struct export *x, const struct tensor *t, struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_MANIFEST, "%s: tensor \"%s\": has values that the manifest's dtype cannot hold",
+    return tp_fail(err, TP_E_MANIFEST, "%s: tensor \"%s\": has values that the manifest's dtype "
+                                       "cannot hold",
                    x->source.bundle.dir, tensor_name(name, t->role, t->layer, t->part));
 }
 
@@ -141,7 +145,8 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
     unsigned char *rows = (unsigned char *)(scales + n), *out = as_is ? rows : rows + n * stride;
     const struct source *source = &x->source.source;
     uint64_t bytes = n * t->cols * dtype_bytes(e->dtype);
-    if (!source->read_rows(source, e->index, row, n, (struct range){0, t->cols}, rows, stride, err) ||
+    struct range cols = {0, t->cols};
+    if (!source->read_rows(source, e->index, row, n, cols, rows, stride, err) ||
         (quantized && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
                                          (unsigned char *)scales, 4, err)) ||
         (!as_is && !convert_rows(x, e, n, rows, quantized ? scales : NULL, wide, out, err)))
@@ -301,10 +306,12 @@ static bool open_partial(struct export *x, struct tp_error *err)
         return false;
     if (!empty && io_exists(path) && !io_read_file(path, 1 << 12, &found, &n, err))
         return false;
-    bool ours = io_is_dir(x->partial) && (empty || (n == sizeof hex - 1 && memcmp(found, hex, n) == 0));
+    bool ours = io_is_dir(x->partial) &&
+                (empty || (n == sizeof hex - 1 && memcmp(found, hex, n) == 0));
     mem_free(found);
     if (!ours)
-        return tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: exists and is no unfinished export of this bundle",
+        return tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: exists and is no unfinished export of this "
+                                                "bundle",
                        x->partial);
     return io_write_file(path, hex, sizeof hex - 1, err);
 }
@@ -330,7 +337,8 @@ static void print_notes(const struct export *x)
         tp_message(TPSHARD, "note", "%s weights become %s: code times scale, rounded",
                    quant_name(b->recipe.quant), dtype_name(b->recipe.dtype));
     if (unused)
-        tp_message(TPSHARD, "note", "%zu tensors of the checkpoint that the model does not use are not in the bundle",
+        tp_message(TPSHARD, "note", "%zu tensors of the checkpoint that the model does not use "
+                                    "are not in the bundle",
                    unused);
 }
 

@@ -8,7 +8,8 @@
 static const char help[] =
     "usage: tpshard inspect BUNDLE [--tensors] [--json]\n"
     "\n"
-    "What a bundle holds: model, recipe, ranks and what each owns, files and their hashes. Only the manifest\n"
+    "What a bundle holds: model, recipe, ranks and what each owns, files and their hashes. Only "
+    "the manifest\n"
     "is read and checked; tpshard verify checks the rest.\n"
     "\n"
     "      --tensors  every tensor of every rank too\n"
@@ -79,7 +80,8 @@ static bool find_template(const struct bundle *bundle, struct template *out, str
 static void print_model(const struct bundle *b)
 {
     const struct model_config *m = &b->model;
-    printf("model      %s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, vocabulary %llu%s\n",
+    printf("model      %s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP "
+           "%llu, vocabulary %llu%s\n",
            m->architecture, (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads,
            (ull)m->head_dim, (ull)m->d_ff, (ull)m->vocab,
            m->tied_embeddings ? ", tied embeddings" : "");
@@ -120,7 +122,8 @@ static void print_tensors(const struct bundle *b)
         for (uint32_t i = 0; i < b->plans[r].n_tensors; i++) {
             const struct tensor *t = &b->plans[r].tensors[i];
             const char *hash = json_string_value(json_object_get(json_array_get(list, i), "hash"));
-            printf("  %-52s %-5s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu bytes %llu  %s\n",
+            printf("  %-52s %-5s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu "
+                   "bytes %llu  %s\n",
                    tensor_name(name, t->role, t->layer, t->part), dtype_name(t->dtype),
                    t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
                    (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin,

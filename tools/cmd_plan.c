@@ -11,20 +11,24 @@
 static const char help[] =
     "usage: tpshard plan (MODEL_DIR | config.json) [options]\n"
     "\n"
-    "What every rank of a model holds and reads at every degree, from config.json alone; no weights are\n"
+    "What every rank of a model holds and reads at every degree, from config.json alone; no "
+    "weights are\n"
     "needed. Of a quantized checkpoint 16 bits are planned, and the scheme is named.\n"
     "\n"
     "      --tp N,N,...             degrees, 1 to 48 (default 1,2,4,8); nothing has to divide\n"
     "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
     "      --quant none|int8|fp8    weight-only (default none)\n"
-    "      --context N              positions of KV cache a sequence (default 8192, or the model's)\n"
+    "      --context N              positions of KV cache a sequence (default 8192, or the "
+    "model's)\n"
     "      --batch N                sequences (default 1)\n"
     "      --gpu-mem SIZE           memory of a rank, such as 80G: does it fit, and what would\n"
     "      --threads N              cores that load, for the advice on zstd (default: all)\n"
-    "      --ignore-key NAME        a key of config.json that is not to be refused; may be repeated\n"
+    "      --ignore-key NAME        a key of config.json that is not to be refused; may be "
+    "repeated\n"
     "      --json                   for programs\n"
     "\n"
-    "imbalance: time of a decode step against an ideal cut, as bytes read by the slowest rank of each phase.\n"
+    "imbalance: time of a decode step against an ideal cut, as bytes read by the slowest rank "
+    "of each phase.\n"
     "replicated: weights held beyond one copy, such as KV heads that two ranks need.\n";
 
 /* "14.19 GiB", "93.2 MiB" */
@@ -61,7 +65,8 @@ struct plan {
 static void print_head(const struct plan *p)
 {
     const struct model_config *m = p->request.model;
-    printf("%s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, vocabulary %llu%s\n",
+    printf("%s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
+           "vocabulary %llu%s\n",
            m->architecture, (unsigned long long)m->n_layers, (unsigned long long)m->hidden,
            (unsigned long long)m->n_heads, (unsigned long long)m->n_kv_heads,
            (unsigned long long)m->head_dim, (unsigned long long)m->d_ff,
@@ -79,7 +84,8 @@ static void print_head(const struct plan *p)
             width = m->window[i];
         }
     if (sliding)
-        printf("%llu layers see a window of %llu positions; the KV cache holds all of them nevertheless\n",
+        printf("%llu layers see a window of %llu positions; the KV cache holds all of them "
+               "nevertheless\n",
                (unsigned long long)sliding, (unsigned long long)width);
     if (p->config->quantization[0])
         printf("the checkpoint is quantized (%s): planned as %s\n", p->config->quantization,
@@ -140,7 +146,8 @@ static void print_notes(const struct estimate *e)
 
 static void print_ranks(const struct estimate *e)
 {
-    printf("\nTP %llu\n  rank      heads   KV heads    MLP columns       vocabulary     weights    KV cache       total\n",
+    printf("\nTP %llu\n  rank      heads   KV heads    MLP columns       vocabulary     weights  "
+           "  KV cache       total\n",
            (unsigned long long)e->tp_size);
     for (uint64_t i = 0; i < e->tp_size; i++) {
         const struct estimate_rank *r = &e->ranks[i];
@@ -180,7 +187,8 @@ static json_t *degree_json(const struct plan *p, const struct estimate *e)
     if (p->request.gpu_memory)
         fit = json_pack("{s:b, s:I, s:I}", "fits", e->fits, "context_max",
                         (json_int_t)e->context_max, "batch_max", (json_int_t)e->batch_max);
-    return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o}",
+    return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, "
+                     "s:o}",
                      "tp", (json_int_t)e->tp_size, "largest", "rank", (json_int_t)e->largest,
                      "weights_bytes", (json_int_t)r->weights, "kv_bytes", (json_int_t)r->kv,
                      "activation_bytes", (json_int_t)r->activations, "total_bytes",
@@ -239,7 +247,8 @@ static bool plan_degrees(struct plan *p, struct tp_error *err)
         print_summary_head(p);
         for (size_t i = 0; i < n; i++)
             print_summary(p, &all[i]);
-        printf("\nzstd leaves about %.2f of the bytes; loading gains from it where storage gives less than %.2f GB/s (%d thread%s)\n",
+        printf("\nzstd leaves about %.2f of the bytes; loading gains from it where storage gives "
+               "less than %.2f GB/s (%d thread%s)\n",
                p->zstd.ratio, p->zstd.bytes_per_second * 1e-9, o->threads,
                o->threads == 1 ? "" : "s");
         for (size_t i = 0; i < n; i++)

@@ -11,7 +11,8 @@
 static const char help[] =
     "usage: tpshard tokenizer MODEL_DIR -o FILE [-q]\n"
     "\n"
-    "Compile tokenizer.json, as convert does, to one file; no weights are needed. Where the folder has a\n"
+    "Compile tokenizer.json, as convert does, to one file; no weights are needed. Where the "
+    "folder has a\n"
     "config.json, ids are checked against the model's. FILE is replaced in one step.\n"
     "\n"
     "  -o, --output FILE      file to make\n"

@@ -1,4 +1,5 @@
-/* tpshard verify: every byte of a bundle against its hashes; with --against every value against a checkpoint. */
+/* tpshard verify: every byte of a bundle against its hashes; with --against every value against a
+ * checkpoint. */
 #include "commands.h"
 
 #include "against.h"
@@ -11,8 +12,10 @@
 static const char help[] =
     "usage: tpshard verify BUNDLE [--against MODEL_DIR] [options]\n"
     "\n"
-    "Check every byte of a bundle: the manifest's digest, the files that travel along, every header, table,\n"
-    "chunk and padding of the rank files, and that ranks which hold the same values hold the same values.\n"
+    "Check every byte of a bundle: the manifest's digest, the files that travel along, every "
+    "header, table,\n"
+    "chunk and padding of the rank files, and that ranks which hold the same values hold the "
+    "same values.\n"
     "The first damage is named with its file and tensor; exit status 7.\n"
     "\n"
     "      --against MODEL_DIR  convert the checkpoint again, in memory, and compare every value\n"
@@ -34,7 +37,8 @@ struct verify {
 
 static const struct tensor *tensor_of_chunk(const struct rank_plan *plan, uint64_t chunk)
 {
-    uint32_t low = 0, high = plan->n_tensors; /* the last tensor that begins at the chunk or before */
+    /* the last tensor that begins at the chunk or before */
+    uint32_t low = 0, high = plan->n_tensors;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
         if (plan->tensors[middle].first_chunk <= chunk)
@@ -59,12 +63,13 @@ static bool check_values(const struct verify *v, uint64_t rank, const struct ten
     bool ok = shard_read_chunk(shard, t, c, raw, scratch, err);
     if (ok && !hash_equal(hash_bytes(raw, n), shard->head.chunks[t->first_chunk + c].raw_hash)) {
         char name[TENSOR_NAME_MAX];
-        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": chunk %u of %u: decoded, the hash does not match",
+        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": chunk %u of %u: decoded, the hash "
+                                           "does not match",
                      shard->path, tensor_name(name, t->role, t->layer, t->part), c, t->n_chunks);
     }
     if (ok && v->options->against)
-        ok = against_chunk(&v->against, rank, (uint32_t)(t - plan->tensors), c, raw, &space, scratch,
-                           err);
+        ok = against_chunk(&v->against, rank, (uint32_t)(t - plan->tensors), c, raw, &space,
+                           scratch, err);
     return ok;
 }
 
@@ -111,7 +116,8 @@ static bool shared_differ(const struct verify *v, uint64_t a, uint64_t b, const 
                           uint64_t row, struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu is not what rank %llu holds",
+    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu is not what rank %llu "
+                                            "holds",
                    io_base_name(v->source.shards[b].path),
                    tensor_name(name, t->role, t->layer, t->part), (unsigned long long)row,
                    (unsigned long long)a);
@@ -152,7 +158,8 @@ static bool check_shared(void *arg, uint64_t job, int thread, struct tp_error *e
             continue;
         if (before && t->own_cols.begin < before->own_cols.end &&
             t->own_rows.begin < before->own_rows.end &&
-            !compare_rows(v, index, last, r, (struct range){t->own_rows.begin, before->own_rows.end},
+            !compare_rows(v, index, last, r,
+                          (struct range){t->own_rows.begin, before->own_rows.end},
                           err))
             return false;
         before = t;
@@ -176,7 +183,8 @@ static bool check_hashes(const struct verify *v, struct tp_error *err)
             char name[TENSOR_NAME_MAX], want[33];
             hash_to_hex(shard_tensor_hash(t, v->source.shards[r].head.chunks), want);
             if (!hex || strcmp(hex, want) != 0)
-                return tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": the table's hash is not the manifest's",
+                return tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": the table's hash is not "
+                                                     "the manifest's",
                                v->source.shards[r].path,
                                tensor_name(name, t->role, t->layer, t->part));
         }
@@ -184,7 +192,8 @@ static bool check_hashes(const struct verify *v, struct tp_error *err)
     return true;
 }
 
-/* Every other field is what model, recipe and rank files imply: write the manifest again, and compare. */
+/* Every other field is what model, recipe and rank files imply: write the manifest again, and
+ * compare. */
 static bool check_manifest(struct verify *v, struct tp_error *err)
 {
     struct bundle *bundle = &v->source.bundle;
@@ -207,8 +216,8 @@ static bool check_manifest(struct verify *v, struct tp_error *err)
     return ok;
 }
 
-/* The manifest's model is that of the config.json that travels along; what convert was told to ignore there
- * does not matter here. */
+/* The manifest's model is that of the config.json that travels along; what convert was told to
+ * ignore there does not matter here. */
 static bool check_config(const struct verify *v, struct tp_error *err)
 {
     enum { KEYS_MAX = 1024 };
@@ -262,8 +271,9 @@ static bool verify(struct verify *v, struct tp_error *err)
     for (uint64_t r = 0; r < v->source.bundle.tp_size; r++)
         bytes += v->source.shards[r].file_bytes;
     double seconds = progress_now() - start, gb = (double)bytes * 1e-9;
-    printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n", o->args[0],
-           o->against ? "every byte, and every value of " : "every byte", o->against ? o->against : "",
+    printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n",
+           o->args[0], o->against ? "every byte, and every value of " : "every byte",
+           o->against ? o->against : "",
            " as it should be", (unsigned long long)v->source.bundle.tp_size,
            v->source.bundle.tp_size == 1 ? "" : "s", v->source.bundle.n_files + 1, gb, seconds,
            seconds > 0 ? gb / seconds : 0);

@@ -40,7 +40,8 @@ bool model_equals(const struct model_config *a, const struct model_config *b, co
     if (ok)
         json_each_difference(of_a, of_b, note_first, &first);
     if (first.key)
-        ok = tp_fail(err, TP_E_VALUE_DIFFERS, "%s: model: %s is not that of %s", file, first.key, what);
+        ok = tp_fail(err, TP_E_VALUE_DIFFERS, "%s: model: %s is not that of %s", file, first.key,
+                     what);
     json_decref(of_a);
     json_decref(of_b);
     return ok;

@@ -24,7 +24,8 @@ static bool add_to(uint64_t *sum, uint64_t bytes, const char *what, struct tp_er
 
 /* ---- bytes of a rank ---- */
 
-/* The phase of a role; NULL for norms and a looked-up embedding, which cost no reading to speak of. */
+/* The phase of a role; NULL for norms and a looked-up embedding, which cost no reading to speak
+ * of. */
 static uint64_t *phase_of(struct estimate_rank *rank, const struct model_config *model,
                           enum role role)
 {
@@ -94,7 +95,8 @@ static uint64_t activations_of(const struct model_config *model, const struct es
     return (rows * row + batch * align_up(model->vocab, 16)) * sizeof(float);
 }
 
-static bool size_rank(const struct estimate_request *q, struct estimate_rank *rank, uint64_t context,
+static bool size_rank(const struct estimate_request *q, struct estimate_rank *rank,
+                      uint64_t context,
                       uint64_t batch, struct tp_error *err)
 {
     if (!tp_mul(rank->page_bytes, div_ceil(context, ESTIMATE_PAGE), &rank->kv) ||
@@ -119,7 +121,8 @@ static bool all_fit(const struct estimate_request *q, const struct estimate *e, 
     return true;
 }
 
-/* The largest n in 0..most for which context (n pages) or batch (n) fits: what fits, fits when smaller. */
+/* The largest n in 0..most for which context (n pages) or batch (n) fits: what fits, fits when
+ * smaller. */
 static uint64_t largest_fit(const struct estimate_request *q, const struct estimate *e,
                             bool of_batch, uint64_t most)
 {
@@ -209,8 +212,9 @@ uint64_t estimate_parameters(const struct model_config *model)
 
 /* ---- compression ---- */
 
-/* Measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at TinyLlama's size: what
- * compresses is the exponents. Decoding: frames, planes and hashes of one core of a 2-core cloud machine. */
+/* Measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at TinyLlama's size:
+ * what compresses is the exponents. Decoding: frames, planes and hashes of one core of a 2-core
+ * cloud machine. */
 static double zstd_ratio(const struct tensor *t)
 {
     static const double ratios[DTYPE_COUNT] = {[DTYPE_F32] = 0.84,

@@ -12,8 +12,8 @@ static const char *name_of(char name[TENSOR_NAME_MAX], const struct source_bundl
     return tensor_name(name, t->role, t->layer, t->part);
 }
 
-/* What the checkpoint stored; DTYPE_NONE where the manifest does not say. The list has the plan's order,
- * without scales: entry `at` is the tensor's, or the manifest was made otherwise. */
+/* What the checkpoint stored; DTYPE_NONE where the manifest does not say. The list has the plan's
+ * order, without scales: entry `at` is the tensor's, or the manifest was made otherwise. */
 static enum dtype dtype_in_checkpoint(const struct bundle *bundle, size_t at, const char *name)
 {
     const json_t *entry = json_array_get(json_object_get(bundle->source, "tensors"), at);
@@ -50,7 +50,8 @@ static bool place(struct export_plan *plan, const struct source_bundle *source, 
             continue;
         struct export_tensor *e = &plan->tensors[plan->n_tensors];
         e->index = i;
-        e->dtype = dtype_of(source, t, plan->n_tensors, tensor_name(name, t->role, t->layer, t->part));
+        tensor_name(name, t->role, t->layer, t->part);
+        e->dtype = dtype_of(source, t, plan->n_tensors, name);
         e->bytes = t->rows * t->cols * dtype_bytes(e->dtype);
         struct export_file *file = plan->n_files ? &plan->files[plan->n_files - 1] : NULL;
         bool fits = file && e->bytes <= file_bytes && file->data_bytes <= file_bytes - e->bytes;
@@ -73,11 +74,13 @@ static json_t *entry_json(const struct source_bundle *source, const struct expor
     json_t *shape = t->layout == LAYOUT_VECTOR_F32
                         ? json_pack("[I]", (json_int_t)t->rows)
                         : json_pack("[I,I]", (json_int_t)t->rows, (json_int_t)t->cols);
-    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[e->dtype], "shape", shape, "data_offsets",
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[e->dtype], "shape", shape,
+                     "data_offsets",
                      (json_int_t)e->begin, (json_int_t)(e->begin + e->bytes));
 }
 
-static bool write_header(struct export_plan *plan, const struct source_bundle *source, uint32_t file,
+static bool write_header(struct export_plan *plan, const struct source_bundle *source,
+                         uint32_t file,
                          struct tp_error *err)
 {
     struct export_file *f = &plan->files[file];
@@ -127,7 +130,8 @@ void export_plan_free(struct export_plan *plan)
     *plan = (struct export_plan){0};
 }
 
-char *export_index_text(const struct export_plan *plan, const struct source_bundle *source, size_t *n,
+char *export_index_text(const struct export_plan *plan, const struct source_bundle *source,
+                        size_t *n,
                         struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];

@@ -1,8 +1,10 @@
-/* The safetensors that a bundle is exported to: every tensor's dtype, file and place, before a byte is written. */
+/* The safetensors that a bundle is exported to: every tensor's dtype, file and place, before a byte
+ * is written. */
 #pragma once
 #include "source_bundle.h"
 
-#define EXPORT_FILE_BYTES UINT64_C(5000000000) /* as transformers' 5GB: a larger tensor has a file alone */
+/* As transformers' 5GB; a larger tensor has a file alone. */
+#define EXPORT_FILE_BYTES UINT64_C(5000000000)
 #define EXPORT_NAME_MAX 48
 
 struct export_tensor {
@@ -27,12 +29,13 @@ struct export_plan {
     struct mem_arena arena;
 };
 
-/* Unquantized tensors have the dtype that the manifest names for the checkpoint's, where the bundle's dtype is the
- * config's and holds such values exactly; else, and for quantized weights, the bundle's.
- * file_bytes: EXPORT_FILE_BYTES, less in tests. */
+/* Unquantized tensors have the dtype that the manifest names for the checkpoint's, where the
+ * bundle's dtype is the config's and holds such values exactly; else, and for quantized weights,
+ * the bundle's. file_bytes: EXPORT_FILE_BYTES, less in tests. */
 bool export_plan_build(struct export_plan *plan, const struct source_bundle *source,
                        uint64_t file_bytes, struct tp_error *err);
 void export_plan_free(struct export_plan *plan); /* {0} is allowed */
 /* model.safetensors.index.json; mem_free */
-char *export_index_text(const struct export_plan *plan, const struct source_bundle *source, size_t *n,
+char *export_index_text(const struct export_plan *plan, const struct source_bundle *source,
+                        size_t *n,
                         struct tp_error *err);

@@ -1,5 +1,6 @@
-/* Independent jobs, by number, on a team of threads. They are begun in order, and of several errors the one of the
- * lowest number is kept: the first damage of a bundle is the same whatever the threads do. */
+/* Independent jobs, by number, on a team of threads. They are begun in order, and of several errors
+ * the one of the lowest number is kept: the first damage of a bundle is the same whatever the
+ * threads do. */
 #pragma once
 #include "error.h"
 #include <stdatomic.h>

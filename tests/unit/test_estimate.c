@@ -83,7 +83,8 @@ static void qwen25_7b_at_8_ranks_holds_every_kv_head_twice(void **state)
     assert_int_equal(e.replicated_weights, 4 * kv_head + 7 * norms);
     assert_int_equal(e.replicated_kv, UINT64_C(4) * 28 * 2 * 128 * 2 * 8192);
     assert_int_equal(e.idle_attention, 0);
-    /* attention 10 against 8 units of 128 x 3584, MLP 55.5, vocabulary 19008 / 28 / 128; biases aside */
+    /* attention 10 against 8 units of 128 x 3584, MLP 55.5, vocabulary 19008 / 28 / 128; biases
+     * aside */
     double rest = 55.5 + 19008.0 / 28 / 128;
     assert_true(fabs(e.imbalance - (10 + rest) / (8 + rest)) < 1e-4);
 }
@@ -152,7 +153,8 @@ static void ranks_without_heads_are_counted(void **state)
     assert_int_equal(e.idle_attention, 3);
     assert_int_equal(e.idle_mlp, 6);
     assert_int_equal(e.kv_heads_again, 4);
-    /* 300 positions are two pages of 256; a head of 16 is padded to 32; a rank without heads has none */
+    /* 300 positions are two pages of 256; a head of 16 is padded to 32; a rank without heads has
+     * none */
     assert_int_equal(e.ranks[0].kv, 0);
     assert_int_equal(e.ranks[1].kv, 2 * 1 * 2 * 32 * 2 * 512 * 2);
 }
@@ -164,7 +166,8 @@ static void quantized_layers_take_a_byte_a_weight_and_a_scale_a_row(void **state
     struct estimate_request request = request_of(1, 1, 0);
     request.recipe.quant = QUANT_INT8;
     struct estimate e = estimate_of(request, 1);
-    uint64_t weights = UINT64_C(80) * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 28672 * UINT64_C(8192));
+    uint64_t weights = UINT64_C(80) * (2 * 8192 * 8192 + 2 * 1024 * 8192 +
+                                       3 * 28672 * UINT64_C(8192));
     uint64_t rows = UINT64_C(80) * (8192 + 1024 + 1024 + 8192 + 2 * 28672 + 8192);
     assert_int_equal(e.ranks[0].attention + e.ranks[0].mlp, weights + rows * 4);
     assert_int_equal(e.ranks[0].vocabulary, UINT64_C(128256) * 8192 * 2);

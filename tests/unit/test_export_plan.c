@@ -115,7 +115,8 @@ static void the_index_sends_every_tensor_to_its_file(void **state)
     open_fixture(&f, DTYPE_F32, QUANT_NONE, 50000, NULL);
     char *text = export_index_text(&f.plan, &f.source, &n, &err);
     json_t *root = json_parse("index", text, n, TP_E_JSON, &err);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "metadata"), "total_size")),
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "metadata"),
+                                                        "total_size")),
                      f.plan.bytes);
     const json_t *map = json_object_get(root, "weight_map");
     assert_int_equal(json_object_size(map), f.plan.n_tensors);
@@ -160,7 +161,8 @@ static void a_tensor_has_the_dtype_of_the_checkpoint_where_that_is_exact(void **
     assert_int_equal(f.plan.tensors[3].dtype, DTYPE_F32);
     check_headers(&f);
     close_fixture(&f);
-    open_fixture(&f, DTYPE_BF16, QUANT_NONE, EXPORT_FILE_BYTES, stored); /* f16 does not hold bf16 */
+    /* f16 does not hold bf16 */
+    open_fixture(&f, DTYPE_BF16, QUANT_NONE, EXPORT_FILE_BYTES, stored);
     assert_int_equal(f.plan.tensors[1].dtype, DTYPE_BF16);
     close_fixture(&f);
 }

@@ -1,4 +1,5 @@
-/* Damage whose hashes were made anew: chunk, table, header and manifest agree, and still verify finds it. */
+/* Damage whose hashes were made anew: chunk, table, header and manifest agree, and still verify
+ * finds it. */
 #include "commands.h"
 #include "source_bundle.h"
 
@@ -72,7 +73,8 @@ static void forge_tensor(uint64_t rank, enum role role, enum part part, uint64_t
     assert_true(io_write_file(s.shards[rank].path, data, size, &err));
     text = bundle_manifest_text(&s.bundle, heads, &n, &err);
     assert_non_null(text);
-    assert_true(io_join(path, bundle_dir, BUNDLE_MANIFEST, &err) && io_write_file(path, text, n, &err));
+    assert_true(io_join(path, bundle_dir, BUNDLE_MANIFEST, &err));
+    assert_true(io_write_file(path, text, n, &err));
     mem_free(text);
     mem_free(head);
     mem_free(data);
