@@ -176,8 +176,9 @@ static bool do_prepare(struct state *s, const struct job *job, struct tp_error *
                          err);
 }
 
+/* buffer is page aligned, with room for a page more than the largest chunk. */
 static bool do_chunk(struct state *s, const struct job *job, struct pack_space *space,
-                     unsigned char *out, struct tp_error *err)
+                     unsigned char *buffer, struct tp_error *err)
 {
     struct fill *f = s->fill;
     const struct rank_plan *plan = &f->plans[job->rank];
@@ -185,6 +186,7 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
     struct chunk *chunk = &f->heads[job->rank].chunks[t->first_chunk + job->part];
     uint64_t bytes = tensor_chunk_bytes(t, job->part);
     uint64_t at = plan->data_offset + t->offset + job->part * t->chunk_bytes;
+    unsigned char *out = buffer + at % IO_DIRECT_ALIGN; /* aligned as in the file */
     const char *path = f->paths[job->rank];
     if (s->chunk_known[job->rank][t->first_chunk + job->part]) {
         if (!io_read_at(f->fds[job->rank], path, out, bytes, at, err))
@@ -203,9 +205,10 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
     if (!pack_chunk(s->source, plan, job->tensor, job->part, space, out, err))
         return false;
     chunk->raw_hash = hash_bytes(out, bytes);
-    if (!io_write_at(f->fds[job->rank], path, out, bytes, at, err))
+    if (!io_write_direct(f->direct_fds[job->rank], f->fds[job->rank], path, out, bytes, at, err))
         return false;
-    io_write_back(f->fds[job->rank], at, bytes);
+    if (f->direct_fds[job->rank] < 0)
+        io_write_back(f->fds[job->rank], at, bytes);
     atomic_fetch_add(&s->bytes_done, bytes);
     return push(s, (struct journal_record){.kind = JOURNAL_CHUNK,
                                            .a = job->rank,
@@ -229,11 +232,16 @@ static void space_bytes(const struct writer_request *request, const struct rank_
     }
 }
 
+int fill_workers(const struct writer_request *request)
+{
+    return 2 * request->threads; /* while one waits for the disk another packs */
+}
+
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
 {
     uint64_t rows, chunk;
     space_bytes(request, plans, &rows, &chunk);
-    return rows + chunk + request->source->worker_bytes;
+    return rows + chunk + IO_DIRECT_ALIGN + request->source->worker_bytes;
 }
 
 static void work(struct state *s, struct pack_space *space, unsigned char *out)
@@ -318,13 +326,14 @@ static void thread_main(void *arg, int index, int count)
     struct pack_space space = {0};
     space_bytes(s->fill->request, s->fill->plans, &space.rows_bytes, &chunk_bytes);
     space.rows = mem_alloc(space.rows_bytes, &err);
-    unsigned char *out = mem_alloc(chunk_bytes, &err);
+    uint64_t out_bytes = chunk_bytes + IO_DIRECT_ALIGN;
+    unsigned char *out = mem_map_alloc(out_bytes, &err);
     if (space.rows && out)
         work(s, &space, out);
     else
         fail(s, &err);
     mem_free(space.rows);
-    mem_free(out);
+    mem_map_free(out, out_bytes);
     pthread_mutex_lock(&s->mutex);
     s->working--;
     pthread_cond_signal(&s->changed);
@@ -338,12 +347,12 @@ bool fill_run(struct fill *fill, struct tp_error *err)
     for (uint64_t r = 0; r < fill->request->tp_size; r++)
         n_chunks += fill->plans[r].n_chunks;
     s.sync_records = n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
-    s.working = fill->request->threads;
+    s.working = fill_workers(fill->request);
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
     pthread_cond_init(&s.room, NULL);
     bool ok = list_jobs(&s, err) && take_journal(&s, err) &&
-              threads_run(fill->request->threads + 1, thread_main, &s, err);
+              threads_run(s.working + 1, thread_main, &s, err);
     if (ok && s.error.code != TP_OK) {
         *err = s.error;
         ok = false;

@@ -34,6 +34,13 @@ void pack_deinterleave(const unsigned char *panel, uint64_t dwords, unsigned cha
             transpose_4x4(panel + k * 64 + r * 4, 64, rows + r * stride + k * 4, stride);
 }
 
+/* Staged rows lie a cache line further apart than they are long: rows of a power of two would all fall into
+ * the same sets of the cache. */
+static uint64_t stage_stride(const struct tensor *t)
+{
+    return t->k * dtype_bytes(t->dtype) + 64;
+}
+
 /* Panels staged at once. */
 static uint64_t panels_at_once(const struct source *source, const struct tensor *t)
 {
@@ -48,7 +55,7 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
         const struct tensor *t = &plan->tensors[i];
         if (t->layout != LAYOUT_PANEL16)
             continue;
-        uint64_t bytes = panels_at_once(source, t) * 16 * t->k * dtype_bytes(t->dtype);
+        uint64_t bytes = panels_at_once(source, t) * 16 * stage_stride(t);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -60,7 +67,7 @@ static bool stage_rows(const struct source *source, const struct rank_plan *plan
                        uint64_t row, uint64_t n_rows, struct pack_space *space, struct tp_error *err)
 {
     const struct tensor *t = &plan->tensors[index];
-    size_t element = dtype_bytes(t->dtype), stride = t->k * element;
+    size_t element = dtype_bytes(t->dtype), stride = stage_stride(t);
     if (!t->leaf_cut) {
         if (t->k != t->cols)
             memset(space->rows, 0, n_rows * stride);
@@ -92,7 +99,8 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
     if (t->layout == LAYOUT_VECTOR_F32)
         return source->read_rows(source, index, t->own_rows.begin + begin / 4, bytes / 4,
                                  t->own_cols, out, 4, err);
-    uint64_t stride = t->k * dtype_bytes(t->dtype), panel_bytes = 16 * stride;
+    uint64_t stride = stage_stride(t), dwords = t->k * dtype_bytes(t->dtype) / 4;
+    uint64_t panel_bytes = 64 * dwords;
     uint64_t panel = begin / panel_bytes, end = panel + bytes / panel_bytes;
     uint64_t step = panels_at_once(source, t);
     for (; panel < end; panel += step) {
@@ -102,9 +110,9 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
             rows = n * 16;
         if (!stage_rows(source, plan, index, t->own_rows.begin + row, rows, space, err))
             return false;
-        memset(space->rows + rows * stride, 0, n * panel_bytes - rows * stride);
+        memset(space->rows + rows * stride, 0, (n * 16 - rows) * stride);
         for (uint64_t i = 0; i < n; i++, out += panel_bytes)
-            pack_interleave(space->rows + i * panel_bytes, stride, stride / 4, out);
+            pack_interleave(space->rows + i * 16 * stride, stride, dwords, out);
     }
     return true;
 }

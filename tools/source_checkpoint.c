@@ -121,6 +121,35 @@ static bool find_scales(const struct source_input *in, enum dtype dtype, struct 
     return true;
 }
 
+static bool not_finite(const struct source_input *in, uint64_t at, struct tp_error *err)
+{
+    char what[96];
+    snprintf(what, sizeof what, "row %llu column %llu is not a finite number",
+             (unsigned long long)(at / in->cols), (unsigned long long)(at % in->cols));
+    return input_fail(in, TP_E_NONFINITE, err, what);
+}
+
+/* One pass over memory: every block is checked and hashed while it is in the cache. */
+static bool check_and_hash(const struct source_input *in, uint64_t at, uint64_t n,
+                           struct hash128 *digest, struct tp_error *err)
+{
+    enum { BLOCK = 64 << 10 };
+    size_t element = dtype_bytes(in->dtype);
+    struct hash_stream stream;
+    io_populate(in->data + at * element, n * element);
+    hash_start(&stream);
+    for (uint64_t i = 0; i < n; i += BLOCK) {
+        size_t block = n - i < BLOCK ? n - i : BLOCK;
+        const unsigned char *data = in->data + (at + i) * element;
+        size_t finite = values_finite(in->dtype, data, block);
+        if (finite < block)
+            return not_finite(in, at + i + finite, err);
+        hash_add(&stream, data, block * element);
+    }
+    *digest = hash_end(&stream);
+    return true;
+}
+
 static bool prepare(const struct source *source, uint32_t index, uint32_t piece, bool known,
                     struct hash128 *digest, struct tp_error *err)
 {
@@ -129,20 +158,9 @@ static bool prepare(const struct source *source, uint32_t index, uint32_t piece,
     struct range rows = {piece * piece_rows(in), (piece + 1) * piece_rows(in)};
     if (rows.end > in->rows)
         rows.end = in->rows;
-    size_t element = dtype_bytes(in->dtype);
-    uint64_t n = range_count(rows) * in->cols, at = rows.begin * in->cols;
-    if (!known) {
-        size_t bad = values_finite(in->dtype, in->data + at * element, n);
-        if (bad < n) {
-            char what[96];
-            snprintf(what, sizeof what, "row %llu column %llu is not a finite number",
-                     (unsigned long long)((at + bad) / in->cols),
-                     (unsigned long long)((at + bad) % in->cols));
-            return input_fail(in, TP_E_NONFINITE, err, what);
-        }
-        *digest = hash_bytes(in->data + at * element, n * element);
-    }
-    return !in->scales || find_scales(in, s->whole.tensors[index].dtype, rows, err);
+    return (known || check_and_hash(in, rows.begin * in->cols, range_count(rows) * in->cols, digest,
+                                    err)) &&
+           (!in->scales || find_scales(in, s->whole.tensors[index].dtype, rows, err));
 }
 
 static bool unchanged(const struct source *source, struct tp_error *err)

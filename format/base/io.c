@@ -213,6 +213,40 @@ bool io_write_at(int fd, const char *path, const void *buf, size_t n, uint64_t o
     return true;
 }
 
+int io_open_direct(const char *path)
+{
+    return open(path, O_WRONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
+}
+
+bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n, uint64_t offset,
+                     struct tp_error *err)
+{
+    const unsigned char *p = buf;
+    size_t head = (size_t)(-offset & (IO_DIRECT_ALIGN - 1));
+    if (direct < 0 || ((uintptr_t)p - offset) % IO_DIRECT_ALIGN || n < head + IO_DIRECT_ALIGN)
+        return io_write_at(fd, path, buf, n, offset, err);
+    size_t middle = (n - head) & ~(size_t)(IO_DIRECT_ALIGN - 1), tail = n - head - middle;
+    size_t done = 0;
+    while (done < middle) {
+        ssize_t put = fault_hits(CALL_WRITE, NULL)
+                          ? -1
+                          : pwrite(direct, p + head + done, middle - done,
+                                   (off_t)(offset + head + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0 && errno != EINVAL)
+            return tp_fail_errno(err, "%s: write of %zu bytes at %llu", path, middle,
+                                 (unsigned long long)(offset + head));
+        if (put <= 0 || put % IO_DIRECT_ALIGN) { /* not that way here: the rest through the cache */
+            tail += middle - done;
+            break;
+        }
+        done += (size_t)put;
+    }
+    return (head == 0 || io_write_at(fd, path, p, head, offset, err)) &&
+           (tail == 0 || io_write_at(fd, path, p + n - tail, tail, offset + n - tail, err));
+}
+
 bool io_reserve(int fd, const char *path, uint64_t size, struct tp_error *err)
 {
     if (fault_hits(CALL_RESERVE, NULL))
@@ -398,6 +432,13 @@ void io_unmap(struct io_map *map)
     if (map->data)
         munmap((void *)(uintptr_t)map->data, map->size);
     *map = (struct io_map){0};
+}
+
+void io_populate(const unsigned char *data, uint64_t n)
+{
+    uintptr_t at = (uintptr_t)data & ~(uintptr_t)4095;
+    enum { POPULATE_READ = 22 }; /* MADV_POPULATE_READ, Linux 5.14 */
+    madvise((void *)at, (uintptr_t)data + n - at, POPULATE_READ);
 }
 
 static const char *bus_program = "tpshard";

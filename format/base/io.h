@@ -33,6 +33,14 @@ bool io_read_at(int fd, const char *path, void *buf, size_t n, uint64_t offset,
                 struct tp_error *err);
 bool io_write_at(int fd, const char *path, const void *buf, size_t n, uint64_t offset,
                  struct tp_error *err);
+/* A second descriptor of a file open for writing that goes past the page cache, -1 where the file system
+ * has none: no error. */
+int io_open_direct(const char *path);
+enum { IO_DIRECT_ALIGN = 4096 };
+/* io_write_at, whole pages of it through `direct` (-1: none). Only where buf and offset are the same modulo
+ * IO_DIRECT_ALIGN does that save a copy; pages at the ends are written through fd. */
+bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n, uint64_t offset,
+                     struct tp_error *err);
 /* Set the size and reserve the blocks (fallocate where the file system can, else ftruncate). */
 bool io_reserve(int fd, const char *path, uint64_t size, struct tp_error *err);
 /* Start writing dirty pages of a range back, without waiting. Best effort. */
@@ -69,6 +77,8 @@ struct io_map {
 };
 bool io_map(int fd, const char *path, uint64_t size, struct io_map *map, struct tp_error *err);
 void io_unmap(struct io_map *map);
+/* Bring a mapped range in at once, instead of by faults. A hint. */
+void io_populate(const unsigned char *data, uint64_t n);
 /* From now on SIGBUS on a mapped file ends the program with one line and exit 7. */
 void io_guard_bus(const char *program);
 
