@@ -197,7 +197,9 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
             return true;
         }
     }
-    while (atomic_load(&s->prepare_left[job->tensor])) { /* held by a worker that will end it */
+    /* A scale comes of its weight's preparation. Held by a worker that will end it: no deadlock. */
+    uint32_t prepared = job->tensor - (t->part == PART_SCALE);
+    while (atomic_load(&s->prepare_left[prepared])) {
         if (atomic_load(&s->stop))
             return true;
         nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
