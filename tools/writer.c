@@ -393,11 +393,35 @@ static bool run(struct writer *w, struct tp_error *err)
     return (io_exists(manifest) || make(w, err)) && publish(w, err);
 }
 
+static void remove_quietly(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    if (io_join(path, dir, name, NULL) && io_exists(path))
+        io_unlink(path, NULL);
+}
+
+/* What an input that cannot be converted leaves is of no use to a later run: our files of it go. */
+static void discard(struct writer *w)
+{
+    for (uint64_t r = 0; r < w->request->tp_size; r++) {
+        char name[RANK_FILE_NAME_MAX];
+        remove_quietly(w->stage, rank_file_name(name, r, w->request->tp_size));
+    }
+    for (uint32_t i = 0; i < w->bundle.n_files; i++)
+        remove_quietly(w->partial, w->bundle.files[i].name);
+    remove_quietly(w->partial, JOURNAL_NAME);
+    if (w->request->compress)
+        io_rmdir(w->stage, NULL);
+    io_rmdir(w->partial, NULL);
+}
+
 bool writer_run(const struct writer_request *request, struct tp_error *err)
 {
     struct writer w = {.request = request, .journal = {.fd = -1}};
     double start = progress_now();
     bool ok = run(&w, err);
+    if (!ok && w.journal.fd >= 0 && tp_code_exit(err->code) == TP_EXIT_INPUT)
+        discard(&w);
     last_report = (struct writer_report){w.fill.bytes_total - w.fill.bytes_resumed,
                                          w.fill.bytes_resumed, progress_now() - start};
     for (uint64_t r = 0; w.fill.paths && r < request->tp_size; r++) {

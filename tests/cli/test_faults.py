@@ -1,0 +1,309 @@
+"""Bad input at the programs' edge: one line, the contract's exit code, nothing lost, memory within its bound."""
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from harness import ROOT, SHARED, Folder, Skip, checkpoint, convert, error_line, run, tprun, tpshard
+
+
+def read_safetensors(path):
+    data = open(path, "rb").read()
+    n = struct.unpack_from("<Q", data)[0]
+    return json.loads(data[8:8 + n]), bytearray(data[8 + n:])
+
+
+def write_safetensors(path, header, body):
+    text = json.dumps(header).encode()
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + body)
+
+
+class Model(Folder):
+    """A copy of a small checkpoint, to be damaged."""
+
+    def __init__(self, name="mqa-bias"):
+        self.name = name
+
+    def __enter__(self):
+        self.dir = super().__enter__()
+        self.model, self.bundle = os.path.join(self.dir, "m"), os.path.join(self.dir, "b")
+        shutil.copytree(checkpoint(self.name), self.model)
+        self.weights = os.path.join(self.model, "model.safetensors")
+        return self
+
+    def config(self, **changes):
+        path = os.path.join(self.model, "config.json")
+        config = json.load(open(path))
+        config.update(changes)
+        json.dump({k: v for k, v in config.items() if v is not ...}, open(path, "w"))
+
+    def header(self, change):
+        header, body = read_safetensors(self.weights)
+        change(header, body)
+        write_safetensors(self.weights, header, body)
+
+    def refused(self, status, *names, args=()):
+        line = error_line(convert(self.model, self.bundle, *args, status=None), status, *names)
+        assert not os.path.exists(self.bundle) and not os.path.exists(self.bundle + ".partial")
+        return line
+
+
+def rename_tensor(old, new):
+    def change(header, body):
+        header[new] = header.pop(old)
+    return change
+
+
+def test_a_needed_tensor_that_is_absent_is_named():
+    with Model() as m:
+        m.header(rename_tensor("model.layers.1.mlp.up_proj.weight", "other"))
+        m.refused(3, "model.layers.1.mlp.up_proj.weight")
+
+
+def test_more_layers_than_tensors_are_refused_before_allocation():
+    for layers in (4, 1000, 1000000000):
+        with Model() as m:
+            m.config(num_hidden_layers=layers)
+            m.refused(3, "model.layers.3." if layers < 2000 else "num_hidden_layers")
+
+
+def test_sizes_that_disagree_with_the_tensors_are_refused_with_both_numbers():
+    for key, value, names in (("vocab_size", 600, ("embed_tokens", "600", "512")), ("hidden_size", 128, ("128", "112")),
+                              ("head_dim", 32, ("q_proj", "224", "112")), ("intermediate_size", 320, ("gate_proj", "320", "300"))):
+        with Model() as m:
+            m.config(**{key: value})
+            m.refused(3, *names)
+
+
+def test_tied_embeddings_with_another_head_are_refused():
+    with Model() as m:
+        m.config(tie_word_embeddings=True)
+        m.refused(3, "lm_head.weight")
+    with Model() as m:  # the same values are no contradiction
+        m.config(tie_word_embeddings=True)
+
+        def tie(header, body):
+            a, b = (header[n]["data_offsets"] for n in ("model.embed_tokens.weight", "lm_head.weight"))
+            body[b[0]:b[1]] = body[a[0]:a[1]]
+
+        m.header(tie)
+        convert(m.model, m.bundle)
+
+
+def test_values_that_are_no_numbers_are_refused_by_place():
+    with Model() as m:
+        def poison(header, body):
+            at = header["model.layers.2.self_attn.o_proj.weight"]["data_offsets"][0] + 4 * (112 * 5 + 7)
+            body[at:at + 4] = struct.pack("<f", float("nan"))
+        m.header(poison)
+        m.refused(3, "model.layers.2.self_attn.o_proj.weight", "row 5", "column 7")
+
+
+def test_values_beyond_f16_are_refused():
+    with Model() as m:
+        def enlarge(header, body):
+            at = header["model.layers.0.mlp.down_proj.weight"]["data_offsets"][0]
+            body[at:at + 4] = struct.pack("<f", 70000.0)
+        m.header(enlarge)
+        m.refused(3, "model.layers.0.mlp.down_proj.weight", args=("--dtype", "f16"))
+        convert(m.model, m.bundle, "--dtype", "bf16")
+
+
+def test_quantized_checkpoints_are_refused_by_their_scheme():
+    seen = 0
+    for name in ("fp8-block", "ct-int8", "ct-fp8", "ct-w4a16", "gptq-g128", "gptq-actorder", "awq-g64"):
+        try:
+            model = checkpoint(name)
+        except Skip as why:
+            print(f"SKIP {name}: {why}")
+            continue
+        with Folder() as d:
+            line = error_line(convert(model, d + "/b", status=None), 4)
+            assert {"f": "fp8", "c": "compressed-tensors", "g": "gptq", "a": "awq"}[name[0]] in line.lower(), line
+            seen += 1
+    if not seen:
+        raise Skip("no quantized checkpoint is here")
+
+
+def test_a_file_rewritten_while_it_is_read_is_noticed():
+    with Model() as m:
+        done = convert(m.model, m.dir + "/count", env=dict(os.environ, TP_FAULT="count"))
+        calls = int(done.stderr.decode().split("io calls: ")[1].split()[0])
+        p = subprocess.Popen([harness.TPSHARD, "convert", m.model, "-o", m.bundle, "-q", "--no-selftest"],
+                             env=dict(os.environ, TP_FAULT=f"stop:{calls // 2}"), stderr=subprocess.PIPE)
+        os.waitpid(p.pid, os.WUNTRACED)
+        header, body = read_safetensors(m.weights)
+        body[-1] ^= 1
+        with open(m.weights, "r+b") as f:
+            f.seek(os.path.getsize(m.weights) - 1)
+            f.write(bytes(body[-1:]))
+        p.send_signal(signal.SIGCONT)
+        stderr = p.communicate()[1]
+        error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 7, "model.safetensors", "changed")
+        assert not os.path.exists(m.bundle)
+
+
+def test_a_source_cut_while_it_is_mapped_ends_with_exit_7():
+    with Model() as m:
+        done = convert(m.model, m.dir + "/count", env=dict(os.environ, TP_FAULT="count"))
+        calls = int(done.stderr.decode().split("io calls: ")[1].split()[0])
+        p = subprocess.Popen([harness.TPSHARD, "convert", m.model, "-o", m.bundle, "-q", "--no-selftest"],
+                             env=dict(os.environ, TP_FAULT=f"stop:{calls // 3}"), stderr=subprocess.PIPE)
+        os.waitpid(p.pid, os.WUNTRACED)
+        os.truncate(m.weights, 40000)
+        p.send_signal(signal.SIGCONT)
+        stderr = p.communicate()[1]
+        error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 7, "model.safetensors")
+        assert not os.path.exists(m.bundle)
+
+
+def test_an_interrupt_ends_with_exit_10_and_is_resumable():
+    with Model() as m:
+        done = convert(m.model, m.dir + "/want", "--tp", "3", env=dict(os.environ, TP_FAULT="count"))
+        calls = int(done.stderr.decode().split("io calls: ")[1].split()[0])
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            p = subprocess.Popen([harness.TPSHARD, "convert", m.model, "-o", m.bundle, "--tp", "3", "-q", "--no-selftest"],
+                                 env=dict(os.environ, TP_FAULT=f"stop:{calls // 2}"), stderr=subprocess.PIPE)
+            os.waitpid(p.pid, os.WUNTRACED)
+            p.send_signal(sig)
+            p.send_signal(signal.SIGCONT)
+            stderr = p.communicate()[1]
+            error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 10, "resume")
+            convert(m.model, m.bundle, "--tp", "3")
+            assert harness.tree_bytes(m.bundle) == harness.tree_bytes(m.dir + "/want")
+            shutil.rmtree(m.bundle)
+
+
+def opened(args, folder):
+    """Paths below a folder that a program opened, by strace; Skip where it cannot trace."""
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed")
+    log = os.path.join(folder, "strace.log")
+    done = run(["strace", "-f", "-o", log, "-e", "trace=open,openat,openat2", *args], None)
+    text = open(log).read() if os.path.exists(log) else ""
+    if "exited with" not in text:
+        raise Skip("strace cannot trace here")
+    return done, [l for l in text.splitlines() if "open" in l]
+
+
+def test_paths_from_an_index_are_never_opened():
+    for value in ("../secret.safetensors", "/etc/hostname", "a/b.safetensors", ".", "", "a\\b.safetensors"):
+        with Model() as m:
+            os.remove(m.weights)
+            open(os.path.join(m.dir, "secret.safetensors"), "w").close()
+            index = {"metadata": {}, "weight_map": {"model.embed_tokens.weight": value}}
+            json.dump(index, open(os.path.join(m.model, "model.safetensors.index.json"), "w"))
+            done, calls = opened([harness.TPSHARD, "convert", m.model, "-o", m.bundle, "-q"], m.dir)
+            error_line(done, 3, "model.embed_tokens.weight")
+            for call in calls:
+                assert "secret" not in call and "hostname" not in call and "b.safetensors" not in call, call
+
+
+def test_pickle_is_never_opened():
+    with Model() as m:
+        os.rename(m.weights, os.path.join(m.model, "pytorch_model.bin"))
+        done, calls = opened([harness.TPSHARD, "convert", m.model, "-o", m.bundle, "-q"], m.dir)
+        error_line(done, 4, "pickle")
+        assert not [c for c in calls if "pytorch_model.bin" in c]
+
+
+def test_special_files_as_weights_do_not_hang():
+    for make in (os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p)):
+        with Model() as m:
+            os.remove(m.weights)
+            make(m.weights)
+            m.refused(3, "model.safetensors")
+
+
+def test_wrong_command_lines():
+    model = checkpoint("yarn")
+    with Folder() as d:
+        out = d + "/b"
+        for status, args in ((2, ("--tp", "0")), (2, ("--tp", "49")), (2, ("--tp", "x")), (2, ("--tp", "-1")), (2, ("--frob",)),
+                             (2, ("--mem", "-5")), (4, ("--quant", "int4")), (4, ("--target", "cuda")), (2, ("--quant", "int3")),
+                             (6, ("--mem", "100K")), (2, ("--threads", "0"))):
+            error_line(tpshard("convert", model, "-o", out, *args, status=None), status, "--")
+            assert not os.path.exists(out) and not os.path.exists(out + ".partial"), args
+        error_line(tpshard("convert", model, status=None), 2, "-o")
+        error_line(tpshard("reshard", model, "-o", out, "--tp", "2", status=None), 3, "manifest.json")
+
+
+def test_a_missing_runtime_is_named():
+    with Folder() as d:
+        shutil.copy(harness.TPSHARD, d + "/tpshard")
+        done = run([d + "/tpshard", "convert", checkpoint("yarn"), "-o", d + "/b", "-q"], None)
+        error_line(done, 5, "tprun", "--no-selftest")
+        assert not os.path.exists(d + "/b")
+
+
+def test_bad_prompts_to_tprun():
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b")
+        with open(d + "/bad.jsonl", "w") as f:
+            f.write('{"id": 1, "prompt_ids": [1]}\n{"id": 2, "prompt_ids": [1, "x"]}\n')
+        for status, names, args in ((3, ("512",), ("--prompt-ids", "1,512")), (2, (), ("--prompt-ids", "1,,2")),
+                                    (3, ("2",), ("--prompts", d + "/bad.jsonl")), (5, ("nowhere",), ("-f", d + "/nowhere")),
+                                    (3, ("5", "3"), ("--prompt-ids", "1,2,3,4,5", "--context", "3")),
+                                    (6, (), ("--prompt-ids", "1", "--context", "1000000000000")),
+                                    (4, ("amx",), ("--prompt-ids", "1", "--isa", "amx")),
+                                    (4, ("cuda",), ("--prompt-ids", "1", "--device", "cuda")), (2, (), ())):
+            done = tprun("generate", d + "/b", *args, "--ids", "-q", status=None)
+            error_line(done, done.returncode if status == 2 and done.returncode == 3 else status, *names)
+
+
+def anonymous_peak(process):
+    peak = 0
+    while process.poll() is None:
+        try:
+            for line in open(f"/proc/{process.pid}/status"):
+                if line.startswith("RssAnon"):
+                    peak = max(peak, int(line.split()[1]) * 1024)
+        except OSError:
+            pass
+        time.sleep(0.002)
+    return peak
+
+
+def test_a_conversion_stays_within_its_memory():
+    """400 MB of weights with --mem 48M, under a data limit of that size."""
+    if harness.SHARE != 1:
+        raise Skip("sanitizers need memory of their own")
+    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=2048, num_attention_heads=16,
+                  num_key_value_heads=4, head_dim=128, intermediate_size=5632, vocab_size=32000, num_hidden_layers=2,
+                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, hidden_act="silu",
+                  tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
+    limit = 48 << 20
+    with Folder() as d:
+        json.dump(config, open(d + "/c.json", "w"))
+        run([sys.executable, os.path.join(ROOT, "scripts/synth_checkpoint"), d + "/c.json", "-o", d + "/m"])
+        for args in (("--tp", "4"), ("--tp", "3", "--quant", "int8"), ("--tp", "2", "--compress", "zstd")):
+            p = subprocess.Popen([harness.TPSHARD, "convert", d + "/m", "-o", d + "/b", "-q", "--no-selftest", "--mem", "48M",
+                                  "--threads", "2", "--force", *args], stderr=subprocess.PIPE,
+                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+            peak = anonymous_peak(p)
+            assert p.returncode == 0, p.stderr.read().decode()
+            print(f"    {' '.join(args)}: peak of anonymous memory {peak / 2**20:.1f} MiB")
+            assert peak <= limit
+        p = subprocess.Popen([harness.TPSHARD, "reshard", d + "/b", "-o", d + "/r", "-q", "--mem", "96M", "--tp", "5", "--threads", "2"],
+                             stderr=subprocess.PIPE)
+        peak = anonymous_peak(p)
+        assert p.returncode == 0, p.stderr.read().decode()
+        assert peak <= 96 << 20, peak
+
+
+def test_a_closed_pipe_is_no_crash():
+    p = subprocess.Popen([harness.TPSHARD, "convert", checkpoint("yarn"), "-o", "x", "--dry-run"], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    p.stdout.close()
+    assert p.wait() in (0, 5, -signal.SIGPIPE), p.returncode
+
+
+harness.main(globals())
