@@ -271,7 +271,7 @@ static enum dtype planned_dtype(const struct options *o, const struct hf_config 
 
 static bool plan(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
-    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys};
+    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true};
     if (o->n_args != 1)
         return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR or config.json expected",
                        o->n_args);

@@ -21,7 +21,7 @@ static const char help[] =
 
 static bool compile(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
-    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys};
+    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, false};
     char path[IO_PATH_MAX];
     unsigned char *data;
     uint64_t n;

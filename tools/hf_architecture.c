@@ -104,3 +104,10 @@ const struct hf_architecture *hf_architecture_find(const struct json_in *in, str
     }
     return found;
 }
+
+const struct hf_architecture *hf_architecture_guess(const json_t *object)
+{
+    bool named = json_find(object, "architectures") || json_find(object, "model_type");
+    bool llama = json_object_get(object, "mlp_bias") && json_object_get(object, "pretraining_tp");
+    return !named && llama ? &table[0] : NULL;
+}

@@ -221,7 +221,12 @@ static bool read_object(const struct json_in *in, const struct hf_options *optio
                         struct hf_config *out, struct tp_error *err)
 {
     struct model_config *m = &out->model;
-    const struct hf_architecture *a = hf_architecture_find(in, err);
+    const struct hf_architecture *a =
+        options && options->guess ? hf_architecture_guess(in->object) : NULL;
+    if (a)
+        note(out, "%s: names no architecture: taken for %s by its keys", in->file, a->class_name);
+    else
+        a = hf_architecture_find(in, err);
     if (!a || !hf_config_keys_check(in, a, options, err))
         return false;
     snprintf(m->architecture, sizeof m->architecture, "%s", a->class_name);

@@ -59,7 +59,7 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        struct tp_error *err)
 {
-    struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys};
+    struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false};
     *folder = (struct model_folder){.dir = dir};
     if (!io_is_dir(dir))
         return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
