@@ -8,7 +8,7 @@
 struct hf_options {
     const char *const *ignore_keys; /* (n_ignore_keys) names of keys that are not to be refused */
     size_t n_ignore_keys;
-    bool guess;                     /* a config that names no architecture may be guessed, with a note */
+    bool guess; /* a config that names no architecture may be guessed, with a note */
 };
 
 /* A key that would change the result and is not read, at a value other than null, false, 0 or

@@ -31,6 +31,7 @@ static const char *const call_names[CALL_KINDS] = {
 
 static struct {
     _Atomic int action;
+    int kind; /* CALL_KINDS: any */
     uint64_t at;
     _Atomic uint64_t count;
     _Atomic uint64_t kinds[CALL_KINDS];
@@ -44,13 +45,28 @@ static void fault_print(void)
             fprintf(stderr, "io call: %s %llu\n", call_names[i], (unsigned long long)fault.kinds[i]);
 }
 
+/* "[KIND:]K" after the action's name */
+static bool fault_place(const char *text)
+{
+    const char *colon = strchr(text, ':');
+    fault.kind = CALL_KINDS;
+    for (int i = 0; colon && i < CALL_KINDS; i++)
+        if (strncmp(text, call_names[i], (size_t)(colon - text)) == 0 &&
+            call_names[i][colon - text] == '\0')
+            fault.kind = i;
+    if (colon && fault.kind == CALL_KINDS)
+        return false;
+    text = colon ? colon + 1 : text;
+    return tp_parse_u64(text, strlen(text), &fault.at);
+}
+
 static int fault_read(void)
 {
     static const struct {
         const char *name;
         enum fault_action action;
-    } actions[] = {{"kill:", FAULT_KILL}, {"stop:", FAULT_STOP}, {"enospc:", FAULT_ENOSPC}, {"eio:", FAULT_EIO},
-                   {"short:", FAULT_SHORT}};
+    } actions[] = {{"kill:", FAULT_KILL}, {"stop:", FAULT_STOP}, {"enospc:", FAULT_ENOSPC},
+                   {"eio:", FAULT_EIO}, {"short:", FAULT_SHORT}};
     const char *text = getenv("TP_FAULT");
     int action = FAULT_NONE;
     if (text && strcmp(text, "count") == 0) {
@@ -59,8 +75,7 @@ static int fault_read(void)
     }
     for (size_t i = 0; text && i < sizeof actions / sizeof *actions; i++) {
         size_t n = strlen(actions[i].name);
-        if (strncmp(text, actions[i].name, n) == 0 &&
-            tp_parse_u64(text + n, strlen(text + n), &fault.at))
+        if (strncmp(text, actions[i].name, n) == 0 && fault_place(text + n))
             action = actions[i].action;
     }
     atomic_store(&fault.action, action);
@@ -75,8 +90,12 @@ static bool fault_hits(enum io_call call, size_t *n)
         action = fault_read();
     if (action == FAULT_NONE)
         return false;
-    atomic_fetch_add(&fault.kinds[call], 1);
-    if (atomic_fetch_add(&fault.count, 1) + 1 != fault.at)
+    uint64_t of_kind = atomic_fetch_add(&fault.kinds[call], 1) + 1;
+    uint64_t of_all = atomic_fetch_add(&fault.count, 1) + 1;
+    bool of_any = fault.kind == CALL_KINDS;
+    if (!of_any && (int)call != fault.kind)
+        return false;
+    if ((of_any ? of_all : of_kind) != fault.at)
         return false;
     switch (action) {
     case FAULT_KILL:

@@ -1,10 +1,10 @@
 /* Files: every system call on files of either program is made here, so that one place loops over
  * short counts and EINTR, names the path in the error, and can be made to fail.
  *
- * Fault hook, for tests: TP_FAULT=ACTION:K in the environment makes the K-th call (counted from 1
- * over the process, all kinds) do ACTION: kill (SIGKILL), stop (SIGSTOP), enospc, eio, short (transfers one byte
- * less; the loop goes on). TP_FAULT=count prints "io calls: N" on stderr at exit, and
- * "io call: NAME" a line for the kinds seen.
+ * Fault hook, for tests: TP_FAULT=ACTION:[KIND:]K in the environment makes the K-th call (counted from 1 over
+ * the process, of all kinds or of one) do ACTION: kill (SIGKILL), stop (SIGSTOP), enospc, eio, short (transfers
+ * one byte less; the loop goes on). TP_FAULT=count prints "io calls: N" and a line "io call: KIND N" for every
+ * kind seen on stderr at exit.
  */
 #pragma once
 #include "error.h"

@@ -18,14 +18,14 @@ MODEL, OPTIONS = "mqa-bias", ("--tp", "3", "--threads", "2")
 def count_calls(model, bundle, *args, selftest):
     done = convert(model, bundle, *args, selftest=selftest, env=dict(os.environ, TP_FAULT="count"))
     lines = done.stderr.decode().splitlines()
-    kinds = {l.split()[2] for l in lines if l.startswith("io call: ")}
+    kinds = {l.split()[2]: int(l.split()[3]) for l in lines if l.startswith("io call: ")}
     return int(next(l.split()[2] for l in lines if l.startswith("io calls: "))), kinds
 
 
 def fewest_calls(model, folder, *args, selftest):
     """How many chunks a sync covers is a matter of timing, and so is the number of calls."""
     runs = [count_calls(model, os.path.join(folder, f"count{i}"), *args, selftest=selftest) for i in range(4)]
-    return min(n for n, _ in runs), set.union(*(kinds for _, kinds in runs))
+    return min(n for n, _ in runs), {kind: min(r.get(kind, 1) for _, r in runs) for _, kinds in runs for kind in kinds}
 
 
 def spread(n, count):
@@ -48,7 +48,7 @@ def kill_everywhere(kills, selftest, *args):
     model = checkpoint(MODEL)
     with Folder() as d:
         calls, kinds = fewest_calls(model, d, *args, selftest=selftest)
-        want, used, hits = tree_bytes(os.path.join(d, "count0")), 0, 0
+        want, used, hits, at_kinds = tree_bytes(os.path.join(d, "count0")), 0, 0, set()
         numbers, again = spread(calls, kills), random.Random(1)
         while hits < kills:
             k = numbers.pop(0) if numbers else again.randint(1, calls)
@@ -60,6 +60,16 @@ def kill_everywhere(kills, selftest, *args):
             assert tree_bytes(bundle) == want, f"killed at call {k} of {calls}: other bytes after the resume"
             assert not os.path.exists(bundle + ".partial"), f"killed at call {k}: leftovers"
             shutil.rmtree(bundle)
+        for kind, n in kinds.items():  # every kind of call: its first, one in the middle, its last
+            for k in sorted({1, (n + 1) // 2, n}):
+                bundle = os.path.join(d, f"{kind}{k}")
+                if killed(model, bundle, f"{kind}:{k}", *args, selftest=selftest):
+                    at_kinds.add(kind)
+                    complete = os.path.exists(bundle) and "journal" not in os.listdir(bundle)
+                    complete or resume(model, bundle, *args, selftest=selftest)
+                    assert tree_bytes(bundle) == want, f"killed at {kind} {k}: other bytes after the resume"
+                shutil.rmtree(bundle, ignore_errors=True)
+        assert at_kinds == set(kinds), set(kinds) - at_kinds
         print(f"    {calls} calls of {len(kinds)} kinds, {hits} kills, {used} resumes used earlier work")
         return hits, used, kinds
 

@@ -589,7 +589,7 @@ static void ignore_key_lets_an_unknown_key_pass_with_a_note(void **state)
 {
     (void)state;
     const char *const names[] = {"other", "some_new_key", "rope_theta", "logit_scale"};
-    const struct hf_options options = {names, 4};
+    const struct hf_options options = {names, 4, false};
     assert_true(read_with(llama, "{\"some_new_key\": 3}", &options));
     assert_int_equal(config.n_notes, 1);
     assert_non_null(strstr(config.notes[0], "some_new_key"));
