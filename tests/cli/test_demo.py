@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""README.md, docs/ and the demo say what the programs do: the story, the session, commands, options, limits."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from harness import BUILD, DEMO, ROOT, TPRUN, TPSHARD, Folder, run, tpshard
+
+PROGRAMS = {"tpshard": TPSHARD, "tprun": TPRUN}
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+        return f.read()
+
+
+def help_of(program, command=None):
+    return run([PROGRAMS[program], *([command] if command else []), "--help"]).stdout.decode()
+
+
+def commands(program):
+    """The subcommands that --help lists."""
+    return re.findall(r"(?m)^  ([a-z]+) ", help_of(program))
+
+
+def options(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
+def session(command):
+    """The lines that README.md shows as output of a command that begins like this, "..." left out."""
+    for block in re.findall(r"(?ms)^```text\n(.*?)^```", read("README.md")):
+        for part in re.split(r"(?m)^(?=\$ )", block):
+            if part.startswith("$ " + command):
+                typed, *lines = part.splitlines()
+                return typed[2:].split(), [l for l in lines if l and l != "..."]
+    raise AssertionError(f"README.md has no session with {command}")
+
+
+def test_the_demo_prints_the_text_of_the_readme():
+    done = run([os.path.join(ROOT, "scripts", "demo.sh"), os.path.relpath(BUILD, ROOT)], cwd=ROOT)
+    shown = re.search(r"(?s)<!-- demo:.*?-->\n```text\n(.*?)```\n<!-- /demo -->", read("README.md")).group(1)
+    printed = done.stdout.decode().replace(os.path.relpath(BUILD, ROOT) + "/", "build/")
+    assert printed == shown, f"the demo prints\n{printed}"
+
+
+def test_the_readme_session_is_what_the_programs_print():
+    with Folder() as d:
+        harness.convert(DEMO, d + "/demo", "--tp", 3, selftest=True)
+        _, lines = session("build/tpshard inspect")
+        real = tpshard("inspect", d + "/demo").stdout.decode().splitlines()
+        assert lines and not set(lines) - set(real), set(lines) - set(real)
+        with open(d + "/config.json", "w") as f:
+            f.write(re.search(r"(?s)```json\n(.*?)```", read("README.md")).group(1))
+        typed, lines = session("build/tpshard plan")
+        real = tpshard(*(d + "/config.json" if a == "config.json" else a for a in typed[1:])).stdout.decode().splitlines()
+        lines = [l for l in lines if not l.startswith("zstd ")]  # of this machine's processors
+        assert lines and not set(lines) - set(real), set(lines) - set(real)
+
+
+def test_every_command_and_option_of_the_readme_exists():
+    text = read("README.md")
+    for program in PROGRAMS:
+        named = set(re.findall(rf"(?m)(?:^\$ |`)(?:build/)?{program} ([a-z]+)\b", text))
+        assert named == set(commands(program)), (program, named)
+        for line in text.splitlines():
+            found = re.match(rf"(?:\| `|\$ )(?:build/)?{program} ([a-z]+)", line)
+            if found:
+                unknown = options(line) - options(help_of(program, found.group(1)))
+                assert not unknown, f"{program} {found.group(1)} has no {unknown}"
+
+
+def man_options(program):
+    """Long options of a page: man(7) writes them \\-\\-name, mdoc(7) Fl -name on macro lines."""
+    text = read("docs", program + ".1")
+    if ".Dt" not in text:
+        return options(text.replace("\\-", "-"))
+    lines = [l for l in text.splitlines() if re.match(r"\.(It |Op |Pq )?Fl ", l)]
+    return {"-" + o for l in lines for o in re.findall(r"(?<![\w-])-[a-z][a-z-]+", l)}
+
+
+def test_the_man_pages_have_every_option_of_help_and_no_other():
+    for program in PROGRAMS:
+        page = man_options(program) | {"--help"}
+        helped = set().union({"--help"}, *(options(help_of(program, c)) for c in commands(program)))
+        assert helped == page, f"{program}.1 lacks {helped - page} and has {page - helped}"
+
+
+def test_the_man_pages_render_without_warnings():
+    for program in PROGRAMS:
+        try:
+            done = subprocess.run(["man", "--warnings", "-l", os.path.join(ROOT, "docs", program + ".1")],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C.UTF-8"))
+        except FileNotFoundError:
+            raise harness.Skip("man is not installed")
+        assert done.returncode == 0 and not done.stderr, done.stderr.decode()
+
+
+def test_every_file_that_the_docs_name_exists():
+    for name in ("README.md", *(os.path.join("docs", f) for f in os.listdir(os.path.join(ROOT, "docs")) if f.endswith(".md"))):
+        for path in re.findall(r"`((?:tools|runtime|kernels|format|tests|scripts|docs)/[\w./-]*\w)`", read(name)):
+            if not re.search(r"NAME|test_NAME", path):
+                assert os.path.exists(os.path.join(ROOT, path)), f"{name} names {path}"
+        for path in re.findall(r"\]\(([\w./-]+)\)", read(name)):
+            assert os.path.exists(os.path.join(ROOT, os.path.dirname(name), path)), f"{name} links {path}"
+
+
+def test_the_architecture_lists_every_source_file_once():
+    text = read("docs", "architecture.md")
+    for room in ("format/base", "format", "kernels", "kernels/cpu", "tools", "runtime"):
+        section = re.search(rf"(?ms)^### {room}/\n(.*?)^##", text).group(1)
+        rows = re.findall(r"(?m)^\| ([^|]+) \|", section)[1:]
+        listed = sorted(n for row in rows for n in re.findall(r"`([\w.]+)`", row))
+        there = sorted({re.sub(r"\.(inc\.h|[ch])$", "", f) for f in os.listdir(os.path.join(ROOT, room)) if f.endswith((".c", ".h"))})
+        assert listed == there, f"{room}: {sorted(set(listed) ^ set(there))}"
+
+
+def test_the_architecture_has_the_exit_codes_and_limits_of_the_source():
+    text, source = read("docs", "architecture.md"), ""
+    for folder, _, files in os.walk(ROOT):
+        if os.path.relpath(folder, ROOT).split(os.sep)[0] in ("format", "kernels", "tools", "runtime"):
+            source += "".join(read(folder, f) for f in files if f.endswith((".c", ".h")))
+    for code in re.findall(r"(?m)^    TP_EXIT_\w+ = (\d+),", source):
+        assert re.search(rf"(?m)^\| {code} \|", text), f"exit status {code}"
+    for name in re.findall(r"`([A-Z][A-Z0-9_]{5,})`", text):
+        assert re.search(rf"\b{name}\b", source), f"{name} is in no source file"
+
+
+harness.main(globals())
