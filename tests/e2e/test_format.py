@@ -91,8 +91,8 @@ def test_every_flipped_byte_is_refused_by_verify_and_tprun():
         generate(d + "/b").check_returncode()
         shutil.copytree(d + "/b", d + "/c")
         places = [(name, at) for name in sorted(os.listdir(d + "/b")) for at in range(0, os.path.getsize(f"{d}/b/{name}"), harness.SHARE)]
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:  # two copies, for two processors
-            halves = pool.map(lambda i: flip_all(f"{d}/{'bc'[i]}", places[i::2]), (0, 1))
+        with concurrent.futures.ProcessPoolExecutor(2) as pool:  # two copies, for two processors
+            halves = pool.map(flip_all, (d + "/b", d + "/c"), (places[::2], places[1::2]))
             print(f"    {sum(halves)} flips, each refused by both programs")
 
 
