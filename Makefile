@@ -36,7 +36,7 @@ RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test bench install help check-includes deps clean format run-tests run-demo run-bench
+.PHONY: all demo test bench install help check-includes deps clean format build-tests run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -45,8 +45,8 @@ $(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT) $(BASE))
 $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -mavx2 -mfma -mf16c
-$(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -fno-var-tracking-assignments -mavx2 -mfma -mf16c
+$(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -fno-var-tracking-assignments -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
 $(B)/obj/tools/values.o $(B)/obj/tools/pack.o: ISA = -O3
 $(B)/obj/tools/%.o: CFLAGS += -Itools
@@ -70,7 +70,7 @@ $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call o
 $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lm
-$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(KERNELS) $(FORMAT) $(BASE))
+$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
 .SECONDARY:
@@ -81,13 +81,16 @@ deps: ## install what is missing from Debian packages
 	@scripts/install_deps.sh
 
 demo: deps ## build, convert the small model in the tree to three ranks, print a story
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@$(MAKE) --no-print-directory run-demo
 run-demo: all
 	@scripts/demo.sh $(B)
 
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
+	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-run-tests: all check-includes $(UNIT) $(B)/tests/tprun_reordered $(B)/tests/logits_nll
+build-tests: all $(UNIT) $(B)/tests/tprun_reordered $(B)/tests/logits_nll
+run-tests: build-tests check-includes
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
 bench: deps ## measure, as ratios against the machine in the same run
