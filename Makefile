@@ -5,6 +5,8 @@ PREFIX ?= /usr/local
 -include Makefile.config
 
 CC = gcc
+# V=1 shows every command
+Q = $(if $(V),,@)
 CSTD = -std=gnu11 -D_GNU_SOURCE
 WARN = -Wall -Wextra -Wconversion -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Werror
 # No contraction anywhere: which operations are fused is part of docs/numerics.md.
@@ -41,9 +43,11 @@ obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
 $(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT) $(BASE))
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -fno-var-tracking-assignments -mavx2 -mfma -mf16c
 $(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -fno-var-tracking-assignments -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
@@ -54,25 +58,31 @@ $(B)/obj/runtime/%.o: CFLAGS += -Iruntime
 $(B)/obj/tests/%.o: CFLAGS += -Itools -Iruntime -Itests/unit
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	@echo '  CC  $@'
+	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
 # A unit test is one cmocka program per file, linked with everything but the two mains.
 $(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
 # The runtime with one kernel that sums in another order: the tests of bits must see it.
 $(B)/obj/reordered/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -DTP_TEST_REORDER -MMD -MP -c -o $@ $<
+	@echo '  CC  $@'
+	$(Q)$(CC) $(CFLAGS) -DTP_TEST_REORDER -MMD -MP -c -o $@ $<
 $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lm
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm
 $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
 .SECONDARY:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
