@@ -237,6 +237,14 @@ def test_wrong_command_lines():
         error_line(tpshard("reshard", model, "-o", out, "--tp", "2", status=None), 3, "manifest.json")
 
 
+def test_an_output_with_a_slash_behind_it_or_without_a_folder_is_itself():
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b//")
+        run([harness.TPSHARD, "convert", checkpoint("yarn"), "-o", "c", "-q", "--no-selftest"], cwd=d)
+        assert harness.tree_bytes(d + "/b") == harness.tree_bytes(d + "/c")
+        assert sorted(os.listdir(d)) == ["b", "c"]
+
+
 def test_a_missing_runtime_is_named():
     with Folder() as d:
         shutil.copy(harness.TPSHARD, d + "/tpshard")
