@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,41 @@ def tpshard(*args, status=0, **kw):
 
 def tprun(*args, status=0, **kw):
     return run([TPRUN, *args], status, **kw)
+
+
+def tiny_model(folder, **changes):
+    """A random model of a few hundred weights, so that its bundle is small; changes are keys of config.json."""
+    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=8, num_attention_heads=2,
+                  num_key_value_heads=1, head_dim=4, intermediate_size=16, vocab_size=16, num_hidden_layers=1,
+                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64, hidden_act="silu",
+                  tie_word_embeddings=True, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
+    config.update(changes)
+    os.makedirs(folder)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+    h, heads, kv, hd, ff = (config[k] for k in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size"))
+    shapes = {"model.embed_tokens.weight": [config["vocab_size"], h], "model.norm.weight": [h]}
+    for layer in range(config["num_hidden_layers"]):
+        p = f"model.layers.{layer}."
+        matrices = {"self_attn.q_proj": [heads * hd, h], "self_attn.k_proj": [kv * hd, h], "self_attn.v_proj": [kv * hd, h],
+                    "self_attn.o_proj": [h, heads * hd], "mlp.gate_proj": [ff, h], "mlp.up_proj": [ff, h], "mlp.down_proj": [h, ff]}
+        for name, shape in matrices.items():
+            shapes[p + name + ".weight"] = shape
+            if config.get("mlp_bias" if "mlp" in name else "attention_bias"):
+                shapes[p + name + ".bias"] = shape[:1]
+        for name, n in dict(input_layernorm=h, post_attention_layernorm=h, **(
+                {"self_attn.q_norm": hd, "self_attn.k_norm": hd} if config["model_type"] == "qwen3" else {})).items():
+            shapes[p + name + ".weight"] = [n]
+    rng, header, body = random.Random(3), {}, b""
+    wide = config["torch_dtype"] != "bfloat16"
+    for name, shape in shapes.items():
+        n = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        raw = b"".join(struct.pack("<f", rng.gauss(0, 0.5) + ("norm" in name))[0 if wide else 2:] for _ in range(n))
+        header[name] = {"dtype": "F32" if wide else "BF16", "shape": shape, "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    text = json.dumps(header).encode()
+    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + body)
 
 
 def convert(model, bundle, *args, selftest=False, **kw):

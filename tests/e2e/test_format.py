@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
 import read_bundle
-from harness import Folder, checkpoint, convert, error_line, tprun, tpshard
+from harness import Folder, checkpoint, convert, error_line, tiny_model, tprun, tpshard
 
 CODES = {"F32": 1, "F16": 2, "BF16": 3}
 
@@ -110,34 +110,6 @@ def test_sampled_flips_of_larger_bundles_are_refused():
             for _ in range(160 // harness.SHARE):
                 path = os.path.join(d, "b", rng.choice(sorted(os.listdir(d + "/b"))))
                 flip_and_check(d + "/b", path, rng.randrange(os.path.getsize(path)), rng.randrange(8), (verify, generate))
-
-
-def tiny_model(folder):
-    """A model of a few hundred weights, so that its bundle is small."""
-    h, heads, kv, hd, ff, vocab, layers = 8, 2, 1, 4, 16, 16, 1
-    os.makedirs(folder)
-    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=h, num_attention_heads=heads,
-                  num_key_value_heads=kv, head_dim=hd, intermediate_size=ff, vocab_size=vocab, num_hidden_layers=layers,
-                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64, hidden_act="silu",
-                  tie_word_embeddings=True, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
-    json.dump(config, open(folder + "/config.json", "w"))
-    shapes = {"model.embed_tokens.weight": [vocab, h], "model.norm.weight": [h]}
-    for l in range(layers):
-        p = f"model.layers.{l}."
-        shapes.update({p + "input_layernorm.weight": [h], p + "post_attention_layernorm.weight": [h],
-                       p + "self_attn.q_proj.weight": [heads * hd, h], p + "self_attn.k_proj.weight": [kv * hd, h],
-                       p + "self_attn.v_proj.weight": [kv * hd, h], p + "self_attn.o_proj.weight": [h, heads * hd],
-                       p + "mlp.gate_proj.weight": [ff, h], p + "mlp.up_proj.weight": [ff, h],
-                       p + "mlp.down_proj.weight": [h, ff]})
-    rng, header, body = random.Random(3), {}, b""
-    for name, shape in shapes.items():
-        n = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        raw = b"".join(struct.pack("<f", rng.gauss(0, 0.5) + ("norm" in name))[2:] for _ in range(n))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [len(body), len(body) + len(raw)]}
-        body += raw
-    text = json.dumps(header).encode()
-    with open(folder + "/model.safetensors", "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + body)
 
 
 def copy_rank(source, target, name, as_name=None):

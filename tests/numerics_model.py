@@ -1,0 +1,195 @@
+"""The logits of a checkpoint from docs/numerics.md alone: slow, in Python floats, every rounding explicit.
+
+A binary32 value is held in a Python float (binary64). Of two binary32 operands +, -, *, / and sqrt in binary64,
+rounded again to binary32, are rounded correctly (53 >= 2 * 24 + 2); only fma needs care.
+"""
+import json
+import math
+import os
+import struct
+
+TINY = 2.0 ** -126
+
+
+def f32(x):
+    x = struct.unpack("<f", struct.pack("<f", x))[0]
+    return x if abs(x) >= TINY else math.copysign(0.0, x)
+
+
+def bf16(x):
+    u = struct.unpack("<I", struct.pack("<f", x))[0]
+    return struct.unpack("<f", struct.pack("<I", (u + 0x7FFF + (u >> 16 & 1)) >> 16 << 16))[0]
+
+
+def f16(x):
+    return struct.unpack("<e", struct.pack("<e", max(-65504.0, min(65504.0, x))))[0]
+
+
+def fma(a, b, c):
+    p = a * b  # exact
+    s = p + c
+    t = s - p
+    err = (p - (s - t)) + (c - t)
+    if err and not struct.unpack("<Q", struct.pack("<d", s))[0] & 1:  # round to odd
+        s = math.nextafter(s, math.inf if err > 0 else -math.inf)
+    return f32(s)
+
+
+def dot(w, x):
+    w, x = list(w) + [0.0] * (-len(w) % 32), list(x) + [0.0] * (-len(x) % 32)
+    acc = 0.0
+    for block in range(0, len(w), 32):
+        even = odd = 0.0
+        for j in range(block, block + 32, 2):
+            even, odd = fma(w[j], x[j], even), fma(w[j + 1], x[j + 1], odd)
+        acc = f32(acc + f32(even + odd))
+    return acc + 0.0
+
+
+H = float.fromhex
+EXP = [H(c) for c in ("0x1.6ac74cp-10", "0x1.123de0p-7", "0x1.555858p-5", "0x1.55548cp-3", "0x1.fffffcp-2")] + [1.0, 1.0]
+
+
+def exp(given):
+    x = min(max(given, -87.0), 88.0)
+    n = f32(f32(f32(x * H("0x1.715476p+0")) + H("0x1.8p+23")) - H("0x1.8p+23"))
+    r = fma(n, H("-0x1.7f7d1cp-20"), fma(n, H("-0x1.62e400p-1"), x))
+    p = EXP[0]
+    for c in EXP[1:]:
+        p = fma(p, r, c)
+    return 0.0 if given < -87.0 else math.ldexp(p, int(n))
+
+
+def chains(values, add):
+    s = [0.0] * 16
+    for i, v in enumerate(values):
+        s[i % 16] = add(v, s[i % 16])
+    for half in (8, 4, 2, 1):
+        s = [f32(s[c] + s[c + half]) for c in range(half)]
+    return s[0]
+
+
+def norm(x, w, eps):
+    mean = f32(chains(x, lambda v, s: fma(v, v, s)) / len(x))
+    r = f32(1.0 / f32(math.sqrt(f32(mean + eps))))
+    return [f32(f32(v * r) * g) for v, g in zip(x, w)]
+
+
+def cut(n, i, k):
+    return n * i // k
+
+
+def tree(values, k=0, i=0):
+    n = len(values)
+    a, b, mid = cut(n, i, 2 ** k), cut(n, i + 1, 2 ** k), cut(n, 2 * i + 1, 2 ** (k + 1))
+    if b - a == 1:
+        return values[a]
+    if mid in (a, b):
+        return tree(values, k + 1, 2 * i + (mid == a))
+    return f32(tree(values, k + 1, 2 * i) + tree(values, k + 1, 2 * i + 1))
+
+
+class Model:
+    def __init__(self, folder, dtype, int8=False):
+        self.c = json.load(open(os.path.join(folder, "config.json")))
+        self.round = {"bf16": bf16, "f16": f16, "f32": f32}[dtype]
+        self.enter = bf16 if dtype == "bf16" else lambda v: v
+        data = open(os.path.join(folder, "model.safetensors"), "rb").read()
+        n = struct.unpack_from("<Q", data)[0]
+        self.w, self.scale = {}, {}
+        for name, t in json.loads(data[8:8 + n]).items():
+            a, b = (8 + n + o for o in t["data_offsets"])
+            if t["dtype"] == "BF16":
+                flat = [struct.unpack("<f", b"\0\0" + data[j:j + 2])[0] for j in range(a, b, 2)]
+            else:
+                flat = list(struct.unpack(f"<{(b - a) // 4}f", data[a:b]))
+            rows = t["shape"][0]
+            cols = len(flat) // rows
+            quantized = int8 and "proj.weight" in name
+            values = flat if quantized else [self.round(v) for v in flat]
+            values = [values[r * cols:(r + 1) * cols] for r in range(rows)] if len(t["shape"]) == 2 else values
+            if quantized:
+                self.scale[name] = [f32(max(abs(v) for v in row) / 127.0) or 1.0 for row in values]
+                values = [[float(round(f32(v / s))) for v in row] for row, s in zip(values, self.scale[name])]
+            self.w[name] = values
+
+    def full(self, name, x):
+        out = [dot(row, x) for row in self.w[name + ".weight"]]
+        if name + ".weight" in self.scale:
+            out = [f32(v * s) for v, s in zip(out, self.scale[name + ".weight"])]
+        return [f32(v + b) for v, b in zip(out, self.w[name + ".bias"])] if name + ".bias" in self.w else out
+
+    def leaves(self, name, x, bounds):
+        out = [tree([dot(row[a:b], x[a:b]) for a, b in bounds]) for row in self.w[name + ".weight"]]
+        if name + ".weight" in self.scale:
+            out = [f32(v * s) for v, s in zip(out, self.scale[name + ".weight"])]
+        return [f32(v + b) for v, b in zip(out, self.w[name + ".bias"])] if name + ".bias" in self.w else out
+
+    def rope(self, head, p):
+        d = len(head)
+        out = list(head)
+        for i in range(d // 2):
+            angle = p * self.c["rope_theta"] ** (-(2 * i) / d)
+            c, s, a, b = f32(math.cos(angle)), f32(math.sin(angle)), head[i], head[i + d // 2]
+            out[i], out[i + d // 2] = fma(a, c, -f32(b * s)), fma(b, c, f32(a * s))
+        return out
+
+    def attend(self, q, keys, values, p):
+        d, w = len(q), self.c.get("sliding_window") or 0
+        scale, lo = f32(1.0 / math.sqrt(d)), max(0, p - w + 1) if w else 0
+        state = None
+        for chunk in range(lo // 256, p // 256 + 1):
+            base = chunk * 256
+            seen = [j for j in range(base, min(base + 256, p + 1)) if j >= lo]
+            s = {j: f32(dot(q, keys[j]) * scale) for j in seen}
+            m = max(s.values())
+            e = [exp(f32(s[j] - m)) if j in s else 0.0 for j in range(base, base + 256)]
+            l = chains(e, lambda v, t: f32(v + t))
+            e = [self.enter(v) for v in e]
+            o = [dot(e, [values[j][i] if j < len(values) else 0.0 for j in range(base, base + 256)]) for i in range(d)]
+            if state is None:
+                state = m, l, o
+                continue
+            m0, l0, o0 = state
+            top = m0 if m0 > m else m
+            a, b = (1.0 if v == top else exp(f32(v - top)) for v in (m0, m))
+            state = top, fma(l0, a, f32(l * b)), [fma(v0, a, f32(v * b)) for v0, v in zip(o0, o)]
+        _, l, o = state
+        return [self.enter(f32(v / l) + 0.0) for v in o]
+
+    def logits(self, ids):
+        c, eps = self.c, f32(self.c["rms_norm_eps"])
+        heads, kv, d, ff = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"], c["intermediate_size"]
+        per_leaf = 2 if heads > 64 else 1
+        attention = [(h * d, min(h + per_leaf, heads) * d) for h in range(0, heads, per_leaf)]
+        units = -(-ff // 32)
+        n = min(units, 48)
+        mlp = [(cut(units, s, n) * 32, min(cut(units, s + 1, n) * 32, ff)) for s in range(n)]
+        cache_type = self.round
+        x = [list(self.w["model.embed_tokens.weight"][t]) for t in ids]
+        for layer in range(c["num_hidden_layers"]):
+            pre = f"model.layers.{layer}."
+            keys, values = [[] for _ in range(kv)], [[] for _ in range(kv)]
+            for p, row in enumerate(x):
+                h = [self.enter(v) for v in norm(row, self.w[pre + "input_layernorm.weight"], eps)]
+                q, k, v = (self.full(pre + f"self_attn.{n}_proj", h) for n in "qkv")
+                heads_of = lambda flat, name: [self.head(flat[a:a + d], pre, name, eps, p) for a in range(0, len(flat), d)]
+                for g, (kh, at) in enumerate(zip(heads_of(k, "k"), range(0, kv * d, d))):
+                    keys[g].append([cache_type(u) for u in kh])
+                    values[g].append([cache_type(u) for u in v[at:at + d]])
+                out = []
+                for i, qh in enumerate(heads_of(q, "q")):
+                    g = i // (heads // kv)
+                    out += self.attend([self.enter(u) for u in qh], keys[g], values[g], p)
+                row = [f32(r + u) for r, u in zip(row, self.leaves(pre + "self_attn.o_proj", out, attention))]
+                h = [self.enter(v) for v in norm(row, self.w[pre + "post_attention_layernorm.weight"], eps)]
+                gate, up = self.full(pre + "mlp.gate_proj", h), self.full(pre + "mlp.up_proj", h)
+                act = [self.enter(f32(f32(g / f32(1.0 + exp(-g))) * u)) for g, u in zip(gate, up)]
+                x[p] = [f32(r + u) for r, u in zip(row, self.leaves(pre + "mlp.down_proj", act, mlp))]
+        head = self.w.get("lm_head.weight", self.w["model.embed_tokens.weight"])
+        rows = [[self.enter(v) for v in norm(row, self.w["model.norm.weight"], eps)] for row in x]
+        return b"".join(struct.pack("<f", dot(w, row)) for row in rows for w in head)
+
+    def head(self, head, pre, name, eps, p):
+        weight = self.w.get(f"{pre}self_attn.{name}_norm.weight")
+        return self.rope(norm(head, weight, eps) if weight else head, p)
