@@ -41,18 +41,17 @@ static void full_dot(const struct backend_rank *r, const struct matrix *w, uint6
                                w->bias ? w->bias + first : NULL, n, out + m * out_stride);
 }
 
-/* fn for every (row tile, panel) of this share, a group of panels at a time. */
-typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel);
+/* fn for every row tile and group of panels of this share. */
+typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, struct range group);
 
 static void each_tile(const struct backend_rank *r, struct range panels, struct tile all,
                       tile_fn *fn, void *arg)
 {
-    for (uint64_t group = panels.begin; group < panels.end; group += CPU_PANEL_GROUP) {
-        uint64_t stop = min_u64(group + CPU_PANEL_GROUP, panels.end);
+    for (uint64_t p = panels.begin; p < panels.end; p += CPU_PANEL_GROUP) {
+        struct range group = {p, min_u64(p + CPU_PANEL_GROUP, panels.end)};
         for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
             struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m)};
-            for (uint64_t p = group; p < stop; p++)
-                fn(r, arg, t, p);
+            fn(r, arg, t, group);
         }
     }
 }
@@ -65,10 +64,12 @@ struct full_job {
     uint64_t stride;
 };
 
-static void full_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+static void full_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
 {
     struct full_job *job = arg;
-    full_dot(r, job->w, panel, t, job->out + t.row * job->stride + panel * PANEL_ROWS, job->stride);
+    float *out = job->out + t.row * job->stride;
+    for (uint64_t p = group.begin; p < group.end; p++)
+        full_dot(r, job->w, p, t, out + p * PANEL_ROWS, job->stride);
 }
 
 void cpu_qkv(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
@@ -97,18 +98,25 @@ struct gate_job {
     float *scratch;
 };
 
-static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+/* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
+ */
+static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
 {
+    enum { WIDTH = CPU_PANEL_GROUP * PANEL_ROWS };
+    _Static_assert(2 * CPU_PANEL_GROUP <= TREE_STACK_MAX, "gate and up fit in the scratch");
     struct gate_job *job = arg;
-    float *gate = job->scratch, *up = gate + TILE_FLOATS;
-    uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, job->w->gate.rows - first);
-    uint64_t stride = job->w->down.k;
-    full_dot(r, &job->w->gate, panel, t, gate, PANEL_ROWS);
-    full_dot(r, &job->w->up, panel, t, up, PANEL_ROWS);
+    const struct layer_weights *w = job->w;
+    float *gate = job->scratch, *up = gate + CPU_PANEL_GROUP * TILE_FLOATS;
+    uint64_t first = group.begin * PANEL_ROWS;
+    uint64_t n = min_u64(range_count(group) * PANEL_ROWS, w->gate.rows - first);
+    for (uint64_t p = group.begin; p < group.end; p++)
+        full_dot(r, &w->gate, p, t, gate + (p - group.begin) * PANEL_ROWS, WIDTH);
+    for (uint64_t p = group.begin; p < group.end; p++)
+        full_dot(r, &w->up, p, t, up + (p - group.begin) * PANEL_ROWS, WIDTH);
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
     for (uint64_t m = 0; m < t.n; m++)
-        r->kernels->silu_mul(gate + m * PANEL_ROWS, up + m * PANEL_ROWS, n, r->bf16,
-                             r->act + (t.row + m) * stride + first);
+        r->kernels->silu_mul(gate + m * WIDTH, up + m * WIDTH, n, r->bf16,
+                             r->act + (t.row + m) * w->down.k + first);
 }
 
 void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer,
@@ -128,9 +136,9 @@ struct leaf_job {
     float *stack; /* [TREE_STACK_MAX][CPU_ROW_TILE][16] */
 };
 
-static void leaf_tile(const struct backend_rank *r, void *arg, struct tile t, uint64_t panel)
+static void leaf_panel(const struct backend_rank *r, const struct leaf_job *job, struct tile t,
+                       uint64_t panel)
 {
-    struct leaf_job *job = arg;
     const struct matrix *w = job->w;
     const unsigned char *weights = panel_of(w, panel);
     const float *x = t.x + t.row * t.x_stride;
@@ -147,6 +155,12 @@ static void leaf_tile(const struct backend_rank *r, void *arg, struct tile t, ui
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(comm_root(r->comm, r->rank, root, t.row + m) + panel * PANEL_ROWS,
                    job->stack + root * TILE_FLOATS + m * PANEL_ROWS, PANEL_ROWS * sizeof(float));
+}
+
+static void leaf_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
+{
+    for (uint64_t p = group.begin; p < group.end; p++)
+        leaf_panel(r, arg, t, p);
 }
 
 static void leaf_dots(const struct backend_rank *r, const struct step *step, const struct matrix *w,

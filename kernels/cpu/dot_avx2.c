@@ -4,6 +4,7 @@
  * again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
  * time read that. Sums of a stretch go on in `out`. None of it changes a bit.
  */
+#include "prefetch.h"
 #include "tables.h"
 
 #include <immintrin.h>
@@ -107,6 +108,7 @@ INLINE void stream(enum dtype dtype, size_t block_bytes, size_t R, const char *w
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
+        prefetch_next_page(w, block_bytes);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
@@ -138,6 +140,7 @@ INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][TILE_ROWS][2];
+        prefetch_next_page((const char *)w, BLOCK_COLS * PANEL_ROWS * sizeof *w);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 32

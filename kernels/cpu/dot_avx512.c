@@ -4,6 +4,7 @@
  * embedded broadcast. With one row the weights stream by at nearly memory speed; with more, the
  * panel is read again from the second-level cache for every tile. R changes no bit.
  */
+#include "prefetch.h"
 #include "tables.h"
 
 #include <immintrin.h>
@@ -147,8 +148,10 @@ INLINE void tile(enum dtype dtype, size_t block_bytes, size_t R, const char *w, 
     __m512 acc[TILE_ROWS];
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
-    for (size_t b = 0; b < blocks; b++)
+    for (size_t b = 0; b < blocks; b++) {
+        prefetch_next_page(w + b * block_bytes, block_bytes);
         step(dtype, block_bytes, R, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
+    }
     for (size_t r = 0; r < R; r++)
         _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
 }
