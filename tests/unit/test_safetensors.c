@@ -284,7 +284,7 @@ static void row_30_a_million_tensors_take_linear_time_and_one_more_is_refused(vo
         must_open(path, &st);
         double taken = cpu_seconds() - start;
         print_message("2^20 tensors: %.2f s\n", taken);
-        assert_true(taken < (SANITIZED ? 20 : 2));
+        assert_true(taken < (SANITIZED ? 100 : 2));
         assert_int_equal(st.count, ST_TENSORS_MAX);
         need(&st, "a_common_beginning.0");
         need(&st, "a_common_beginning.1048575");
@@ -379,6 +379,10 @@ static void row_33_a_file_of_3_tib_is_read_where_needed(void **state)
              (unsigned long long)a, (unsigned long long)a, (unsigned long long)a,
              (unsigned long long)a + 4, (unsigned long long)c, (unsigned long long)a + 4,
              (unsigned long long)(a + 4 + c));
+    if (THREAD_SANITIZED) {
+        print_message("SKIP: row 33: the thread sanitizer leaves no room to map 3 TiB\n");
+        skip();
+    }
     const char *path = put_st("f.safetensors", header, a + 4 + c);
     if (!path) {
         print_message("SKIP: row 33: no files of 3 TiB here\n");
