@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-volatile int fill_interrupted;
+_Atomic int fill_interrupted;
 
 enum {
     SYNC_RECORDS = 64,      /* at most so many chunks between two syncs */

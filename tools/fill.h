@@ -21,4 +21,4 @@ bool fill_run(struct fill *fill, struct tp_error *err);
 int fill_workers(const struct writer_request *request);
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans);
 /* Set by a signal: stop soon, TP_E_INTERRUPTED. */
-extern volatile int fill_interrupted;
+extern _Atomic int fill_interrupted;

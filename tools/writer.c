@@ -7,6 +7,7 @@
 #include "progress.h"
 #include "squeeze.h"
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,9 +33,8 @@ struct writer_report writer_last_report(void)
 
 static void on_signal(int sig)
 {
-    if (fill_interrupted)
+    if (atomic_exchange(&fill_interrupted, sig))
         _exit(TP_EXIT_INTERRUPTED);
-    fill_interrupted = sig;
 }
 
 void writer_catch_signals(void)
