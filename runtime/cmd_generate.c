@@ -6,10 +6,11 @@
 #include "generate.h"
 #include "generation_config.h"
 #include "text_stream.h"
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-static volatile sig_atomic_t interrupted;
+static _Atomic int interrupted;
 static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
 
 static void on_interrupt(int number)

@@ -6,7 +6,6 @@
 #include "report.h"
 #include "prompts.h"
 #include "sampler.h"
-#include <signal.h>
 
 enum generate_finish {
     GENERATE_GOING,
@@ -32,7 +31,7 @@ struct generate {
     uint64_t n_eos; /* 0: no token ends a sequence */
     uint64_t chunk; /* rows of a prefill step */
     struct report *report;
-    const volatile sig_atomic_t *interrupted;
+    const _Atomic int *interrupted;
     /* A new token of sequence s, not an end token. true: the text ends here. */
     bool (*on_token)(void *arg, uint32_t s, uint32_t id);
     /* After every step. */

@@ -182,6 +182,18 @@ def test_an_interrupt_ends_with_exit_10_and_is_resumable():
             shutil.rmtree(m.bundle)
 
 
+def test_an_interrupted_answer_ends_with_exit_10_and_what_was_said_stands():
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b")
+        p = subprocess.Popen([harness.TPRUN, "generate", d + "/b", "-p", "a", "-n", "100000", "--ignore-eos", "--temp", "0", "-q"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        said = p.stdout.read(20)
+        p.send_signal(signal.SIGINT)
+        rest, stderr = p.communicate()
+        error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 10, "interrupted")
+        assert len(said + rest) >= 20
+
+
 def opened(args, folder):
     """Paths below a folder that a program opened, by strace; Skip where it cannot trace."""
     if not shutil.which("strace"):
