@@ -78,6 +78,7 @@ bool shard_open(struct shard *shard, const char *dir, const struct model_config 
         shard_close(shard);
         return false;
     }
+    io_map_huge(&shard->map);
     shard->data = shard->map.data + plan->data_offset;
     return true;
 }

@@ -489,6 +489,12 @@ void io_unmap(struct io_map *map)
     *map = (struct io_map){0};
 }
 
+void io_map_huge(const struct io_map *map)
+{
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, map->size, MADV_HUGEPAGE);
+}
+
 void io_populate(const unsigned char *data, uint64_t n)
 {
     uintptr_t at = (uintptr_t)data & ~(uintptr_t)4095;

@@ -85,10 +85,15 @@ bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err)
     return ok;
 }
 
+/* 25 us or so: as long as threads that all have a processor differ within a phase. Processors of a
+ * virtual machine may take turns on one of the host's; whoever spins then holds up the thread that
+ * is waited for, and decoding falls to half its speed. */
+enum { SPIN = 1000, SPIN_CROWDED = 50 };
+
 void barrier_init(struct barrier *barrier, int count)
 {
     *barrier = (struct barrier){.count = (uint32_t)count};
-    barrier->spin = count <= threads_available() ? 20000 : 50;
+    barrier->spin = count <= threads_available() ? SPIN : SPIN_CROWDED;
 }
 
 void barrier_wait(struct barrier *barrier)

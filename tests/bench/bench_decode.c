@@ -1,0 +1,249 @@
+/* How close decoding comes to the speed of memory: the time of a decode step (batch 1, short
+ * context) beside a plain read of the very weights it needs, by the same threads, interleaved.
+ * Medians. Prints a line per thread count; checks nothing.
+ *
+ * bench_decode BUNDLE [rounds [steps [isa]]]
+ */
+#include "engine.h"
+#include "sampler.h"
+
+#include <immintrin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { ROUNDS_MAX = 99, THREADS_MAX = 2, STEPS_MAX = 32, WARM_STEPS = 2 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- the plain read ---- */
+
+__attribute__((target("avx512f"))) static uint64_t read_512(const unsigned char *p, size_t bytes)
+{
+    __m512i sum[4] = {{0}};
+    for (size_t i = 0; i < bytes; i += 256)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] = _mm512_add_epi32(sum[j], _mm512_load_si512(p + i + 64 * j));
+    sum[0] = _mm512_add_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(sum[2], sum[3]));
+    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
+}
+
+__attribute__((target("avx2"))) static uint64_t read_256(const unsigned char *p, size_t bytes)
+{
+    __m256i sum[4] = {{0}};
+    for (size_t i = 0; i < bytes; i += 128)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] = _mm256_add_epi32(sum[j], _mm256_load_si256((const __m256i *)(p + i) + j));
+    sum[0] = _mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), _mm256_add_epi32(sum[2], sum[3]));
+    return (uint64_t)_mm256_extract_epi64(sum[0], 0);
+}
+
+static uint64_t read_128(const unsigned char *p, size_t bytes)
+{
+    __m128i sum = _mm_setzero_si128();
+    for (size_t i = 0; i < bytes; i += 16)
+        sum = _mm_add_epi32(sum, _mm_load_si128((const __m128i *)(p + i)));
+    return (uint64_t)_mm_cvtsi128_si64(sum);
+}
+
+static uint64_t read_all(const unsigned char *p, size_t bytes)
+{
+    return __builtin_cpu_supports("avx512f") ? read_512(p, bytes)
+           : __builtin_cpu_supports("avx2")  ? read_256(p, bytes)
+                                             : read_128(p, bytes);
+}
+
+/* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more. */
+static uint64_t read_matrix(const struct matrix *w, int index, int count)
+{
+    uint64_t panel = w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+    uint64_t first = cut(w->panels, (uint64_t)index, (uint64_t)count);
+    uint64_t last = cut(w->panels, (uint64_t)index + 1, (uint64_t)count);
+    return read_all(w->w + first * panel, (last - first) * panel);
+}
+
+static uint64_t read_weights(const struct weights *weights, int index, int count)
+{
+    uint64_t sum = 0;
+    for (uint64_t r = 0; r < weights->tp_size; r++) {
+        const struct rank_weights *w = &weights->ranks[r];
+        for (uint64_t l = 0; l < w->model->n_layers; l++) {
+            const struct layer_weights *layer = &w->layers[l];
+            const struct matrix *all[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                          &layer->gate, &layer->up, &layer->down};
+            for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                sum += read_matrix(all[i], index, count);
+        }
+        sum += read_matrix(&w->lm_head, index, count);
+    }
+    return sum;
+}
+
+static uint64_t matrix_bytes(const struct weights *weights)
+{
+    uint64_t bytes = 0;
+    for (uint64_t r = 0; r < weights->tp_size; r++) {
+        const struct rank_weights *w = &weights->ranks[r];
+        for (uint64_t l = 0; l < w->model->n_layers; l++) {
+            const struct layer_weights *layer = &w->layers[l];
+            const struct matrix *all[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                          &layer->gate, &layer->up, &layer->down};
+            for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                bytes += all[i]->panels * all[i]->k * PANEL_ROWS * dtype_bytes(all[i]->dtype);
+        }
+        bytes += w->lm_head.panels * w->lm_head.k * PANEL_ROWS * dtype_bytes(w->lm_head.dtype);
+    }
+    return bytes;
+}
+
+/* ---- the team ---- */
+
+/* The engine's own team waits for commands; this one calls the same phases, and reads in between. */
+struct bench {
+    struct engine engine;
+    struct sampler sampler;
+    struct barrier barrier;
+    int rounds, steps;
+    uint32_t token, position;
+    double begin[THREADS_MAX], end[THREADS_MAX];
+    _Atomic uint64_t sink;
+    double read_s[ROUNDS_MAX], step_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
+};
+
+/* All threads have left their stamps: from the first begin to the last end. */
+static double span(struct bench *b, int index, int count, double begin)
+{
+    b->begin[index] = begin;
+    b->end[index] = now();
+    barrier_wait(&b->barrier);
+    double first = b->begin[0], last = b->end[0];
+    for (int i = 1; i < count; i++) {
+        first = b->begin[i] < first ? b->begin[i] : first;
+        last = b->end[i] > last ? b->end[i] : last;
+    }
+    barrier_wait(&b->barrier);
+    return last - first;
+}
+
+static double timed_read(struct bench *b, int index, int count)
+{
+    barrier_wait(&b->barrier);
+    double begin = now();
+    b->sink += read_weights(&b->engine.weights, index, count);
+    return span(b, index, count, begin);
+}
+
+static void decode(struct bench *b, int index)
+{
+    struct engine *e = &b->engine;
+    if (index == 0) {
+        engine_begin(e);
+        tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
+        e->forward.step.slice_first = 0;
+        e->forward.step.slice_count = 1;
+    }
+    barrier_wait(&b->barrier);
+    forward_step(&e->forward, index);
+    forward_logits(&e->forward, index);
+    if (index == 0) {
+        const struct sampler_options greedy = sampler_defaults();
+        struct tp_error err = {0};
+        tp_assert(sampler_pick(&b->sampler, e->comm.logits, NULL, &greedy, 0, b->position,
+                               &b->token, &err));
+    }
+}
+
+static double timed_decode(struct bench *b, int index, int count)
+{
+    barrier_wait(&b->barrier);
+    double begin = now();
+    for (int i = 0; i < b->steps; i++)
+        decode(b, index);
+    return span(b, index, count, begin) / b->steps;
+}
+
+static void team(void *arg, int index, int count)
+{
+    struct bench *b = arg;
+    for (int i = 0; i < WARM_STEPS; i++)
+        decode(b, index);
+    for (int i = 0; i < b->rounds; i++) {
+        double before = timed_read(b, index, count);
+        double step = timed_decode(b, index, count);
+        double read = (before + timed_read(b, index, count)) / 2;
+        if (index == 0) {
+            b->read_s[i] = read;
+            b->step_s[i] = step;
+            b->ratio[i] = read / step;
+        }
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int n)
+{
+    qsort(values, (size_t)n, sizeof *values, ascending);
+    return values[n / 2];
+}
+
+static bool run(struct bench *b, const struct bundle *bundle, const struct kernels *kernels,
+                int threads, struct tp_error *err)
+{
+    const uint64_t positions = (uint64_t)(b->rounds * b->steps + WARM_STEPS);
+    const struct engine_setup setup = {
+        .threads = threads,
+        .kernels = kernels,
+        .kv_dtype = bundle->recipe.dtype,
+        .rows_max = 1,
+        .n_sequences = 1,
+        .n_pages = (uint32_t)kv_cache_pages_of(positions),
+        .positions_max = &positions,
+    };
+    b->token = b->position = 0;
+    barrier_init(&b->barrier, threads);
+    bool ok = engine_open(&b->engine, bundle, &setup, err) && threads_run(threads, team, b, err);
+    if (ok) {
+        double gb = (double)matrix_bytes(&b->engine.weights) * 1e-9;
+        double step = median(b->step_s, b->rounds);
+        printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "
+               "ratio %.3f  %.2f tok/s\n",
+               kernels->name, dtype_name(bundle->recipe.dtype), quant_name(bundle->recipe.quant),
+               (unsigned long long)bundle->tp_size, threads, gb / step,
+               gb / median(b->read_s, b->rounds), median(b->ratio, b->rounds), 1 / step);
+    }
+    engine_close(&b->engine);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    struct bundle bundle = {0};
+    struct tp_error err = {0};
+    enum isa isa = kernels_best()->isa;
+    if (argc < 2 || (argc > 4 && !isa_from_name(argv[4], &isa)) || !kernels_get(isa)) {
+        fprintf(stderr, "usage: bench_decode BUNDLE [rounds [steps [isa]]]\n");
+        return 2;
+    }
+    b.rounds = argc > 2 ? atoi(argv[2]) : 9;
+    b.steps = argc > 3 ? atoi(argv[3]) : 4;
+    b.rounds = b.rounds < 1 ? 1 : b.rounds > ROUNDS_MAX ? ROUNDS_MAX : b.rounds;
+    b.steps = b.steps < 1 ? 1 : b.steps > STEPS_MAX ? STEPS_MAX : b.steps;
+    bool ok = bundle_open(&bundle, argv[1], false, &err) &&
+              sampler_init(&b.sampler, bundle.model.vocab, &err);
+    for (int threads = 1; ok && threads <= THREADS_MAX; threads++)
+        ok = run(&b, &bundle, kernels_get(isa), threads, &err);
+    sampler_free(&b.sampler);
+    bundle_close(&bundle);
+    return ok ? 0 : tp_error_print("bench_decode", &err);
+}
