@@ -46,7 +46,7 @@ struct kernels {
     void (*add)(const float *a, const float *b, size_t n, float *y);
     /* y = x * scale + bias, two roundings; scale or bias NULL: that step is absent. x may be y. */
     void (*scale_bias)(const float *x, const float *scale, const float *bias, size_t n, float *y);
-    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)); rounded to bf16 values when round_bf16 */
+    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)); rounded to bf16 values when round_bf16; y may be gate */
     void (*silu_mul)(const float *gate, const float *up, size_t n, bool round_bf16, float *y);
     /* Rotate one head in place. cos, sin: head_dim / 2 values of its position. */
     void (*rope)(float *head, const float *cos, const float *sin, size_t head_dim);

@@ -41,14 +41,16 @@ static void full_dot(const struct backend_rank *r, const struct matrix *w, uint6
                                w->bias ? w->bias + first : NULL, n, out + m * out_stride);
 }
 
-/* fn for every row tile and group of panels of this share. */
+/* fn for every row tile and group of panels of this share. Where the rows are one tile, no panel is
+ * read twice, and all panels are one group. */
 typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, struct range group);
 
 static void each_tile(const struct backend_rank *r, struct range panels, struct tile all,
                       tile_fn *fn, void *arg)
 {
-    for (uint64_t p = panels.begin; p < panels.end; p += CPU_PANEL_GROUP) {
-        struct range group = {p, min_u64(p + CPU_PANEL_GROUP, panels.end)};
+    uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
+    for (uint64_t p = panels.begin; p < panels.end; p += width) {
+        struct range group = {p, min_u64(p + width, panels.end)};
         for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
             struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m)};
             fn(r, arg, t, group);
@@ -95,28 +97,28 @@ void cpu_qkv(struct backend_rank *r, const struct step *step, uint32_t layer, st
 
 struct gate_job {
     const struct layer_weights *w;
-    float *scratch;
+    float *up; /* [CPU_ROW_TILE][16] */
 };
 
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
  */
 static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
 {
-    enum { WIDTH = CPU_PANEL_GROUP * PANEL_ROWS };
-    _Static_assert(2 * CPU_PANEL_GROUP <= TREE_STACK_MAX, "gate and up fit in the scratch");
     struct gate_job *job = arg;
     const struct layer_weights *w = job->w;
-    float *gate = job->scratch, *up = gate + CPU_PANEL_GROUP * TILE_FLOATS;
-    uint64_t first = group.begin * PANEL_ROWS;
-    uint64_t n = min_u64(range_count(group) * PANEL_ROWS, w->gate.rows - first);
-    for (uint64_t p = group.begin; p < group.end; p++)
-        full_dot(r, &w->gate, p, t, gate + (p - group.begin) * PANEL_ROWS, WIDTH);
-    for (uint64_t p = group.begin; p < group.end; p++)
-        full_dot(r, &w->up, p, t, up + (p - group.begin) * PANEL_ROWS, WIDTH);
+    uint64_t stride = w->down.k;
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
-    for (uint64_t m = 0; m < t.n; m++)
-        r->kernels->silu_mul(gate + m * WIDTH, up + m * WIDTH, n, r->bf16,
-                             r->act + (t.row + m) * w->down.k + first);
+    float *act = r->act + t.row * stride;
+    for (uint64_t p = group.begin; p < group.end; p++)
+        full_dot(r, &w->gate, p, t, act + p * PANEL_ROWS, stride);
+    for (uint64_t p = group.begin; p < group.end; p++) {
+        float *at = act + p * PANEL_ROWS;
+        uint64_t n = min_u64(PANEL_ROWS, w->gate.rows - p * PANEL_ROWS);
+        full_dot(r, &w->up, p, t, job->up, PANEL_ROWS);
+        for (uint64_t m = 0; m < t.n; m++)
+            r->kernels->silu_mul(at + m * stride, job->up + m * PANEL_ROWS, n, r->bf16,
+                                 at + m * stride);
+    }
 }
 
 void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer,
