@@ -1,0 +1,65 @@
+#!/bin/sh
+# bench.sh: measure on this machine, as ratios against the machine in the same run. Called by `make bench`.
+#
+#   BUILD=build       programs, and build/tests/bench_*
+#   BENCH_7B=1        conversion at Mistral-7B size too (45 GB of disk)
+#   BENCH_DIR=DIR     scratch folder (default BUILD/bench; 8 GB), removed at the end unless KEEP=1
+set -eu
+cd "$(dirname "$0")/.."
+build=${BUILD:-build}
+dir=${BENCH_DIR:-$build/bench}
+mkdir -p "$dir"
+[ "${KEEP:-}" = 1 ] || trap 'rm -rf "$dir"' EXIT
+
+free_gb() { df -k "$dir" | awk 'NR == 2 {print int($4 / 1000000)}'; }
+room() { # GB what
+  [ "$(free_gb)" -ge "$1" ] && return
+  echo "SKIP $2: needs $1 GB in $dir, $(free_gb) are free"
+  return 1
+}
+config() { # hidden ff layers heads kv vocab: a Llama of that size
+  cat <<EOF
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": $1, "intermediate_size": $2,
+ "num_hidden_layers": $3, "num_attention_heads": $4, "num_key_value_heads": $5, "vocab_size": $6, "head_dim": $(($1 / $4)),
+ "max_position_embeddings": 2048, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu",
+ "tie_word_embeddings": false, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}
+EOF
+}
+make_model() { # folder config
+  echo "$2" >"$dir/config.json"
+  scripts/synth_checkpoint "$dir/config.json" -o "$1" >/dev/null
+}
+
+echo "cpu:    $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) processors"
+echo "date:   $(date -u +%F)   commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+echo
+echo "## kernels (dot products in cache and from memory)"
+"$build/tests/bench_kernels"
+echo
+
+if room 10 "TinyLlama size"; then
+  make_model "$dir/tl" "$(config 2048 5632 22 32 4 32000)"
+  echo "## conversion, TinyLlama size (2.2 GB bf16), tp 4, --mem 256M, against cp + sync"
+  scripts/bench_convert.py "$build/tpshard" "$dir/tl" "$dir/out" 5
+  echo
+  echo "## decode, batch 1, against a plain read of the same weights by the same threads, interleaved"
+  for recipe in "none 1" "none 2" "int8 1" "fp8 1"; do
+    set -- $recipe
+    "$build/tpshard" convert "$dir/tl" -o "$dir/b" --quant "$1" --tp "$2" --no-selftest --force -q
+    "$build/tests/bench_decode" "$dir/b"
+  done
+  echo
+  echo "## prefill and start, warm"
+  "$build/tpshard" convert "$dir/tl" -o "$dir/b" --no-selftest --force -q
+  for n in 128 512; do
+    ids=$(seq -s, 1 "$n")
+    "$build/tprun" generate "$dir/b" --prompt-ids "$ids" -n 2 --temp 0 --ids 2>&1 >/dev/null | sed -n 's/^tprun: report: \(cold start\|prefill\)/\1/p'
+  done
+fi
+if [ "${BENCH_7B:-}" = 1 ] && room 45 "Mistral-7B size"; then
+  rm -rf "$dir/tl" "$dir/b" "$dir/out"
+  make_model "$dir/m7" "$(config 4096 14336 32 32 8 32000)"
+  echo
+  echo "## conversion, Mistral-7B size (14.5 GB bf16), tp 4, --mem 256M, against cp + sync"
+  scripts/bench_convert.py "$build/tpshard" "$dir/m7" "$dir/out" 5
+fi
