@@ -9,7 +9,7 @@
 
 #include <immintrin.h>
 
-enum { TILE_ROWS = 8 };
+enum { TILE_ROWS = 8, PREFETCH_BYTES = 2048 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -128,6 +128,9 @@ INLINE void step(enum dtype dtype, size_t block_bytes, size_t R, const char *w, 
     }
 #pragma GCC unroll 8
     for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
+        /* Decoding fills the processor's window before it holds enough reads in flight. */
+        if (R == 1 && block_bytes == BLOCK_COLS * PANEL_ROWS)
+            _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
         columns(dtype, w, v);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 4; i += 2)
