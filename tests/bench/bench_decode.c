@@ -58,7 +58,8 @@ static uint64_t read_all(const unsigned char *p, size_t bytes)
                                              : read_128(p, bytes);
 }
 
-/* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more. */
+/* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more.
+ */
 static uint64_t read_matrix(const struct matrix *w, int index, int count)
 {
     uint64_t panel = w->k * PANEL_ROWS * dtype_bytes(w->dtype);
@@ -67,7 +68,17 @@ static uint64_t read_matrix(const struct matrix *w, int index, int count)
     return read_all(w->w + first * panel, (last - first) * panel);
 }
 
-static uint64_t read_weights(const struct weights *weights, int index, int count)
+typedef uint64_t matrix_fn(const struct matrix *w, int index, int count);
+
+static uint64_t matrix_bytes(const struct matrix *w, int index, int count)
+{
+    (void)index;
+    (void)count;
+    return w->panels * w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+}
+
+/* The sum of fn over all that a step multiplies with: the embedding is looked up, not read. */
+static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int index, int count)
 {
     uint64_t sum = 0;
     for (uint64_t r = 0; r < weights->tp_size; r++) {
@@ -77,33 +88,17 @@ static uint64_t read_weights(const struct weights *weights, int index, int count
             const struct matrix *all[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                           &layer->gate, &layer->up, &layer->down};
             for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-                sum += read_matrix(all[i], index, count);
+                sum += fn(all[i], index, count);
         }
-        sum += read_matrix(&w->lm_head, index, count);
+        sum += fn(&w->lm_head, index, count);
     }
     return sum;
 }
 
-static uint64_t matrix_bytes(const struct weights *weights)
-{
-    uint64_t bytes = 0;
-    for (uint64_t r = 0; r < weights->tp_size; r++) {
-        const struct rank_weights *w = &weights->ranks[r];
-        for (uint64_t l = 0; l < w->model->n_layers; l++) {
-            const struct layer_weights *layer = &w->layers[l];
-            const struct matrix *all[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                          &layer->gate, &layer->up, &layer->down};
-            for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-                bytes += all[i]->panels * all[i]->k * PANEL_ROWS * dtype_bytes(all[i]->dtype);
-        }
-        bytes += w->lm_head.panels * w->lm_head.k * PANEL_ROWS * dtype_bytes(w->lm_head.dtype);
-    }
-    return bytes;
-}
-
 /* ---- the team ---- */
 
-/* The engine's own team waits for commands; this one calls the same phases, and reads in between. */
+/* The engine's own team waits for commands; this one calls the same phases, and reads in between.
+ */
 struct bench {
     struct engine engine;
     struct sampler sampler;
@@ -134,7 +129,7 @@ static double timed_read(struct bench *b, int index, int count)
 {
     barrier_wait(&b->barrier);
     double begin = now();
-    b->sink += read_weights(&b->engine.weights, index, count);
+    b->sink += each_matrix(&b->engine.weights, read_matrix, index, count);
     return span(b, index, count, begin);
 }
 
@@ -213,7 +208,7 @@ static bool run(struct bench *b, const struct bundle *bundle, const struct kerne
     barrier_init(&b->barrier, threads);
     bool ok = engine_open(&b->engine, bundle, &setup, err) && threads_run(threads, team, b, err);
     if (ok) {
-        double gb = (double)matrix_bytes(&b->engine.weights) * 1e-9;
+        double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 1) * 1e-9;
         double step = median(b->step_s, b->rounds);
         printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "
                "ratio %.3f  %.2f tok/s\n",
