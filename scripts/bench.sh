@@ -1,5 +1,6 @@
 #!/bin/sh
-# bench.sh: measure on this machine, as ratios against the machine in the same run. Called by `make bench`.
+# bench.sh: measure on this machine, as ratios against the machine in the same run; a table at the end. Called
+# by `make bench`.
 #
 #   BUILD=build       programs, and build/tests/bench_*
 #   BENCH_7B=1        conversion at Mistral-7B size too (45 GB of disk)
@@ -11,6 +12,15 @@ dir=${BENCH_DIR:-$build/bench}
 mkdir -p "$dir"
 [ "${KEEP:-}" = 1 ] || trap 'rm -rf "$dir"' EXIT
 
+log=$dir/log
+: >"$log"
+part() { # heading
+  printf '\n## %s\n' "$1" | tee -a "$log"
+}
+run() { # command: what it prints is for the table too; where it fails the script ends
+  "$@" >"$dir/out.txt" 2>&1 || { cat "$dir/out.txt"; exit 1; }
+  tee -a "$log" <"$dir/out.txt"
+}
 free_gb() { df -k "$dir" | awk 'NR == 2 {print int($4 / 1000000)}'; }
 room() { # GB what
   [ "$(free_gb)" -ge "$1" ] && return
@@ -26,40 +36,49 @@ config() { # hidden ff layers heads kv vocab: a Llama of that size
 EOF
 }
 make_model() { # folder config
+  rm -rf "$1"
   echo "$2" >"$dir/config.json"
   scripts/synth_checkpoint "$dir/config.json" -o "$1" >/dev/null
 }
 
-echo "cpu:    $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) processors"
-echo "date:   $(date -u +%F)   commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
-echo
-echo "## kernels (dot products in cache and from memory)"
-"$build/tests/bench_kernels"
-echo
+cpu="$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) processors"
+day=$(date -u +%F)
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+echo "cpu: $cpu; date: $day; commit: $commit"
+part "dots: from memory beside a plain read, and in cache"
+run "$build/tests/bench_kernels"
 
 if room 10 "TinyLlama size"; then
   make_model "$dir/tl" "$(config 2048 5632 22 32 4 32000)"
-  echo "## conversion, TinyLlama size (2.2 GB bf16), tp 4, --mem 256M, against cp + sync"
-  scripts/bench_convert.py "$build/tpshard" "$dir/tl" "$dir/out" 5
-  echo
-  echo "## decode, batch 1, against a plain read of the same weights by the same threads, interleaved"
+  part "conversion, TinyLlama size (2.2 GB bf16), tp 4, --mem 256M, against cp + sync"
+  run scripts/bench_convert.py "$build/tpshard" "$dir/tl" "$dir/out" 5
+  part "decode, TinyLlama size, batch 1, against a plain read of the same weights by the same threads, interleaved"
   for recipe in "none 1" "none 2" "int8 1" "fp8 1"; do
     set -- $recipe
     "$build/tpshard" convert "$dir/tl" -o "$dir/b" --quant "$1" --tp "$2" --no-selftest --force -q
-    "$build/tests/bench_decode" "$dir/b"
+    run "$build/tests/bench_decode" "$dir/b"
   done
-  echo
-  echo "## prefill and start, warm"
+  part "start and prefill, TinyLlama size bf16, page cache warm, $(nproc) threads"
   "$build/tpshard" convert "$dir/tl" -o "$dir/b" --no-selftest --force -q
+  cat "$dir"/b/* >/dev/null
   for n in 128 512; do
-    ids=$(seq -s, 1 "$n")
-    "$build/tprun" generate "$dir/b" --prompt-ids "$ids" -n 2 --temp 0 --ids 2>&1 >/dev/null | sed -n 's/^tprun: report: \(cold start\|prefill\)/\1/p'
+    run "$build/tprun" generate "$dir/b" --prompt-ids "$(seq -s, 1 "$n")" -n 2 --temp 0 --ids
   done
 fi
 if [ "${BENCH_7B:-}" = 1 ] && room 45 "Mistral-7B size"; then
   rm -rf "$dir/tl" "$dir/b" "$dir/out"
   make_model "$dir/m7" "$(config 4096 14336 32 32 8 32000)"
-  echo
-  echo "## conversion, Mistral-7B size (14.5 GB bf16), tp 4, --mem 256M, against cp + sync"
-  scripts/bench_convert.py "$build/tpshard" "$dir/m7" "$dir/out" 5
+  part "conversion, Mistral-7B size (14.5 GB bf16), tp 4, --mem 256M, against cp + sync"
+  run scripts/bench_convert.py "$build/tpshard" "$dir/m7" "$dir/out" 5
 fi
+
+printf '\n| %s, %s, commit %s | ratio | figures |\n|---|--:|---|\n' "$cpu" "$day" "$commit"
+awk '
+/^## conversion/ { what = substr($0, 4) }
+/^median: .* times cp/ { sub(/^median: /, ""); split($0, f, / times cp, /); row(what, f[1], f[2]) }
+/ dot .* read .* ratio/ && !/^scalar/ { row("dot " $1 " " $2 ", " $3 " " $4, $NF, $6 " beside " $9 " GB/s") }
+/^decode / { sub(/:$/, "", $6); row("decode " $3 " " $4 " " $5 " " $6, $14, $8 " beside " $11 " GB/s, " $15 " tok/s") }
+/^tprun: report: cold/ { sub(/^tprun: report: cold start: /, ""); row("start", "", $0) }
+/^tprun: report: prefill/ { row("prefill, " $4 " tokens", "", $6 " tok/s") }
+function row(what, ratio, figures) { printf "| %s | %s | %s |\n", what, ratio, figures }
+' "$log"
