@@ -274,7 +274,8 @@ static void remove_name(void *arg, const char *name)
     r->ok = r->ok && io_join(path, r->dir, name, r->err) && io_unlink(path, r->err);
 }
 
-/* The manifest stands: what only served the making goes, then the folder takes its name. */
+/* The manifest stands: what only served the making goes, then the folder takes its name. The journal goes
+ * last, and nothing that can fail comes after it: while it is there, the same command finds its own work. */
 static bool publish(struct writer *w, struct tp_error *err)
 {
     char raw[IO_PATH_MAX], journal[IO_PATH_MAX];
@@ -285,8 +286,7 @@ static bool publish(struct writer *w, struct tp_error *err)
         (!io_list_dir(raw, remove_name, &removal, err) || !removal.ok || !io_rmdir(raw, err)))
         return false;
     return commit_publish(w->partial, w->request->output, err) &&
-           io_join(journal, w->request->output, JOURNAL_NAME, err) && io_unlink(journal, err) &&
-           io_sync_dir(w->request->output, err);
+           io_join(journal, w->request->output, JOURNAL_NAME, err) && io_unlink(journal, err);
 }
 
 /* ---- the run ---- */
@@ -369,8 +369,7 @@ static bool finish_published(struct writer *w, bool *done, struct tp_error *err)
         return false;
     *done = j.n_found && hash_equal(j.records[0].hash, w->request->run);
     journal_close(&j);
-    return !*done || (commit_tidy(w->partial, w->request->output, err) && io_unlink(journal, err) &&
-                      io_sync_dir(w->request->output, err));
+    return !*done || (commit_tidy(w->partial, w->request->output, err) && io_unlink(journal, err));
 }
 
 static bool run(struct writer *w, struct tp_error *err)

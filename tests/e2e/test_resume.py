@@ -151,6 +151,22 @@ def test_an_io_error_at_any_call_gives_exit_5_and_loses_nothing():
     failing("eio", max(60 // harness.SHARE, 6))
 
 
+def test_failures_of_every_kind_of_call_are_resumable():
+    """The first and the last calls of each kind: the last ones come after the bundle has its name."""
+    model = checkpoint(MODEL)
+    with Folder() as d:
+        _, kinds = fewest_calls(model, d, *OPTIONS, selftest=False)
+        want, bundle = tree_bytes(os.path.join(d, "count0")), os.path.join(d, "b")
+        for kind, n in kinds.items():
+            for k in sorted({1, 2, n - 1, n} - {0}):
+                done = convert(model, bundle, *OPTIONS, status=None, env=dict(os.environ, TP_FAULT=f"eio:{kind}:{k}"))
+                if done.returncode:
+                    error_line(done, 5)
+                    convert(model, bundle, *OPTIONS)
+                assert tree_bytes(bundle) == want, (kind, k)
+                shutil.rmtree(bundle)
+
+
 def test_short_transfers_change_nothing():
     failing("short", max(40 // harness.SHARE, 5))
 
