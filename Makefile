@@ -26,12 +26,12 @@ else ifeq ($(config),tsan)
 else
   $(error unknown config=$(config), want debug, release, asan or tsan)
 endif
-CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
-LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lpthread
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
+LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread
 LDFLAGS = $(OPT) -pthread
 
 BASE    = $(wildcard format/base/*.c)
-FORMAT  = $(wildcard format/*.c)
+FORMAT  = $(wildcard format/*.c format/jinja/*.c)
 KERNELS = $(wildcard kernels/*.c kernels/cpu/*.c)
 TOOLS   = $(filter-out tools/tpshard.c,$(wildcard tools/*.c))
 RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))

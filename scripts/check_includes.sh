@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 status=0
 room_of() { # the room of a header, by its name
   for room in format/base format kernels tools runtime; do
-    if [ -e "$room/$1" ] || { [ "$room" = kernels ] && [ -e "kernels/cpu/$1" ]; }; then
+    if [ -e "$room/$1" ] || { [ "$room" = kernels ] && [ -e "kernels/cpu/$1" ]; } ||
+      { [ "$room" = format ] && [ -e "format/jinja/$1" ]; }; then
       echo "$room"
       return
     fi
@@ -26,7 +27,11 @@ doubled=$(find format kernels tools runtime -name '*.h' -printf '%f\n' | sort | 
 [ -z "$doubled" ] || { echo "two headers of one name: $doubled"; status=1; }
 for room in format/base format kernels tools runtime; do
   may=" $(allowed "$room") "
-  case $room in kernels) files=$(ls kernels/*.[ch] kernels/cpu/*.[ch]) ;; *) files=$(ls "$room"/*.[ch]) ;; esac
+  case $room in
+  kernels) files=$(ls kernels/*.[ch] kernels/cpu/*.[ch]) ;;
+  format) files=$(ls format/*.[ch] format/jinja/*.[ch]) ;;
+  *) files=$(ls "$room"/*.[ch]) ;;
+  esac
   for pair in $(grep -Ho '^#include "[^"]*"' $files | sed 's/#include "\(.*\)"/\1/' | sort -u); do
     header=${pair##*:}
     from=${pair%%:*}

@@ -62,26 +62,17 @@ static const struct {
 };
 enum { WHITE_SPACES = sizeof white_space / sizeof *white_space, UNICODE_LAST = 0x10ffff };
 
-bool text_add(struct text *text, const char *bytes, size_t n, struct tp_error *err)
-{
-    if (!mem_grow((void **)&text->data, &text->cap, text->n + n, 1, err))
-        return false;
-    memcpy(text->data + text->n, bytes, n);
-    text->n += n;
-    return true;
-}
-
-static bool add_range(struct text *out, uint32_t first, uint32_t last, struct tp_error *err)
+static bool add_range(struct tp_text *out, uint32_t first, uint32_t last, struct tp_error *err)
 {
     char buf[32];
     int n = first == last ? snprintf(buf, sizeof buf, "\\x{%x}", first)
                           : snprintf(buf, sizeof buf, "\\x{%x}-\\x{%x}", first, last);
-    return text_add(out, buf, (size_t)n, err);
+    return tp_text_add(out, buf, (size_t)n, err);
 }
 
 /* White space, or everything else, as items of a class. Both are within Unicode without
  * surrogates. */
-static bool add_space_items(struct text *out, bool negated, struct tp_error *err)
+static bool add_space_items(struct tp_text *out, bool negated, struct tp_error *err)
 {
     uint32_t next = 0;
     for (size_t i = 0; i < WHITE_SPACES; i++) {
@@ -95,10 +86,10 @@ static bool add_space_items(struct text *out, bool negated, struct tp_error *err
 }
 
 /* \p{NAME} and the newer characters of that category, as items of a class. */
-static bool add_property_items(struct text *out, const char *name, size_t n, struct tp_error *err)
+static bool add_property_items(struct tp_text *out, const char *name, size_t n, struct tp_error *err)
 {
-    if (!text_add(out, "\\p{", 3, err) || !text_add(out, name, n, err) ||
-        !text_add(out, "}", 1, err))
+    if (!tp_text_add(out, "\\p{", 3, err) || !tp_text_add(out, name, n, err) ||
+        !tp_text_add(out, "}", 1, err))
         return false;
     for (size_t i = 0; i < sizeof since_unicode_14 / sizeof *since_unicode_14; i++)
         if (n <= 2 && strncmp(since_unicode_14[i].category, name, n) == 0 &&
@@ -107,23 +98,23 @@ static bool add_property_items(struct text *out, const char *name, size_t n, str
     return true;
 }
 
-bool onig_digit(struct text *out, struct tp_error *err)
+bool onig_digit(struct tp_text *out, struct tp_error *err)
 {
-    if (!text_add(out, "[", 1, err) || !add_property_items(out, "N", 1, err))
+    if (!tp_text_add(out, "[", 1, err) || !add_property_items(out, "N", 1, err))
         return false;
     for (size_t i = 0; i < sizeof since_unicode_14 / sizeof *since_unicode_14; i++)
         if (strcmp(since_unicode_14[i].category, "17") == 0 &&
             !add_range(out, since_unicode_14[i].first, since_unicode_14[i].last, err))
             return false;
-    return text_add(out, "]", 1, err);
+    return tp_text_add(out, "]", 1, err);
 }
 
-bool onig_literal(const char *bytes, size_t n, struct text *out, struct tp_error *err)
+bool onig_literal(const char *bytes, size_t n, struct tp_text *out, struct tp_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)bytes[i];
         if (c < 0x80 && !isalnum(c) ? !add_range(out, c, c, err)
-                                    : !text_add(out, bytes + i, 1, err))
+                                    : !tp_text_add(out, bytes + i, 1, err))
             return false;
     }
     return true;
@@ -135,7 +126,7 @@ struct translation {
     const char *where, *s;
     size_t n, at;
     bool in_class;
-    struct text *out;
+    struct tp_text *out;
     struct tp_error *err;
 };
 
@@ -149,7 +140,7 @@ static bool refuse(const struct translation *t, size_t n)
 
 static bool copy(struct translation *t, size_t n)
 {
-    bool ok = text_add(t->out, t->s + t->at, n, t->err);
+    bool ok = tp_text_add(t->out, t->s + t->at, n, t->err);
     t->at += n;
     return ok;
 }
@@ -157,7 +148,7 @@ static bool copy(struct translation *t, size_t n)
 static bool replace(struct translation *t, size_t n, const char *with)
 {
     t->at += n;
-    return text_add(t->out, with, strlen(with), t->err);
+    return tp_text_add(t->out, with, strlen(with), t->err);
 }
 
 static bool starts(const struct translation *t, const char *prefix)
@@ -172,7 +163,7 @@ static bool open_set(struct translation *t, bool negated, size_t n)
 {
     if (!t->in_class) {
         t->at += n;
-        return text_add(t->out, negated ? "[^" : "[", negated ? 2 : 1, t->err);
+        return tp_text_add(t->out, negated ? "[^" : "[", negated ? 2 : 1, t->err);
     }
     const char *s = t->s + t->at;
     if ((s[-1] == '-' && !strchr("[^\\", s[-2])) ||
@@ -184,7 +175,7 @@ static bool open_set(struct translation *t, bool negated, size_t n)
 
 static bool close_set(struct translation *t)
 {
-    return t->in_class || text_add(t->out, "]", 1, t->err);
+    return t->in_class || tp_text_add(t->out, "]", 1, t->err);
 }
 
 static bool space(struct translation *t)
@@ -346,7 +337,7 @@ static bool translate_next(struct translation *t)
     }
 }
 
-bool onig_translate(const char *where, const char *pattern, size_t n, struct text *out,
+bool onig_translate(const char *where, const char *pattern, size_t n, struct tp_text *out,
                     struct tp_error *err)
 {
     struct translation t = {.where = where, .s = pattern, .n = n, .out = out, .err = err};

@@ -5,23 +5,17 @@
  *   here refused: \w \b \h \R \X, back references, nested classes, &&, options other than (?i:...)
  */
 #pragma once
-#include "error.h"
+#include "text.h"
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A text that grows; the caller frees data with mem_free. {0} is empty. */
-struct text {
-    char *data;
-    size_t n, cap;
-};
-bool text_add(struct text *text, const char *bytes, size_t n, struct tp_error *err);
 
 /* Append the PCRE2 form of pattern, n bytes, to out. where names the pattern in errors.
  *
  * Errors  TP_E_TK_UNSUPPORTED with the construct; TP_E_MEMORY */
-bool onig_translate(const char *where, const char *pattern, size_t n, struct text *out,
+bool onig_translate(const char *where, const char *pattern, size_t n, struct tp_text *out,
                     struct tp_error *err);
 /* Append a pattern for exactly these bytes. */
-bool onig_literal(const char *bytes, size_t n, struct text *out, struct tp_error *err);
+bool onig_literal(const char *bytes, size_t n, struct tp_text *out, struct tp_error *err);
 /* Append a class of the characters that Rust calls numeric (Digits). */
-bool onig_digit(struct text *out, struct tp_error *err);
+bool onig_digit(struct tp_text *out, struct tp_error *err);

@@ -59,11 +59,11 @@ static bool add_step(struct reading *in, struct pack_step step)
 
 /* A step of a finished pattern; frees it. */
 static bool add_split(struct reading *in, enum step_behaviour behaviour, bool invert,
-                      struct text *pattern)
+                      struct tp_text *pattern)
 {
     static const char part[] = "pre_tokenizer Split";
     struct pattern compiled = {0};
-    bool ok = (pattern->n || text_add(pattern, "(?:)", 4, in->err)) &&
+    bool ok = (pattern->n || tp_text_add(pattern, "(?:)", 4, in->err)) &&
               pattern_open(&compiled, pattern->data, pattern->n, part, in->err);
     pattern_close(&compiled);
     char *kept = ok ? mem_arena_copy(in->arena, pattern->data, pattern->n, in->err) : NULL;
@@ -75,7 +75,7 @@ static bool add_split(struct reading *in, enum step_behaviour behaviour, bool in
 static bool add_regex(struct reading *in, enum step_behaviour behaviour, bool invert,
                       const char *regex, size_t n)
 {
-    struct text pattern = {0};
+    struct tp_text pattern = {0};
     char where[TP_NAME_BUF];
     snprintf(where, sizeof where, "%s: pre_tokenizer", in->file);
     if (!onig_translate(where, regex, n, &pattern, in->err)) {
@@ -118,7 +118,7 @@ static bool read_split(struct reading *in, const json_t *value)
                          json_string_length(regex));
     if (!json_is_string(literal) || json_object_size(pattern) != 1)
         return invalid(in, part, "pattern: Regex or String expected");
-    struct text text = {0};
+    struct tp_text text = {0};
     if (!onig_literal(json_string_value(literal), json_string_length(literal), &text, in->err)) {
         mem_free(text.data);
         return false;
@@ -129,10 +129,10 @@ static bool read_split(struct reading *in, const json_t *value)
 static bool read_digits(struct reading *in, const json_t *value)
 {
     bool individual;
-    struct text text = {0};
+    struct tp_text text = {0};
     if (!get_bool(in, "pre_tokenizer Digits", value, "individual_digits", &individual))
         return false;
-    if (!onig_digit(&text, in->err) || (!individual && !text_add(&text, "+", 1, in->err))) {
+    if (!onig_digit(&text, in->err) || (!individual && !tp_text_add(&text, "+", 1, in->err))) {
         mem_free(text.data);
         return false;
     }

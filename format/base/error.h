@@ -100,6 +100,8 @@ enum tp_exit {
     X(TP_E_TK_INVALID, "TK01", TP_EXIT_INPUT)                                                      \
     X(TP_E_TK_UNSUPPORTED, "TK02", TP_EXIT_UNSUPPORTED)                                            \
     X(TP_E_TK_TEXT, "TK03", TP_EXIT_INPUT)                                                         \
+    X(TP_E_TEMPLATE_SYNTAX, "TM01", TP_EXIT_INPUT)                                                 \
+    X(TP_E_TEMPLATE, "TM02", TP_EXIT_INPUT)                                                        \
     X(TP_E_PROMPT, "PR01", TP_EXIT_INPUT)                                                          \
     /* bundles: manifest, rank files, journal */                                                   \
     X(TP_E_BUNDLE_NONE, "BN01", TP_EXIT_INPUT)                                                     \

@@ -184,7 +184,7 @@ static const char *parts(const char *regex, enum step_behaviour behaviour, bool 
 {
     static char line[256];
     struct pattern pattern = {0};
-    struct text translated = {0};
+    struct tp_text translated = {0};
     struct tp_error err = {0};
     struct tokenizer_step step = {.behaviour = behaviour, .invert = invert};
     assert_true(onig_translate("test", regex, strlen(regex), &translated, &err));
@@ -238,7 +238,7 @@ static void steps_cut_the_parts_of_the_step_before(void **state)
 static bool matches(const char *regex, const char *text)
 {
     struct pattern pattern = {0};
-    struct text translated = {0};
+    struct tp_text translated = {0};
     struct tp_error err = {0};
     bool found;
     size_t begin, end;
@@ -271,7 +271,7 @@ static void patterns_mean_what_oniguruma_means(void **state)
                                           "[\\D]",   "[]a]",   "(*FAIL)", "(?<n>a)", "\\",
                                           "[a-\\d]", "\\xe4",  "[\\s-x]", "(?R)"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        struct text out = {0};
+        struct tp_text out = {0};
         struct tp_error err = {0};
         if (onig_translate("t", refused[i], strlen(refused[i]), &out, &err))
             fail_msg("%s is not refused", refused[i]);

@@ -1,0 +1,12 @@
+/* A text that grows. */
+#pragma once
+#include "error.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The owner frees data with mem_free. {0} is empty. */
+struct tp_text {
+    char *data;
+    size_t n, cap;
+};
+bool tp_text_add(struct tp_text *text, const char *bytes, size_t n, struct tp_error *err);
