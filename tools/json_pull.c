@@ -30,20 +30,6 @@ bool pull_begin(struct json_pull *in)
     return true;
 }
 
-static size_t utf8_encode(uint32_t c, unsigned char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (unsigned char)c;
-        return 1;
-    }
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = n - 1; i > 0; i--, c >>= 6)
-        out[i] = (unsigned char)(0x80 | (c & 0x3f));
-    out[0] = (unsigned char)(lead[n] | c);
-    return n;
-}
-
 /* ---- bytes ---- */
 
 static int byte_at(const struct json_pull *in, uint64_t at)

@@ -52,3 +52,18 @@ static inline uint32_t utf8_decode(const unsigned char *s, size_t n)
         c = c << 6 | (s[i] & 0x3f);
     return c;
 }
+
+/* The bytes of code point c to b; returns how many. */
+static inline size_t utf8_encode(uint32_t c, unsigned char b[4])
+{
+    if (c < 0x80) {
+        b[0] = (unsigned char)c;
+        return 1;
+    }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; --i; c >>= 6)
+        b[i] = (unsigned char)(0x80 | (c & 0x3f));
+    static const unsigned char lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
+    b[0] = (unsigned char)(lead[n] | c);
+    return n;
+}

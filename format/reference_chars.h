@@ -1,0 +1,13 @@
+/* Properties of characters as the reference, Hugging Face tokenizers, has them: its libraries have
+ * Unicode data of several versions, none of them that of the machine's library. The exceptions were
+ * found by asking both for every code point (scripts/normalizer_diff.py).
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Rust's White_Space. */
+bool reference_is_space(uint32_t c);
+/* The first character of c in lower case, without context; U+0130 alone becomes two, the second
+ * is U+0307. */
+uint32_t reference_lower(uint32_t c);
