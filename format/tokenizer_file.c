@@ -2,6 +2,8 @@
 
 #include "checked.h"
 #include "hash.h"
+#include "normalizer.h"
+#include <string.h>
 
 static const char magic[8] = "TPTOKEN\n";
 
@@ -17,12 +19,21 @@ enum {
     AT_MERGE_PROBES = 52,
     AT_ADDED_RAW = 56,
     AT_POST_BEFORE = 60,
-    AT_SECTIONS = 64,
+    AT_MODEL_FLAGS = 64,
+    AT_UNK = 68,
+    AT_DECODER = 72,
+    AT_STRIP = 76,
+    AT_STRIP_BEGIN = 80,
+    AT_STRIP_END = 84,
+    AT_ZEROS = 88,
+    AT_SECTIONS = 128,
     MERGE_BYTES = 16,
     ADDED_BYTES = 16,
     STEP_BYTES = 16,
+    NORMALIZER_BYTES = 24,
+    TEXT_BYTES = 16,
 };
-_Static_assert(AT_SECTIONS + 16 * SECTION_COUNT == TOKENIZER_HEADER_BYTES, "header of 256 bytes");
+_Static_assert(AT_SECTIONS + 16 * SECTION_COUNT == TOKENIZER_HEADER_BYTES, "header of 512 bytes");
 
 void tokenizer_file_seal(unsigned char *data, uint64_t n)
 {
@@ -62,8 +73,6 @@ static bool check_header(const struct opening *in)
     memcpy(stored.bytes, h + AT_HASH, sizeof stored.bytes);
     if (!hash_equal(found, stored))
         return tp_fail(in->err, TP_E_FILE_HASH, "%s: compiled tokenizer: hash differs", in->name);
-    if (le_u32(h + AT_MODEL) != MODEL_BPE_BYTES)
-        return bad(in, "unknown model");
     return true;
 }
 
@@ -73,6 +82,29 @@ static bool all_zero(const unsigned char *from, const unsigned char *to)
         if (*from++)
             return false;
     return true;
+}
+
+static bool check_model(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    const unsigned char *h = in->data;
+    struct tokenizer_decoder *d = &file->decoder;
+    file->model = (enum tokenizer_model)le_u32(h + AT_MODEL);
+    file->model_flags = le_u32(h + AT_MODEL_FLAGS);
+    file->unk = le_u32(h + AT_UNK);
+    d->mode = (enum decoder_mode)le_u32(h + AT_DECODER);
+    d->strip = le_u32(h + AT_STRIP);
+    d->strip_begin = le_u32(h + AT_STRIP_BEGIN);
+    d->strip_end = le_u32(h + AT_STRIP_END);
+    if ((file->model != MODEL_BPE_BYTES && file->model != MODEL_BPE_CHARS) || file->model_flags > 7)
+        return bad(in, "unknown model");
+    if (d->mode < DECODE_BYTES || d->mode > DECODE_WORDS || d->strip > 0x10ffff)
+        return bad(in, "unknown decoder");
+    if (!all_zero(h + AT_ZEROS, h + AT_SECTIONS))
+        return bad(in, "reserved bytes that are not zero");
+    file->tokens = le_u32(h + AT_TOKENS);
+    return file->unk == TOKEN_NONE || file->unk < file->tokens ||
+           bad(in, "unknown token outside the vocabulary");
 }
 
 /* Sections in order, aligned, with nothing but zeros between. */
@@ -87,7 +119,7 @@ static bool check_sections(struct opening *in)
                 return bad(in, "an empty section has an offset");
             continue;
         }
-        if (i > SECTION_POST)
+        if (i >= SECTION_USED)
             return bad(in, "unknown section");
         if (offset % TOKENIZER_ALIGN || offset < end || offset - end >= TOKENIZER_ALIGN ||
             !tp_range_in(offset, bytes, in->n))
@@ -111,27 +143,47 @@ static bool count_of(const struct opening *in, int section, uint64_t size, uint6
     return true;
 }
 
-static bool check_tokens(const struct opening *in)
+/* One table of ends, of all tokens, and its bytes. *longest: of its entries. */
+static bool check_ends(const struct opening *in, int ends_section, int bytes_section,
+                       uint32_t *longest)
 {
-    struct tokenizer_file *file = in->file;
-    uint32_t ends = 0, flags = 0;
-    if (!count_of(in, SECTION_TOKEN_ENDS, 4, TOKENIZER_TOKENS_MAX, &ends) ||
-        !count_of(in, SECTION_TOKEN_FLAGS, 1, TOKENIZER_TOKENS_MAX, &flags))
-        return false;
-    file->tokens = le_u32(in->data + AT_TOKENS);
-    if (file->tokens == 0 || ends != file->tokens || flags != file->tokens)
+    const struct tokenizer_file *file = in->file;
+    const unsigned char *ends = file->section[ends_section];
+    if (in->bytes[ends_section] != 4ull * file->tokens)
         return bad(in, "token tables of different sizes");
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < ends; i++) {
-        uint32_t end = le_u32(file->section[SECTION_TOKEN_ENDS] + 4 * (size_t)i);
-        if (end < last || end - last > TOKENIZER_TOKEN_BYTES_MAX)
-            return bad(in, "token of a wrong length");
-        if (end - last > file->token_bytes_max)
-            file->token_bytes_max = end - last;
+    uint32_t last = 0, most = 0, wrong = 0;
+    for (uint32_t i = 0; i < file->tokens; i++) {
+        uint32_t end = le_u32(ends + 4 * (size_t)i);
+        wrong |= end < last;
+        most = end - last > most ? end - last : most;
         last = end;
     }
-    if (last != in->bytes[SECTION_TOKEN_BYTES])
-        return bad(in, "token bytes of a wrong size");
+    *longest = most;
+    if (wrong || most > TOKENIZER_TOKEN_BYTES_MAX)
+        return bad(in, "token of a wrong length");
+    return last == in->bytes[bytes_section] || bad(in, "token bytes of a wrong size");
+}
+
+static bool check_tokens(struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    uint32_t first_max = 0;
+    if (file->tokens == 0 || file->tokens > TOKENIZER_TOKENS_MAX ||
+        in->bytes[SECTION_TOKEN_FLAGS] != file->tokens)
+        return bad(in, "token tables of different sizes");
+    if (!check_ends(in, SECTION_TOKEN_ENDS, SECTION_TOKEN_BYTES, &file->token_bytes_max))
+        return false;
+    file->content_differs = in->bytes[SECTION_CONTENT_ENDS] != 0;
+    file->decoder.first_differs = in->bytes[SECTION_FIRST_ENDS] != 0;
+    file->content_bytes_max = file->token_bytes_max;
+    if (file->content_differs &&
+        !check_ends(in, SECTION_CONTENT_ENDS, SECTION_CONTENT_BYTES, &file->content_bytes_max))
+        return false;
+    if (file->decoder.first_differs &&
+        !check_ends(in, SECTION_FIRST_ENDS, SECTION_FIRST_BYTES, &first_max))
+        return false;
+    if (first_max > file->token_bytes_max)
+        file->token_bytes_max = first_max;
     if (in->bytes[SECTION_BYTE_IDS] != 256 * 4)
         return bad(in, "byte table of a wrong size");
     for (int b = 0; b < 256; b++) {
@@ -139,7 +191,9 @@ static bool check_tokens(const struct opening *in)
         if (id >= file->tokens && id != TOKEN_NONE)
             return bad(in, "byte table: id outside the vocabulary");
     }
-    return true;
+    file->has_cuts = in->bytes[SECTION_CUTS] != 0;
+    return !file->has_cuts || in->bytes[SECTION_CUTS] == TOKENIZER_CUTS_BYTES ||
+           bad(in, "table of cuts of a wrong size");
 }
 
 static bool check_tables(const struct opening *in)
@@ -149,8 +203,7 @@ static bool check_tables(const struct opening *in)
     file->merge_probes = le_u32(in->data + AT_MERGE_PROBES);
     if (file->index_probes > TOKENIZER_PROBES_MAX || file->merge_probes > TOKENIZER_PROBES_MAX ||
         !count_of(in, SECTION_INDEX, 4, 4ull * TOKENIZER_TOKENS_MAX, &file->index_slots) ||
-        !count_of(in, SECTION_MERGES, MERGE_BYTES, 4ull * TOKENIZER_MERGES_MAX,
-                  &file->merge_slots))
+        !count_of(in, SECTION_MERGES, MERGE_BYTES, 4ull * TOKENIZER_MERGES_MAX, &file->merge_slots))
         return bad(in, "hash table out of limits");
     const unsigned char *index = file->section[SECTION_INDEX];
     const unsigned char *merges = file->section[SECTION_MERGES];
@@ -188,7 +241,7 @@ static bool check_added(const struct opening *in)
             end > in->bytes[SECTION_ADDED_BYTES])
             return bad(in, "added token of a wrong length");
         last = end;
-        if (le_u32(entry + 4) >= file->tokens || le_u32(entry + 8) > 7 || le_u32(entry + 12))
+        if (le_u32(entry + 4) >= file->tokens || le_u32(entry + 8) > 15 || le_u32(entry + 12))
             return bad(in, "added token: wrong id or flags");
         if (i && i != file->added_raw &&
             compare_bytes(tokenizer_file_added(file, i - 1).content,
@@ -198,25 +251,76 @@ static bool check_added(const struct opening *in)
     return last == in->bytes[SECTION_ADDED_BYTES] || bad(in, "added tokens of a wrong size");
 }
 
+static bool step_known(uint32_t kind, uint32_t behaviour, uint32_t invert, uint32_t n)
+{
+    switch (kind) {
+    case STEP_SPLIT:
+        return behaviour <= SPLIT_CONTIGUOUS && invert <= 1 && n;
+    case STEP_METASPACE:
+        return behaviour <= PREPEND_FIRST && !invert && n && n <= 4;
+    case STEP_PREFIX_SPACE:
+    case STEP_LETTERS:
+        return !behaviour && !invert && !n;
+    default:
+        return false;
+    }
+}
+
 static bool check_steps(const struct opening *in)
 {
     struct tokenizer_file *file = in->file;
     if (!count_of(in, SECTION_STEPS, STEP_BYTES, TOKENIZER_STEPS_MAX, &file->step_count))
         return false;
-    uint32_t last = 0, prefixes = 0;
+    uint32_t last = 0;
     for (uint32_t i = 0; i < file->step_count; i++) {
         const unsigned char *entry = file->section[SECTION_STEPS] + STEP_BYTES * (size_t)i;
-        uint32_t kind = le_u32(entry), end = le_u32(entry + 12);
-        prefixes += kind == STEP_PREFIX_SPACE;
-        if ((kind != STEP_SPLIT && kind != STEP_PREFIX_SPACE) || prefixes > 1 ||
-            le_u32(entry + 4) > SPLIT_CONTIGUOUS || le_u32(entry + 8) > 1)
-            return bad(in, "unknown pre-tokenizer step");
-        if (end < last || end > in->bytes[SECTION_STEP_BYTES] ||
-            (kind == STEP_SPLIT) != (end > last))
+        uint32_t end = le_u32(entry + 12);
+        if (end < last || end > in->bytes[SECTION_STEP_BYTES])
             return bad(in, "pre-tokenizer pattern of a wrong length");
+        if (!step_known(le_u32(entry), le_u32(entry + 4), le_u32(entry + 8), end - last))
+            return bad(in, "unknown pre-tokenizer step");
         last = end;
     }
     return last == in->bytes[SECTION_STEP_BYTES] || bad(in, "patterns of a wrong size");
+}
+
+static bool check_normalizers(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    if (!count_of(in, SECTION_NORMALIZERS, NORMALIZER_BYTES, TOKENIZER_NORMALIZERS_MAX,
+                  &file->normalizer_count))
+        return false;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < file->normalizer_count; i++) {
+        const unsigned char *entry =
+            file->section[SECTION_NORMALIZERS] + NORMALIZER_BYTES * (size_t)i;
+        uint32_t kind = le_u32(entry), pattern = le_u32(entry + 12), content = le_u32(entry + 16);
+        if (kind < NORMALIZER_NFC || kind > NORMALIZER_BYTE_LEVEL || le_u32(entry + 4) > 63 ||
+            le_u32(entry + 8) > 1 || le_u32(entry + 20))
+            return bad(in, "unknown normalizer");
+        if (pattern < last || content < pattern || content > in->bytes[SECTION_NORMALIZER_BYTES])
+            return bad(in, "normalizer of a wrong length");
+        last = content;
+    }
+    return last == in->bytes[SECTION_NORMALIZER_BYTES] || bad(in, "normalizers of a wrong size");
+}
+
+static bool check_texts(const struct opening *in)
+{
+    struct tokenizer_file *file = in->file;
+    if (!count_of(in, SECTION_TEXTS, TEXT_BYTES, TOKENIZER_TEXTS_MAX, &file->text_count))
+        return false;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < file->text_count; i++) {
+        const unsigned char *entry = file->section[SECTION_TEXTS] + TEXT_BYTES * (size_t)i;
+        uint32_t kind = le_u32(entry), name = le_u32(entry + 4), value = le_u32(entry + 8);
+        if ((kind != TEXT_TEMPLATE && kind != TEXT_VARIABLE) || le_u32(entry + 12))
+            return bad(in, "text of an unknown kind");
+        if (name < last || value < name || value > in->bytes[SECTION_TEXT_BYTES])
+            return bad(in, "text of a wrong length");
+        last = value;
+    }
+    return last == in->bytes[SECTION_TEXT_BYTES] || bad(in, "texts of a wrong size");
 }
 
 static bool check_post(const struct opening *in)
@@ -241,8 +345,9 @@ bool tokenizer_file_open(const void *data, uint64_t n, const char *name, struct 
     /* a section without bytes is never read, but its address is computed with */
     for (int i = 0; i < SECTION_COUNT; i++)
         file.section[i] = data;
-    if (!check_header(&in) || !check_sections(&in) || !check_tokens(&in) || !check_tables(&in) ||
-        !check_added(&in) || !check_steps(&in) || !check_post(&in))
+    if (!check_header(&in) || !check_model(&in) || !check_sections(&in) || !check_tokens(&in) ||
+        !check_tables(&in) || !check_added(&in) || !check_normalizers(&in) || !check_steps(&in) ||
+        !check_post(&in) || !check_texts(&in))
         return false;
     *out = file;
     return true;
@@ -259,7 +364,7 @@ uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *byte
         uint32_t entry = le_u32(file->section[SECTION_INDEX] + 4 * (size_t)slot);
         if (entry == 0)
             return TOKEN_NONE;
-        struct tokenizer_bytes token = tokenizer_file_token(file, entry - 1);
+        struct tokenizer_bytes token = tokenizer_file_content(file, entry - 1);
         if (token.n == n && memcmp(token.data, bytes, n) == 0)
             return entry - 1;
         slot = slot + 1 == file->index_slots ? 0 : slot + 1;
@@ -305,8 +410,48 @@ struct tokenizer_step tokenizer_file_step(const struct tokenizer_file *file, uin
     uint32_t begin = i ? le_u32(entry - 4) : 0;
     return (struct tokenizer_step){
         .kind = (enum step_kind)le_u32(entry),
-        .behaviour = (enum step_behaviour)le_u32(entry + 4),
+        .behaviour = le_u32(entry + 4),
         .invert = le_u32(entry + 8) != 0,
         .pattern = {file->section[SECTION_STEP_BYTES] + begin, le_u32(entry + 12) - begin},
     };
+}
+
+struct tokenizer_normalizer tokenizer_file_normalizer(const struct tokenizer_file *file, uint32_t i)
+{
+    const unsigned char *entry = file->section[SECTION_NORMALIZERS] + NORMALIZER_BYTES * (size_t)i;
+    const unsigned char *bytes = file->section[SECTION_NORMALIZER_BYTES];
+    uint32_t begin = i ? le_u32(entry - 8) : 0, pattern = le_u32(entry + 12);
+    return (struct tokenizer_normalizer){
+        .kind = le_u32(entry),
+        .flags = le_u32(entry + 4),
+        .regex = le_u32(entry + 8) != 0,
+        .pattern = {bytes + begin, pattern - begin},
+        .content = {bytes + pattern, le_u32(entry + 16) - pattern},
+    };
+}
+
+struct tokenizer_text tokenizer_file_text(const struct tokenizer_file *file, uint32_t i)
+{
+    const unsigned char *entry = file->section[SECTION_TEXTS] + TEXT_BYTES * (size_t)i;
+    const unsigned char *bytes = file->section[SECTION_TEXT_BYTES];
+    uint32_t begin = i ? le_u32(entry - 8) : 0, name = le_u32(entry + 4);
+    return (struct tokenizer_text){
+        .kind = le_u32(entry),
+        .name = {bytes + begin, name - begin},
+        .value = {bytes + name, le_u32(entry + 8) - name},
+    };
+}
+
+bool tokenizer_file_find_text(const struct tokenizer_file *file, enum tokenizer_text_kind kind,
+                              const char *name, struct tokenizer_bytes *value)
+{
+    for (uint32_t i = 0; i < file->text_count; i++) {
+        struct tokenizer_text text = tokenizer_file_text(file, i);
+        if (text.kind == kind && text.name.n == strlen(name) &&
+            memcmp(text.name.data, name, text.name.n) == 0) {
+            *value = text.value;
+            return true;
+        }
+    }
+    return false;
 }

@@ -2,39 +2,67 @@
  * tokenizer.json, laid out so that a mapping is usable as it is. Little-endian. This file owns the
  * layout, its checks and the lookups in it; how text becomes pieces is runtime/tokenizer's affair.
  *
- *     OFFSET SIZE  header, 256 bytes
+ *     OFFSET SIZE  header, 512 bytes
  *          0    8  magic "TPTOKEN\n"
- *          8    4  version, 1
- *         12    4  header bytes, 256
+ *          8    4  version, 2
+ *         12    4  header bytes, 512
  *         16    8  file bytes
  *         24   16  XXH3-128 of everything from offset 40 on
- *         40    4  model: 1 byte-level BPE
+ *         40    4  model, enum tokenizer_model
  *         44    4  tokens: ids are 0 .. tokens - 1, holes included
  *         48    4  index probes: no entry of INDEX lies further from its home slot
  *         52    4  merge probes: the same for MERGES
  *         56    4  added tokens that are looked for before normalization; the rest after it
  *         60    4  entries of POST that go before the text; the rest after it
- *         64  192  12 sections: offset (u64, multiple of 64), bytes (u64). In this order, zeros
+ *         64    4  enum tokenizer_model_flags
+ *         68    4  the unknown token's id; TOKEN_NONE: what is unknown is left out
+ *         72    4  decoder: enum decoder_mode
+ *         76    4  decoder: the character (code point) stripped from decoded text, 0: none
+ *         80    4  decoder: how many of them at most from its beginning
+ *         84    4  decoder: and from its end
+ *         88   40  zeros
+ *        128  384  24 sections: offset (u64, multiple of 64), bytes (u64). In this order, zeros
  *                  between, none elsewhere; a section that is not in use has offset and bytes 0.
  *
  *     SECTION          CONTENT
  *      0 TOKEN_ENDS    u32[tokens]: token i is TOKEN_BYTES[end(i-1), end(i))
  *      1 TOKEN_FLAGS   u8[tokens], enum token_flags
  *      2 TOKEN_BYTES   the bytes each token decodes to (not byte letters)
- *      3 BYTE_IDS      u32[256]: the token of each single byte, TOKEN_NONE where there is none
+ *      3 BYTE_IDS      u32[256], TOKEN_NONE where there is none. Bytes model: the token of each
+ *                      single byte. Characters model: the token that stands for it (<0x0A>)
  *      4 INDEX         u32[]: id + 1 of a token of the vocabulary, 0 for an empty slot, by
- *                      tokenizer_hash_bytes; linear probing
+ *                      tokenizer_hash_bytes of its content; linear probing
  *      5 MERGES        {u32 left, right, rank, id}[], left TOKEN_NONE for an empty slot, by
  *                      tokenizer_hash_pair; linear probing
  *      6 ADDED         {u32 content end, u32 id, u32 flags, u32 0}[], each of the two groups
  *                      ascending by content, bytewise; contents follow each other in ADDED_BYTES
- *      7 ADDED_BYTES   contents as they stand in text
+ *      7 ADDED_BYTES   contents as they stand in text: the second group's in normalized text
  *      8 STEPS         {u32 kind, u32 behaviour, u32 invert, u32 pattern end}[]: the pre-tokenizer
  *      9 STEP_BYTES    patterns, PCRE2 syntax
  *     10 POST          u32[]: ids put before and after the text
- *     11               not in use
+ *     11 CONTENT_ENDS  u32[tokens]: as TOKEN_ENDS, into CONTENT_BYTES. Not in use: the same as what
+ *                      tokens decode to
+ *     12 CONTENT_BYTES what text a token is: bytes model: bytes; characters model: characters
+ *     13 NORMALIZERS   {u32 kind, flags, pattern kind, pattern end, content end, 0}[], in order;
+ *                      enum normalizer_kind ... (format/normalizer.h)
+ *     14 NORMALIZER_BYTES  pattern and content of each
+ *     15 FIRST_ENDS    u32[tokens]: as TOKEN_ENDS, into FIRST_BYTES. Not in use: no difference
+ *     16 FIRST_BYTES   the bytes a token decodes to where it is the first of all
+ *     17 TEXTS         {u32 kind, u32 name end, u32 value end, u32 0}[]: named texts that go along
+ *     18 TEXT_BYTES    name and value of each
+ *     19 CUTS          bit a << 8 | b (bit 0 of byte 0 first): byte a is followed by b within some
+ *                      token that merges make. A piece may be cut where its bit is 0, in a
+ *                      characters model between characters. Not in use: nowhere
+ *     20 .. 23         not in use
  *
  * Home slot of hash h in a table of n: (h >> 32) * n >> 32.
+ *
+ * Decoding ids, from this file alone: of each id that is a token and wanted, take its bytes (those
+ * of FIRST for the first of them). DECODE_BYTES: put them together; then every maximal invalid part
+ * becomes U+FFFD, as utf8_scan finds it. DECODE_RUNS: the same, but consecutive tokens with
+ * TOKEN_BYTE form a run, which is its bytes where these are valid UTF-8 as a whole, else one U+FFFD
+ * for each; all else is valid. DECODE_WORDS: a space between any two. Of the whole text the strip
+ * character is then taken away, from either end at most so often and while it stands there.
  */
 #pragma once
 #include "error.h"
@@ -43,7 +71,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TOKENIZER_VERSION 1u
+#define TOKENIZER_VERSION 2u
 #define TOKENIZER_FILE_NAME "tokenizer.tpt"
 #define TOKEN_NONE UINT32_MAX
 
@@ -51,12 +79,15 @@
 #define TOKENIZER_TOKENS_MAX (1u << 22)
 #define TOKENIZER_MERGES_MAX (1u << 23)
 #define TOKENIZER_TOKEN_BYTES_MAX 65536u
-#define TOKENIZER_ADDED_BYTES_MAX 1024u /* content of an added token: searched for at every byte */
+#define TOKENIZER_ADDED_BYTES_MAX 1024u /* content of an added token: searched for at every byte   \
+                                         */
 #define TOKENIZER_PROBES_MAX 1024u
 #define TOKENIZER_STEPS_MAX 16u
 #define TOKENIZER_POST_MAX 64u
+#define TOKENIZER_NORMALIZERS_MAX 16u
+#define TOKENIZER_TEXTS_MAX 256u
 
-enum { TOKENIZER_HEADER_BYTES = 256, TOKENIZER_ALIGN = 64 };
+enum { TOKENIZER_HEADER_BYTES = 512, TOKENIZER_ALIGN = 64, TOKENIZER_CUTS_BYTES = 8192 };
 
 enum tokenizer_section {
     SECTION_TOKEN_ENDS = 0,
@@ -70,24 +101,55 @@ enum tokenizer_section {
     SECTION_STEPS = 8,
     SECTION_STEP_BYTES = 9,
     SECTION_POST = 10,
-    SECTION_COUNT = 12, /* slots in the header */
+    SECTION_CONTENT_ENDS = 11,
+    SECTION_CONTENT_BYTES = 12,
+    SECTION_NORMALIZERS = 13,
+    SECTION_NORMALIZER_BYTES = 14,
+    SECTION_FIRST_ENDS = 15,
+    SECTION_FIRST_BYTES = 16,
+    SECTION_TEXTS = 17,
+    SECTION_TEXT_BYTES = 18,
+    SECTION_CUTS = 19,
+    SECTION_USED = 20,
+    SECTION_COUNT = 24, /* slots in the header */
 };
 
 enum token_flags {
     TOKEN_USED = 1,    /* not a hole */
     TOKEN_SPECIAL = 2, /* a control token: left out of decoded text on request */
-    TOKEN_WHOLE = 4,   /* a piece with exactly these bytes is this token, whatever the merges */
+    TOKEN_WHOLE = 4,   /* merges make this token alone of its content */
+    TOKEN_BYTE = 8,    /* stands for a byte: its decoded form, in DECODE_RUNS */
 };
 
-enum added_flags { ADDED_LSTRIP = 1, ADDED_RSTRIP = 2, ADDED_SINGLE_WORD = 4 };
+enum added_flags {
+    ADDED_LSTRIP = 1,
+    ADDED_RSTRIP = 2,
+    ADDED_SINGLE_WORD = 4,
+    ADDED_SPECIAL = 8, /* a control token: not taken from text that may not hold any */
+};
 
-enum tokenizer_model { MODEL_BPE_BYTES = 1 };
+enum tokenizer_model {
+    MODEL_BPE_BYTES = 1, /* the symbols that merge are bytes */
+    MODEL_BPE_CHARS = 2, /* characters */
+};
+
+enum tokenizer_model_flags {
+    MODEL_BYTE_FALLBACK = 1, /* an unknown character is its bytes' tokens, where all are there */
+    MODEL_FUSE_UNK = 2,      /* neighbouring unknown characters are one unknown token */
+    MODEL_IGNORE_MERGES = 4, /* a piece that is a token's content is that token */
+};
+
+enum decoder_mode { DECODE_BYTES = 1, DECODE_RUNS = 2, DECODE_WORDS = 3 };
 
 enum step_kind {
-    STEP_SPLIT = 1, /* cut by a pattern */
-    STEP_PREFIX_SPACE =
-        2, /* put a space before a piece that begins with none; at most one such step */
+    STEP_SPLIT = 1,        /* cut by a pattern */
+    STEP_PREFIX_SPACE = 2, /* put a space before a piece that begins with none */
+    STEP_METASPACE = 3,    /* spaces become the pattern's bytes, which are put before a piece that
+                              does not begin with them, by behaviour: enum prepend_scheme */
+    STEP_LETTERS = 4,      /* every byte becomes its letter */
 };
+
+enum prepend_scheme { PREPEND_NEVER = 0, PREPEND_ALWAYS = 1, PREPEND_FIRST = 2 };
 
 /* What becomes of the matches of a pattern, as Hugging Face names it. */
 enum step_behaviour {
@@ -110,14 +172,44 @@ struct tokenizer_added {
 
 struct tokenizer_step {
     enum step_kind kind;
-    enum step_behaviour behaviour;
+    uint32_t behaviour; /* enum step_behaviour, enum prepend_scheme */
     bool invert;
     struct tokenizer_bytes pattern;
+};
+
+/* kind and flags: those of format/normalizer.h. */
+struct tokenizer_normalizer {
+    uint32_t kind, flags;
+    bool regex; /* pattern is PCRE2 syntax; else it is a literal, or there is none */
+    struct tokenizer_bytes pattern, content;
+};
+
+/* Numbers of the format. */
+enum tokenizer_text_kind {
+    TEXT_TEMPLATE = 1, /* a chat template: "default", "tool_use" ... */
+    TEXT_VARIABLE = 2, /* a variable of templates: "bos_token" ... */
+};
+
+struct tokenizer_text {
+    uint32_t kind;
+    struct tokenizer_bytes name, value; /* UTF-8 */
+};
+
+struct tokenizer_decoder {
+    enum decoder_mode mode;
+    bool first_differs; /* tokenizer_file_first gives the first token's bytes */
+    uint32_t strip;     /* a code point, 0: none */
+    uint32_t strip_begin, strip_end;
 };
 
 /* An opened file. Borrows the bytes, owns nothing. */
 struct tokenizer_file {
     const unsigned char *section[SECTION_COUNT];
+    enum tokenizer_model model;
+    uint32_t model_flags, unk;
+    struct tokenizer_decoder decoder;
+    bool has_cuts, content_differs;
+    uint32_t normalizer_count, text_count, content_bytes_max;
     uint32_t tokens, index_slots, index_probes, merge_slots, merge_probes;
     uint32_t added_count, added_raw, step_count, post_count, post_before;
     uint32_t token_bytes_max; /* of the longest token */
@@ -132,14 +224,38 @@ bool tokenizer_file_open(const void *data, uint64_t n, const char *name, struct 
 /* Write the hash into the header of n >= 256 bytes. */
 void tokenizer_file_seal(unsigned char *data, uint64_t n);
 
-/* id < tokens */
+/* Entry id of a table of ends and bytes. */
+static inline struct tokenizer_bytes tokenizer_file_bytes(const struct tokenizer_file *file,
+                                                          int ends_section, uint32_t id)
+{
+    const unsigned char *ends = file->section[ends_section];
+    uint32_t begin = id ? le_u32(ends + 4 * (size_t)id - 4) : 0;
+    int bytes = ends_section == SECTION_TOKEN_ENDS ? SECTION_TOKEN_BYTES : ends_section + 1;
+    return (struct tokenizer_bytes){file->section[bytes] + begin,
+                                    le_u32(ends + 4 * (size_t)id) - begin};
+}
+
+/* What a token decodes to; id < tokens. */
 static inline struct tokenizer_bytes tokenizer_file_token(const struct tokenizer_file *file,
                                                           uint32_t id)
 {
-    const unsigned char *ends = file->section[SECTION_TOKEN_ENDS];
-    uint32_t begin = id ? le_u32(ends + 4 * (size_t)id - 4) : 0;
-    return (struct tokenizer_bytes){file->section[SECTION_TOKEN_BYTES] + begin,
-                                    le_u32(ends + 4 * (size_t)id) - begin};
+    return tokenizer_file_bytes(file, SECTION_TOKEN_ENDS, id);
+}
+
+/* What text it is: what tokenizer_file_find looks up. */
+static inline struct tokenizer_bytes tokenizer_file_content(const struct tokenizer_file *file,
+                                                            uint32_t id)
+{
+    return tokenizer_file_bytes(
+        file, file->content_differs ? SECTION_CONTENT_ENDS : SECTION_TOKEN_ENDS, id);
+}
+
+/* What it decodes to as the first of all. */
+static inline struct tokenizer_bytes tokenizer_file_first(const struct tokenizer_file *file,
+                                                          uint32_t id)
+{
+    return tokenizer_file_bytes(
+        file, file->decoder.first_differs ? SECTION_FIRST_ENDS : SECTION_TOKEN_ENDS, id);
 }
 
 static inline unsigned tokenizer_file_flags(const struct tokenizer_file *file, uint32_t id)
@@ -152,7 +268,7 @@ static inline uint32_t tokenizer_file_byte_id(const struct tokenizer_file *file,
     return le_u32(file->section[SECTION_BYTE_IDS] + 4 * (size_t)byte);
 }
 
-/* The token of the vocabulary with these bytes, TOKEN_NONE where there is none. */
+/* The token of the vocabulary with this content, TOKEN_NONE where there is none. */
 uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *bytes, size_t n);
 
 /* What left and right merge to. false: they do not. */
@@ -164,6 +280,20 @@ struct tokenizer_step tokenizer_file_step(const struct tokenizer_file *file, uin
 static inline uint32_t tokenizer_file_post(const struct tokenizer_file *file, uint32_t i)
 {
     return le_u32(file->section[SECTION_POST] + 4 * (size_t)i);
+}
+
+struct tokenizer_normalizer tokenizer_file_normalizer(const struct tokenizer_file *file,
+                                                      uint32_t i);
+struct tokenizer_text tokenizer_file_text(const struct tokenizer_file *file, uint32_t i);
+/* The text of that kind and name, a C string. false: there is none. */
+bool tokenizer_file_find_text(const struct tokenizer_file *file, enum tokenizer_text_kind kind,
+                              const char *name, struct tokenizer_bytes *value);
+
+/* May a piece be cut between bytes a and b? */
+static inline bool tokenizer_file_cuts(const struct tokenizer_file *file, unsigned char a,
+                                       unsigned char b)
+{
+    return !(file->section[SECTION_CUTS][(size_t)a << 5 | b >> 3] >> (b & 7) & 1);
 }
 
 /* ---- the hashes of the two tables, part of the format ---- */

@@ -60,7 +60,7 @@ static bool encode(struct reader *in, const char *where, const char *text, size_
     if (!in->tokenizer)
         return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: the bundle has no tokenizer, give token ids",
                        where);
-    return tokenizer_encode(in->tokenizer, text, n, TOKENIZER_ADD_SPECIAL, &in->ids, err);
+    return tokenizer_encode(in->tokenizer, text, n, NULL, TOKENIZER_ADD_SPECIAL, &in->ids, err);
 }
 
 /* "1,2,3" */

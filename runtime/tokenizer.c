@@ -8,8 +8,7 @@
 /* ---- opening ---- */
 
 /* \w of Rust's regex, for added tokens that must stand as a single word. */
-static const char word_pattern[] =
-    "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
+static const char word_pattern[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
 
 static bool open_patterns(struct tokenizer *t, struct tp_error *err)
 {
@@ -80,8 +79,9 @@ struct encoding {
 static bool encode_piece(const struct encoding *e, const char *piece, size_t n)
 {
     const struct tokenizer_file *file = &e->tokenizer->file;
-    uint32_t id = n <= file->token_bytes_max ? tokenizer_file_find(file, piece, n) : TOKEN_NONE;
-    if (id != TOKEN_NONE && tokenizer_file_flags(file, id) & TOKEN_WHOLE)
+    uint32_t id = n <= file->content_bytes_max ? tokenizer_file_find(file, piece, n) : TOKEN_NONE;
+    if (id != TOKEN_NONE &&
+        (file->model_flags & MODEL_IGNORE_MERGES || tokenizer_file_flags(file, id) & TOKEN_WHOLE))
         return token_ids_push(e->list, id, e->err);
     return bpe_encode(&e->tokenizer->bpe, file, piece, n, e->list, e->err);
 }
@@ -174,9 +174,9 @@ static bool encode_normalized(const struct encoding *e, const char *text, size_t
     while (added_scan_next(&scan, &segment, &more, e->err)) {
         if (!more)
             return true;
-        if (segment.id != TOKEN_NONE ? !token_ids_push(e->list, segment.id, e->err)
-                                     : !encode_text(e, text + segment.begin,
-                                                    segment.end - segment.begin))
+        if (segment.id != TOKEN_NONE
+                ? !token_ids_push(e->list, segment.id, e->err)
+                : !encode_text(e, text + segment.begin, segment.end - segment.begin))
             return false;
     }
     return false;
@@ -190,9 +190,9 @@ static bool encode_valid(const struct encoding *e, const char *text, size_t n)
     while (added_scan_next(&scan, &segment, &more, e->err)) {
         if (!more)
             return true;
-        if (segment.id != TOKEN_NONE ? !token_ids_push(e->list, segment.id, e->err)
-                                     : !encode_normalized(e, text + segment.begin,
-                                                          segment.end - segment.begin))
+        if (segment.id != TOKEN_NONE
+                ? !token_ids_push(e->list, segment.id, e->err)
+                : !encode_normalized(e, text + segment.begin, segment.end - segment.begin))
             return false;
     }
     return false;
@@ -216,9 +216,11 @@ static bool encode_post(const struct encoding *e, uint32_t from, uint32_t to)
     return true;
 }
 
-bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n, unsigned flags,
-                      struct token_ids *list, struct tp_error *err)
+bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
+                      const unsigned char *origin, unsigned flags, struct token_ids *list,
+                      struct tp_error *err)
 {
+    (void)origin;
     const struct encoding e = {tokenizer, list, err};
     const struct tokenizer_file *file = &tokenizer->file;
     const unsigned char *s = (const unsigned char *)text;

@@ -14,18 +14,19 @@
 #include "tokenizer_file.h"
 
 enum tokenizer_encode_flags {
-    TOKENIZER_ADD_SPECIAL = 1, /* what the post-processor puts around the text (<s> ...) */
+    TOKENIZER_ADD_SPECIAL = 1,   /* what the post-processor puts around the text (<s> ...) */
+    TOKENIZER_PARSE_SPECIAL = 2, /* control tokens are recognised in data, too */
 };
 
 /* {0} is safe to close. Encoding works in the struct's own memory: one thread at a time. */
 struct tokenizer {
     struct tokenizer_file file;
-    struct io_map map;              /* empty when opened from bytes */
+    struct io_map map; /* empty when opened from bytes */
     struct pattern steps[TOKENIZER_STEPS_MAX];
-    struct pattern word;            /* \w of the reference; open where an added token needs it */
-    bool added_begins[2][256];      /* an added token (raw, normalized) begins with this byte */
+    struct pattern word;       /* \w of the reference; open where an added token needs it */
+    bool added_begins[2][256]; /* an added token (raw, normalized) begins with this byte */
     struct bpe bpe;
-    char *prefixed;                 /* a piece with a space before it */
+    char *prefixed; /* a piece with a space before it */
     size_t prefixed_cap;
 };
 
@@ -36,11 +37,14 @@ bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct t
 void tokenizer_close(struct tokenizer *tokenizer);
 
 /* Append the ids of text, n bytes, any bytes, to list. Added tokens in the text are recognised.
- * flags: enum tokenizer_encode_flags. On error list holds a part.
+ * origin: NULL, or n bytes, 1 for a byte of data (format/jinja/jinja.h): a control token of which
+ * a byte is data is ordinary text, unless flags say otherwise; all else stays as it is. flags: enum
+ * tokenizer_encode_flags. On error list holds a part.
  *
  * Errors  TP_E_LIMIT: a pattern's limit, or a piece of more than 2^31 bytes; TP_E_MEMORY */
-bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n, unsigned flags,
-                      struct token_ids *list, struct tp_error *err);
+bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
+                      const unsigned char *origin, unsigned flags, struct token_ids *list,
+                      struct tp_error *err);
 
 /* Ids are 0 .. count - 1, holes included. */
 static inline uint32_t tokenizer_count(const struct tokenizer *tokenizer)

@@ -34,7 +34,7 @@ static bool compile(const struct options *o, struct hf_config *config, struct tp
     bool with_model = io_exists(path);
     if (with_model && !hf_config_read(o->args[0], &keys, config, err))
         return false;
-    if (!tokenizer_compile_dir(o->args[0], with_model ? &config->model : NULL, &data, &n, err))
+    if (!tokenizer_compile_dir(o->args[0], with_model ? &config->model : NULL, NULL, &data, &n, err))
         return false;
     bool ok = io_write_file(o->output, data, n, err);
     mem_free(data);

@@ -107,7 +107,7 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
             tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
         return true;
     }
-    if (tokenizer_compile_dir(f->dir, &f->config->model, &data, &n, &why)) {
+    if (tokenizer_compile_dir(f->dir, &f->config->model, NULL, &data, &n, &why)) {
         add_file(f, BUNDLE_TOKENIZER, data, n);
         return true;
     }

@@ -35,7 +35,8 @@ static bool check_added(const struct tokenizer_file *file, const json_t *decoder
 {
     const char *key;
     json_t *entry;
-    json_object_foreach((json_t *)(uintptr_t)decoder, key, entry) {
+    json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
+    {
         char name[TP_NAME_BUF];
         const json_t *content = json_object_get(entry, "content");
         uint64_t id;

@@ -12,11 +12,12 @@ enum { LETTERS = 0x144 }; /* code points of GPT-2's byte letters are below */
 
 struct compiling {
     const char *file;
+    const struct tokenizer_texts *texts; /* NULL: none */
     const json_t *root, *model, *vocab;
     struct mem_arena arena;
     int16_t byte_of_letter[LETTERS]; /* -1: none */
     struct pack_token *tokens;
-    const char **names;              /* token i as tokenizer.json writes it; NULL: a hole */
+    const char **names; /* token i as tokenizer.json writes it; NULL: a hole */
     uint32_t token_count;
     struct pack_merge *merges;
     uint32_t merge_count;
@@ -58,8 +59,8 @@ static bool token_bytes(struct compiling *c, const char *name, size_t n, struct 
         }
         bytes[count++] = (char)c->byte_of_letter[letter];
     }
-    token->bytes = bytes;
-    token->n = count;
+    token->bytes = token->content = bytes;
+    token->n = token->content_n = count;
     token->used = true;
     return true;
 }
@@ -103,10 +104,10 @@ static bool size_tables(struct compiling *c, const json_t *added)
     const char *name;
     json_t *value;
     uint32_t id;
-    json_object_foreach((json_t *)(uintptr_t)c->vocab, name, value)
-        if (!length_ok(c, name, strlen(name), TOKENIZER_TOKEN_BYTES_MAX, TP_E_TK_INVALID) ||
-            !id_of(c, value, name, &id))
-            return false;
+    json_object_foreach(
+        (json_t *)(uintptr_t)c->vocab, name,
+        value) if (!length_ok(c, name, strlen(name), TOKENIZER_TOKEN_BYTES_MAX, TP_E_TK_INVALID) ||
+                   !id_of(c, value, name, &id)) return false;
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *entry = json_array_get(added, i);
         const json_t *content = json_object_get(entry, "content");
@@ -130,7 +131,8 @@ static bool read_vocab(struct compiling *c)
 {
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)c->vocab, name, value) {
+    json_object_foreach((json_t *)(uintptr_t)c->vocab, name, value)
+    {
         uint32_t id = (uint32_t)json_integer_value(value);
         bool letters;
         if (c->names[id])
@@ -201,7 +203,7 @@ static bool read_added_entry(struct compiling *c, const json_t *entry, json_t *s
         .n = (uint32_t)n,
         .id = id,
         .flags = (lstrip ? ADDED_LSTRIP : 0u) | (rstrip ? ADDED_RSTRIP : 0u) |
-                 (single_word ? ADDED_SINGLE_WORD : 0u),
+                 (single_word ? ADDED_SINGLE_WORD : 0u) | (special ? ADDED_SPECIAL : 0u),
         .normalized = normalized,
     };
     return true;
@@ -374,7 +376,8 @@ static bool compile(struct compiling *c, unsigned char **data, uint64_t *bytes)
 {
     struct tokenizer_parts parts = {0};
     make_letters(c);
-    if (!check_model(c, &parts.ignore_merges) ||
+    bool ignore_merges;
+    if (!check_model(c, &ignore_merges) ||
         !tokenizer_pipeline_read(c->file, c->root, &c->arena, &c->pipeline, c->err) ||
         !read_tokens(c) || !read_merges(c) || !byte_ids(c, parts.byte_ids))
         return false;
@@ -384,8 +387,14 @@ static bool compile(struct compiling *c, unsigned char **data, uint64_t *bytes)
             return tp_fail(c->err, TP_E_TK_INVALID, "%s: post_processor: id %u is no token",
                            c->file, id);
     }
+    parts.model = MODEL_BPE_BYTES;
+    parts.model_flags = ignore_merges ? MODEL_IGNORE_MERGES : 0;
+    parts.unk = TOKEN_NONE;
+    parts.decoder.mode = DECODE_BYTES;
     parts.tokens = c->tokens;
     parts.token_count = c->token_count;
+    parts.texts = c->texts ? c->texts->list : NULL;
+    parts.text_count = c->texts ? c->texts->count : 0;
     parts.merges = c->merges;
     parts.merge_count = c->merge_count;
     parts.added = c->added;
@@ -398,10 +407,11 @@ static bool compile(struct compiling *c, unsigned char **data, uint64_t *bytes)
     return tokenizer_pack(&parts, data, bytes, c->err);
 }
 
-bool tokenizer_compile(const char *file, const char *json, size_t n, unsigned char **data,
-                       uint64_t *bytes, struct tp_error *err)
+bool tokenizer_compile(const char *file, const char *json, size_t n,
+                       const struct tokenizer_texts *texts, unsigned char **data, uint64_t *bytes,
+                       struct tp_error *err)
 {
-    struct compiling c = {.file = file, .err = err};
+    struct compiling c = {.file = file, .texts = texts, .err = err};
     if (n > TOKENIZER_JSON_MAX)
         return tp_fail(err, TP_E_LIMIT, "%s: %zu bytes, at most %llu allowed", file, n,
                        TOKENIZER_JSON_MAX);
@@ -421,7 +431,8 @@ bool tokenizer_compile(const char *file, const char *json, size_t n, unsigned ch
     return ok;
 }
 
-bool tokenizer_compile_dir(const char *dir, const struct model_config *model, unsigned char **data,
+bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
+                           const struct tokenizer_texts *texts, unsigned char **data,
                            uint64_t *bytes, struct tp_error *err)
 {
     static const char file[] = "tokenizer.json";
@@ -429,7 +440,7 @@ bool tokenizer_compile_dir(const char *dir, const struct model_config *model, un
     size_t n;
     if (!io_join(path, dir, file, err) || !io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
         return false;
-    bool ok = tokenizer_compile(file, json, n, data, bytes, err);
+    bool ok = tokenizer_compile(file, json, n, texts, data, bytes, err);
     mem_free(json);
     if (ok && !tokenizer_agree(dir, model, *data, *bytes, err)) {
         mem_free(*data);

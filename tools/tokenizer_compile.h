@@ -7,19 +7,29 @@
 #pragma once
 #include "error.h"
 #include "model_config.h"
+#include "tokenizer_pack.h"
 #include <stddef.h>
 #include <stdint.h>
 
 #define TOKENIZER_JSON_MAX (256ull << 20)
 
-/* json: n bytes of tokenizer.json; file: its name in errors. The caller frees *data with mem_free.
+/* Named texts that go into the file as they are; at most TOKENIZER_TEXTS_MAX. */
+struct tokenizer_texts {
+    const struct pack_text *list;
+    uint32_t count;
+};
+
+/* json: n bytes of tokenizer.json; file: its name in errors; texts may be NULL. The caller frees
+ * *data with mem_free.
  *
  * Errors  TP_E_TK_INVALID (exit 3), TP_E_TK_UNSUPPORTED (exit 4), TP_E_LIMIT, TP_E_MEMORY */
-bool tokenizer_compile(const char *file, const char *json, size_t n, unsigned char **data,
-                       uint64_t *bytes, struct tp_error *err);
+bool tokenizer_compile(const char *file, const char *json, size_t n,
+                       const struct tokenizer_texts *texts, unsigned char **data, uint64_t *bytes,
+                       struct tp_error *err);
 
 /* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model,
  * where it is not NULL: ids beyond the embedding, control tokens or a bos that differ are
  * TP_E_TK_INVALID with both values. */
-bool tokenizer_compile_dir(const char *dir, const struct model_config *model, unsigned char **data,
+bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
+                           const struct tokenizer_texts *texts, unsigned char **data,
                            uint64_t *bytes, struct tp_error *err);

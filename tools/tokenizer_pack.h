@@ -5,10 +5,13 @@
 #include "tokenizer_file.h"
 
 struct pack_token {
-    const char *bytes; /* what it decodes to; NULL with n 0: a hole */
-    uint32_t n;
+    const char *bytes;   /* what it decodes to; NULL with n 0: a hole */
+    const char *content; /* what text it is */
+    const char *first;   /* what it decodes to as the first of all */
+    uint32_t n, content_n, first_n;
     bool used, special;
-    bool vocabulary;   /* of the BPE vocabulary: merges may produce it */
+    bool byte;       /* it stands for a byte where text is decoded */
+    bool vocabulary; /* of the BPE vocabulary: merges may produce it */
 };
 
 struct pack_merge {
@@ -23,10 +26,25 @@ struct pack_added {
 
 struct pack_step {
     enum step_kind kind;
-    enum step_behaviour behaviour;
+    uint32_t behaviour; /* enum step_behaviour, enum prepend_scheme */
     bool invert;
     const char *pattern;
     uint32_t n;
+};
+
+/* kind and flags: those of format/normalizer.h */
+struct pack_normalizer {
+    uint32_t kind, flags;
+    bool regex;
+    const char *pattern, *content;
+    uint32_t pattern_n, content_n;
+};
+
+/* A text that goes along. */
+struct pack_text {
+    enum tokenizer_text_kind kind;
+    const char *name, *value;
+    uint32_t name_n, value_n;
 };
 
 /* Borrowed. Ids are in range and tables within the limits of the format: the caller has checked. */
@@ -36,13 +54,19 @@ struct tokenizer_parts {
     uint32_t byte_ids[256];
     const struct pack_merge *merges; /* by rank; of two for one pair the later counts */
     uint32_t merge_count;
-    struct pack_added *added;        /* put into the order of the format */
+    struct pack_added *added; /* put into the order of the format */
     uint32_t added_count;
     const struct pack_step *steps;
     uint32_t step_count;
     uint32_t post[TOKENIZER_POST_MAX];
     uint32_t post_count, post_before;
-    bool ignore_merges; /* a piece that is a token is that token, whatever the merges */
+    const struct pack_normalizer *normalizers;
+    uint32_t normalizer_count;
+    const struct pack_text *texts;
+    uint32_t text_count;
+    enum tokenizer_model model;
+    uint32_t model_flags, unk; /* enum tokenizer_model_flags; TOKEN_NONE */
+    struct tokenizer_decoder decoder;
 };
 
 /* The caller frees *data with mem_free.

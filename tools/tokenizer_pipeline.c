@@ -148,8 +148,8 @@ static bool read_byte_level(struct reading *in, const json_t *value)
         return false;
     if (prefix && !add_step(in, (struct pack_step){.kind = STEP_PREFIX_SPACE}))
         return false;
-    return !regex || add_regex(in, SPLIT_ISOLATED, false, byte_level_pattern,
-                               sizeof byte_level_pattern - 1);
+    return !regex ||
+           add_regex(in, SPLIT_ISOLATED, false, byte_level_pattern, sizeof byte_level_pattern - 1);
 }
 
 static bool read_pre_tokenizer(struct reading *in, const json_t *value)
@@ -175,10 +175,10 @@ static bool read_pre_tokenizer(struct reading *in, const json_t *value)
         if (byte_level)
             return unsupported(in, "pre_tokenizer Sequence: after ByteLevel:", type);
         byte_level = strcmp(type, "ByteLevel") == 0;
-        bool ok = byte_level                     ? read_byte_level(in, step)
-                  : strcmp(type, "Split") == 0   ? read_split(in, step)
-                  : strcmp(type, "Digits") == 0  ? read_digits(in, step)
-                                                 : unsupported(in, part, type);
+        bool ok = byte_level                    ? read_byte_level(in, step)
+                  : strcmp(type, "Split") == 0  ? read_split(in, step)
+                  : strcmp(type, "Digits") == 0 ? read_digits(in, step)
+                                                : unsupported(in, part, type);
         if (!ok)
             return false;
     }

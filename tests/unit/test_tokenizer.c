@@ -364,7 +364,7 @@ static void a_pattern_that_backtracks_without_end_is_stopped(void **state)
     char text[64];
     memset(text, 'a', sizeof text);
     text[63] = 'x';
-    assert_false(tokenizer_encode(&f.tokenizer, text, sizeof text, 0, &f.ids, &err));
+    assert_false(tokenizer_encode(&f.tokenizer, text, sizeof text, NULL, 0, &f.ids, &err));
     assert_int_equal(err.code, TP_E_LIMIT);
     fixture_close(&f);
 }
@@ -382,7 +382,7 @@ static bool try_open(const unsigned char *data, uint64_t n)
     bool ok = tokenizer_open_bytes(data, n, "damaged", &t, &err);
     assert_true(ok || (err.code != TP_OK && err.text[0]));
     if (ok) {
-        (void)tokenizer_encode(&t, probe, sizeof probe - 1, TOKENIZER_ADD_SPECIAL, &ids, &err);
+        (void)tokenizer_encode(&t, probe, sizeof probe - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids, &err);
         for (size_t i = 0; i < ids.count; i++)
             assert_true(tokenizer_decode(&t, ids.ids[i]).n <= tokenizer_bytes_max(&t));
     }
@@ -447,7 +447,7 @@ static void a_file_is_mapped_and_its_version_checked(void **state)
     assert_int_equal(tokenizer_count(&t), 302);
     tokenizer_close(&t);
     tokenizer_close(&t);
-    data[8] = 2;
+    data[8] = 3;
     tokenizer_file_seal(data, n);
     assert_true(io_write_at(fd, path, data, n, 0, NULL));
     assert_false(tokenizer_open(path, &t, &err));

@@ -78,7 +78,7 @@ static void malformed_json_is_refused(void **state)
         uint64_t n;
         struct tp_error err = {0};
         assert_false(
-            tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), &data, &n, &err));
+            tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), NULL, &data, &n, &err));
         assert_int_equal(err.code, TP_E_TK_INVALID);
         assert_memory_equal(err.text, "tokenizer.json: ", 16);
     }
@@ -87,10 +87,10 @@ static void malformed_json_is_refused(void **state)
     struct tp_error err = {0};
     unsigned char *data;
     uint64_t n;
-    assert_false(tokenizer_compile("tokenizer.json", deep, sizeof deep, &data, &n, &err));
+    assert_false(tokenizer_compile("tokenizer.json", deep, sizeof deep, NULL, &data, &n, &err));
     assert_int_equal(err.code, TP_E_TK_INVALID);
     err = (struct tp_error){0};
-    assert_false(tokenizer_compile("tokenizer.json", "", (256u << 20) + 1, &data, &n, &err));
+    assert_false(tokenizer_compile("tokenizer.json", "", (256u << 20) + 1, NULL, &data, &n, &err));
     assert_int_equal(err.code, TP_E_LIMIT);
 }
 
@@ -229,7 +229,7 @@ static enum tp_code compile_folder(const char *config, const struct model_config
     uint64_t n;
     struct tp_error err = {0};
     put("tokenizer_config.json", config);
-    if (tokenizer_compile_dir(folder, model, &data, &n, &err))
+    if (tokenizer_compile_dir(folder, model, NULL, &data, &n, &err))
         mem_free(data);
     if (says && !strstr(err.text, says))
         fail_msg("%s", err.text);

@@ -74,13 +74,13 @@ static bool open_one(struct opened *o, const char *folder)
         assert_non_null(pipe);
         size_t n = fread(text, 1, 32u << 20, pipe);
         assert_int_equal(pclose(pipe), 0);
-        ok = tokenizer_compile("tokenizer.json", text, n, &o->data, &bytes, &err);
+        ok = tokenizer_compile("tokenizer.json", text, n, NULL, &o->data, &bytes, &err);
         mem_free(text);
     } else {
         const char *dir = shared(folder);
         if (!dir)
             return false;
-        ok = tokenizer_compile_dir(dir, NULL, &o->data, &bytes, &err);
+        ok = tokenizer_compile_dir(dir, NULL, NULL, &o->data, &bytes, &err);
     }
     if (!ok || !tokenizer_open_bytes(o->data, bytes, folder, &o->tokenizer, &err))
         fail_msg("%s: %s", folder, err.text);
@@ -99,7 +99,7 @@ static void encode(struct opened *o, const char *text, size_t n, unsigned flags)
     struct tp_error err = {0};
     o->ids.count = 0;
     o->ids.dropped = 0;
-    if (!tokenizer_encode(&o->tokenizer, text, n, flags, &o->ids, &err))
+    if (!tokenizer_encode(&o->tokenizer, text, n, NULL, flags, &o->ids, &err))
         fail_msg("%s", err.text);
 }
 

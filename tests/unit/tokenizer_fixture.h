@@ -88,7 +88,7 @@ static bool fixture_compile(json_t *doc, unsigned char **data, uint64_t *n)
     assert_non_null(text);
     json_decref(doc);
     fixture_error = (struct tp_error){0};
-    bool ok = tokenizer_compile("tokenizer.json", text, strlen(text), data, n, &fixture_error);
+    bool ok = tokenizer_compile("tokenizer.json", text, strlen(text), NULL, data, n, &fixture_error);
     free(text);
     return ok;
 }
@@ -124,7 +124,7 @@ static inline const char *fixture_encode(struct fixture *f, const char *text, si
     f->ids.count = 0;
     f->ids.dropped = 0;
     struct tp_error err = {0};
-    if (!tokenizer_encode(&f->tokenizer, text, n, flags, &f->ids, &err))
+    if (!tokenizer_encode(&f->tokenizer, text, n, NULL, flags, &f->ids, &err))
         fail_msg("%s", err.text);
     line[0] = '\0';
     for (size_t i = 0; i < f->ids.count && at < sizeof line - 16; i++)
