@@ -23,8 +23,13 @@ else ifeq ($(config),asan)
 else ifeq ($(config),tsan)
   B = build/tsan
   OPT = -O1 -g -fsanitize=thread
+else ifeq ($(config),fuzz)
+  B = build/fuzz
+  CC = clang
+  OPT = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+  WARN = -Wall -Wextra
 else
-  $(error unknown config=$(config), want debug, release, asan or tsan)
+  $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
 endif
 CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
 LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread
@@ -35,10 +40,11 @@ FORMAT  = $(wildcard format/*.c format/jinja/*.c)
 KERNELS = $(wildcard kernels/*.c kernels/cpu/*.c)
 TOOLS   = $(filter-out tools/tpshard.c,$(wildcard tools/*.c))
 RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))
+FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test bench install help check-includes deps clean format build-tests run-tests run-demo run-bench
+.PHONY: all demo test bench fuzz install help check-includes deps clean format build-tests run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -66,6 +72,14 @@ $(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(c
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
+# A fuzz target reads any input; clang's build makes inputs up, the others replay files. Both take from an
+# archive what they need: parsers, no kernels.
+$(B)/tests/parsers.a: $(call obj,$(TOOLS) $(RUNTIME) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rc $@ $^
+$(B)/tests/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$(config)),,$(B)/obj/tests/fuzz/replay.o) $(B)/tests/parsers.a
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) $(if $(filter fuzz,$(config)),-fsanitize=fuzzer) -o $@ $^ -lm $(LDLIBS)
 # The runtime with one kernel that sums in another order: the tests of bits must see it.
 $(B)/obj/reordered/%.o: %.c
 	@mkdir -p $(@D)
@@ -99,9 +113,14 @@ run-demo: all
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-build-tests: all $(UNIT) $(B)/tests/tprun_reordered $(B)/tests/logits_nll
+build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/logits_nll
 run-tests: build-tests check-includes
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
+
+seconds ?= 60
+fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libFuzzer; finds go to build/fuzz/
+	@$(MAKE) --no-print-directory -j$$(nproc) config=fuzz $(FUZZ:%=build/fuzz/tests/%)
+	@scripts/fuzz.sh $(seconds) $(or $(only),$(FUZZ))
 
 bench: deps ## measure, as ratios against the machine in the same run
 	@$(MAKE) --no-print-directory run-bench
