@@ -1,9 +1,11 @@
-/* Byte-pair merges of one piece of text: from bytes to token ids.
+/* Byte-pair merges of one piece of text: from bytes or characters to token ids.
  *
+ * A piece is cut first wherever no merge can reach across (the table of cuts): what is left is
+ * mostly a word, whose token is looked up or merged, whatever the length of the piece.
  * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair
  * is left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by
  * a scan; long ones sort the pairs there are at first and keep those that arise in a heap, so that
- * a megabyte without a space takes n log n steps.
+ * a megabyte that cannot be cut takes n log n steps.
  */
 #pragma once
 #include "tokenizer_file.h"
@@ -19,25 +21,32 @@ void token_ids_free(struct token_ids *list);
 
 struct bpe_symbol {
     uint32_t id;
-    uint32_t prev, next;      /* neighbours; BPE_END at either end */
-    uint32_t rank, merged;    /* of this symbol and the next; BPE_END: they do not merge */
+    uint32_t prev, next;   /* neighbours; BPE_END at either end */
+    uint32_t rank, merged; /* of this symbol and the next; BPE_END: they do not merge */
 };
 #define BPE_END UINT32_MAX
 
 /* Working memory, kept from piece to piece. {0} is ready; one thread at a time. */
 struct bpe {
+    uint32_t *start; /* symbols before merging */
+    size_t start_count, start_cap;
+    uint32_t unk; /* an unknown token that may yet grow; TOKEN_NONE */
     struct bpe_symbol *symbols;
     size_t symbols_cap;
-    uint64_t *first;          /* pairs of the piece's bytes in order: rank << 32 | position */
+    uint64_t *first; /* pairs of the piece's bytes in order: rank << 32 | position */
     size_t first_count, first_at, first_cap;
-    uint64_t *heap;           /* pairs that arose by merging */
+    uint64_t *heap; /* pairs that arose by merging */
     size_t heap_count, heap_cap;
 };
 void bpe_free(struct bpe *bpe);
 
-/* Append the ids of piece, n bytes, to list. A byte without a token is left out and counted in
- * dropped, its neighbours may then merge: the reference's behaviour without an unknown token.
+/* Append the ids of piece, n bytes, to list; in a characters model they are valid UTF-8. What is
+ * unknown and has no unknown token is left out and counted in dropped, its neighbours may then
+ * merge: the reference's behaviour.
  *
- * Errors  TP_E_MEMORY; TP_E_LIMIT: more than 2^31 bytes */
+ * Errors  TP_E_MEMORY; TP_E_LIMIT: more than 2^31 bytes that cannot be cut */
 bool bpe_encode(struct bpe *bpe, const struct tokenizer_file *file, const void *piece, size_t n,
                 struct token_ids *list, struct tp_error *err);
+/* The same without a look at whole pieces and words: by merging alone. */
+bool bpe_merge(struct bpe *bpe, const struct tokenizer_file *file, const void *piece, size_t n,
+               struct token_ids *list, struct tp_error *err);

@@ -1,11 +1,16 @@
 #include "added_scan.h"
 
 #include "utf8.h"
+#include <string.h>
 
-struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group, const char *text,
-                                   size_t n)
+struct added_scan added_scan_begin(struct tokenizer *tokenizer, int group,
+                                   const struct token_source *source)
 {
-    return (struct added_scan){.tokenizer = tokenizer, .group = group, .text = text, .n = n};
+    return (struct added_scan){.tokenizer = tokenizer,
+                               .group = group,
+                               .text = source->text,
+                               .n = source->n,
+                               .origin = source->origin};
 }
 
 /* First entry of [low, high) that is longer than depth and whose byte there is c or more. All of
@@ -24,6 +29,12 @@ static uint32_t lower_bound(const struct tokenizer_file *file, uint32_t low, uin
     return low;
 }
 
+static bool allowed(const struct added_scan *scan, const struct tokenizer_added *token, size_t at)
+{
+    return !(token->flags & ADDED_SPECIAL) || !scan->origin ||
+           !memchr(scan->origin + at, 1, token->content.n);
+}
+
 /* The longest added token at text[at]: its number, TOKEN_NONE if there is none. */
 static uint32_t longest_at(const struct added_scan *scan, size_t at)
 {
@@ -36,7 +47,10 @@ static uint32_t longest_at(const struct added_scan *scan, size_t at)
         low = lower_bound(file, low, high, depth, c);
         high = lower_bound(file, low, high, depth, c + 1u);
         /* the shortest of those that agree so far comes first */
-        if (low < high && tokenizer_file_added(file, low).content.n == depth + 1)
+        if (low >= high)
+            break;
+        struct tokenizer_added token = tokenizer_file_added(file, low);
+        if (token.content.n == depth + 1 && allowed(scan, &token, at))
             found = low;
     }
     return found;

@@ -5,8 +5,11 @@
 struct splitter splitter_begin(struct pattern *pattern, const struct tokenizer_step *step,
                                const char *text, size_t n)
 {
-    return (struct splitter){.pattern = pattern, .behaviour = step->behaviour,
-                             .invert = step->invert, .text = text, .n = n};
+    return (struct splitter){.pattern = pattern,
+                             .behaviour = (enum step_behaviour)step->behaviour,
+                             .invert = step->invert,
+                             .text = text,
+                             .n = n};
 }
 
 /* Find the match to come, as Oniguruma's iterator does: an empty one right behind the last is

@@ -14,14 +14,14 @@ struct splitter_event {
 };
 
 struct splitter {
-    struct pattern *pattern;      /* borrowed */
+    struct pattern *pattern; /* borrowed */
     enum step_behaviour behaviour;
-    bool invert;                  /* matches count as gaps and gaps as matches */
+    bool invert; /* matches count as gaps and gaps as matches */
     const char *text;
     size_t n;
-    size_t at;                    /* end of the last event */
-    size_t found_begin, found_end;/* the match to come, where is_found */
-    size_t search, last_end;      /* where to look for one; the end of the one before */
+    size_t at;                     /* end of the last event */
+    size_t found_begin, found_end; /* the match to come, where is_found */
+    size_t search, last_end;       /* where to look for one; the end of the one before */
     bool is_found, none_left, any;
     struct splitter_event peeked;
     bool is_peeked;

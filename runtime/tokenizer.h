@@ -1,6 +1,7 @@
 /* Text to token ids and back, from the compiled tokenizer of a bundle.
  *
- *     text -> runs of valid UTF-8 -> added tokens found in it -> pieces -> ids
+ *     text -> runs of valid UTF-8 -> added tokens found in it -> the rest normalized
+ *          -> added tokens found in that -> pieces -> ids
  *
  * The result is that of Hugging Face `tokenizers` for the tokenizer.json it was compiled from.
  * What that leaves open: bytes that are not UTF-8 stand for themselves. Each is encoded as the
@@ -11,6 +12,7 @@
 #include "bpe.h"
 #include "io.h"
 #include "pattern.h"
+#include "text.h"
 #include "tokenizer_file.h"
 
 enum tokenizer_encode_flags {
@@ -23,11 +25,15 @@ struct tokenizer {
     struct tokenizer_file file;
     struct io_map map; /* empty when opened from bytes */
     struct pattern steps[TOKENIZER_STEPS_MAX];
+    struct pattern normalizers[TOKENIZER_NORMALIZERS_MAX];
     struct pattern word;       /* \w of the reference; open where an added token needs it */
     bool added_begins[2][256]; /* an added token (raw, normalized) begins with this byte */
+    bool special_normalized;   /* a control token is looked for after normalization */
     struct bpe bpe;
-    char *prefixed; /* a piece with a space before it */
-    size_t prefixed_cap;
+    struct tp_text made[TOKENIZER_STEPS_MAX]; /* a piece as a step made it */
+    struct tp_text normal[2];                 /* normalized text, and before its last step */
+    struct tp_text parts;                     /* for the origins of normalized text */
+    struct tp_text origin;
 };
 
 bool tokenizer_open(const char *path, struct tokenizer *tokenizer, struct tp_error *err);

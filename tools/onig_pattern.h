@@ -19,3 +19,7 @@ bool onig_translate(const char *where, const char *pattern, size_t n, struct tp_
 bool onig_literal(const char *bytes, size_t n, struct tp_text *out, struct tp_error *err);
 /* Append a class of the characters that Rust calls numeric (Digits). */
 bool onig_digit(struct tp_text *out, struct tp_error *err);
+/* Append a class of the characters that Punctuation cuts at. */
+bool onig_punctuation(struct tp_text *out, struct tp_error *err);
+/* Append a pattern for what Whitespace keeps: words, and what lies between words and space. */
+bool onig_words(struct tp_text *out, struct tp_error *err);

@@ -301,7 +301,7 @@ static bool mark_whole(struct packing *p, struct tp_error *err)
             continue;
         ids.count = 0;
         ids.dropped = 0;
-        ok = bpe_encode(&bpe, &file, t->content, t->content_n, &ids, err);
+        ok = bpe_merge(&bpe, &file, t->content, t->content_n, &ids, err);
         if (ok && ids.count == 1 && ids.ids[0] == i && ids.dropped == 0)
             p->data[p->offset[SECTION_TOKEN_FLAGS] + i] |= TOKEN_WHOLE;
     }

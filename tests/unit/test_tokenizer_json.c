@@ -164,8 +164,8 @@ static void the_post_processor_is_checked(void **state)
         "post_processor",
         TEMPLATE("\"single\": [{\"Sequence\": {\"id\": \"A\"}}, {\"Sequence\": {\"id\": \"A\"}}]"),
         "twice");
-    unsupported("post_processor", "{\"type\": \"BertProcessing\"}",
-                "post_processor BertProcessing");
+    refused("post_processor", "{\"type\": \"BertProcessing\"}", "cls and sep");
+    unsupported("post_processor", "{\"type\": \"Other\"}", "post_processor Other");
 }
 
 static void what_is_not_supported_is_named(void **state)
@@ -173,29 +173,29 @@ static void what_is_not_supported_is_named(void **state)
     (void)state;
     unsupported("model.type", "\"Unigram\"", "model Unigram");
     unsupported("model.type", "\"WordPiece\"", "model WordPiece");
-    unsupported("model.byte_fallback", "true", "byte_fallback");
     unsupported("model.dropout", "0.1", "dropout");
     unsupported("model.end_of_word_suffix", "\"</w>\"", "end_of_word_suffix");
     unsupported("model.continuing_subword_prefix", "\"##\"", "continuing_subword_prefix");
     unsupported("version", "\"2.0\"", "version");
-    unsupported("normalizer", "{\"type\": \"NFC\"}", "normalizer NFC");
-    unsupported("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}",
-                "normalizer Strip");
+    unsupported("normalizer", "{\"type\": \"Precompiled\"}", "normalizer Precompiled");
+    refused("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}",
+            "normalizer Strip: strip_left");
+    refused("normalizer", "{\"type\": \"Replace\", \"content\": \"\"}", "Regex or String");
+    refused("normalizer", "{\"type\": \"Prepend\"}", "prepend: a string expected");
     unsupported("decoder", "{\"type\": \"WordPiece\"}", "decoder WordPiece");
-    unsupported("decoder", "null", "decoder null");
-    unsupported("pre_tokenizer", "null", "pre_tokenizer null");
-    unsupported("pre_tokenizer", "{\"type\": \"Metaspace\"}", "pre_tokenizer Metaspace");
-    unsupported("pre_tokenizer", "{\"type\": \"Digits\", \"individual_digits\": true}",
-                "without ByteLevel");
-    unsupported("pre_tokenizer",
-                "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\","
-                "\"add_prefix_space\": false}, {\"type\": \"Digits\"}]}",
-                "after ByteLevel: Digits");
+    unsupported("decoder", "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"},"
+                "{\"type\": \"Replace\"}]}",
+                "at this place: Replace");
+    refused("decoder", "{\"type\": \"Metaspace\", \"replacement\": \"__\"}", "one character");
+    refused("pre_tokenizer", "{\"type\": \"Metaspace\"}", "replacement: a string expected");
+    refused("pre_tokenizer", "{\"type\": \"CharDelimiterSplit\", \"delimiter\": \"\"}",
+            "one character");
+    unsupported("pre_tokenizer", "{\"type\": \"UnicodeScripts\"}", "pre_tokenizer UnicodeScripts");
     unsupported(
         "pre_tokenizer",
-        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\","
+        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\X+\"}, \"behavior\": \"Isolated\","
         "\"invert\": false}",
-        "pattern construct \\w at offset 0");
+        "pattern construct \\X at offset 0");
     unsupported(
         "pre_tokenizer",
         "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
