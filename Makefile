@@ -32,7 +32,7 @@ else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
 endif
 CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
-LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread
+LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
 BASE    = $(wildcard format/base/*.c)

@@ -42,6 +42,8 @@ struct jinja_sequence {
     struct jinja_value *items;
     size_t count;
     const char *type_name; /* Python's: "list", "generator", "dict_items" ... */
+    size_t *taken; /* items a generator has given already; NULL for what can be walked again */
+    int64_t start, stop, step; /* of a RANGE */
 };
 
 struct jinja_entry;
@@ -54,7 +56,8 @@ struct jinja_dict {
 };
 
 struct jinja_undefined {
-    const char *message; /* "'x' is undefined": what using it says */
+    const char *message;   /* "'x' is undefined": what using it says */
+    const char *exception; /* NULL: UndefinedError; or "SecurityError" */
 };
 
 struct jinja_value {
@@ -88,7 +91,8 @@ struct jinja_args {
 
 /* A kind of object: NULL where it cannot do that. */
 struct jinja_object_type {
-    const char *name; /* Python's type name, in messages */
+    const char *name;   /* Python's type name, in messages */
+    const char *module; /* "jinja2.utils": before the name where a message says "X object"; or NULL */
     bool (*call)(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
                  struct jinja_value *out);
     /* *found false: no such attribute */
