@@ -131,6 +131,134 @@ static bool add_stripped(unsigned flags, const char *text, size_t n, struct tp_t
     return first >= last || tp_text_add(out, text + first, last - first, err);
 }
 
+/* ---- characters one by one: removed, or another in their place ---- */
+
+typedef bool (*drops_fn)(uint32_t c);
+
+static bool add_without(drops_fn drops, const char *text, size_t n, struct tp_text *out,
+                        struct tp_error *err)
+{
+    struct walk w = {(const unsigned char *)text, n, 0};
+    uint32_t c;
+    for (size_t begin; walk_next(&w, &begin, &c);)
+        if (!drops(c) && !tp_text_add(out, text + begin, w.at - begin, err))
+            return false;
+    return true;
+}
+
+static bool nmt_drops(uint32_t c)
+{
+    return (c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f ||
+           c == 0x8f || c == 0x9f;
+}
+
+static bool nmt_spaces(uint32_t c)
+{
+    return c == 0x09 || c == 0x0a || c == 0x0c || c == 0x0d || c == 0x1680 ||
+           (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+           c == 0xfeff || c == 0xfffd;
+}
+
+static bool add_nmt(const char *text, size_t n, struct tp_text *out, struct tp_error *err)
+{
+    struct walk w = {(const unsigned char *)text, n, 0};
+    uint32_t c;
+    for (size_t begin; walk_next(&w, &begin, &c);)
+        if (!nmt_drops(c) && !add_char(out, nmt_spaces(c) ? ' ' : c, err))
+            return false;
+    return true;
+}
+
+/* The letter that stands for a byte: itself where it is printable, else the next from U+0100 on. */
+static bool add_byte_letters(const char *text, size_t n, struct tp_text *out, struct tp_error *err)
+{
+    uint32_t letters[256], next = 0x100;
+    for (uint32_t b = 0; b < 256; b++) {
+        bool printable = (b > 0x20 && b < 0x7f) || (b > 0xa0 && b != 0xad);
+        letters[b] = printable ? b : next++;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!add_char(out, letters[(unsigned char)text[i]], err))
+            return false;
+    return true;
+}
+
+/* ---- BERT ---- */
+
+static bool add_clean(const char *text, size_t n, struct tp_text *out, struct tp_error *err)
+{
+    struct walk w = {(const unsigned char *)text, n, 0};
+    uint32_t c;
+    for (size_t begin; walk_next(&w, &begin, &c);)
+        if (!reference_is_control(c) && !add_char(out, reference_is_space(c) ? ' ' : c, err))
+            return false;
+    return true;
+}
+
+static bool is_chinese(uint32_t c)
+{
+    return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) ||
+           (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b73f) ||
+           (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) ||
+           (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
+}
+
+static bool add_spaced(const char *text, size_t n, struct tp_text *out, struct tp_error *err)
+{
+    struct walk w = {(const unsigned char *)text, n, 0};
+    uint32_t c;
+    for (size_t begin; walk_next(&w, &begin, &c);) {
+        const char *space = is_chinese(c) ? " " : "";
+        if (!tp_text_add(out, space, *space != 0, err) ||
+            !tp_text_add(out, text + begin, w.at - begin, err) ||
+            !tp_text_add(out, space, *space != 0, err))
+            return false;
+    }
+    return true;
+}
+
+/* One of BERT's parts on *out, through *spare. */
+static bool bert_part(unsigned part, struct tp_text *out, struct tp_text *spare,
+                      struct tp_error *err)
+{
+    struct tp_text from = *out;
+    *out = *spare;
+    *spare = from;
+    out->n = 0;
+    switch (part) {
+    case NORMALIZER_CLEAN:
+        return add_clean(from.data, from.n, out, err);
+    case NORMALIZER_CHINESE:
+        return add_spaced(from.data, from.n, out, err);
+    case NORMALIZER_LOWER:
+        return add_lowercase(from.data, from.n, out, err);
+    default:
+        break;
+    }
+    if (!unicode_form_add(UNICODE_NFD, from.data, from.n, out, err))
+        return false;
+    spare->n = 0;
+    if (!add_without(reference_is_nonspacing, out->data, out->n, spare, err))
+        return false;
+    from = *spare;
+    *spare = *out;
+    *out = from;
+    return true;
+}
+
+static bool add_bert(unsigned flags, const char *text, size_t n, struct tp_text *out,
+                     struct tp_error *err)
+{
+    static const unsigned parts[] = {NORMALIZER_CLEAN, NORMALIZER_CHINESE, NORMALIZER_ACCENTS,
+                                     NORMALIZER_LOWER};
+    struct tp_text spare = {0};
+    bool ok = tp_text_add(out, text, n, err);
+    for (size_t i = 0; ok && i < sizeof parts / sizeof *parts; i++)
+        ok = !(flags & parts[i]) || bert_part(parts[i], out, &spare, err);
+    mem_free(spare.data);
+    return ok;
+}
+
 bool normalizer_apply(const struct normalizer_step *step, const char *text, size_t n,
                       struct tp_text *out, struct tp_error *err)
 {
@@ -154,10 +282,13 @@ bool normalizer_apply(const struct normalizer_step *step, const char *text, size
     case NORMALIZER_STRIP:
         return add_stripped(step->flags, text, n, out, err);
     case NORMALIZER_STRIP_ACCENTS:
+        return add_without(reference_is_mark, text, n, out, err);
     case NORMALIZER_BERT:
+        return add_bert(step->flags, text, n, out, err);
     case NORMALIZER_NMT:
+        return add_nmt(text, n, out, err);
     case NORMALIZER_BYTE_LEVEL:
-        break;
+        return add_byte_letters(text, n, out, err);
     }
-    return tp_fail(err, TP_E_TK_UNSUPPORTED, "normalizer of kind %d", (int)step->kind);
+    return tp_fail(err, TP_E_TK_INVALID, "normalizer of kind %d", (int)step->kind);
 }
