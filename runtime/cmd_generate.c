@@ -5,7 +5,7 @@
 
 #include "generate.h"
 #include "generation_config.h"
-#include "text_stream.h"
+#include "detokenizer.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,32 +23,24 @@ struct printer {
     struct run *run;
     struct generate generate;
     struct generation_config config;
-    struct text_stream *streams; /* [prompts.count], NULL without a tokenizer */
+    struct detokenizer *texts; /* [prompts.count], NULL without a tokenizer */
     uint32_t next;               /* sequence to print */
     bool live;                   /* one text, shown as it comes */
 };
 
 /* ---- text ---- */
 
-static struct tokenizer_bytes shown_bytes(const struct printer *p, uint32_t id)
-{
-    if (tokenizer_is_special(&p->run->tokenizer, id))
-        return (struct tokenizer_bytes){NULL, 0};
-    return tokenizer_decode(&p->run->tokenizer, id);
-}
-
 static bool on_token(void *arg, uint32_t s, uint32_t id)
 {
     struct printer *p = arg;
-    if (!p->streams)
+    if (!p->texts)
         return false;
     const char *text;
     size_t n;
-    struct tokenizer_bytes bytes = shown_bytes(p, id);
-    text_stream_push(&p->streams[s], bytes.data, bytes.n, &text, &n);
+    detokenizer_push(&p->texts[s], id, &text, &n);
     if (p->live)
         fwrite(text, 1, n, stdout);
-    return p->streams[s].stopped;
+    return p->texts[s].stream.stopped;
 }
 
 static void print_plain(const char *text, size_t n)
@@ -71,21 +63,20 @@ static void print_escaped(const char *text, size_t n)
     }
 }
 
-/* The whole text of a sequence: its tokens through the stream once more. */
+/* The whole text of a sequence: its tokens decoded once more. */
 static void print_text(struct printer *p, uint32_t s, void (*print)(const char *text, size_t n))
 {
     const struct generate_sequence *seq = &p->generate.sequences[s];
-    struct text_stream *stream = &p->streams[s];
+    struct detokenizer *whole = &p->texts[s];
     uint32_t count = seq->count - (seq->finish == GENERATE_EOS);
     const char *text;
     size_t n;
-    text_stream_reset(stream);
+    detokenizer_reset(whole);
     for (uint32_t i = 0; i < count; i++) {
-        struct tokenizer_bytes bytes = shown_bytes(p, seq->ids[i]);
-        text_stream_push(stream, bytes.data, bytes.n, &text, &n);
+        detokenizer_push(whole, seq->ids[i], &text, &n);
         print(text, n);
     }
-    text_stream_end(stream, &text, &n);
+    detokenizer_end(whole, &text, &n);
     print(text, n);
 }
 
@@ -106,7 +97,7 @@ static void print_json(struct printer *p, uint32_t s)
     printf("], \"ids\": [");
     print_ids(seq->ids, seq->count, ", ");
     printf("], \"text\": ");
-    if (p->streams) {
+    if (p->texts) {
         putchar('"');
         print_text(p, s, print_escaped);
         putchar('"');
@@ -128,7 +119,7 @@ static void print_sequence(struct printer *p, uint32_t s)
     } else if (p->live) {
         const char *text;
         size_t n;
-        text_stream_end(&p->streams[s], &text, &n);
+        detokenizer_end(&p->texts[s], &text, &n);
         print_plain(text, n);
         putchar('\n');
     } else {
@@ -195,7 +186,7 @@ static struct sampler_options sampling_of(const struct run_options *o,
     return s;
 }
 
-static bool open_streams(struct printer *p, struct tp_error *err)
+static bool open_texts(struct printer *p, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
     uint32_t n = p->run->prompts.count;
@@ -205,11 +196,11 @@ static bool open_streams(struct printer *p, struct tp_error *err)
                            o->n_stops ? "--stop needs one" : "use --ids or --json");
         return true;
     }
-    p->streams = mem_array(n, sizeof *p->streams, err);
-    bool ok = p->streams != NULL;
+    p->texts = mem_array(n, sizeof *p->texts, err);
+    bool ok = p->texts != NULL;
     for (uint32_t s = 0; ok && s < n; s++)
-        ok = text_stream_init(&p->streams[s], o->stops, (size_t)o->n_stops,
-                              tokenizer_bytes_max(&p->run->tokenizer), err);
+        ok = detokenizer_open(&p->texts[s], &p->run->tokenizer.file, true,
+                              p->run->prompts.list[s].n, o->stops, (size_t)o->n_stops, err);
     p->live = n == 1 && !o->ids && !o->json;
     return ok;
 }
@@ -219,7 +210,7 @@ static bool open_printer(struct printer *p, struct report *report, struct tp_err
 {
     const struct run_options *o = p->run->options;
     const struct model_config *model = &p->run->bundle.model;
-    if (!read_config(p, err) || !open_streams(p, err))
+    if (!read_config(p, err) || !open_texts(p, err))
         return false;
     p->generate = (struct generate){
         .prompts = &p->run->prompts,
@@ -240,9 +231,9 @@ static bool open_printer(struct printer *p, struct report *report, struct tp_err
 
 static void close_printer(struct printer *p)
 {
-    for (uint32_t s = 0; p->streams && s < p->run->prompts.count; s++)
-        text_stream_free(&p->streams[s]);
-    mem_free(p->streams);
+    for (uint32_t s = 0; p->texts && s < p->run->prompts.count; s++)
+        detokenizer_close(&p->texts[s]);
+    mem_free(p->texts);
     generate_free(&p->generate);
     mem_free(p);
 }

@@ -31,3 +31,4 @@ void run_close(struct run *run);
 bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_tokenize(const struct run_options *options, struct report *report, struct tp_error *err);

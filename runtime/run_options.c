@@ -35,6 +35,8 @@ enum option_id {
     OPT_TRACE,
     OPT_REPORT,
     OPT_RECORD,
+    OPT_DECODE,
+    OPT_NO_SPECIAL,
 };
 
 enum { MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST, PROMPTS = RUN_GENERATE | RUN_LOGITS };
@@ -70,8 +72,10 @@ static const struct {
     {"verify", 1, OPT_VERIFY, MACHINE},
     {"trace", 1, OPT_TRACE, PROMPTS},
     {"report", 1, OPT_REPORT, MACHINE},
+    {"decode", 0, OPT_DECODE, RUN_TOKENIZE},
+    {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
     {"quiet", 0, OPT_QUIET, MACHINE},
-    {"help", 0, OPT_HELP, MACHINE},
+    {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE},
 };
 enum { TABLE_COUNT = sizeof table / sizeof *table };
 
@@ -195,6 +199,10 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
         return true;
     case OPT_RECORD:
         return o->record = true;
+    case OPT_DECODE:
+        return o->decode = true;
+    case OPT_NO_SPECIAL:
+        return o->no_special = true;
     case OPT_CONTEXT:
         return parse_u64(id, value, 1, UINT64_MAX >> 1, &o->context, err);
     case OPT_KV_DTYPE:
@@ -237,7 +245,7 @@ static bool check(const struct run_options *o, enum run_command command, const c
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
     int prompts = !!o->text + !!o->text_file + !!o->prompt_ids + !!o->prompts_file;
-    if (command != RUN_SELFTEST && prompts != 1)
+    if (command & PROMPTS && prompts != 1)
         return tp_fail(err, TP_E_USAGE,
                        "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected", name,
                        prompts ? "more than one" : "none");
@@ -329,6 +337,14 @@ const char *run_options_help(enum run_command command)
                "[tokens][vocabulary].\n\n"
                "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS
                "\n" HELP_MACHINE HELP_CACHE;
+    case RUN_TOKENIZE:
+        return "usage: tprun tokenize (BUNDLE | FILE) [options]\n"
+               "Text to token ids: for every line of standard input, a JSON string, a JSON array.\n"
+               "FILE is a compiled tokenizer, as tpshard tokenizer makes it.\n\n"
+               "  --decode                ids to text: for every JSON array a JSON string\n"
+               "  --no-special            without what the tokenizer puts around a text; with\n"
+               "                          --decode: without control tokens\n"
+               "  -h, --help              this text\n";
     default:
         return "usage: tprun selftest BUNDLE [options]\n"
                "Replay the fixed prompts of the bundle and expect the same bits.\n\n"

@@ -5,12 +5,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum run_command { RUN_GENERATE = 1, RUN_LOGITS = 2, RUN_SELFTEST = 4 };
+enum run_command { RUN_GENERATE = 1, RUN_LOGITS = 2, RUN_SELFTEST = 4, RUN_TOKENIZE = 8 };
 enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
 
 struct run_options {
     enum run_command command;
-    const char *bundle;
+    const char *bundle; /* tokenize: or a compiled tokenizer */
     bool help, quiet;
     /* the machine */
     int threads; /* of compute, in all; default: processors */
@@ -33,6 +33,7 @@ struct run_options {
     bool ignore_eos, ids, json;
     const char *output; /* logits -o; "-": stdout */
     bool record;        /* selftest --record */
+    bool decode, no_special; /* tokenize */
 };
 
 /* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */

@@ -154,12 +154,17 @@ void text_stream_push(struct text_stream *s, const void *data, size_t n, const c
     release(s, old, false, text, bytes);
 }
 
-void text_stream_end(struct text_stream *s, const char **text, size_t *bytes)
+void text_stream_end(struct text_stream *s, const void *data, size_t n, const char **text,
+                     size_t *bytes)
 {
+    tp_assert(n <= s->push_max);
     drop_released(s);
     size_t old = s->held_n;
-    if (!s->stopped && s->cut_n)
-        hold(s, replacement, REPLACEMENT_BYTES);
+    if (!s->stopped) {
+        decode(s, data, n);
+        if (s->cut_n)
+            hold(s, replacement, REPLACEMENT_BYTES);
+    }
     s->cut_n = 0;
     release(s, old, true, text, bytes);
 }

@@ -1,4 +1,4 @@
-/* Bytes of tokens to text that may be shown: never half a character, never the beginning of a stop
+/* Decoded bytes to text that may be shown: never half a character, never the beginning of a stop
  * string.
  *
  * Bytes that are not UTF-8 become U+FFFD, one for each maximal part, as the reference's decoder
@@ -39,5 +39,6 @@ void text_stream_reset(struct text_stream *stream);
  * next call. Nothing is allocated. After a stop string there is nothing any more. */
 void text_stream_push(struct text_stream *stream, const void *data, size_t n, const char **text,
                       size_t *bytes);
-/* The end: what was held back, U+FFFD for an incomplete character. */
-void text_stream_end(struct text_stream *stream, const char **text, size_t *bytes);
+/* The end, after n more bytes: what was held back, U+FFFD for an incomplete character. */
+void text_stream_end(struct text_stream *stream, const void *data, size_t n, const char **text,
+                     size_t *bytes);

@@ -12,12 +12,14 @@ static const struct {
     {"generate", RUN_GENERATE, cmd_generate},
     {"logits", RUN_LOGITS, cmd_logits},
     {"selftest", RUN_SELFTEST, cmd_selftest},
+    {"tokenize", RUN_TOKENIZE, cmd_tokenize},
 };
 
 static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  generate   continue prompts\n"
                             "  logits     write the logits of every prompt position\n"
                             "  selftest   replay the bundle's fixed prompts\n"
+                            "  tokenize   text to token ids and back\n"
                             "tprun COMMAND --help says more\n";
 
 static bool run_command(int argc, char **argv, struct report *report, struct tp_error *err)
@@ -34,7 +36,7 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
         return true;
     }
     char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", generate, logits or selftest expected",
+    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", generate, logits, selftest or tokenize expected",
                    tp_name_cut(name, argv[1], strlen(argv[1])));
 }
 

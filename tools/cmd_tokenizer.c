@@ -32,8 +32,15 @@ static bool compile(const struct options *o, struct hf_config *config, struct tp
     if (!io_join(path, o->args[0], "config.json", err))
         return false;
     bool with_model = io_exists(path);
-    if (with_model && !hf_config_read(o->args[0], &keys, config, err))
-        return false;
+    if (with_model && !hf_config_read(o->args[0], &keys, config, err)) {
+        /* a model that cannot be converted may have a tokenizer that can */
+        if (tp_code_exit(err->code) != TP_EXIT_UNSUPPORTED)
+            return false;
+        if (!o->quiet)
+            tp_message(TPSHARD, "note", "ids are not checked against the model's: %s", err->text);
+        *err = (struct tp_error){0};
+        with_model = false;
+    }
     if (!tokenizer_compile_dir(o->args[0], with_model ? &config->model : NULL, NULL, &data, &n, err))
         return false;
     bool ok = io_write_file(o->output, data, n, err);

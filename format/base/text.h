@@ -10,3 +10,5 @@ struct tp_text {
     size_t n, cap;
 };
 bool tp_text_add(struct tp_text *text, const char *bytes, size_t n, struct tp_error *err);
+/* The inside of a JSON string: n bytes of valid UTF-8, escaped where JSON wants it. */
+bool tp_text_add_escaped(struct tp_text *text, const char *bytes, size_t n, struct tp_error *err);

@@ -31,7 +31,7 @@ static const char *run(const char *const *stops, size_t stop_count, const char *
         memcpy(out + at, text, bytes);
         at += bytes;
     }
-    text_stream_end(&s, &text, &bytes);
+    text_stream_end(&s, NULL, 0, &text, &bytes);
     memcpy(out + at, text, bytes);
     out[at + bytes] = '\0';
     assert_int_equal(mem_alloc_count(), allocated);
@@ -69,7 +69,7 @@ static void characters_come_out_whole(void **state)
     assert_int_equal(bytes, 0);
     text_stream_push(&s, "\xe2\x82", 2, &text, &bytes);
     assert_int_equal(bytes, 0);
-    text_stream_end(&s, &text, &bytes);
+    text_stream_end(&s, NULL, 0, &text, &bytes);
     assert_int_equal(bytes, 3);
     assert_memory_equal(text, "\xef\xbf\xbd", 3);
     text_stream_reset(&s);
@@ -134,7 +134,7 @@ static void what_could_become_a_stop_string_is_held_back(void **state)
     assert_int_equal(s.stop_index, 0);
     text_stream_push(&s, "more", 4, &text, &bytes);
     assert_int_equal(bytes, 0);
-    text_stream_end(&s, &text, &bytes);
+    text_stream_end(&s, NULL, 0, &text, &bytes);
     assert_int_equal(bytes, 0);
     text_stream_free(&s);
 }
