@@ -32,3 +32,4 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
 bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_tokenize(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_render(const struct run_options *options, struct report *report, struct tp_error *err);

@@ -37,6 +37,9 @@ enum option_id {
     OPT_RECORD,
     OPT_DECODE,
     OPT_NO_SPECIAL,
+    OPT_TEMPLATE,
+    OPT_NOW,
+    OPT_ORIGIN,
 };
 
 enum { MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST, PROMPTS = RUN_GENERATE | RUN_LOGITS };
@@ -62,6 +65,9 @@ static const struct {
     {"json", 0, OPT_JSON, RUN_GENERATE},
     {"output", 1, OPT_OUTPUT, RUN_LOGITS},
     {"record", 0, OPT_RECORD, RUN_SELFTEST},
+    {"template", 1, OPT_TEMPLATE, RUN_RENDER},
+    {"now", 1, OPT_NOW, RUN_RENDER},
+    {"origin", 0, OPT_ORIGIN, RUN_RENDER},
     {"context", 1, OPT_CONTEXT, PROMPTS},
     {"kv-dtype", 1, OPT_KV_DTYPE, PROMPTS},
     {"chunk", 1, OPT_CHUNK, MACHINE},
@@ -75,7 +81,7 @@ static const struct {
     {"decode", 0, OPT_DECODE, RUN_TOKENIZE},
     {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
     {"quiet", 0, OPT_QUIET, MACHINE},
-    {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE},
+    {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER},
 };
 enum { TABLE_COUNT = sizeof table / sizeof *table };
 
@@ -203,6 +209,14 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
         return o->decode = true;
     case OPT_NO_SPECIAL:
         return o->no_special = true;
+    case OPT_TEMPLATE:
+        o->template_file = value;
+        return true;
+    case OPT_NOW:
+        o->now = value;
+        return true;
+    case OPT_ORIGIN:
+        return o->origin = true;
     case OPT_CONTEXT:
         return parse_u64(id, value, 1, UINT64_MAX >> 1, &o->context, err);
     case OPT_KV_DTYPE:
@@ -242,6 +256,10 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
 static bool check(const struct run_options *o, enum run_command command, const char *name,
                   struct tp_error *err)
 {
+    if (command == RUN_RENDER)
+        return !o->bundle != !o->template_file ||
+               tp_fail(err, TP_E_USAGE, "%s: %s given, one expected", name,
+                       o->bundle ? "a bundle and --template" : "neither bundle nor --template");
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
     int prompts = !!o->text + !!o->text_file + !!o->prompt_ids + !!o->prompts_file;
@@ -344,6 +362,17 @@ const char *run_options_help(enum run_command command)
                "  --decode                ids to text: for every JSON array a JSON string\n"
                "  --no-special            without what the tokenizer puts around a text; with\n"
                "                          --decode: without control tokens\n"
+               "  -h, --help              this text\n";
+    case RUN_RENDER:
+        return "usage: tprun render (BUNDLE | FILE | --template FILE.jinja) [options]\n"
+               "Render a chat template: each line of stdin is a JSON object of variables, each line of\n"
+               "stdout a JSON string, or {\"error\": ..., \"line\": N} where the rendering failed.\n"
+               "FILE is a compiled tokenizer.\n\n"
+               "  --template FILE         this template; it has no variables but the line's\n"
+               "  --now \"YYYY-MM-DD HH:MM:SS\"\n"
+               "                          what strftime_now shows (default: now, in local time)\n"
+               "  --origin                print {\"text\", \"data\": [[begin, end], ...]}: which bytes\n"
+               "                          came from the line's variables\n"
                "  -h, --help              this text\n";
     default:
         return "usage: tprun selftest BUNDLE [options]\n"

@@ -5,7 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum run_command { RUN_GENERATE = 1, RUN_LOGITS = 2, RUN_SELFTEST = 4, RUN_TOKENIZE = 8 };
+enum run_command {
+    RUN_GENERATE = 1,
+    RUN_LOGITS = 2,
+    RUN_SELFTEST = 4,
+    RUN_TOKENIZE = 8,
+    RUN_RENDER = 16,
+};
 enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
 
 struct run_options {
@@ -34,6 +40,8 @@ struct run_options {
     const char *output; /* logits -o; "-": stdout */
     bool record;        /* selftest --record */
     bool decode, no_special; /* tokenize */
+    const char *template_file, *now; /* render: --template, --now */
+    bool origin;                     /* render --origin */
 };
 
 /* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */

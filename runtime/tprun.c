@@ -13,6 +13,7 @@ static const struct {
     {"logits", RUN_LOGITS, cmd_logits},
     {"selftest", RUN_SELFTEST, cmd_selftest},
     {"tokenize", RUN_TOKENIZE, cmd_tokenize},
+    {"render", RUN_RENDER, cmd_render},
 };
 
 static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
@@ -20,6 +21,7 @@ static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  logits     write the logits of every prompt position\n"
                             "  selftest   replay the bundle's fixed prompts\n"
                             "  tokenize   text to token ids and back\n"
+                            "  render     render a chat template over JSON lines\n"
                             "tprun COMMAND --help says more\n";
 
 static bool run_command(int argc, char **argv, struct report *report, struct tp_error *err)
@@ -36,7 +38,8 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
         return true;
     }
     char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", generate, logits, selftest or tokenize expected",
+    return tp_fail(err, TP_E_USAGE,
+                   "unknown command \"%s\", generate, logits, selftest, tokenize or render expected",
                    tp_name_cut(name, argv[1], strlen(argv[1])));
 }
 

@@ -1,0 +1,141 @@
+/* tprun render: a chat template over lines of JSON. A rendering that fails is a result, too. */
+#include "run.h"
+
+#include "jinja.h"
+#include "json.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct render_job {
+    struct jinja_template *compiled;
+    json_t *trusted;
+    struct jinja_options options;
+    bool origin, flush;
+};
+
+static bool read_now(const char *text, int64_t *now, struct tp_error *err)
+{
+    struct tm tm = {0};
+    const char *end = text ? strptime(text, "%Y-%m-%d %H:%M:%S", &tm) : NULL;
+    if (!text) {
+        time_t t = time(NULL);
+        localtime_r(&t, &tm);
+    } else if (!end || *end) {
+        char name[TP_NAME_BUF];
+        return tp_fail(err, TP_E_USAGE, "--now: \"%s\" given, YYYY-MM-DD HH:MM:SS expected",
+                       tp_name_cut(name, text, strlen(text)));
+    }
+    *now = timegm(&tm);
+    return true;
+}
+
+static bool open_template(struct render_job *job, const char *path, struct tp_error *err)
+{
+    char *source;
+    size_t n;
+    struct jinja_error why;
+    if (!io_read_file(path, JINJA_SOURCE_MAX, &source, &n, err))
+        return false;
+    job->compiled = jinja_compile(source, n, &why);
+    mem_free(source);
+    return job->compiled || jinja_fail(&why, path, err);
+}
+
+/* [[begin, end], ...]: the bytes that are data. */
+static json_t *data_ranges(const struct jinja_text *text)
+{
+    json_t *ranges = json_array();
+    for (size_t i = 0; i < text->n;) {
+        size_t begin = i;
+        while (i < text->n && text->origin[i] == text->origin[begin])
+            i++;
+        if (text->origin[begin])
+            json_array_append_new(ranges, json_pack("[II]", (json_int_t)begin, (json_int_t)i));
+    }
+    return ranges;
+}
+
+static json_t *result(const struct render_job *job, const struct jinja_text *text)
+{
+    json_t *string = json_stringn(text->bytes, text->n);
+    return job->origin ? json_pack("{s:o, s:o}", "text", string, "data", data_ranges(text)) : string;
+}
+
+static bool put(json_t *value, struct tp_error *err)
+{
+    char *line = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    json_decref(value);
+    if (!line)
+        return tp_fail(err, TP_E_MEMORY, "no memory for a line of output");
+    bool ok = puts(line) >= 0;
+    free(line);
+    return ok || tp_fail_errno(err, "stdout: cannot be written");
+}
+
+static bool render_line(const struct render_job *job, const char *name, const json_t *variables,
+                        struct tp_error *err)
+{
+    struct jinja_text text = {0};
+    struct jinja_error why;
+    if (jinja_render(job->compiled, job->trusted, variables, &job->options, &text, &why)) {
+        bool ok = put(result(job, &text), err);
+        jinja_text_free(&text);
+        return ok;
+    }
+    if (why.failure == JINJA_MEMORY)
+        return jinja_fail(&why, name, err);
+    bool ok = put(json_pack("{s:s, s:i}", "error", why.text, "line", (int)why.line), err);
+    jinja_error_free(&why);
+    return ok;
+}
+
+static bool render_text(const struct render_job *job, const char *line, size_t n, uint64_t number,
+                        struct tp_error *err)
+{
+    char name[40];
+    snprintf(name, sizeof name, "stdin: line %llu", (unsigned long long)number);
+    json_t *variables = json_parse(name, line, n, TP_E_JSON, err);
+    if (!variables)
+        return false;
+    bool ok = json_is_object(variables)
+                  ? render_line(job, name, variables, err)
+                  : tp_fail(err, TP_E_JSON, "%s: %s found, an object of variables expected", name,
+                            json_type_name(variables));
+    json_decref(variables);
+    if (ok && job->flush && fflush(stdout) != 0)
+        ok = tp_fail_errno(err, "stdout: cannot be written");
+    return ok;
+}
+
+static bool render_lines(const struct render_job *job, struct tp_error *err)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    bool ok = true;
+    for (uint64_t number = 1; ok && (n = getline(&line, &cap, stdin)) >= 0; number++)
+        if (strspn(line, " \t\r\n") < (size_t)n)
+            ok = render_text(job, line, (size_t)n, number, err);
+    free(line);
+    return ok && (!ferror(stdin) || tp_fail_errno(err, "stdin: cannot be read"));
+}
+
+bool cmd_render(const struct run_options *options, struct report *report, struct tp_error *err)
+{
+    (void)report;
+    struct stat st;
+    struct render_job job = {.origin = options->origin,
+                             .flush = fstat(STDIN_FILENO, &st) != 0 || !S_ISREG(st.st_mode)};
+    bool ok = read_now(options->now, &job.options.now, err) &&
+              (options->template_file ? open_template(&job, options->template_file, err)
+                                      : tp_fail(err, TP_E_UNSUPPORTED, "%s: --template expected",
+                                                options->bundle)) &&
+              render_lines(&job, err);
+    jinja_template_free(job.compiled);
+    json_decref(job.trusted);
+    return ok;
+}
