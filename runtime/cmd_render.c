@@ -3,18 +3,17 @@
 
 #include "jinja.h"
 #include "json.h"
+#include "line_reader.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 struct render_job {
     struct jinja_template *compiled;
     json_t *trusted;
     struct jinja_options options;
-    bool origin, flush;
+    bool origin;
 };
 
 static bool read_now(const char *text, int64_t *now, struct tp_error *err)
@@ -62,7 +61,8 @@ static json_t *data_ranges(const struct jinja_text *text)
 static json_t *result(const struct render_job *job, const struct jinja_text *text)
 {
     json_t *string = json_stringn(text->bytes, text->n);
-    return job->origin ? json_pack("{s:o, s:o}", "text", string, "data", data_ranges(text)) : string;
+    return job->origin ? json_pack("{s:o, s:o}", "text", string, "data", data_ranges(text))
+                       : string;
 }
 
 static bool put(json_t *value, struct tp_error *err)
@@ -96,8 +96,8 @@ static bool render_line(const struct render_job *job, const char *name, const js
 static bool render_text(const struct render_job *job, const char *line, size_t n, uint64_t number,
                         struct tp_error *err)
 {
-    char name[40];
-    snprintf(name, sizeof name, "stdin: line %llu", (unsigned long long)number);
+    char name[48];
+    snprintf(name, sizeof name, "standard input: line %llu", (unsigned long long)number);
     json_t *variables = json_parse(name, line, n, TP_E_JSON, err);
     if (!variables)
         return false;
@@ -106,35 +106,39 @@ static bool render_text(const struct render_job *job, const char *line, size_t n
                   : tp_fail(err, TP_E_JSON, "%s: %s found, an object of variables expected", name,
                             json_type_name(variables));
     json_decref(variables);
-    if (ok && job->flush && fflush(stdout) != 0)
-        ok = tp_fail_errno(err, "stdout: cannot be written");
     return ok;
 }
 
-static bool render_lines(const struct render_job *job, struct tp_error *err)
+static bool render_lines(const struct render_job *job, struct line_reader *in, struct tp_error *err)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    bool ok = true;
-    for (uint64_t number = 1; ok && (n = getline(&line, &cap, stdin)) >= 0; number++)
-        if (strspn(line, " \t\r\n") < (size_t)n)
-            ok = render_text(job, line, (size_t)n, number, err);
-    free(line);
-    return ok && (!ferror(stdin) || tp_fail_errno(err, "stdin: cannot be read"));
+    bool live = line_reader_is_live(in), more;
+    char *line;
+    size_t n;
+    while (line_reader_next(in, &line, &n, &more, err)) {
+        if (!more)
+            return true;
+        size_t blank = 0;
+        while (blank < n && (line[blank] == ' ' || line[blank] == '\t' || line[blank] == '\r'))
+            blank++;
+        if (blank < n && !render_text(job, line, n, in->line, err))
+            return false;
+        if (live && fflush(stdout) != 0)
+            return tp_fail_errno(err, "stdout: cannot be written");
+    }
+    return false;
 }
 
 bool cmd_render(const struct run_options *options, struct report *report, struct tp_error *err)
 {
     (void)report;
-    struct stat st;
-    struct render_job job = {.origin = options->origin,
-                             .flush = fstat(STDIN_FILENO, &st) != 0 || !S_ISREG(st.st_mode)};
+    struct line_reader in = {.fd = 0};
+    struct render_job job = {.origin = options->origin};
     bool ok = read_now(options->now, &job.options.now, err) &&
-              (options->template_file ? open_template(&job, options->template_file, err)
-                                      : tp_fail(err, TP_E_UNSUPPORTED, "%s: --template expected",
-                                                options->bundle)) &&
-              render_lines(&job, err);
+              (options->template_file
+                   ? open_template(&job, options->template_file, err)
+                   : tp_fail(err, TP_E_UNSUPPORTED, "%s: --template expected", options->bundle)) &&
+              render_lines(&job, &in, err);
+    line_reader_free(&in);
     jinja_template_free(job.compiled);
     json_decref(job.trusted);
     return ok;

@@ -69,7 +69,9 @@ void *jinja_compile_alloc(struct jinja_compile *c, uint64_t bytes)
 
 struct jinja_name *jinja_intern(struct jinja_compile *c, const char *text, size_t n)
 {
-    struct jinja_name **slot = &c->names[XXH3_64bits_withSeed(text, n, (uintptr_t)c->out) % c->n_slots], *name;
+    struct jinja_name **slot =
+                          &c->names[XXH3_64bits_withSeed(text, n, (uintptr_t)c->out) % c->n_slots],
+                      *name;
     for (name = *slot; name; name = name->next)
         if (name->text.n == n && memcmp(name->text.bytes, text, n) == 0)
             return name;
@@ -104,8 +106,8 @@ static bool check_source(struct jinja_compile *c, const char *source, size_t n)
 {
     uint32_t line = 1, column = 1;
     if (n > JINJA_SOURCE_MAX)
-        return jinja_compile_fail(c, JINJA_LIMIT, 0, 0, NULL, "%zu bytes, at most %u are allowed", n,
-                                  JINJA_SOURCE_MAX);
+        return jinja_compile_fail(c, JINJA_LIMIT, 0, 0, NULL, "%zu bytes, at most %u are allowed",
+                                  n, JINJA_SOURCE_MAX);
     for (size_t i = 0, k; i < n; i += k) {
         k = utf8_length((const unsigned char *)source + i, n - i);
         if (!k)

@@ -1,6 +1,6 @@
-/* Chat templates: Jinja as Hugging Face transformers runs it (jinja2's ImmutableSandboxedEnvironment
- * with trim_blocks, lstrip_blocks, loopcontrols, the generation tag, tojson, raise_exception,
- * strftime_now), compiled from source and rendered over JSON variables.
+/* Chat templates: Jinja as Hugging Face transformers runs it (jinja2's
+ * ImmutableSandboxedEnvironment with trim_blocks, lstrip_blocks, loopcontrols, the generation tag,
+ * tojson, raise_exception, strftime_now), compiled from source and rendered over JSON variables.
  *
  * A template cannot reach anything but its variables, and cannot exhaust time or memory: steps,
  * memory, output and depth are bounded. Every byte of the result knows where it came from: the
@@ -15,10 +15,10 @@
 #include <stdint.h>
 
 #define JINJA_SOURCE_MAX (1u << 20)
-#define JINJA_STEPS_MAX 1000000u       /* see jinja_spend for what a step is */
+#define JINJA_STEPS_MAX 1000000u /* see jinja_spend for what a step is */
 #define JINJA_OUTPUT_MAX (16u << 20)
-#define JINJA_MEMORY_MAX (256ull << 20)/* values of one rendering */
-#define JINJA_DEPTH_MAX 64             /* nested blocks, calls, expressions' parentheses, values */
+#define JINJA_MEMORY_MAX (256ull << 20) /* values of one rendering */
+#define JINJA_DEPTH_MAX 64              /* nested blocks, calls, expressions' parentheses, values */
 
 struct jinja_template;
 

@@ -38,19 +38,19 @@ enum jinja_node_kind {
     NODE_DYN_ARGS, /* an argument *value */
     NODE_DYN_KWARGS,
     /* statements */
-    NODE_BODY,     /* statements */
-    NODE_DATA,     /* value */
-    NODE_PRINT,    /* expressions */
-    NODE_FOR,      /* FOR_* */
-    NODE_IF,       /* test, body, test, body ... [else body] */
-    NODE_MACRO,    /* MACRO_*; name */
+    NODE_BODY,         /* statements */
+    NODE_DATA,         /* value */
+    NODE_PRINT,        /* expressions */
+    NODE_FOR,          /* FOR_* */
+    NODE_IF,           /* test, body, test, body ... [else body] */
+    NODE_MACRO,        /* MACRO_*; name */
     NODE_CALL_BLOCK,   /* CALL_*, then as a macro */
     NODE_FILTER_BLOCK, /* body, filter */
-    NODE_WITH,     /* target, value, ..., body */
-    NODE_SET,      /* target, value */
+    NODE_WITH,         /* target, value, ..., body */
+    NODE_SET,          /* target, value */
     NODE_SET_BLOCK,    /* target, filter or NULL, body */
     NODE_AUTOESCAPE,   /* value, body */
-    NODE_BLOCK,    /* body; name */
+    NODE_BLOCK,        /* body; name */
     NODE_BREAK,
     NODE_CONTINUE,
 };
@@ -105,7 +105,7 @@ struct jinja_code {
 /* FOR: the body's, the else branch's and the test's. */
 struct jinja_loop_scopes {
     struct jinja_scope body, otherwise, test;
-    struct jinja_code code;      /* of a recursive loop */
+    struct jinja_code code; /* of a recursive loop */
     struct jinja_code test_code;
     struct jinja_node *test_target;
     bool extended; /* it has a variable `loop`, which is: */
@@ -125,8 +125,8 @@ struct jinja_node {
     uint32_t height;
     enum jinja_operator op;
     enum jinja_name_use use;
-    bool recursive;    /* FOR */
-    bool toplevel;     /* SET, SET_BLOCK, MACRO: the names become the template's variables */
+    bool recursive; /* FOR */
+    bool toplevel;  /* SET, SET_BLOCK, MACRO: the names become the template's variables */
     struct jinja_node **kids;
     size_t n_kids;
     struct jinja_name *name;

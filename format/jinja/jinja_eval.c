@@ -229,10 +229,10 @@ static bool eval_arguments(struct jinja *j, const struct jinja_node *node,
         if (!jinja_eval(j, plain ? kid : kid->kids[0], &value))
             return false;
         jinja_at(j, node);
-        bool ok = plain                          ? add_items(j, &a, &value, 1)
-                  : kid->kind == NODE_KEYWORD    ? add_keyword(j, &a, &kid->name->text, value)
-                  : kid->kind == NODE_DYN_ARGS   ? add_star(j, &a, value)
-                                                 : add_stars(j, &a, value);
+        bool ok = plain                        ? add_items(j, &a, &value, 1)
+                  : kid->kind == NODE_KEYWORD  ? add_keyword(j, &a, &kid->name->text, value)
+                  : kid->kind == NODE_DYN_ARGS ? add_star(j, &a, value)
+                                               : add_stars(j, &a, value);
         if (!ok)
             return false;
     }

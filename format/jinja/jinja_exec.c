@@ -195,9 +195,8 @@ static enum jinja_flow call_block(struct jinja *j, const struct jinja_node *node
     if (!jinja_make_macro(j, node, &caller.value))
         return FLOW_FAIL;
     jinja_at(j, node);
-    if (node->kids[CALL_CALL]
-            ? !jinja_eval_call(j, node->kids[CALL_CALL], &caller, &value)
-            : !jinja_call(j, caller.value, &(struct jinja_args){0}, &value))
+    if (node->kids[CALL_CALL] ? !jinja_eval_call(j, node->kids[CALL_CALL], &caller, &value)
+                              : !jinja_call(j, caller.value, &(struct jinja_args){0}, &value))
         return FLOW_FAIL;
     jinja_at(j, node);
     return write_joined(j, value);

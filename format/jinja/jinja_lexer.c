@@ -71,12 +71,8 @@ const char *jinja_token_text(const struct jinja_token *token, size_t *n)
 void jinja_lexer_init(struct jinja_lexer *lexer, struct jinja_compile *c, const char *source,
                       size_t n)
 {
-    *lexer = (struct jinja_lexer){.compile = c,
-                                  .source = source,
-                                  .n = n,
-                                  .line = 1,
-                                  .column = 1,
-                                  .line_starting = true};
+    *lexer = (struct jinja_lexer){
+        .compile = c, .source = source, .n = n, .line = 1, .column = 1, .line_starting = true};
 }
 
 /* Places are asked for in order, so that all of them together cost one walk. */
@@ -213,9 +209,9 @@ static size_t raw_end(const struct jinja_lexer *l, size_t pos)
 static bool lex_root(struct jinja_lexer *l, struct jinja_token *t, bool *given)
 {
     size_t begin = l->pos, pos = begin;
-    while (pos + 1 < l->n && !(l->source[pos] == '{' && (l->source[pos + 1] == '%' ||
-                                                         l->source[pos + 1] == '{' ||
-                                                         l->source[pos + 1] == '#')))
+    while (pos + 1 < l->n &&
+           !(l->source[pos] == '{' &&
+             (l->source[pos + 1] == '%' || l->source[pos + 1] == '{' || l->source[pos + 1] == '#')))
         pos++;
     *given = true;
     if (pos + 1 >= l->n) {
@@ -328,8 +324,10 @@ static bool lex_operator(struct jinja_lexer *l, struct jinja_token *t)
     locate(l, l->pos);
     if (plain)
         snprintf(text, sizeof text, "unexpected char %s%.*s%s at %zu",
-                 c == '\'' ? "\"" : c == '\\' ? "'\\" : "'", (int)k, l->source + l->pos,
-                 c == '\'' ? "\"" : "'", l->chars);
+                 c == '\''   ? "\""
+                 : c == '\\' ? "'\\"
+                             : "'",
+                 (int)k, l->source + l->pos, c == '\'' ? "\"" : "'", l->chars);
     else
         snprintf(text, sizeof text,
                  c < 0x100     ? "unexpected char '\\x%02x' at %zu"

@@ -6,14 +6,6 @@
 #include <string.h>
 #include <utf8proc.h>
 
-bool jinja_is_space(uint32_t c)
-{
-    if (c < 0x80)
-        return (c >= 9 && c <= 13) || (c >= 28 && c <= 32);
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
 static bool is_letter(uint32_t c)
 {
     if (c < 0x80)
@@ -130,9 +122,10 @@ static bool decode_escape(struct jinja_lexer *lexer, const struct jinja_token *t
  * one escapes the backslash of the escape. */
 static size_t spell_escape(char *out, uint32_t c)
 {
-    return (size_t)sprintf(out, c < 0x100     ? "\\x%02x"
-                                : c < 0x10000 ? "\\u%04x"
-                                              : "\\U%08x",
+    return (size_t)sprintf(out,
+                           c < 0x100     ? "\\x%02x"
+                           : c < 0x10000 ? "\\u%04x"
+                                         : "\\U%08x",
                            (unsigned)c);
 }
 
@@ -212,8 +205,8 @@ static bool is_digit_of(char c, int base)
 static size_t more_digits(const char *s, size_t n, int base)
 {
     size_t i = 0;
-    while (i < n && (is_digit_of(s[i], base) ||
-                     (s[i] == '_' && i + 1 < n && is_digit_of(s[i + 1], base))))
+    while (i < n &&
+           (is_digit_of(s[i], base) || (s[i] == '_' && i + 1 < n && is_digit_of(s[i + 1], base))))
         i++;
     return i;
 }

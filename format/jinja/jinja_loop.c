@@ -326,8 +326,11 @@ static bool loop_call(struct jinja *j, struct jinja_object *self, const struct j
                          loop->around, loop->depth0 + 1, out);
 }
 
-static const struct jinja_object_type loop_type = {
-    .name = "LoopContext", .call = loop_call, .get = loop_get, .print = loop_print};
+static const struct jinja_object_type loop_type = {.name = "LoopContext",
+                                                   .module = "jinja2.runtime",
+                                                   .call = loop_call,
+                                                   .get = loop_get,
+                                                   .print = loop_print};
 
 enum jinja_flow jinja_run_for(struct jinja *j, const struct jinja_node *node)
 {

@@ -80,8 +80,8 @@ static bool bind_rest(struct jinja *j, const struct jinja_node *node, const stru
     if (m->takes_varargs)
         return jinja_make_sequence(j, JINJA_TUPLE, more ? args->items + n_params : NULL, more,
                                    &slots[m->varargs_slot]);
-    return !more || jinja_raise(j, "TypeError", "macro %s takes not more than %zu argument(s)", name,
-                                n_params);
+    return !more || jinja_raise(j, "TypeError", "macro %s takes not more than %zu argument(s)",
+                                name, n_params);
 }
 
 /* Arguments to the slots of parameters; what was not given stays missing. */
@@ -178,8 +178,8 @@ static bool arguments_tuple(struct jinja *j, const struct jinja_node *params,
     if (!items)
         return false;
     for (size_t i = 0; i < params->n_kids; i++)
-        items[i] = (struct jinja_value){.kind = JINJA_STRING,
-                                        .string = &params->kids[i]->name->text};
+        items[i] =
+            (struct jinja_value){.kind = JINJA_STRING, .string = &params->kids[i]->name->text};
     return jinja_make_sequence(j, JINJA_TUPLE, items, params->n_kids, out);
 }
 
@@ -218,8 +218,11 @@ static bool macro_print(struct jinja *j, struct jinja_object *self, struct jinja
     return jinja_make_string(j, text, strlen(text), false, out);
 }
 
-static const struct jinja_object_type macro_type = {
-    .name = "Macro", .call = macro_call, .get = macro_get, .print = macro_print};
+static const struct jinja_object_type macro_type = {.name = "Macro",
+                                                    .module = "jinja2.runtime",
+                                                    .call = macro_call,
+                                                    .get = macro_get,
+                                                    .print = macro_print};
 
 bool jinja_make_macro(struct jinja *j, const struct jinja_node *node, struct jinja_value *out)
 {

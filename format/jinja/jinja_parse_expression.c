@@ -45,9 +45,12 @@ static const struct {
     enum jinja_operator op;
     int level;
 } binary_operators[] = {
-    {TOKEN_ADD, JINJA_ADD, 1},      {TOKEN_SUB, JINJA_SUB, 1},
-    {TOKEN_MUL, JINJA_MUL, 3},      {TOKEN_DIV, JINJA_DIV, 3},
-    {TOKEN_FLOORDIV, JINJA_FLOOR_DIV, 3}, {TOKEN_MOD, JINJA_MOD, 3},
+    {TOKEN_ADD, JINJA_ADD, 1},
+    {TOKEN_SUB, JINJA_SUB, 1},
+    {TOKEN_MUL, JINJA_MUL, 3},
+    {TOKEN_DIV, JINJA_DIV, 3},
+    {TOKEN_FLOORDIV, JINJA_FLOOR_DIV, 3},
+    {TOKEN_MOD, JINJA_MOD, 3},
     {TOKEN_POW, JINJA_POW, 4},
 };
 
@@ -101,7 +104,7 @@ static bool is_comparison(enum jinja_token_type type, enum jinja_operator *op)
     static const struct {
         enum jinja_token_type token;
         enum jinja_operator op;
-    } comparisons[] = {{TOKEN_EQ, JINJA_EQ}, {TOKEN_NE, JINJA_NE},   {TOKEN_LT, JINJA_LT},
+    } comparisons[] = {{TOKEN_EQ, JINJA_EQ},   {TOKEN_NE, JINJA_NE}, {TOKEN_LT, JINJA_LT},
                        {TOKEN_LTEQ, JINJA_LE}, {TOKEN_GT, JINJA_GT}, {TOKEN_GTEQ, JINJA_GE}};
     for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
         if (comparisons[i].token == type) {
@@ -194,7 +197,8 @@ static struct jinja_node *condition(struct jinja_parser *p)
     struct jinja_token at = p->token;
     struct jinja_node *value = disjunction(p);
     while (value && parser_is_name(&p->token, "if")) {
-        struct jinja_node *node = parser_next(p) ? node_new(p, NODE_CONDEXPR, &at, COND_KIDS) : NULL;
+        struct jinja_node *node =
+            parser_next(p) ? node_new(p, NODE_CONDEXPR, &at, COND_KIDS) : NULL;
         bool found;
         if (!node || !(node->kids[COND_TEST] = disjunction(p)) ||
             !parser_skip_name(p, "else", &found))
@@ -344,9 +348,8 @@ struct jinja_node *parse_tuple(struct jinja_parser *p, const struct tuple_rules 
             return NULL;
         if (is_tuple_end(p, rules->end))
             break;
-        struct jinja_node *node = rules->simplified
-                                      ? primary(p, rules->with_namespace)
-                                      : parse_expression(p, !rules->without_condexpr);
+        struct jinja_node *node = rules->simplified ? primary(p, rules->with_namespace)
+                                                    : parse_expression(p, !rules->without_condexpr);
         if (!node_list_add(p, &list, node))
             return NULL;
         if (p->token.type != TOKEN_COMMA)
@@ -406,9 +409,9 @@ static bool add_argument(struct jinja_parser *p, struct node_list *list, struct 
         return node_list_add(p, list, parse_expression(p, true));
     s->any_args |= star;
     s->any_kwargs = stars;
-    return parser_next(p) &&
-           node_list_add(p, list, node_one(p, star ? NODE_DYN_ARGS : NODE_DYN_KWARGS, &at,
-                                           parse_expression(p, true)));
+    return parser_next(p) && node_list_add(p, list,
+                                           node_one(p, star ? NODE_DYN_ARGS : NODE_DYN_KWARGS, &at,
+                                                    parse_expression(p, true)));
 }
 
 /* "(a, b=c, *d, **e)" onto the list. */

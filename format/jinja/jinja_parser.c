@@ -299,11 +299,12 @@ static struct jinja_node *parse_for(struct jinja_parser *p, const struct jinja_t
 
 static struct jinja_node *parse_if(struct jinja_parser *p, const struct jinja_token *at)
 {
-    static const char *const ends[] = {"elif", "else", "endif", NULL},
-                             *const last[] = {"endif", NULL};
+    static const char *const ends[] = {"elif", "else", "endif", NULL}, *const last[] = {"endif",
+                                                                                        NULL};
     struct node_list list = {0};
     for (bool more = true; more;) {
-        if (!node_list_add(p, &list, parse_tuple(p, &(struct tuple_rules){.without_condexpr = true})) ||
+        if (!node_list_add(p, &list,
+                           parse_tuple(p, &(struct tuple_rules){.without_condexpr = true})) ||
             !node_list_add(p, &list, body(p, ends, false)))
             return NULL;
         more = parser_is_name(&p->token, "elif");
@@ -377,10 +378,10 @@ static bool signature(struct jinja_parser *p, struct jinja_node *node)
             return parser_fail(p, &p->token, "non-default argument follows default argument");
         for (size_t i = 0; i + 1 < params.count; i++)
             if (params.items[i]->name == params.items[params.count - 1]->name)
-                return jinja_compile_fail(
-                    p->compile, JINJA_SYNTAX, p->token.line, p->token.column, "SyntaxError",
-                    "duplicate argument 'l_1_%s' in function definition",
-                    params.items[i]->name->text.bytes);
+                return jinja_compile_fail(p->compile, JINJA_SYNTAX, p->token.line, p->token.column,
+                                          "SyntaxError",
+                                          "duplicate argument 'l_1_%s' in function definition",
+                                          params.items[i]->name->text.bytes);
     }
     node->kids[MACRO_PARAMS] = node_of_list(p, NODE_TUPLE, &at, &params);
     node->kids[MACRO_DEFAULTS] = node_of_list(p, NODE_TUPLE, &at, &defaults);
@@ -491,14 +492,22 @@ static const struct {
     const char *name;
     tag_parser *parse;
 } tags[] = {
-    {"for", parse_for},           {"if", parse_if},
-    {"set", parse_set},           {"macro", parse_macro},
-    {"call", parse_call},         {"filter", parse_filter_block},
-    {"with", parse_with},         {"print", parse_print},
-    {"block", parse_block},       {"autoescape", parse_autoescape},
-    {"break", parse_break},       {"continue", parse_break},
-    {"generation", parse_generation}, {"include", refuse},
-    {"import", refuse},           {"from", refuse},
+    {"for", parse_for},
+    {"if", parse_if},
+    {"set", parse_set},
+    {"macro", parse_macro},
+    {"call", parse_call},
+    {"filter", parse_filter_block},
+    {"with", parse_with},
+    {"print", parse_print},
+    {"block", parse_block},
+    {"autoescape", parse_autoescape},
+    {"break", parse_break},
+    {"continue", parse_break},
+    {"generation", parse_generation},
+    {"include", refuse},
+    {"import", refuse},
+    {"from", refuse},
     {"extends", refuse},
 };
 

@@ -94,7 +94,8 @@ static bool close_scope(struct jinja_compile *c, struct symbol_scope *s, struct 
     out->count = s->count;
     for (size_t i = 0; i < s->count; i++) {
         const struct jinja_symbol *symbol = s->symbols[i];
-        out->variables[i] = (struct jinja_variable){symbol->name, symbol->slot, symbol->load, {0, 0}};
+        out->variables[i] =
+            (struct jinja_variable){symbol->name, symbol->slot, symbol->load, {0, 0}};
         if (symbol->load == LOAD_ALIAS)
             out->variables[i].alias = ref_from(s->function, symbol->alias);
     }
@@ -134,7 +135,8 @@ static struct jinja_symbol *define(struct jinja_compile *c, struct symbol_scope 
     return symbol;
 }
 
-static bool mark_stored(struct jinja_compile *c, struct symbol_scope *s, struct jinja_symbol *symbol)
+static bool mark_stored(struct jinja_compile *c, struct symbol_scope *s,
+                        struct jinja_symbol *symbol)
 {
     if (!symbol || symbol->stored)
         return symbol != NULL;
@@ -353,8 +355,8 @@ static bool bind_set_block(struct jinja_compile *c, struct jinja_node *node, con
     node->toplevel = at->toplevel;
     node->scope = jinja_compile_alloc(c, sizeof *node->scope);
     return s && node->scope && bind(c, node->kids[0], at) && see(c, s, node->kids[2]) &&
-           bind(c, node->kids[2], &inside) &&
-           (!node->kids[1] || bind(c, node->kids[1], &inside)) && close_scope(c, s, node->scope);
+           bind(c, node->kids[2], &inside) && (!node->kids[1] || bind(c, node->kids[1], &inside)) &&
+           close_scope(c, s, node->scope);
 }
 
 static struct jinja_node *clone_target(struct jinja_compile *c, const struct jinja_node *node)
@@ -415,8 +417,8 @@ static bool bind_for(struct jinja_compile *c, struct jinja_node *node, const str
         return false;
     const struct jinja_node *store = find_loop_store(node);
     if (store)
-        return fail_assertion(c, store, "Can't assign to special loop variable in for-loop target%s",
-                              NULL);
+        return fail_assertion(c, store,
+                              "Can't assign to special loop variable in for-loop target%s", NULL);
     if (!bind(c, node->kids[FOR_ITER], at) || !bind_loop_body(c, node, function))
         return false;
     if (node->kids[FOR_ELSE]) {
@@ -536,8 +538,9 @@ static bool bind(struct jinja_compile *c, struct jinja_node *node, const struct 
         return at->breakable || jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column,
                                                    "SyntaxError", "'break' outside loop");
     case NODE_CONTINUE:
-        return at->breakable || jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column,
-                                                   "SyntaxError", "'continue' not properly in loop");
+        return at->breakable ||
+               jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column, "SyntaxError",
+                                  "'continue' not properly in loop");
     case NODE_BLOCK: /* bound on its own */
         return true;
     default:
