@@ -165,6 +165,8 @@ bool added_scan_next(struct added_scan *scan, struct added_segment *segment, boo
         /* The space that one token stripped may belong to the next: as in the reference, that one
          * is found all the same, and the text goes on behind it. */
         size_t start = scan->start;
+        if (begin >= end)
+            continue; /* all of it was stripped by the one before: nothing is left */
         scan->start = end;
         *segment = (struct added_segment){token.id, begin, end};
         if (start < begin) {

@@ -102,7 +102,10 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
     unsigned char *data;
     uint64_t n;
     struct tp_error why = {0};
-    if (!present) {
+    char path[IO_PATH_MAX];
+    if (!io_join(path, f->dir, "tokenizer.model", err))
+        return false;
+    if (!present && !io_exists(path)) {
         if (!quiet)
             tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
         return true;

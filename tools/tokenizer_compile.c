@@ -180,7 +180,14 @@ bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
     static const char file[] = "tokenizer.json";
     char path[IO_PATH_MAX], *json;
     size_t n;
-    if (!io_join(path, dir, file, err) || !io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
+    if (!io_join(path, dir, "tokenizer.model", err))
+        return false;
+    bool sentencepiece = io_exists(path);
+    if (!io_join(path, dir, file, err))
+        return false;
+    if (sentencepiece && !io_exists(path))
+        return tp_fail(err, TP_E_TK_UNSUPPORTED, "tokenizer.model without a tokenizer.json");
+    if (!io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
         return false;
     bool ok = tokenizer_compile(file, json, n, texts, data, bytes, err);
     mem_free(json);

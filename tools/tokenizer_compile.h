@@ -1,8 +1,8 @@
 /* tokenizer.json of a Hugging Face checkpoint -> the compiled tokenizer (format/tokenizer_file.h).
  *
- * Supported: byte-level BPE (model BPE; pre_tokenizer Split, Digits, ByteLevel and sequences of
- * them that end in ByteLevel; post_processor TemplateProcessing, ByteLevel; decoder ByteLevel).
- * All else is refused by name. The same document gives the same bytes.
+ * Supported: model BPE (without dropout and affixes of words) with every normalizer but Precompiled,
+ * every pre_tokenizer but UnicodeScripts and FixedLength, every post_processor, and the decoders of
+ * tokenizer_forms. All else is refused by name. The same document gives the same bytes.
  */
 #pragma once
 #include "error.h"
@@ -29,7 +29,7 @@ bool tokenizer_compile(const char *file, const char *json, size_t n,
 
 /* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model,
  * where it is not NULL: ids beyond the embedding, control tokens or a bos that differ are
- * TP_E_TK_INVALID with both values. */
+ * TP_E_TK_INVALID with both values. A tokenizer.model alone is TP_E_TK_UNSUPPORTED. */
 bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
                            const struct tokenizer_texts *texts, unsigned char **data,
                            uint64_t *bytes, struct tp_error *err);

@@ -70,9 +70,25 @@ static void small_sizes(struct packing *p)
     p->bytes[SECTION_TEXTS] = 16ull * parts->text_count;
 }
 
-/* Cutting relies on what a symbol's content is: tokens that stand for unknown text have another. */
+/* Is there a token for all text, so that nothing of it is left out? */
+static bool complete(const struct tokenizer_parts *parts)
+{
+    if (parts->unk != TOKEN_NONE)
+        return true;
+    if (parts->model == MODEL_BPE_CHARS && !(parts->model_flags & MODEL_BYTE_FALLBACK))
+        return false;
+    for (int b = 0; b < 256; b++)
+        if (parts->byte_ids[b] == TOKEN_NONE && b != 0xc0 && b != 0xc1 && b < 0xf5)
+            return false;
+    return true;
+}
+
+/* Cutting relies on what a symbol's content is, and that symbols stand where their text does:
+ * tokens for unknown text have another content, and what is left out makes neighbours. */
 static bool may_cut(const struct tokenizer_parts *parts)
 {
+    if (!complete(parts))
+        return false;
     for (uint32_t i = 0; i < parts->merge_count; i++) {
         const uint32_t side[2] = {parts->merges[i].left, parts->merges[i].right};
         for (int k = 0; k < 2; k++) {
