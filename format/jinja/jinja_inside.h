@@ -55,6 +55,8 @@ bool jinja_to_string(struct jinja *j, struct jinja_value v, const struct jinja_s
 /* str(v), repr(v) appended */
 bool jinja_add_str(struct jinja *j, struct jinja_builder *b, struct jinja_value v);
 bool jinja_add_repr(struct jinja *j, struct jinja_builder *b, struct jinja_value v);
+/* ascii(): s with everything beyond ASCII escaped */
+bool jinja_ascii(struct jinja *j, const struct jinja_string *s, struct jinja_value *out);
 /* For messages: a C string of the rendering's memory; "" after an error. */
 const char *jinja_repr_text(struct jinja *j, struct jinja_value v);
 const char *jinja_string_text(struct jinja *j, const struct jinja_string *s);

@@ -30,6 +30,24 @@ static int escape_of(uint32_t c, char quote, char out[12])
     return c < 0x10000 ? snprintf(out, 12, "\\u%04x", c) : snprintf(out, 12, "\\U%08x", c);
 }
 
+bool jinja_ascii(struct jinja *j, const struct jinja_string *s, struct jinja_value *out)
+{
+    struct jinja_builder text = {0};
+    if (!jinja_spend_bytes(j, s->n))
+        return false;
+    for (size_t i = 0, n; i < s->n; i += n) {
+        char escape[12];
+        uint32_t c = jinja_char_at(s, i, &n);
+        int length = c < 0x80      ? snprintf(escape, 12, "%c", (char)c)
+                     : c < 0x100   ? snprintf(escape, 12, "\\x%02x", c)
+                     : c < 0x10000 ? snprintf(escape, 12, "\\u%04x", c)
+                                   : snprintf(escape, 12, "\\U%08x", c);
+        if (!jinja_add(j, &text, escape, (size_t)length, jinja_mark_at(s, i)))
+            return false;
+    }
+    return jinja_build(j, &text, out);
+}
+
 static bool add_string_repr(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s)
 {
     bool double_quote = s->n && memchr(s->bytes, '\'', s->n) && !memchr(s->bytes, '"', s->n);
