@@ -189,9 +189,7 @@ static bool add_star(struct jinja *j, struct arguments *a, struct jinja_value va
     const struct jinja_value *items;
     size_t count;
     if (!can_unpack(value))
-        return jinja_raise(j, "TypeError",
-                           "jinja2.sandbox.SandboxedEnvironment.call() argument after * must be an "
-                           "iterable, not %s",
+        return jinja_raise(j, "TypeError", "Value after * must be an iterable, not %s",
                            jinja_type_name(value));
     return jinja_iterate(j, value, &items, &count) && jinja_spend(j, count / 16) &&
            add_items(j, a, items, count);

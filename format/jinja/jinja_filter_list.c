@@ -267,8 +267,8 @@ bool jinja_filter_last(struct jinja *j, struct jinja_value value, const struct j
     static const struct jinja_signature signature = {"do_last", "", 0, 2};
     if (!jinja_bind(j, &signature, args, NULL))
         return false;
-    if (value.kind == JINJA_UNDEFINED || value.kind == JINJA_GENERATOR ||
-        value.kind == JINJA_OBJECT || value.kind < JINJA_STRING)
+    if (value.kind == JINJA_GENERATOR || value.kind == JINJA_OBJECT ||
+        (value.kind < JINJA_STRING && value.kind != JINJA_UNDEFINED))
         return jinja_raise(j, "TypeError", "'%s' object is not reversible", jinja_type_name(value));
     int64_t n;
     if (!jinja_length(j, value, &n))

@@ -25,7 +25,8 @@ static bool sorted(struct jinja *j, const struct jinja_value *items, struct jinj
            jinja_sort(j, out->sequence->items, keys, count, reverse);
 }
 
-/* sort's attribute may name several: "age,name" */
+/* sort's attribute may name several: "age,name". Keys are lists, of one too: equal items of lists
+ * are passed over, and undefined ones are equal. */
 static bool multi_keys(struct jinja *j, struct jinja_value attribute,
                        const struct jinja_value *items, size_t count, bool fold,
                        struct jinja_value **keys)
@@ -33,12 +34,8 @@ static bool multi_keys(struct jinja *j, struct jinja_value attribute,
     static const struct jinja_string comma = {.bytes = ",", .n = 1, .n_chars = 1};
     struct jinja_value by = jinja_of_string(&comma), names;
     struct jinja_args args = {.items = &by, .count = 1};
-    struct jinja_path path;
-    if (attribute.kind != JINJA_STRING ||
-        !memchr(attribute.string->bytes, ',', attribute.string->n))
-        return jinja_path_parse(j, attribute, &path) &&
-               keys_of(j, &path, items, count, jinja_none(), fold, keys);
-    if (!jinja_str_split(j, attribute, &args, &names))
+    if (attribute.kind == JINJA_STRING ? !jinja_str_split(j, attribute, &args, &names)
+                                       : !jinja_make_sequence(j, JINJA_LIST, &attribute, 1, &names))
         return false;
     size_t n = names.sequence->count;
     struct jinja_path *paths = jinja_array(j, n, sizeof *paths);

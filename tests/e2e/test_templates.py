@@ -1,0 +1,169 @@
+"""Chat templates against what the reference makes of them: our own small templates, and, where SHARED is, real ones."""
+import collections
+import glob
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+import templates
+from harness import DATA, SHARE, SHARED, Skip, tprun
+
+REAL = os.path.join(SHARED, "data", "chat-templates")
+
+
+def read_json(*path):
+    path = os.path.join(REAL, *path)
+    if not os.path.exists(path):
+        raise Skip(f"{path} is not here")
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def read_text(*path):
+    with open(os.path.join(REAL, *path), encoding="utf-8", newline="") as f:
+        return f.read()
+
+
+def compare(cases, now=templates.NOW):
+    """cases: (name, template, variables, wanted). Prints a line for each that differs."""
+    grouped = collections.OrderedDict()
+    for name, template, variables, wanted in cases:
+        grouped.setdefault(template, []).append((name, variables, wanted))
+
+    def one(item):
+        template, rows = item
+        got = templates.render(template, [v for _, v, _ in rows], now=now)
+        return [(name, templates.difference(wanted, g)) for (name, _, wanted), g in zip(rows, got)]
+
+    with ThreadPoolExecutor(2) as team:
+        found = [row for rows in team.map(one, grouped.items()) for row in rows]
+    refused = [name for name, why in found if why and "is not supported'} found" in why or why and "are not supported'} found" in why]
+    differ = [(name, why) for name, why in found if why and name not in refused]
+    for name, why in differ:
+        print(f"  {name}: {why}")
+    for name in refused:
+        print(f"  refused: {name}")
+    print(f"  {len(found) - len(differ) - len(refused)} of {len(found)} as the reference, {len(refused)} refused as not supported")
+    assert found, "no cases"
+    assert not differ, f"{len(differ)} of {len(found)} differ, first {differ[0][0]}"
+
+
+def test_small_templates_of_every_kind():
+    cases = []
+    for path in sorted(glob.glob(os.path.join(DATA, "templates", "*.jsonl"))):
+        with open(path, encoding="utf-8") as f:
+            first, *rows = [json.loads(line) for line in f]
+        kind = os.path.basename(path)[:-len(".jsonl")]
+        cases += [(f"{kind} {row['template']!r}", row["template"], first["variables"], row) for row in rows]
+    compare(cases[::SHARE])
+
+
+def test_goldens_made_with_todays_reference():
+    contexts = read_json("goldens-made-here", "contexts.json")
+    rows = [json.loads(line) for line in read_text("goldens-made-here", "rendered.jsonl").splitlines()]
+    compare([(f"{r['template']} {r['context']}", read_text("llama.cpp", r["template"]),
+              {"tools": None, "documents": None, **contexts[r["context"]]}, r) for r in rows[::SHARE]])
+
+
+def test_goldens_of_2024():
+    read_json("goldens-2024", "contexts", "simple.json")
+    cases = []
+    for line in read_text("goldens-2024", "STATUS.tsv").splitlines()[1:]:
+        template, context, status = line.split("\t")
+        if status == "direct":
+            cases.append((f"{template} {context}", read_text("goldens-2024", "templates", template + ".jinja"),
+                          read_json("goldens-2024", "contexts", context + ".json"),
+                          {"output": read_text("goldens-2024", "goldens", f"{template}-{context}.txt")}))
+    compare(cases)
+
+
+def main_cases(tree, name=""):
+    """Every {"chat_template", "data", "target"} below a node of e2e.json."""
+    if isinstance(tree, dict) and "chat_template" in tree and "target" in tree:
+        yield name, tree["chat_template"], tree["data"], {"output": tree["target"]}
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from main_cases(value, f"{name} {key}".strip())
+
+
+def test_published_renderings():
+    # One target is not what jinja2 gives.
+    compare([c for c in main_cases(read_json("huggingface.js", "e2e.json")) if "Hammer2.1" not in c[0]],
+            now="2025-07-10 12:00:00")
+
+
+def test_published_syntax_cases():
+    """Made without trim_blocks and lstrip_blocks: those that these change are left out, and those whose variables were
+    functions."""
+    cases, left = [], 0
+    for case in read_json("huggingface.js", "syntax.json"):
+        if case["context"] is None or "%}\n" in case["template"] or "#}\n" in case["template"] or "\n " in case["template"] or case["template"].startswith(" "):
+            left += 1
+            continue
+        wanted = case["expected_jinja2"]
+        if '"\\u0000' in json.dumps(case["context"]):
+            print(f"  left out: {case['name']}: a NUL in a name is not read")
+            continue
+        cases.append((case["name"], case["template"], case["context"], {"output": wanted} if isinstance(wanted, str) else {"error": case["jinja2_error"]}))
+    print(f"  {left} left out")
+    compare(cases)
+
+
+def test_a_template_that_does_not_compile_is_refused_with_its_place():
+    with harness.Folder() as d:
+        for text, place, what in (("a\n {% if x %}", "2:12", "Unexpected end of template."), ("é{{ 1 ! }}", "1:7", "unexpected char '!' at 6"),
+                                  ("{% include 'x' %}", "1:4", "the tag 'include' is not supported"), ("\n{% extends x %}", "2:4", "extends"),
+                                  ("{% import 'x' as y %}", "1:4", "import"), ("{% from 'x' import y %}", "1:4", "from"), ("{{ x|nope }}", "1:6", "No filter named 'nope'.")):
+            with open(d + "/t.jinja", "w") as f:
+                f.write(text)
+            harness.error_line(tprun("render", "--template", d + "/t.jinja", status=None, input=b"{}"), 3, f"t.jinja:{place}: ", what)
+
+
+def test_bad_lines_and_bad_calls_are_refused():
+    with harness.Folder() as d:
+        with open(d + "/t.jinja", "w") as f:
+            f.write("{{ x }}")
+        for lines, number in ((b'{"x": 1}\n{', 2), (b"[]", 1), (b"\n\n{}\n1\n", 4), (b'{"x": "\xff"}', 1), (b'{"x": 1, "x": 2}', 1), (b"[" * 100, 1)):
+            harness.error_line(tprun("render", "--template", d + "/t.jinja", status=None, input=lines), 3, f"line {number}:")
+        harness.error_line(tprun("render", "--template", d + "/none", status=None, input=b""), 5, "none")
+        harness.error_line(tprun("render", "--template", d + "/t.jinja", "--now", "today", status=None, input=b""), 2, "--now")
+        harness.error_line(tprun("render", status=None, input=b""), 2, "--template")
+        with open(d + "/t.jinja", "w") as f:
+            f.write("x" * (1 << 20) + "y")
+        harness.error_line(tprun("render", "--template", d + "/t.jinja", status=None, input=b""), 6, "1048576")
+
+
+def test_no_template_exhausts_time_or_memory():
+    import resource
+    import time
+    for text, words in (("{{ range(10**12) }}", "OverflowError: Range too big"), ("{% for a in range(10**4) %}{% for b in range(10**4) %}{% endfor %}{% endfor %}", "steps"),
+                        ("{{ 'a' * 10**9 }}", ""), ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested"), ("{% macro f() %}{{ f() ~ f() }}{% endmacro %}{{ f() }}", "nested"),
+                        ("{{ (range(10**5)|join) * 10**5 }}", ""), ("{{ range(10**5)|map('string')|map('center', 10**5)|join }}", ""),
+                        ("{% set ns = namespace(x='ab') %}{% for i in range(10**5) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", ""),
+                        ("{% set ns = namespace(x=[1]) %}{% for i in range(10**5) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", ""),
+                        ("{% set ns = namespace(x=[1]) %}{% for i in range(10**5) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", ""),
+                        ("{% set ns = namespace(x={}) %}{% for i in range(10**5) %}{% set ns.x = dict(ns.x, **{i ~ '': 1}) %}{% endfor %}", ""),
+                        ("{% for i in range(10**5) recursive %}{{ loop([i]) }}{% endfor %}", "nested"), ("{{ 2 ** (2 ** 20) }}", ""), ("{{ 10 ** 1000 }}", ""),
+                        ("{{ 'x'|center(10**9) }}", ""), ("{{ '%1000000000d' % 1 }}", ""), ("{{ 'x'.ljust(10**10) }}", ""), ("{{ ('a' * 10**6)|replace('a', 'b' * 10**6) }}", ""),
+                        ("{{ ('a' * 10**6).split('a')|join('x' * 10**4) }}", ""), ("{{ ('a ' * 10**5)|indent(10**5) }}", None), ("{{ ('a\\n' * 10**5)|indent(10**5) }}", ""), ("{{ range(10**5)|list|tojson(indent=10**6) }}", ""),
+                        ("{% for i in range(10**5) %}{{ ('a' * 10**5) in ('a' * 10**5 ~ 'b') }}{% endfor %}", ""), ("{{ ('a' * 10**5 ~ 'b') in ('a' * 10**6) }}{{ ('a' * 10**6).find('a' * 10**5 ~ 'b') }}", None),
+                        ("{% for i in range(10**5) %}" + "x" * 1000 + "{% endfor %}", "output"), ("{% set x %}{% for i in range(10**5) %}" + "x" * 1000 + "{% endfor %}{% endset %}", "output"),
+                        ("{{ x.y }}" * 100000, None), ("{{ " + "[" * 1000 + "]" * 1000 + " }}", "nested"), ("{{ " + "-" * 100000 + "1 }}", "nested"), ("{{ " + "not " * 100000 + "1 }}", "nested"), ("{{ " + "1 + " * 100000 + "1 }}", "levels"),
+                        ("{{ a" + ".a" * 100000 + " }}", "levels"), ("{% if x %}" * 50000, "nested"), ("{{ a" + "|e" * 100000 + " }}", "levels"), ("{{ " + "a if b else " * 50000 + "c }}", "nested"),
+                        ("{% set a = 1 %}{% if a %}{% set b = 1 %}{% endif %}" * 15000, None), ("".join(f"{{% set a{i} = {i} %}}" for i in range(40000)), None), ("{{ [" + "1," * 400000 + "] }}", None),
+                        ("{{ 1 }}" * 140000, None)):
+        begin = time.time()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        got = templates.render(text, [{"x": {}}])[0]
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
+        assert used < 2 * (SHARE if SHARE > 1 else 1), (text[:60], used, time.time() - begin)
+        if words is not None:
+            assert words in got.get("error", ""), (text[:60], str(got)[:200])
+            assert "error" in got, (text[:60], str(got)[:200])
+
+
+if __name__ == "__main__":
+    harness.main(globals())
