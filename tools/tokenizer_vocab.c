@@ -129,7 +129,22 @@ static bool added_once(struct tokenizer_vocab *c, json_t *seen, const char *name
            tp_fail(c->in->err, TP_E_MEMORY, "out of memory: added tokens");
 }
 
-static bool read_added_entry(struct tokenizer_vocab *c, const json_t *entry, json_t *seen)
+/* A token that is normalized decodes to what normalization makes of it, and is a control token
+ * there if one has that content: so the reference. */
+static bool normalize_added(struct tokenizer_vocab *c, uint32_t id, const json_t *specials,
+                            const char **name, size_t *n)
+{
+    struct pack_token *token = &c->tokens[id];
+    if (!tokenizer_normalizers_apply(c->in, c->normalizers, *name, *n, name, n))
+        return false;
+    token->special = json_object_getn(specials, *name, *n) != NULL;
+    token->byte = false;
+    return tokenizer_forms_apply(c->in, c->forms, *name, *n, token);
+}
+
+/* specials: contents of all control tokens */
+static bool read_added_entry(struct tokenizer_vocab *c, const json_t *entry, const json_t *specials,
+                             json_t *seen)
 {
     const json_t *content = json_object_get(entry, "content");
     const char *name = json_string_value(content);
@@ -159,7 +174,7 @@ static bool read_added_entry(struct tokenizer_vocab *c, const json_t *entry, jso
     if (!c->names[id] && !name_token(c, id, name, n))
         return false;
     c->tokens[id].special = special;
-    if (normalized && !tokenizer_normalizers_apply(c->in, c->normalizers, name, n, &name, &n))
+    if (normalized && !normalize_added(c, id, specials, &name, &n))
         return false;
     if (n == 0)
         return true; /* nothing is left to look for */
@@ -199,15 +214,23 @@ static void drop_repeated(struct tokenizer_vocab *c, json_t *seen)
 
 static bool read_added(struct tokenizer_vocab *c, const json_t *added)
 {
-    json_t *seen = json_object();
-    bool ok = seen || tp_fail(c->in->err, TP_E_MEMORY, "out of memory: added tokens");
+    json_t *seen = json_object(), *specials = json_object();
+    bool ok = (seen && specials) || tp_fail(c->in->err, TP_E_MEMORY, "out of memory: added tokens");
+    for (size_t i = 0; ok && i < json_array_size(added); i++) {
+        const json_t *entry = json_array_get(added, i),
+                     *content = json_object_get(entry, "content");
+        if (json_is_true(json_object_get(entry, "special")) && json_string_length(content))
+            json_object_setn_new(specials, json_string_value(content), json_string_length(content),
+                                 json_true());
+    }
     for (size_t i = 0; ok && i < json_array_size(added); i++)
-        ok = read_added_entry(c, json_array_get(added, i), seen);
+        ok = read_added_entry(c, json_array_get(added, i), specials, seen);
     if (ok) {
         json_object_clear(seen);
         drop_repeated(c, seen);
     }
     json_decref(seen);
+    json_decref(specials);
     return ok;
 }
 

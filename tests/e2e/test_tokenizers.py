@@ -221,5 +221,115 @@ def test_mistral_common():
             both_ways(f"mistral-common {version}", compile_one(tokenizer, d), texts, ids, texts, "--no-special")
 
 
-if __name__ == "__main__":
-    harness.main(globals())
+# ---- small ones of our own, with what the reference made of many texts (scripts/make_tokenizers.py) ----
+
+def packed(path):
+    with gzip.open(path) as f:
+        return [json.loads(line) for line in f]
+
+
+def golden(folder, shared, d):
+    name = os.path.basename(folder)
+    compiled = os.path.join(d, name + ".tpt")
+    tpshard("tokenizer", folder, "-o", compiled, "-q")
+    rows = packed(folder + "/golden.jsonl.gz")
+    encoded = [r[1:] for r in rows if r[0] == "encode"]
+    texts = [shared[text] if isinstance(text, int) else text for text, *_ in encoded]
+    ids = [r[1] for r in encoded]
+    plain = [text if r[2] == 0 else r[2] for text, r in zip(texts, encoded)]
+    without = [p if r[3] == 0 else r[3] for p, r in zip(plain, encoded)]
+    decoded = [r[1:] for r in rows if r[0] == "decode"]
+    equal(name, texts, ids, tokenize(compiled, texts))
+    ids += [r[0] for r in decoded]
+    plain += [r[1] for r in decoded]
+    without += [r[1] if r[2] == 0 else r[2] for r in decoded]
+    equal(name + " decoded", ids, plain, tokenize(compiled, ids, "--decode"))
+    equal(name + " decoded without control tokens", ids, without, tokenize(compiled, ids, "--decode", "--no-special"))
+    print(f"{name}: {len(texts)} texts, {len(ids)} rows of ids")
+
+
+def test_our_tokenizers_give_the_reference_s_results():
+    base = os.path.join(harness.DATA, "tokenizers")
+    shared = packed(base + "/strings.jsonl.gz")
+    folders = sorted(os.path.dirname(p) for p in glob.glob(base + "/*/tokenizer.json"))
+    assert len(folders) >= 10
+    with Folder() as d:
+        for folder in folders:
+            golden(folder, shared, d)
+
+
+# ---- tprun tokenize ----
+
+class Talk:
+    """A conversation line by line: an answer is there before the next question is put."""
+
+    def __init__(self, *args):
+        self.p = subprocess.Popen([harness.TPRUN, "tokenize", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def ask(self, line):
+        self.p.stdin.write(line.encode() + b"\n")
+        self.p.stdin.flush()
+        return json.loads(self.p.stdout.readline())
+
+    def end(self, line=b""):
+        out, err = self.p.communicate(line)
+        return self.p.returncode, out.decode(), err.decode()
+
+
+def demo_tokenizer(d):
+    tpshard("tokenizer", harness.DEMO, "-o", d + "/t.tpt", "-q")
+    return d + "/t.tpt"
+
+
+def test_every_line_is_answered_before_the_next_is_read():
+    with Folder() as d:
+        t = demo_tokenizer(d)
+        talk, back = Talk(t), Talk(t, "--decode")
+        for text in ("Once upon a time", "", "é\u0000x", "a" * 300000, "\n\t\"\\\u007f"):
+            ids = talk.ask(json.dumps(text))
+            assert ids or not text
+            assert back.ask(json.dumps(ids)) == text
+        assert talk.end() == (0, "", "") and back.end() == (0, "", "")
+
+
+def test_lines_may_end_as_they_like_and_be_empty():
+    with Folder() as d:
+        t = demo_tokenizer(d)
+        one, = tokenize(t, ["Once"])
+        done = tprun("tokenize", t, input=b'\n  \n"Once"\r\n "Once" \n"Once"')
+        assert [json.loads(l) for l in done.stdout.splitlines()] == [one] * 3
+
+
+def test_a_malformed_line_is_named_and_earlier_answers_stand():
+    with Folder() as d:
+        t = demo_tokenizer(d)
+        bad = {b'"abc': (), b"[1]": (), b'{"a": 1}': (), b"1 2": (), b'"a" x': (), b'"\\ud800"': (), b'"\xff"': (), b"'a'": (), b"null": (),
+               b'"a"': ("--decode",), b"[1.5]": ("--decode",), b"[-1]": ("--decode",), b'["a"]': ("--decode",), b"[4294967296]": ("--decode",),
+               b"[[1]]": ("--decode",), b"[" * 5000: ("--decode",)}
+        for line, options in bad.items():
+            good = b"[1]\n" if options else b'"Once"\n'
+            done = harness.run([harness.TPRUN, "tokenize", t, *options], None, input=good + b"\n" + line + b"\n" + good)
+            harness.error_line(done, 3, "line 3")
+            assert len(done.stdout.splitlines()) == 1, (line, done.stdout)
+
+
+def test_ids_that_are_no_token_decode_to_nothing():
+    with Folder() as d:
+        t = demo_tokenizer(d)
+        ids, = tokenize(t, ["Once upon"])
+        found = tokenize(t, [ids, [4294967295, *ids, 1000000], [], [1000000]], "--decode")
+        assert found == ["Once upon", "Once upon", "", ""], found
+
+
+def test_a_bundle_serves_as_well_as_the_compiled_file():
+    with Folder() as d:
+        harness.convert(harness.DEMO, d + "/b")
+        os.remove(glob.glob(d + "/b/*.tpw")[0]) if glob.glob(d + "/b/*.tpw") else None
+        texts = ["Once upon a time", "  x", "<s>"]
+        assert tokenize(d + "/b", texts) == tokenize(demo_tokenizer(d), texts)
+        harness.error_line(harness.run([harness.TPRUN, "tokenize", d], None, input=b""), 3, d)
+        harness.error_line(harness.run([harness.TPRUN, "tokenize", d + "/none"], None, input=b""), 5, "none")
+        harness.error_line(harness.run([harness.TPRUN, "tokenize"], None, input=b""), 2)
+
+
+harness.main(globals())
