@@ -159,6 +159,9 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
     if (version != BUNDLE_FORMAT_VERSION)
         return tp_fail(err, TP_E_VERSION, "%s: format version %llu, this build reads %d", path,
                        (unsigned long long)version, BUNDLE_FORMAT_VERSION);
+    if (json_find(bundle->root, "chat_templates") &&
+        !json_get_object(&top, "chat_templates", &bundle->templates, err))
+        return false;
     if (!get_hash(&top, "bundle_id", &bundle->bundle_id, err) ||
         !json_get_u64(&top, "tp_size", 1, PARTITION_TP_MAX, &bundle->tp_size, err) ||
         !read_recipe(bundle, &top, err) || !json_get_object(&top, "model", &model, err) ||

@@ -41,6 +41,7 @@ struct bundle {
     struct rank_plan *plans;     /* [tp_size] */
     json_t *root;                /* the manifest; owns all JSON below it */
     const json_t *source;        /* digests of the checkpoint, as converted; copied by reshard */
+    const json_t *templates;     /* name to SHA-256 of each chat template; NULL: none */
     struct mem_arena arena;
 };
 

@@ -314,7 +314,7 @@ static bool check_texts(const struct opening *in)
     for (uint32_t i = 0; i < file->text_count; i++) {
         const unsigned char *entry = file->section[SECTION_TEXTS] + TEXT_BYTES * (size_t)i;
         uint32_t kind = le_u32(entry), name = le_u32(entry + 4), value = le_u32(entry + 8);
-        if ((kind != TEXT_TEMPLATE && kind != TEXT_VARIABLE) || le_u32(entry + 12))
+        if (kind < TEXT_TEMPLATE || kind > TEXT_REFUSED || le_u32(entry + 12))
             return bad(in, "text of an unknown kind");
         if (name < last || value < name || value > in->bytes[SECTION_TEXT_BYTES])
             return bad(in, "text of a wrong length");

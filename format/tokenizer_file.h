@@ -188,6 +188,7 @@ struct tokenizer_normalizer {
 enum tokenizer_text_kind {
     TEXT_TEMPLATE = 1, /* a chat template: "default", "tool_use" ... */
     TEXT_VARIABLE = 2, /* a variable of templates: "bos_token" ... */
+    TEXT_REFUSED = 3,  /* a template's name; why it is not here */
 };
 
 struct tokenizer_text {

@@ -8,8 +8,8 @@
 /* {0} is safe to close. */
 struct chat_template {
     struct jinja_template *compiled;
-    json_t *trusted; /* bos_token, eos_token ...: names to texts */
-    char name[80];   /* for errors: "chat_template.default" */
+    json_t *trusted;  /* bos_token, eos_token ...: names to texts */
+    const char *name; /* "default", "tool_use" */
 };
 
 /* The default template, or, with tools, "tool_use" where there is one.

@@ -3,9 +3,9 @@
  * is complete. */
 #include "run.h"
 
-#include "generate.h"
-#include "generation_config.h"
+#include "choice.h"
 #include "detokenizer.h"
+#include "generate.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static void on_interrupt(int number)
 struct printer {
     struct run *run;
     struct generate generate;
-    struct generation_config config;
+    struct choice choice;
     struct detokenizer *texts; /* [prompts.count], NULL without a tokenizer */
     uint32_t next;               /* sequence to print */
     bool live;                   /* one text, shown as it comes */
@@ -139,53 +139,6 @@ static bool print_complete(void *arg, struct tp_error *err)
 
 /* ---- setting up ---- */
 
-static bool read_config(struct printer *p, struct tp_error *err)
-{
-    const struct bundle *bundle = &p->run->bundle;
-    const struct bundle_file *file = bundle_find_file(bundle, "generation_config.json");
-    char *data;
-    size_t n;
-    p->config = generation_config_default();
-    if (!file)
-        return true;
-    if (!bundle_read_file(bundle, file, &data, &n, err))
-        return false;
-    bool ok = generation_config_read(file->name, data, n, bundle->model.vocab, &p->config, err);
-    mem_free(data);
-    if (ok && p->config.ignored)
-        tp_message("tprun", "note", "generation_config.json: %s is ignored", p->config.ignored);
-    return ok;
-}
-
-/* The command line over generation_config.json over greedy. Any option that shapes a distribution
- * asks for sampling; --temp 0 is greedy whatever else is given. */
-static struct sampler_options sampling_of(const struct run_options *o,
-                                          const struct generation_config *config)
-{
-    struct sampler_options s = sampler_defaults();
-    bool asked = o->given_temperature || o->given_top_k || o->given_top_p || o->given_min_p;
-    s.repetition_penalty = config->repetition_penalty;
-    s.seed = o->seed;
-    if (!asked && !config->do_sample)
-        return s;
-    s.temperature = 1;
-    if (config->do_sample) {
-        s.temperature = config->temperature;
-        s.top_k = config->top_k;
-        s.top_p = config->top_p;
-        s.min_p = config->min_p;
-    }
-    if (o->given_temperature)
-        s.temperature = o->temperature;
-    if (o->given_top_k)
-        s.top_k = o->top_k;
-    if (o->given_top_p)
-        s.top_p = o->top_p;
-    if (o->given_min_p)
-        s.min_p = o->min_p;
-    return s;
-}
-
 static bool open_texts(struct printer *p, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
@@ -209,14 +162,16 @@ static bool open_texts(struct printer *p, struct tp_error *err)
 static bool open_printer(struct printer *p, struct report *report, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
-    const struct model_config *model = &p->run->bundle.model;
-    if (!read_config(p, err) || !open_texts(p, err))
+    struct chat *chat = &p->run->chat;
+    if (!choice_read(&p->choice, &p->run->bundle, o, err) || !open_texts(p, err))
         return false;
+    if (o->chat)
+        chat_set_stops(chat, p->choice.eos, p->choice.n_eos);
     p->generate = (struct generate){
         .prompts = &p->run->prompts,
-        .sampling = sampling_of(o, &p->config),
-        .eos = p->config.n_eos ? p->config.eos_id : model->eos_id,
-        .n_eos = p->config.n_eos ? p->config.n_eos : model->n_eos,
+        .sampling = p->choice.sampling,
+        .eos = o->chat ? chat->stops : p->choice.eos,
+        .n_eos = o->chat ? chat->n_stops : p->choice.n_eos,
         .chunk = o->chunk,
         .report = report,
         .interrupted = &interrupted,
@@ -226,7 +181,7 @@ static bool open_printer(struct printer *p, struct report *report, struct tp_err
     };
     if (o->ignore_eos)
         p->generate.n_eos = 0;
-    return sampler_check(&p->generate.sampling, err);
+    return true;
 }
 
 static void close_printer(struct printer *p)

@@ -26,6 +26,7 @@ bool generate_init(struct generate *generate, uint64_t vocab, struct tp_error *e
         const struct prompt *prompt = &g->prompts->list[s];
         seq->ids = mem_arena_alloc(&g->arena, prompt->n * sizeof *seq->ids, err);
         ok = seq->ids != NULL;
+        seq->n_cached = prompt->n_cached;
         if (prompt->n == 0)
             seq->finish = GENERATE_LENGTH;
         if (!ok || g->sampling.repetition_penalty == 1)
@@ -71,6 +72,8 @@ static bool step(struct generate *g, struct engine *e, struct tp_error *err)
 {
     const struct step *st = &e->forward.step;
     engine_step(e);
+    for (uint32_t i = 0; i < st->n_rows; i++)
+        g->sequences[st->rows[i].sequence].n_cached = st->rows[i].position + 1;
     uint32_t count;
     for (uint32_t first = 0; first < st->n_logits; first += count) {
         const float *logits = engine_logits(e, first, &count);
@@ -93,18 +96,20 @@ static bool step(struct generate *g, struct engine *e, struct tp_error *err)
 /* Prompts fill the steps one after the other; the last row of each gives its first token. */
 static bool prefill(struct generate *g, struct engine *e, struct tp_error *err)
 {
-    uint32_t s = 0, position = 0;
-    while (s < g->prompts->count) {
+    const struct prompts *prompts = g->prompts;
+    uint32_t s = 0, position = prompts->list[0].n_cached;
+    while (s < prompts->count) {
         double t0 = host_seconds();
         engine_begin(e);
-        while (s < g->prompts->count && e->forward.step.n_rows < g->chunk) {
-            const struct prompt *prompt = &g->prompts->list[s];
+        while (s < prompts->count && e->forward.step.n_rows < g->chunk) {
+            const struct prompt *prompt = &prompts->list[s];
             bool last = position + 1 == prompt->n_ids;
             bool added = engine_add(e, (struct step_row){s, position, prompt->ids[position]},
                                     last && prompt->n > 0);
             tp_assert(added);
-            position = last ? 0 : position + 1;
-            s += last;
+            position++;
+            if (last && ++s < prompts->count)
+                position = prompts->list[s].n_cached;
         }
         g->report->prefill_tokens += e->forward.step.n_rows;
         bool ok = step(g, e, err);

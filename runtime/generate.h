@@ -19,6 +19,7 @@ const char *generate_finish_name(enum generate_finish finish);
 struct generate_sequence {
     uint32_t *ids; /* [count] the new ones */
     uint32_t count;
+    uint32_t n_cached; /* positions whose keys and values the cache holds */
     enum generate_finish finish;
     uint8_t *marks; /* [vocab] for the repetition penalty, NULL without one */
 };

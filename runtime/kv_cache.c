@@ -54,8 +54,14 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, uint64_t positio
     return true;
 }
 
+void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint64_t positions)
+{
+    uint64_t kept = kv_cache_pages_of(positions);
+    while (cache->counts[sequence] > kept)
+        cache->free[cache->n_free++] = cache->pages[sequence][--cache->counts[sequence]];
+}
+
 void kv_cache_release(struct kv_cache *cache, uint32_t sequence)
 {
-    while (cache->counts[sequence])
-        cache->free[cache->n_free++] = cache->pages[sequence][--cache->counts[sequence]];
+    kv_cache_truncate(cache, sequence, 0);
 }

@@ -31,5 +31,9 @@ void kv_cache_free(struct kv_cache *cache);
  * been used before. false: not enough free pages, nothing given. */
 bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, uint64_t positions,
                      void (*clear)(void *arg, uint32_t page), void *arg);
+/* Forget what lies at `positions` and after: pages that hold nothing else are given back. Later
+ * positions of the last page keep their old values until they are written anew; attention never
+ * looks beyond the position of a row. */
+void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint64_t positions);
 /* Gives all pages of a sequence back. */
 void kv_cache_release(struct kv_cache *cache, uint32_t sequence);

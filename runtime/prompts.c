@@ -9,6 +9,7 @@ struct reader {
     struct prompts *prompts;
     const struct run_options *options;
     struct tokenizer *tokenizer;
+    const struct chat *chat; /* NULL: texts are continued as they are */
     uint64_t vocab;
     struct token_ids ids; /* of the prompt being read */
 };
@@ -48,10 +49,23 @@ static bool add(struct reader *in, const char *where, const char *id, uint64_t n
     memcpy(prompt->ids, in->ids.ids, bytes);
     prompt->n_ids = (uint32_t)in->ids.count;
     prompt->n = (uint32_t)n;
+    prompt->n_cached = 0;
     p->total_ids += prompt->n_ids;
     p->count++;
     in->ids.count = 0;
     return true;
+}
+
+/* A text as what a user says. */
+static bool encode_user(struct reader *in, const char *text, size_t n, struct tp_error *err)
+{
+    const char *system = in->options->system;
+    json_t *messages = json_array();
+    bool ok = (!system || chat_add(messages, "system", system, strlen(system), err)) &&
+              chat_add(messages, "user", text, n, err) &&
+              chat_encode(in->chat, messages, NULL, &in->ids, err);
+    json_decref(messages);
+    return ok;
 }
 
 static bool encode(struct reader *in, const char *where, const char *text, size_t n,
@@ -60,6 +74,8 @@ static bool encode(struct reader *in, const char *where, const char *text, size_
     if (!in->tokenizer)
         return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: the bundle has no tokenizer, give token ids",
                        where);
+    if (in->chat)
+        return encode_user(in, text, n, err);
     return tokenizer_encode(in->tokenizer, text, n, NULL, TOKENIZER_ADD_SPECIAL, &in->ids, err);
 }
 
@@ -115,6 +131,51 @@ static bool read_line_id(const char *where, const json_t *object, uint64_t line,
     return true;
 }
 
+/* {"messages", "tools"}: a conversation; --system goes before one without a system message. */
+static bool encode_messages(struct reader *in, const json_t *object, const char *where,
+                            struct tp_error *err)
+{
+    struct json_in fields = {object, where, TP_E_PROMPT};
+    const json_t *messages, *tools = json_find(object, "tools");
+    const char *system = in->options->system;
+    if (!in->chat)
+        return tp_fail(err, TP_E_PROMPT, "%s: messages: --chat is missing", where);
+    if (!json_get_array(&fields, "messages", &messages, err) ||
+        (tools && !json_get_array(&fields, "tools", &tools, err)))
+        return false;
+    const char *first = json_string_value(json_object_get(json_array_get(messages, 0), "role"));
+    json_t *all = json_array();
+    bool ok = !system || (first && strcmp(first, "system") == 0) ||
+              chat_add(all, "system", system, strlen(system), err);
+    json_array_extend(all, (json_t *)(uintptr_t)messages);
+    struct tp_error why = {0};
+    if (ok && !chat_encode(in->chat, all, tools, &in->ids, &why))
+        ok = tp_fail(err, why.code, "%s: %s", where, why.text);
+    json_decref(all);
+    return ok;
+}
+
+/* The ids of a line's prompt, whichever of the three it gives. */
+static bool read_line_prompt(struct reader *in, const char *where, const json_t *object,
+                             struct tp_error *err)
+{
+    struct json_in fields = {object, where, TP_E_PROMPT};
+    const json_t *ids = json_find(object, "prompt_ids"), *prompt = json_find(object, "prompt");
+    const json_t *messages = json_find(object, "messages");
+    const char *text;
+    if (!!ids + !!prompt + !!messages != 1)
+        return tp_fail(err, TP_E_PROMPT,
+                       "%s: one of prompt, prompt_ids and messages expected, %s found", where,
+                       ids || prompt ? "more" : "none");
+    if (messages)
+        return encode_messages(in, object, where, err);
+    if (ids)
+        return json_get_array(&fields, "prompt_ids", &ids, err) &&
+               read_json_ids(in, where, ids, err);
+    return json_get_string(&fields, "prompt", &text, err) &&
+           encode(in, where, text, json_string_length(prompt), err);
+}
+
 static bool read_line(struct reader *in, const char *where, uint64_t line, const char *text,
                       size_t n, struct tp_error *err)
 {
@@ -129,18 +190,7 @@ static bool read_line(struct reader *in, const char *where, uint64_t line, const
                                           where, json_type_name(object));
     ok = ok && read_line_id(where, object, line, id, sizeof id, err) &&
          json_get_u64_or(&fields, "n", 0, UINT32_MAX, in->options->n, &tokens, err);
-    const json_t *ids = ok ? json_find(object, "prompt_ids") : NULL;
-    const json_t *prompt = ok ? json_find(object, "prompt") : NULL;
-    if (ok && !ids == !prompt)
-        ok = tp_fail(err, TP_E_PROMPT, "%s: one of prompt and prompt_ids expected, %s found", where,
-                     ids ? "both" : "none");
-    if (ok && ids)
-        ok = json_get_array(&fields, "prompt_ids", &ids, err) && read_json_ids(in, where, ids, err);
-    if (ok && prompt) {
-        const char *s;
-        ok = json_get_string(&fields, "prompt", &s, err) &&
-             encode(in, where, s, json_string_length(prompt), err);
-    }
+    ok = ok && read_line_prompt(in, where, object, err);
     ok = ok && add(in, where, id, tokens, err);
     json_decref(object);
     return ok;
@@ -179,9 +229,10 @@ static bool read_file(struct reader *in, const char *path, bool lines, struct tp
 }
 
 bool prompts_read(struct prompts *prompts, const struct run_options *options,
-                  struct tokenizer *tokenizer, uint64_t vocab, struct tp_error *err)
+                  struct tokenizer *tokenizer, const struct chat *chat, uint64_t vocab,
+                  struct tp_error *err)
 {
-    struct reader in = {prompts, options, tokenizer, vocab, {0}};
+    struct reader in = {prompts, options, tokenizer, chat, vocab, {0}};
     *prompts = (struct prompts){0};
     bool ok;
     if (options->prompts_file)

@@ -1,7 +1,8 @@
-/* The prompts of a run, from the command line or a file of JSON lines: {"id", "prompt" or
- * "prompt_ids", "n"}.
+/* The prompts of a run, from the command line or a file of JSON lines: {"id", "prompt",
+ * "prompt_ids" or, with --chat, "messages" (and "tools"), "n"}.
  */
 #pragma once
+#include "chat.h"
 #include "mem.h"
 #include "run_options.h"
 #include "tokenizer.h"
@@ -12,7 +13,8 @@ struct prompt {
     char *id;      /* as JSON: "a" with its quotes, 7 */
     uint32_t *ids; /* [n_ids], at least one, each below vocab */
     uint32_t n_ids;
-    uint32_t n; /* new tokens at most */
+    uint32_t n;        /* new tokens at most */
+    uint32_t n_cached; /* below n_ids: so many the KV cache holds already */
 };
 
 struct prompts {
@@ -23,8 +25,10 @@ struct prompts {
     struct mem_arena arena;
 };
 
-/* tokenizer NULL: the bundle has none; a text is then TP_E_TK_UNSUPPORTED. Errors TP_E_PROMPT name
+/* tokenizer NULL: the bundle has none; a text is then TP_E_TK_UNSUPPORTED. chat: NULL, or what
+ * makes a conversation of a text, as --chat asks. Errors TP_E_PROMPT name
  * the line of the file, or the option. A {0} prompts may be freed. */
 bool prompts_read(struct prompts *prompts, const struct run_options *options,
-                  struct tokenizer *tokenizer, uint64_t vocab, struct tp_error *err);
+                  struct tokenizer *tokenizer, const struct chat *chat, uint64_t vocab,
+                  struct tp_error *err);
 void prompts_free(struct prompts *prompts);

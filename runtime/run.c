@@ -7,6 +7,7 @@ void run_close(struct run *run)
     engine_close(&run->engine);
     prompts_free(&run->prompts);
     mem_free(run->positions);
+    chat_close(&run->chat);
     if (run->has_tokenizer)
         tokenizer_close(&run->tokenizer);
     mem_free(run->tokenizer_bytes);
@@ -24,6 +25,16 @@ static bool open_tokenizer(struct run *run, struct tp_error *err)
         bundle_read_file(&run->bundle, file, &run->tokenizer_bytes, &n, err) &&
         tokenizer_open_bytes(run->tokenizer_bytes, n, BUNDLE_TOKENIZER, &run->tokenizer, err);
     return run->has_tokenizer;
+}
+
+static bool open_chat(struct run *run, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    if (!run->has_tokenizer)
+        return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer, a chat needs one",
+                       run->bundle.dir);
+    return chat_open(&run->chat, &run->tokenizer, run->options->parse_special, &why) ||
+           tp_fail(err, why.code, "%s: %s", run->bundle.dir, why.text);
 }
 
 bool run_set_lengths(struct run *run, struct tp_error *err)
@@ -61,13 +72,16 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
               struct tp_error *err)
 {
     *run = (struct run){.options = options, .report = report};
+    bool talk = options->command == RUN_CHAT;
     bool text = options->text || options->text_file || options->prompts_file || options->n_stops ||
-                (options->command == RUN_GENERATE && !options->ids);
+                options->chat || talk || (options->command == RUN_GENERATE && !options->ids);
     bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
               (!text || open_tokenizer(run, err)) &&
-              prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
-                           run->bundle.model.vocab, err) &&
-              run_set_lengths(run, err);
+              (!(options->chat || talk) || open_chat(run, err));
+    if (ok && !talk)
+        ok = prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
+                          options->chat ? &run->chat : NULL, run->bundle.model.vocab, err) &&
+             run_set_lengths(run, err);
     if (!ok)
         run_close(run);
     return ok;

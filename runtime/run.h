@@ -11,13 +11,15 @@ struct run {
     struct tokenizer tokenizer;
     bool has_tokenizer;
     char *tokenizer_bytes;
+    struct chat chat; /* open where options say so */
     struct prompts prompts;
     uint64_t context;    /* tokens of the longest sequence, prompt and new ones */
     uint64_t *positions; /* [prompts.count] positions each sequence may use of the KV cache */
     struct engine engine;
 };
 
-/* Bundle, tokenizer (where text is asked for) and prompts. A {0} run may be closed. */
+/* Bundle, tokenizer (where text is asked for), chat (where it is) and prompts (but for RUN_CHAT,
+ * which has none). A {0} run may be closed. */
 bool run_open(struct run *run, const struct run_options *options, struct report *report,
               struct tp_error *err);
 /* How long each sequence may become, from prompts and options; TP_E_PROMPT: one does not fit. */
@@ -30,6 +32,7 @@ void run_close(struct run *run);
 /* The subcommands: exit status is that of err. */
 bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_tokenize(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_render(const struct run_options *options, struct report *report, struct tp_error *err);

@@ -40,9 +40,20 @@ enum option_id {
     OPT_TEMPLATE,
     OPT_NOW,
     OPT_ORIGIN,
+    OPT_CHAT,
+    OPT_SYSTEM,
+    OPT_PARSE_SPECIAL,
+    OPT_PENALTY,
+    OPT_STATS,
+    OPT_HISTORY,
+    OPT_NO_REUSE,
 };
 
-enum { MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST, PROMPTS = RUN_GENERATE | RUN_LOGITS };
+enum {
+    MACHINE = RUN_GENERATE | RUN_LOGITS | RUN_SELFTEST | RUN_CHAT,
+    PROMPTS = RUN_GENERATE | RUN_LOGITS,
+    CHOICE = RUN_GENERATE | RUN_CHAT,
+};
 
 static const struct {
     const char *name;
@@ -53,13 +64,20 @@ static const struct {
     {"file", 1, OPT_FILE, PROMPTS},
     {"prompt-ids", 1, OPT_PROMPT_IDS, PROMPTS},
     {"prompts", 1, OPT_PROMPTS, PROMPTS},
-    {"tokens", 1, OPT_N, RUN_GENERATE},
-    {"temp", 1, OPT_TEMP, RUN_GENERATE},
-    {"top-k", 1, OPT_TOP_K, RUN_GENERATE},
-    {"top-p", 1, OPT_TOP_P, RUN_GENERATE},
-    {"min-p", 1, OPT_MIN_P, RUN_GENERATE},
-    {"seed", 1, OPT_SEED, RUN_GENERATE},
-    {"stop", 1, OPT_STOP, RUN_GENERATE},
+    {"tokens", 1, OPT_N, CHOICE},
+    {"temp", 1, OPT_TEMP, CHOICE},
+    {"top-k", 1, OPT_TOP_K, CHOICE},
+    {"top-p", 1, OPT_TOP_P, CHOICE},
+    {"min-p", 1, OPT_MIN_P, CHOICE},
+    {"seed", 1, OPT_SEED, CHOICE},
+    {"stop", 1, OPT_STOP, CHOICE},
+    {"repetition-penalty", 1, OPT_PENALTY, CHOICE},
+    {"chat", 0, OPT_CHAT, RUN_GENERATE},
+    {"system", 1, OPT_SYSTEM, CHOICE},
+    {"parse-special", 0, OPT_PARSE_SPECIAL, CHOICE},
+    {"stats", 0, OPT_STATS, RUN_CHAT},
+    {"history", 1, OPT_HISTORY, RUN_CHAT},
+    {"no-reuse", 0, OPT_NO_REUSE, RUN_CHAT},
     {"ignore-eos", 0, OPT_IGNORE_EOS, RUN_GENERATE},
     {"ids", 0, OPT_IDS, RUN_GENERATE},
     {"json", 0, OPT_JSON, RUN_GENERATE},
@@ -68,8 +86,8 @@ static const struct {
     {"template", 1, OPT_TEMPLATE, RUN_RENDER},
     {"now", 1, OPT_NOW, RUN_RENDER},
     {"origin", 0, OPT_ORIGIN, RUN_RENDER},
-    {"context", 1, OPT_CONTEXT, PROMPTS},
-    {"kv-dtype", 1, OPT_KV_DTYPE, PROMPTS},
+    {"context", 1, OPT_CONTEXT, PROMPTS | RUN_CHAT},
+    {"kv-dtype", 1, OPT_KV_DTYPE, PROMPTS | RUN_CHAT},
     {"chunk", 1, OPT_CHUNK, MACHINE},
     {"threads", 1, OPT_THREADS, MACHINE},
     {"isa", 1, OPT_ISA, MACHINE},
@@ -181,6 +199,8 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
         return parse_real(id, value, 0, 1, &o->top_p, &o->given_top_p, err);
     case OPT_MIN_P:
         return parse_real(id, value, 0, 1, &o->min_p, &o->given_min_p, err);
+    case OPT_PENALTY:
+        return parse_real(id, value, 1e-3, 1e3, &o->penalty, &o->given_penalty, err);
     case OPT_SEED:
         return parse_u64(id, value, 0, UINT64_MAX, &o->seed, err);
     case OPT_STOP:
@@ -192,6 +212,29 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
     default:
         tp_assert(id == OPT_JSON);
         return o->json = true;
+    }
+}
+
+/* Options of conversations. */
+static bool parse_chat(struct run_options *o, int id, const char *value, struct tp_error *err)
+{
+    switch (id) {
+    case OPT_CHAT:
+        return o->chat = true;
+    case OPT_SYSTEM:
+        o->system = value;
+        return true;
+    case OPT_PARSE_SPECIAL:
+        return o->parse_special = true;
+    case OPT_STATS:
+        return o->stats = true;
+    case OPT_HISTORY:
+        o->history = value;
+        return true;
+    case OPT_NO_REUSE:
+        return o->no_reuse = true;
+    default:
+        return parse_choice(o, id, value, err);
     }
 }
 
@@ -249,7 +292,7 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
     case OPT_HELP:
         return o->help = true;
     default:
-        return parse_choice(o, id, value, err);
+        return parse_chat(o, id, value, err);
     }
 }
 
@@ -269,6 +312,9 @@ static bool check(const struct run_options *o, enum run_command command, const c
                        prompts ? "more than one" : "none");
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
+    if (command == RUN_GENERATE && !o->chat && (o->system || o->parse_special))
+        return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name,
+                       o->system ? "--system" : "--parse-special");
     if (o->ids && o->json)
         return tp_fail(err, TP_E_USAGE, "%s: --ids and --json exclude each other", name);
     return true;
@@ -294,7 +340,7 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
         .threads = threads_available(),
         .kernels = kernels_best(),
         .chunk = 256,
-        .n = 128,
+        .n = command == RUN_CHAT ? 512 : 128,
     };
     optind = 1;
     opterr = 0;
@@ -334,6 +380,39 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
     "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
     "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
 
+#define HELP_CONVERSATION                                                                          \
+    "conversations\n"                                                                              \
+    "  --chat                  a text is what a user says: the model's chat template is put\n"     \
+    "                          around it. Lines of --prompts may give \"messages\" and "           \
+    "\"tools\"\n"                                                                                  \
+    "  --system TEXT           with a system message\n"                                            \
+    "  --parse-special         take control tokens from what messages say, as transformers does\n"
+
+#define HELP_CHAT                                                                                  \
+    "usage: tprun chat BUNDLE [options]\n"                                                         \
+    "Talk with the model. Each line is a message; one that ends in \\, or a line of \"\"\" and "   \
+    "what\n"                                                                                       \
+    "follows up to another, goes on over several. /help lists what else can be typed. Ctrl-C "     \
+    "stops\n"                                                                                      \
+    "an answer, Ctrl-D ends. Where standard input is no terminal only the answers are "            \
+    "printed.\n\n"                                                                                 \
+    "choosing tokens (default: as generation_config.json says, else greedy)\n"                     \
+    "  -n, --tokens N          new tokens of an answer at most (default 512)\n"                    \
+    "  --temp T                temperature, 0 is greedy\n"                                         \
+    "  --top-k K  --top-p P  --min-p P\n"                                                          \
+    "  --repetition-penalty R  of tokens that stand in the conversation, 1 is none\n"              \
+    "  --seed S                default 0\n"                                                        \
+    "  --stop TEXT             end an answer before TEXT (up to 4)\n\n"                            \
+    "the conversation\n"                                                                           \
+    "  --system TEXT           begin with a system message\n"                                      \
+    "  --parse-special         take control tokens from what messages say, as transformers does\n" \
+    "  --context N             tokens it may have (default: the model's, at most 4096)\n"          \
+    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --no-reuse              begin every turn with an empty KV cache, for comparison\n"          \
+    "  --stats                 timing and memory after each answer\n"                              \
+    "  --history FILE          keep what was typed there (default: in memory "                     \
+    "only)\n\n" HELP_MACHINE
+
 const char *run_options_help(enum run_command command)
 {
     switch (command) {
@@ -344,11 +423,15 @@ const char *run_options_help(enum run_command command)
                "  -n, --tokens N          new tokens at most (default 128)\n"
                "  --temp T                temperature, 0 is greedy\n"
                "  --top-k K  --top-p P  --min-p P\n"
+               "  --repetition-penalty R  of tokens that stand in prompt or answer, 1 is none\n"
                "  --seed S                default 0\n"
                "  --stop TEXT             end before TEXT (up to 4)\n"
                "  --ignore-eos            go on after an end token\n"
                "  --ids                   print ids in place of text\n"
-               "  --json                  a JSON line per sequence\n\n" HELP_MACHINE HELP_CACHE;
+               "  --json                  a JSON line per sequence\n\n" HELP_CONVERSATION
+               "\n" HELP_MACHINE HELP_CACHE;
+    case RUN_CHAT:
+        return HELP_CHAT;
     case RUN_LOGITS:
         return "usage: tprun logits BUNDLE -o FILE [options]\n"
                "Write the logits of every prompt position: f32, little-endian, "

@@ -11,6 +11,7 @@ enum run_command {
     RUN_SELFTEST = 4,
     RUN_TOKENIZE = 8,
     RUN_RENDER = 16,
+    RUN_CHAT = 64,
 };
 enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
 
@@ -31,14 +32,20 @@ struct run_options {
     const char *text, *text_file, *prompt_ids, *prompts_file;
     /* choosing tokens; a value that was not given stays with generation_config.json */
     uint64_t n;
-    bool given_temperature, given_top_k, given_top_p, given_min_p, given_n;
-    double temperature, top_p, min_p;
+    bool given_temperature, given_top_k, given_top_p, given_min_p, given_penalty, given_n;
+    double temperature, top_p, min_p, penalty;
     uint64_t top_k, seed;
     const char *stops[RUN_STOPS_MAX];
     int n_stops;
     bool ignore_eos, ids, json;
-    const char *output; /* logits -o; "-": stdout */
-    bool record;        /* selftest --record */
+    /* conversations */
+    bool chat; /* generate --chat */
+    const char *system;
+    bool parse_special;
+    bool stats, no_reuse;    /* chat */
+    const char *history;     /* chat: file */
+    const char *output;      /* logits -o; "-": stdout */
+    bool record;             /* selftest --record */
     bool decode, no_special; /* tokenize */
     const char *template_file, *now; /* render: --template, --now */
     bool origin;                     /* render --origin */

@@ -10,6 +10,7 @@ static const struct {
     bool (*run)(const struct run_options *options, struct report *report, struct tp_error *err);
 } commands[] = {
     {"generate", RUN_GENERATE, cmd_generate},
+    {"chat", RUN_CHAT, cmd_chat},
     {"logits", RUN_LOGITS, cmd_logits},
     {"selftest", RUN_SELFTEST, cmd_selftest},
     {"tokenize", RUN_TOKENIZE, cmd_tokenize},
@@ -18,6 +19,7 @@ static const struct {
 
 static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  generate   continue prompts\n"
+                            "  chat       talk with the model\n"
                             "  logits     write the logits of every prompt position\n"
                             "  selftest   replay the bundle's fixed prompts\n"
                             "  tokenize   text to token ids and back\n"
@@ -38,8 +40,7 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
         return true;
     }
     char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE,
-                   "unknown command \"%s\", generate, logits, selftest, tokenize or render expected",
+    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", tprun --help lists them",
                    tp_name_cut(name, argv[1], strlen(argv[1])));
 }
 

@@ -33,48 +33,6 @@ static struct sizes sizes_of(const struct bundle *bundle)
     return s;
 }
 
-/* ---- the chat template ---- */
-
-struct template {
-    const char *file; /* NULL: there is none */
-    struct hash128 hash;
-};
-
-/* A file of its own wins over the key of tokenizer_config.json, as in transformers. */
-static bool find_template(const struct bundle *bundle, struct template *out, struct tp_error *err)
-{
-    static const char config[] = "tokenizer_config.json";
-    const struct bundle_file *file = bundle_find_file(bundle, "chat_template.jinja");
-    *out = (struct template){NULL, {{0}}};
-    if (file) {
-        *out = (struct template){file->name, file->hash};
-        return true;
-    }
-    char *text;
-    size_t n;
-    file = bundle_find_file(bundle, config);
-    if (!file)
-        return true;
-    if (!bundle_read_file(bundle, file, &text, &n, err))
-        return false;
-    json_t *root = json_parse(config, text, n, TP_E_JSON, err);
-    const json_t *value = json_object_get(root, "chat_template");
-    if (json_is_string(value)) {
-        out->file = config;
-        out->hash = hash_bytes(json_string_value(value), json_string_length(value));
-    } else if (json_is_array(value)) { /* several, by name */
-        size_t size;
-        char *all = json_text(value, &size, err);
-        if (all)
-            *out = (struct template){config, hash_bytes(all, size)};
-        mem_free(all);
-    }
-    bool ok = root && (!json_is_array(value) || out->file);
-    json_decref(root);
-    mem_free(text);
-    return ok;
-}
-
 /* ---- text ---- */
 
 static void print_model(const struct bundle *b)
@@ -133,7 +91,21 @@ static void print_tensors(const struct bundle *b)
     }
 }
 
-static void print_text(const struct bundle *b, const struct template *template, bool tensors)
+static void print_templates(const struct bundle *b)
+{
+    const char *name;
+    json_t *digest;
+    if (!b->templates)
+        printf("template   none\n");
+    json_object_foreach((json_t *)(uintptr_t)b->templates, name, digest) {
+        char cut[TP_NAME_BUF];
+        const char *hex = json_string_value(digest);
+        printf("template   %s, SHA-256 %s\n", tp_name_cut(cut, name, strlen(name)),
+               hex ? hex : "unknown");
+    }
+}
+
+static void print_text(const struct bundle *b, bool tensors)
 {
     char hex[33];
     struct sizes s = sizes_of(b);
@@ -146,12 +118,7 @@ static void print_text(const struct bundle *b, const struct template *template, 
     printf("\nselftest   %s\n", bundle_find_file(b, BUNDLE_SELFTEST) ? "recorded" : "none");
     printf("tokenizer  %s\n",
            bundle_find_file(b, BUNDLE_TOKENIZER) ? "compiled" : "none: token ids only");
-    if (template->file) {
-        hash_to_hex(template->hash, hex);
-        printf("template   %s, in %s\n", hex, template->file);
-    } else {
-        printf("template   none\n");
-    }
+    print_templates(b);
     printf("ranks\n");
     print_ranks(b);
     printf("files\n");
@@ -193,8 +160,7 @@ static json_t *rank_json(const struct bundle *b, uint64_t r, bool tensors)
     return rank;
 }
 
-static bool print_json(const struct bundle *b, const struct template *template, bool tensors,
-                       struct tp_error *err)
+static bool print_json(const struct bundle *b, bool tensors, struct tp_error *err)
 {
     struct sizes s = sizes_of(b);
     json_t *ranks = json_array();
@@ -206,10 +172,7 @@ static bool print_json(const struct bundle *b, const struct template *template, 
         json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"),
         "data_bytes", (json_int_t)s.raw, "stored_bytes", (json_int_t)s.file, "stored_ratio",
         (double)s.file / (double)s.raw, "selftest", bundle_find_file(b, BUNDLE_SELFTEST) != NULL,
-        "chat_template",
-        template->file ? json_pack("{s:s, s:o}", "file", template->file, "hash",
-                                   hex_json(template->hash))
-                       : json_null(),
+        "chat_templates", b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(),
         "files", json_object_get(b->root, "files"), "ranks", ranks);
     size_t n;
     char *text = root ? json_text(root, &n, err) : NULL;
@@ -226,7 +189,6 @@ int command_inspect(int argc, char **argv)
     struct tp_error err = {0};
     struct options o;
     struct bundle bundle = {0};
-    struct template template;
     if (!options_parse(&o, argc, argv, "tensors,json", &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
@@ -235,12 +197,11 @@ int command_inspect(int argc, char **argv)
     }
     bool ok = o.n_args == 1 || tp_fail(&err, TP_E_USAGE, "%d arguments given, one BUNDLE expected",
                                        o.n_args);
-    ok = ok && bundle_open(&bundle, o.args[0], false, &err) &&
-         find_template(&bundle, &template, &err);
+    ok = ok && bundle_open(&bundle, o.args[0], false, &err);
     if (ok && o.json)
-        ok = print_json(&bundle, &template, o.tensors, &err);
+        ok = print_json(&bundle, o.tensors, &err);
     else if (ok)
-        print_text(&bundle, &template, o.tensors);
+        print_text(&bundle, o.tensors);
     bundle_close(&bundle);
     return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
 }

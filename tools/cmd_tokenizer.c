@@ -1,6 +1,7 @@
 /* tpshard tokenizer: the compiled tokenizer of a folder, alone. */
 #include "commands.h"
 
+#include "chat_source.h"
 #include "hf_config.h"
 #include "io.h"
 #include "mem.h"
@@ -18,6 +19,18 @@ static const char help[] =
     "  -o, --output FILE      file to make\n"
     "      --ignore-key NAME  a key of config.json that is not to be refused; may be repeated\n"
     "  -q, --quiet            no report\n";
+
+static bool compile_dir(const struct options *o, const struct model_config *model,
+                        unsigned char **data, uint64_t *n, struct tp_error *err)
+{
+    struct chat_source chat;
+    if (!chat_source_read(&chat, o->args[0], o->quiet, err))
+        return false;
+    struct tokenizer_texts texts = chat_source_texts(&chat);
+    bool ok = tokenizer_compile_dir(o->args[0], model, &texts, data, n, err);
+    chat_source_free(&chat);
+    return ok;
+}
 
 static bool compile(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
@@ -41,7 +54,7 @@ static bool compile(const struct options *o, struct hf_config *config, struct tp
         *err = (struct tp_error){0};
         with_model = false;
     }
-    if (!tokenizer_compile_dir(o->args[0], with_model ? &config->model : NULL, NULL, &data, &n, err))
+    if (!compile_dir(o, with_model ? &config->model : NULL, &data, &n, err))
         return false;
     bool ok = io_write_file(o->output, data, n, err);
     mem_free(data);

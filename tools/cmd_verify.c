@@ -3,6 +3,7 @@
 #include "commands.h"
 
 #include "against.h"
+#include "chat_digest.h"
 #include "checked.h"
 #include "differ.h"
 #include "jobs.h"
@@ -192,17 +193,39 @@ static bool check_hashes(const struct verify *v, struct tp_error *err)
     return true;
 }
 
+/* The digests of chat templates, from the compiled tokenizer. */
+static bool find_templates(const struct bundle *bundle, json_t **templates, struct tp_error *err)
+{
+    const struct bundle_file *file = bundle_find_file(bundle, BUNDLE_TOKENIZER);
+    char *data;
+    size_t n;
+    *templates = NULL;
+    if (!file)
+        return true;
+    if (!bundle_read_file(bundle, file, &data, &n, err))
+        return false;
+    bool ok = chat_digests(data, n, templates, err);
+    mem_free(data);
+    return ok;
+}
+
 /* Every other field is what model, recipe and rank files imply: write the manifest again, and
  * compare. */
 static bool check_manifest(struct verify *v, struct tp_error *err)
 {
     struct bundle *bundle = &v->source.bundle;
     size_t n;
+    json_t *templates;
+    if (!find_templates(bundle, &templates, err))
+        return false;
+    bundle->templates = templates;
     struct shard_head *heads = mem_array(bundle->tp_size, sizeof *heads, err);
     for (uint64_t r = 0; heads && r < bundle->tp_size; r++)
         heads[r] = v->source.shards[r].head;
     char *text = heads ? bundle_manifest_text(bundle, heads, &n, err) : NULL;
     mem_free(heads);
+    bundle->templates = NULL;
+    json_decref(templates);
     json_t *again = text ? json_parse(BUNDLE_MANIFEST, text, n, TP_E_MANIFEST, err) : NULL;
     mem_free(text);
     if (!again)

@@ -1,6 +1,7 @@
 #include "model_folder.h"
 
 #include "bundle.h"
+#include "chat_source.h"
 #include "commands.h"
 #include "generation_config.h"
 #include "tokenizer_compile.h"
@@ -103,6 +104,7 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
     uint64_t n;
     struct tp_error why = {0};
     char path[IO_PATH_MAX];
+    struct chat_source chat;
     if (!io_join(path, f->dir, "tokenizer.model", err))
         return false;
     if (!present && !io_exists(path)) {
@@ -110,7 +112,12 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
             tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
         return true;
     }
-    if (tokenizer_compile_dir(f->dir, &f->config->model, NULL, &data, &n, &why)) {
+    if (!chat_source_read(&chat, f->dir, quiet, err))
+        return false;
+    struct tokenizer_texts texts = chat_source_texts(&chat);
+    bool ok = tokenizer_compile_dir(f->dir, &f->config->model, &texts, &data, &n, &why);
+    chat_source_free(&chat);
+    if (ok) {
         add_file(f, BUNDLE_TOKENIZER, data, n);
         return true;
     }

@@ -91,7 +91,7 @@ bool tokenizer_agree(const char *dir, const struct model_config *model, const un
                        file.tokens - 1, (unsigned long long)model->vocab);
     if (!io_exists(path))
         return true;
-    json_t *config = json_read_file(path, CONFIG_MAX, TP_E_TK_INVALID, err);
+    json_t *config = json_read_wide(path, CONFIG_MAX, TP_E_TK_INVALID, err);
     if (!config)
         return false;
     bool ok = check_added(&file, json_find(config, "added_tokens_decoder"), err) &&

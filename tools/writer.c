@@ -1,5 +1,6 @@
 #include "writer.h"
 
+#include "chat_digest.h"
 #include "checked.h"
 #include "child.h"
 #include "commit.h"
@@ -20,6 +21,7 @@ struct writer {
     char stage[IO_PATH_MAX];   /* where raw rank files lie: partial, or partial/raw */
     struct journal journal;
     struct bundle bundle;      /* in memory: what the manifest will say */
+    json_t *templates;         /* owns bundle.templates */
     struct fill fill;
     struct mem_arena arena;
 };
@@ -122,6 +124,11 @@ static bool add_file(struct writer *w, const char *name, const void *data, uint6
     *f = (struct bundle_file){.bytes = size, .hash = hash_bytes(data, size)};
     memcpy(f->name, name, strlen(name) + 1);
     w->bundle.n_files++;
+    if (strcmp(name, BUNDLE_TOKENIZER) == 0) {
+        if (!chat_digests(data, size, &w->templates, err))
+            return false;
+        w->bundle.templates = w->templates;
+    }
     return io_join(path, w->partial, name, err) && io_write_file(path, data, size, err);
 }
 
@@ -430,6 +437,7 @@ bool writer_run(const struct writer_request *request, struct tp_error *err)
     for (uint64_t r = 0; w.bundle.plans && r < request->tp_size; r++)
         rank_plan_free(&w.bundle.plans[r]);
     json_decref(w.bundle.root);
+    json_decref(w.templates);
     journal_close(&w.journal);
     mem_arena_free(&w.arena);
     return ok;

@@ -29,8 +29,8 @@ static bool depth_ok(const char *data, size_t n)
     return true;
 }
 
-json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
-                   struct tp_error *err)
+static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
+                     struct tp_error *err)
 {
     json_error_t why;
     if (n == 0) {
@@ -41,19 +41,26 @@ json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code co
         tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);
         return NULL;
     }
-    json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);
     if (!root)
         tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
     return root;
 }
 
-json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
+json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
+                   struct tp_error *err)
+{
+    return parse(file, data, n, 0, code, err);
+}
+
+static json_t *read_file(const char *path, uint64_t limit, size_t flags, enum tp_code code,
+                         struct tp_error *err)
 {
     char *data;
     size_t n;
     if (!io_read_file(path, limit, &data, &n, err))
         return NULL;
-    json_t *root = json_parse(path, data, n, code, err);
+    json_t *root = parse(path, data, n, flags, code, err);
     mem_free(data);
     if (root && !json_is_object(root)) {
         tp_fail(err, code, "%s: %s at top level, an object expected", path, json_type_name(root));
@@ -61,6 +68,16 @@ json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, stru
         root = NULL;
     }
     return root;
+}
+
+json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
+{
+    return read_file(path, limit, 0, code, err);
+}
+
+json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
+{
+    return read_file(path, limit, JSON_DECODE_INT_AS_REAL, code, err);
 }
 
 const json_t *json_find(const json_t *object, const char *key)

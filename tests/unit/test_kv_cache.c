@@ -59,6 +59,28 @@ static void a_page_is_cleared_only_when_it_was_used_before(void **state)
     kv_cache_free(&cache);
 }
 
+static void truncating_keeps_the_pages_that_still_hold_a_position(void **state)
+{
+    (void)state;
+    struct kv_cache cache;
+    struct tp_error err = {0};
+    assert_true(kv_cache_init(&cache, 1, (const uint64_t[]){1024}, 4, &err));
+    assert_true(extend(&cache, 0, 1024));
+    uint32_t second = cache.pages[0][1];
+    kv_cache_truncate(&cache, 0, 1024);
+    assert_int_equal(cache.n_free, 0);
+    kv_cache_truncate(&cache, 0, 257);
+    assert_int_equal(cache.counts[0], 2);
+    assert_int_equal(cache.pages[0][1], second);
+    kv_cache_truncate(&cache, 0, 256);
+    assert_int_equal(cache.counts[0], 1);
+    kv_cache_truncate(&cache, 0, 700); /* never grows */
+    assert_int_equal(cache.counts[0], 1);
+    kv_cache_truncate(&cache, 0, 0);
+    assert_int_equal(cache.n_free, 4);
+    kv_cache_free(&cache);
+}
+
 static void too_few_pages_give_nothing(void **state)
 {
     (void)state;
@@ -79,6 +101,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_are_given_as_positions_grow),
         cmocka_unit_test(a_page_is_cleared_only_when_it_was_used_before),
+        cmocka_unit_test(truncating_keeps_the_pages_that_still_hold_a_position),
         cmocka_unit_test(too_few_pages_give_nothing),
     };
     return cmocka_run_group_tests_name("kv_cache", tests, NULL, NULL);

@@ -1,0 +1,32 @@
+/* What people type: lines with editing and history on a terminal (libedit), plain lines from
+ * anywhere else; several lines put together to one message.
+ *
+ * A line that ends in a backslash goes on on the next. A line that begins with """ begins a message
+ * of several lines, up to one that ends in """.
+ */
+#pragma once
+#include "text.h"
+#include <histedit.h>
+
+/* {0} is safe to close. */
+struct chat_input {
+    bool terminal;
+    EditLine *editor;
+    History *history;
+    const char *history_path; /* NULL: in memory only */
+    struct tp_text message;
+    bool continued, cancelled;
+};
+
+enum chat_read {
+    CHAT_READ_MESSAGE,
+    CHAT_READ_CANCELLED, /* Ctrl-C: what was typed is dropped */
+    CHAT_READ_END,
+    CHAT_READ_FAILED,
+};
+
+/* Reads standard input. history_path: read now, written at close. */
+bool chat_input_open(struct chat_input *input, const char *history_path, struct tp_error *err);
+/* The next message, in input->message; *command: it is one line, not quoted. */
+enum chat_read chat_input_read(struct chat_input *input, bool *command, struct tp_error *err);
+void chat_input_close(struct chat_input *input);

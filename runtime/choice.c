@@ -1,0 +1,59 @@
+#include "choice.h"
+
+#include "mem.h"
+
+static bool read_config(struct choice *c, const struct bundle *bundle, struct tp_error *err)
+{
+    const struct bundle_file *file = bundle_find_file(bundle, "generation_config.json");
+    char *data;
+    size_t n;
+    c->config = generation_config_default();
+    if (!file)
+        return true;
+    if (!bundle_read_file(bundle, file, &data, &n, err))
+        return false;
+    bool ok = generation_config_read(file->name, data, n, bundle->model.vocab, &c->config, err);
+    mem_free(data);
+    if (ok && c->config.ignored)
+        tp_message("tprun", "note", "generation_config.json: %s is ignored", c->config.ignored);
+    return ok;
+}
+
+static struct sampler_options sampling_of(const struct run_options *o,
+                                          const struct generation_config *config)
+{
+    struct sampler_options s = sampler_defaults();
+    bool asked = o->given_temperature || o->given_top_k || o->given_top_p || o->given_min_p;
+    s.repetition_penalty = o->given_penalty ? o->penalty : config->repetition_penalty;
+    s.seed = o->seed;
+    if (!asked && !config->do_sample)
+        return s;
+    s.temperature = 1;
+    if (config->do_sample) {
+        s.temperature = config->temperature;
+        s.top_k = config->top_k;
+        s.top_p = config->top_p;
+        s.min_p = config->min_p;
+    }
+    if (o->given_temperature)
+        s.temperature = o->temperature;
+    if (o->given_top_k)
+        s.top_k = o->top_k;
+    if (o->given_top_p)
+        s.top_p = o->top_p;
+    if (o->given_min_p)
+        s.min_p = o->min_p;
+    return s;
+}
+
+bool choice_read(struct choice *choice, const struct bundle *bundle,
+                 const struct run_options *options, struct tp_error *err)
+{
+    struct choice *c = choice;
+    if (!read_config(c, bundle, err))
+        return false;
+    c->sampling = sampling_of(options, &c->config);
+    c->eos = c->config.n_eos ? c->config.eos_id : bundle->model.eos_id;
+    c->n_eos = c->config.n_eos ? c->config.n_eos : bundle->model.n_eos;
+    return sampler_check(&c->sampling, err);
+}

@@ -1,0 +1,305 @@
+/* tprun chat: a conversation, on a terminal or through a pipe. Answers go to standard output, all
+ * else to standard error. */
+#include "run.h"
+
+#include "chat_input.h"
+#include "chat_session.h"
+#include "host.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CONTEXT_DEFAULT = 4096, FILE_BYTES_MAX = 64 << 20 };
+
+static _Atomic int interrupted;
+static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+struct talk {
+    struct run run;
+    struct chat_session session;
+    struct chat_input input;
+    bool stats, ended;
+    uint32_t turns;
+    uint64_t positions;
+    struct tp_error refused; /* the first turn that was, without a terminal */
+};
+
+static void show(const char *text, size_t n)
+{
+    if (n)
+        fwrite(text, 1, n, stdout);
+    else
+        fflush(stdout);
+}
+
+/* ---- commands ---- */
+
+static const char help[] =
+    "  /help         this text\n"
+    "  /reset        begin anew, with the same system message\n"
+    "  /system TEXT  another system message; without TEXT none\n"
+    "  /save FILE    the conversation, a JSON array of messages\n"
+    "  /load FILE    go on with a saved one\n"
+    "  /stats        timing and memory after each answer, on or off\n"
+    "  /quit         end, as Ctrl-D does\n"
+    "A line that ends in \\ goes on on the next; \"\"\" begins and ends a message of several "
+    "lines.\n"
+    "A message that begins with / is written with //. Ctrl-C stops an answer.\n";
+
+static bool do_help(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    (void)talk, (void)rest, (void)err;
+    fputs(help, stderr);
+    return true;
+}
+
+static bool do_reset(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    (void)rest, (void)err;
+    chat_session_reset(&talk->session);
+    return true;
+}
+
+static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    return chat_session_set_system(&talk->session, rest, strlen(rest), err);
+}
+
+static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    size_t n;
+    if (!*rest)
+        return tp_fail(err, TP_E_USAGE, "/save: a file expected");
+    char *text = json_text(talk->session.messages, &n, err);
+    if (!text)
+        return false;
+    text[n++] = '\n'; /* in place of the NUL */
+    bool ok = io_write_file(rest, text, n, err);
+    mem_free(text);
+    return ok;
+}
+
+static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    char *text;
+    size_t n;
+    if (!*rest)
+        return tp_fail(err, TP_E_USAGE, "/load: a file expected");
+    if (!io_read_file(rest, FILE_BYTES_MAX, &text, &n, err))
+        return false;
+    json_t *messages = json_parse(rest, text, n, TP_E_PROMPT, err);
+    bool ok = messages && chat_session_set_messages(&talk->session, messages, rest, err);
+    json_decref(messages);
+    mem_free(text);
+    return ok;
+}
+
+static bool do_stats(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    (void)rest, (void)err;
+    talk->stats = !talk->stats;
+    return true;
+}
+
+static bool do_quit(struct talk *talk, const char *rest, struct tp_error *err)
+{
+    (void)rest, (void)err;
+    talk->ended = true;
+    return true;
+}
+
+static const struct {
+    const char *name;
+    bool (*run)(struct talk *talk, const char *rest, struct tp_error *err);
+} commands[] = {
+    {"help", do_help}, {"reset", do_reset}, {"system", do_system}, {"save", do_save},
+    {"load", do_load}, {"stats", do_stats}, {"quit", do_quit},
+};
+
+/* "/name rest"; line ends in a NUL. */
+static bool run_command(struct talk *talk, const char *line, struct tp_error *err)
+{
+    size_t n = strcspn(line + 1, " ");
+    const char *rest = line + 1 + n;
+    char name[TP_NAME_BUF];
+    rest += strspn(rest, " ");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strlen(commands[i].name) == n && memcmp(commands[i].name, line + 1, n) == 0)
+            return commands[i].run(talk, rest, err);
+    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", /help lists them",
+                   tp_name_cut(name, line, n + 1));
+}
+
+/* ---- turns ---- */
+
+static double rate(uint32_t n, double seconds)
+{
+    return seconds > 0 ? n / seconds : 0;
+}
+
+static void print_stats(const struct talk *talk)
+{
+    const struct chat_turn *t = &talk->session.last;
+    uint32_t fresh = t->n_prompt - t->n_reused, steps = t->n_new ? t->n_new - 1 : 0;
+    tp_message(
+        "tprun", "stats",
+        "turn %u: %u tokens, %u reused, %u prefilled in %.3f s, %.1f tok/s; answer %u tokens "
+        "(%s), %.1f tok/s; context %u of %llu; peak memory %llu",
+        talk->turns, t->n_prompt, t->n_reused, fresh, t->prefill_seconds,
+        rate(fresh, t->prefill_seconds), t->n_new, generate_finish_name(t->finish),
+        rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
+        (unsigned long long)talk->run.context, (unsigned long long)host_memory_peak());
+}
+
+/* Errors that leave the conversation usable. */
+static bool may_go_on(enum tp_code code)
+{
+    enum tp_exit status = tp_code_exit(code);
+    return code == TP_E_LIMIT || (code != TP_E_NAN && status == TP_EXIT_INPUT) ||
+           status == TP_EXIT_USAGE || code == TP_E_IO;
+}
+
+static bool refuse(struct talk *talk, struct tp_error *why, struct tp_error *err)
+{
+    if (!may_go_on(why->code))
+        return tp_fail(err, why->code, "%s", why->text);
+    tp_message("tprun", "warning", "%s", why->text);
+    if (!talk->input.terminal && talk->refused.code == TP_OK)
+        talk->refused = *why;
+    return true;
+}
+
+static bool say(struct talk *talk, struct engine *engine, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    struct tp_text *message = &talk->input.message;
+    size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
+    interrupted = 0;
+    bool ok =
+        chat_session_say(&talk->session, engine, message->data + slash, message->n - slash, &why);
+    putchar('\n');
+    if (fflush(stdout) != 0)
+        return tp_fail_errno(err, "stdout: cannot be written");
+    if (!ok) {
+        if (why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
+            tp_message("tprun", "note", "the message is taken back; /reset begins anew");
+        return refuse(talk, &why, err);
+    }
+    const struct chat_turn *t = &talk->session.last;
+    talk->turns++;
+    if (interrupted && !talk->input.terminal)
+        return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
+    if (t->finish == GENERATE_LENGTH && t->n_prompt + t->n_new == talk->run.context)
+        tp_message("tprun", "note", "the answer ends here: the context of %llu tokens is full",
+                   (unsigned long long)talk->run.context);
+    else if (t->finish == GENERATE_LENGTH && talk->input.terminal)
+        tp_message("tprun", "note", "the answer ends here: -n allows %u tokens", t->n_new);
+    if (talk->stats)
+        print_stats(talk);
+    return true;
+}
+
+static bool take(struct talk *talk, struct engine *engine, bool command, struct tp_error *err)
+{
+    struct tp_text *message = &talk->input.message;
+    struct tp_error why = {0};
+    if (message->n == 0)
+        return true;
+    if (!command || message->data[0] != '/' || (message->n > 1 && message->data[1] == '/'))
+        return say(talk, engine, err);
+    if (!tp_text_add(message, "", 1, err))
+        return false;
+    return run_command(talk, message->data, &why) || refuse(talk, &why, err);
+}
+
+static bool drive(struct engine *engine, void *arg, struct tp_error *err)
+{
+    struct talk *talk = arg;
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &interrupt, NULL);
+    if (talk->input.terminal && !talk->run.options->quiet)
+        tp_message("tprun", "note", "context %llu tokens; /help lists commands",
+                   (unsigned long long)talk->run.context);
+    while (!talk->ended) {
+        bool command;
+        switch (chat_input_read(&talk->input, &command, err)) {
+        case CHAT_READ_MESSAGE:
+            if (!take(talk, engine, command, err))
+                return false;
+            break;
+        case CHAT_READ_CANCELLED:
+            break;
+        case CHAT_READ_END:
+            talk->ended = true;
+            break;
+        case CHAT_READ_FAILED:
+            return false;
+        }
+    }
+    return talk->refused.code == TP_OK ||
+           tp_fail(err, talk->refused.code, "a message was refused: %s", talk->refused.text);
+}
+
+/* ---- setting up ---- */
+
+static bool open_talk(struct talk *talk, const struct run_options *options, struct report *report,
+                      struct tp_error *err)
+{
+    struct run *run = &talk->run;
+    if (!run_open(run, options, report, err))
+        return false;
+    uint64_t most = run->bundle.model.max_positions, rows;
+    run->context = most < CONTEXT_DEFAULT ? most : CONTEXT_DEFAULT;
+    if (options->context)
+        run->context = options->context;
+    if (run->context > most)
+        tp_message("tprun", "note", "%llu positions, the model was made for %llu",
+                   (unsigned long long)run->context, (unsigned long long)most);
+    if (run->context >= UINT32_MAX)
+        return tp_fail(err, TP_E_USAGE, "--context %llu: at most %u expected",
+                       (unsigned long long)run->context, UINT32_MAX - 1);
+    talk->positions = run->context;
+    run->positions = &talk->positions;
+    run->prompts = (struct prompts){.count = 1};
+    rows = options->chunk < run->context ? options->chunk : run->context;
+    return chat_session_open(&talk->session, run, &interrupted, show, err) &&
+           run_open_engine(run, true, rows, err) &&
+           chat_input_open(&talk->input, options->history, err);
+}
+
+bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err)
+{
+    struct talk *talk = mem_alloc(sizeof *talk, err);
+    if (!talk)
+        return false;
+    setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
+    talk->stats = options->stats;
+    bool ok = open_talk(talk, options, report, err);
+    if (ok) {
+        /* only the thread that reads and prints is to be interrupted: the others inherit this */
+        sigset_t interrupt;
+        sigemptyset(&interrupt);
+        sigaddset(&interrupt, SIGINT);
+        pthread_sigmask(SIG_BLOCK, &interrupt, NULL);
+        sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+        ok = engine_run(&talk->run.engine, drive, talk, err);
+    }
+    if (ok && options->report_json)
+        report_print(report, &talk->run.engine, options, talk->run.context);
+    chat_input_close(&talk->input);
+    chat_session_close(&talk->session);
+    talk->run.positions = NULL; /* ours */
+    talk->run.prompts = (struct prompts){0};
+    run_close(&talk->run);
+    mem_free(talk);
+    return ok;
+}

@@ -1,0 +1,404 @@
+"""Conversations: tprun generate --chat and tprun chat, templates at conversion, and what people type."""
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from harness import DEMO, Folder, SHARE, TPRUN, convert, error_line, tprun, tpshard
+
+LINES = ("Tell me a story about a dog.", "What did the dog find? It was é😀.", "And then?")
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def folder_with(path, template=None, **config):
+    """The demo model with another template or other keys of tokenizer_config.json."""
+    shutil.copytree(DEMO, path)
+    name = os.path.join(path, "tokenizer_config.json")
+    settings = json.load(open(name))
+    settings.pop("chat_template")
+    settings.update(config)
+    json.dump(settings, open(name, "w"))
+    if template is not None:
+        with open(os.path.join(path, "chat_template.jinja"), "w") as f:
+            f.write(template)
+    return path
+
+
+def talk(bundle, lines, *args, status=0):
+    return tprun("chat", bundle, *args, status=status, input="".join(l + "\n" for l in lines).encode())
+
+
+def load(path):
+    return json.load(open(path))
+
+
+def at_once(bundle, d, messages, *args):
+    """What the model says to a conversation, rendered and run as one prompt."""
+    with open(d + "/at-once.jsonl", "w") as f:
+        f.write(json.dumps({"id": "x", "messages": messages}) + "\n")
+    return json.loads(tprun("generate", bundle, "--chat", "--prompts", d + "/at-once.jsonl", "--json", "-q", *args).stdout)
+
+
+def check_turns(bundle, d, *args):
+    """A conversation of three turns; every answer as at once, the cache in use. Its standard output."""
+    lines = []
+    for i, line in enumerate(LINES):
+        lines += [line, f"/save {d}/turn{i}"]
+    done = talk(bundle, lines, "--stats", *args)
+    shown = b""
+    for i in range(len(LINES)):
+        messages = load(f"{d}/turn{i}")
+        assert [m["role"] for m in messages] == ["user", "assistant"] * (i + 1)
+        assert messages[-2]["content"] == LINES[i]
+        assert at_once(bundle, d, messages[:-1], *args)["text"] == messages[-1]["content"], (i, args)
+        shown += messages[-1]["content"].encode() + b"\n"
+    assert done.stdout == shown, (done.stdout, shown)
+    stats = re.findall(rb"turn (\d+): (\d+) tokens, (\d+) reused, (\d+) prefilled", done.stderr)
+    assert len(stats) == len(LINES), done.stderr
+    for turn, total, reused, fresh in (map(int, s) for s in stats):
+        assert total == reused + fresh and (reused > 20 if turn > 1 else reused == 0), stats
+    assert talk(bundle, lines, "--no-reuse", *args).stdout == shown, "another answer without the cache of the turns before"
+    return shown
+
+
+def test_every_turn_is_what_the_whole_conversation_gives_at_once():
+    with Folder() as d:
+        seen = {}
+        for tp in (1, 3):
+            convert(DEMO, f"{d}/{tp}", "--tp", tp)
+            for args in (("--temp", "0", "-n", "20"), ("--temp", "0.9", "--seed", "7", "-n", "20", "--chunk", "5"),
+                         ("--temp", "0", "--repetition-penalty", "1.4", "-n", "12", "--threads", "1"), ("-n", "15"))[::1 if SHARE == 1 else 3]:
+                said = check_turns(f"{d}/{tp}", d, *args)
+                assert seen.setdefault(args, said) == said, f"another conversation at tp {tp}"
+
+
+def test_a_conversation_that_crosses_pages_of_the_cache():
+    with Folder() as d:
+        bundle = convert(DEMO, d + "/b") and d + "/b"
+        for extra in ((), ("--kv-dtype", "f32")):
+            check_turns(bundle, d, "--temp", "0", "-n", "120", *extra)
+
+
+def test_generate_chat_puts_the_template_around_a_text():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        whole = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello\nyou<|im_end|>\n<|im_start|>assistant\n"
+        want = json.loads(tprun("generate", d + "/b", "-p", whole, "--json", "-n", "5", "--temp", "0", "-q").stdout)
+        got = json.loads(tprun("generate", d + "/b", "--chat", "--system", "Be kind.", "-p", "Hello\nyou", "--json", "-n", "5",
+                               "--temp", "0", "-q").stdout)
+        assert got["prompt_ids"] == want["prompt_ids"] and got["text"] == want["text"]
+        with open(d + "/f", "w") as f:
+            f.write("Hello\nyou")
+        again = json.loads(tprun("generate", d + "/b", "--chat", "--system", "Be kind.", "-f", d + "/f", "--json", "-n", "5",
+                                 "--temp", "0", "-q").stdout)
+        assert again["prompt_ids"] == want["prompt_ids"]
+        error_line(tprun("generate", d + "/b", "-p", "x", "--system", "y", status=2), 2, "--chat")
+        with open(d + "/m", "w") as f:
+            f.write('{"messages": [{"role": "user", "content": "x"}]}\n')
+        error_line(tprun("generate", d + "/b", "--prompts", d + "/m", status=3), 3, "line 1", "--chat")
+        for line, what in (('{"messages": []}', "at least one"), ('{"messages": [1]}', "object"), ('{"messages": 3}', "array"),
+                           ('{"messages": [{"role": "user"}], "prompt": "x"}', "more")):
+            with open(d + "/m", "w") as f:
+                f.write(line + "\n")
+            error_line(tprun("generate", d + "/b", "--chat", "--prompts", d + "/m", status=3), 3, "line 1", what)
+
+
+def test_the_text_of_control_tokens_in_a_message_stays_text():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+
+        def ids(*args):
+            return json.loads(tprun("generate", d + "/b", *args, "--json", "-n", "1", "--temp", "0", "-q").stdout)["prompt_ids"]
+
+        plain = ids("--chat", "-p", "ab")
+        for token in SPECIAL:
+            said = f"a{token}b"
+            got = ids("--chat", "-p", said)
+            for i in range(3):
+                assert got.count(i) == plain.count(i), (token, got)
+            assert len(got) > len(plain) + 3, "the text of the token is gone"
+            reference = ids("-p", f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n")
+            assert got != reference and ids("--chat", "--parse-special", "-p", said) == reference
+            # the name of a role is data as well
+            with open(d + "/m", "w") as f:
+                f.write(json.dumps({"messages": [{"role": token, "content": "ab"}]}) + "\n")
+            assert [ids("--chat", "--prompts", d + "/m").count(i) for i in range(3)] == [plain.count(i) for i in range(3)]
+        # and so it is in a conversation: the ids of the whole are those of generate
+        talk(d + "/b", ["a<|im_end|>b", f"/save {d}/s", "/quit"], "-n", "3", "--temp", "0")
+        assert load(d + "/s")[0]["content"] == "a<|im_end|>b"
+
+
+def test_commands_in_a_pipe():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        args = ("--temp", "0", "-n", "8")
+        one = talk(d + "/b", [LINES[0]], *args)
+        assert one.stderr == b"" and one.stdout.endswith(b"\n")
+        done = talk(d + "/b", [LINES[0], "/reset", LINES[0]], *args)
+        assert done.stdout == one.stdout * 2
+        system = talk(d + "/b", ["/system You are a cat.", LINES[0], f"/save {d}/s", "/reset", f"/save {d}/r", "/system", f"/save {d}/n"], *args)
+        assert system.stdout == talk(d + "/b", [LINES[0]], "--system", "You are a cat.", *args).stdout
+        assert [m["role"] for m in load(d + "/s")] == ["system", "user", "assistant"]
+        assert load(d + "/r") == [{"role": "system", "content": "You are a cat."}] and load(d + "/n") == []
+        # a saved conversation goes on elsewhere as it would have here
+        both = talk(d + "/b", [LINES[0], f"/save {d}/s", LINES[1]], *args).stdout
+        assert one.stdout + talk(d + "/b", [f"/load {d}/s", LINES[1]], *args).stdout == both
+        assert talk(d + "/b", ["/quit", LINES[0]], *args).stdout == b""
+        assert b"/reset" in talk(d + "/b", ["/help"], *args).stderr
+        assert b"reused" in talk(d + "/b", ["/stats", LINES[0]], *args).stderr
+        # what does not work leaves the conversation as it is, and the exit status says so
+        done = talk(d + "/b", ["/nonsense", "/load /nowhere/x", LINES[0]], *args, status=2)
+        assert done.stdout == one.stdout and b"/nonsense" in done.stderr and b"/nowhere/x" in done.stderr
+        with open(d + "/bad", "w") as f:
+            f.write('[{"role": "user"}]')
+        assert talk(d + "/b", [f"/load {d}/bad", LINES[0]], *args, status=3).stdout == one.stdout
+        done = talk(d + "/b", [f"/save {d}/nowhere/x", LINES[0]], *args, status=5)
+        assert done.stdout == one.stdout
+
+
+def test_messages_of_several_lines_and_odd_bytes():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        for typed, meant in ((["a\\", "b"], "a\nb"), (['"""a', "b", 'c"""'], "a\nb\nc"), (['"""', "a", "", "b", '"""'], "a\n\nb"),
+                             (['"""a"""'], "a"), (["//x"], "/x"), (["a \\"], "a \n"), (['"""open'], "open"), (['a """ b'], 'a """ b')):
+            talk(d + "/b", typed, "-n", "1", "--temp", "0")  # also without anything after it
+            if typed[-1][-1] in '\\n' and typed[-1] != 'b':
+                continue
+            talk(d + "/b", typed + [f"/save {d}/s"], "-n", "1", "--temp", "0")
+            assert load(d + "/s")[0]["content"] == meant, (typed, load(d + "/s"))
+        done = tprun("chat", d + "/b", "-n", "1", "--temp", "0", input=b"a\xff\xe2\x82b\x00c\r\n\n\n/save " + d.encode() + b"/s")
+        assert load(d + "/s")[0]["content"] == "a\ufffd\ufffdb\0c\r" and done.stdout.count(b"\n") >= 1
+        assert tprun("chat", d + "/b", input=b"").stdout == b""
+
+
+def test_stop_strings_end_an_answer():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        whole = talk(d + "/b", [LINES[0]], "--temp", "0", "-n", "30").stdout.decode()[:-1]
+        stop = whole[len(whole) // 2:len(whole) // 2 + 5]
+        done = talk(d + "/b", [LINES[0], f"/save {d}/s", LINES[1]], "--temp", "0", "-n", "30", "--stop", stop)
+        cut = whole[:whole.index(stop)]
+        assert done.stdout.decode().startswith(cut + "\n") and load(d + "/s")[1]["content"] == cut
+        error_line(talk(d + "/b", [], "--stop", "", status=2), 2, "--stop")
+
+
+def test_a_conversation_that_is_too_long_is_refused_and_stays_usable():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        args = ("--temp", "0", "-n", "10", "--context", "60")
+        one = talk(d + "/b", [LINES[0]], *args).stdout
+        done = talk(d + "/b", [LINES[0], "word " * 80, "/save " + d + "/s", "/reset", LINES[0]], *args, status=6)
+        assert b"--context allows 60" in done.stderr and b"taken back" in done.stderr
+        assert len(load(d + "/s")) == 2
+        assert done.stdout == one + b"\n" + one
+        long = talk(d + "/b", ["word " * 12], "--temp", "0", "-n", "100", "--context", "60")
+        assert b"context of 60 tokens is full" in long.stderr or long.stdout
+
+
+class Terminal:
+    """tprun chat at a terminal of its own."""
+
+    def __init__(self, *args):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="vt100", LC_ALL="C.UTF-8")
+            os.execv(TPRUN, [TPRUN, "chat", *map(str, args)])
+        self.seen = b""
+
+    def type(self, text):
+        os.write(self.fd, text if isinstance(text, bytes) else text.encode())
+
+    def read(self, seconds):
+        if not select.select([self.fd], [], [], seconds)[0]:
+            return False
+        try:
+            got = os.read(self.fd, 65536)
+        except OSError:
+            got = b""
+        self.seen += got
+        return bool(got)
+
+    def expect(self, text, seconds=60):
+        """Read until text has come; what came before it."""
+        end = time.time() + seconds
+        while text.encode() not in self.seen:
+            if time.time() > end or not (self.read(0.2) or os.waitpid(self.pid, os.WNOHANG)[0] == 0):
+                raise AssertionError(f"{text!r} did not come: {self.seen!r}")
+        at = self.seen.index(text.encode())
+        before, self.seen = self.seen[:at], self.seen[at + len(text.encode()):]
+        return before
+
+    def close(self):
+        while self.read(20):
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_program():
+    with Folder() as d:
+        # a model that never ends, and far more tokens than it was made for: an answer takes minutes
+        folder_with(d + "/m", "{% for m in messages %}{{ m.content }}\n{% endfor %}", eos_token=None)
+        json.dump({"eos_token_id": 1023}, open(d + "/m/generation_config.json", "w"))
+        convert(d + "/m", d + "/b")
+        t = Terminal(d + "/b", "--temp", "0", "-n", "60000", "--context", "60000", "--stats")
+        try:
+            t.expect("> ")
+            t.type("Tell me éverything\r")
+            t.expect("éverything")
+            while not t.seen.strip():  # until the answer has begun
+                assert t.read(60)
+            time.sleep(0.3)
+            t.type(b"\x03")
+            assert b"interrupted" in t.expect("context ")
+            t.expect("> ")
+            t.type(f"/save {d}/s\r")
+            t.expect("> ")
+            for _ in range(50):
+                if os.path.exists(d + "/s"):
+                    break
+                time.sleep(0.1)
+            saved = load(d + "/s")
+            assert saved[-2]["content"] == "Tell me éverything" and saved[-1]["role"] == "assistant" and saved[-1]["content"]
+            t.type(b"half a line\x03")
+            t.expect("^C")
+            t.expect("> ")
+            t.type(f"/save {d}/again\r")
+            t.expect("> ")
+            assert load(d + "/again") == saved, "a line that was dropped was said"
+            t.type(b"\x04")
+            assert t.close() == 0
+        finally:
+            try:
+                os.kill(t.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+def test_without_a_template_there_is_no_chat():
+    with Folder() as d:
+        convert(folder_with(d + "/m"), d + "/b")
+        for args in (("generate", d + "/b", "--chat", "-p", "x"), ("chat", d + "/b")):
+            error_line(tprun(*args, status=4, input=b""), 4, "template")
+        tprun("generate", d + "/b", "-p", "x", "-n", "1", "-q")
+        assert b"template   none" in tpshard("inspect", d + "/b").stdout
+        assert "chat_templates" not in load(d + "/b/manifest.json")
+
+
+def test_a_template_with_an_error_is_left_out_with_a_warning():
+    with Folder() as d:
+        for i, (template, place) in enumerate((("{% for m in messages %}\n  {{ m.content }\n{% endfor %}", ":2"),
+                                               ("a\n\n{{ messages | nofilter }}", ":3"), ("{% import 'x' as y %}", ":1"),
+                                               ("{% include 'x' %}", ":1"), ("{{ 1 is nosuchtest }}", ":1"))):
+            folder_with(f"{d}/m{i}", template)
+            done = tpshard("convert", f"{d}/m{i}", "-o", f"{d}/b{i}", "--no-selftest")
+            line = [l for l in done.stderr.decode().splitlines() if "warning" in l and "chat_template.jinja" in l]
+            assert len(line) == 1 and "chat_template.jinja" + place in line[0], done.stderr
+            error_line(tprun("generate", f"{d}/b{i}", "--chat", "-p", "x", status=4), 4, "chat_template.jinja" + place)
+
+
+def test_a_template_that_exhausts_its_limits_is_refused():
+    hostile = ("{% for i in range(10**12) %}x{% endfor %}", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+               "{{ 'a' * 10**9 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+               "{% set ns = namespace(a='xxxxxxxxxxxxxxxx') %}{% for i in range(100) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+               "{% for i in range(10) %}" * 200 + "{% endfor %}" * 200, "{{ " + "(" * 10000 + "1" + ")" * 10000 + " }}")
+    with Folder() as d:
+        for i, template in enumerate(hostile):
+            folder_with(f"{d}/m{i}", template)
+            start = time.time()
+            for args in (("convert", f"{d}/m{i}", "-o", f"{d}/b{i}", "--no-selftest"), ("tokenizer", f"{d}/m{i}", "-o", f"{d}/t{i}")):
+                error_line(tpshard(*args, status=3), 3, "chat_template.jinja")
+                assert not os.path.exists(args[3]), "something was left"
+            assert time.time() - start < 10 * SHARE
+        folder_with(d + "/long", "x" * ((1 << 20) + 1))
+        error_line(tpshard("tokenizer", d + "/long", "-o", d + "/t", status=6), 6, "chat_template.jinja", "1048576")
+        folder_with(d + "/fits", "x" * (1 << 20))
+        tpshard("tokenizer", d + "/fits", "-o", d + "/t", "-q")
+
+
+def test_an_error_that_the_template_raises_is_its_own_affair():
+    template = ("{% if messages|length > 2 %}{{ raise_exception('at most ' ~ 2) }}{% endif %}"
+                "{% for m in messages %}{{ m.content }} {% endfor %}")
+    with Folder() as d:
+        convert(folder_with(d + "/m", template), d + "/b")
+        done = talk(d + "/b", [LINES[0], LINES[1], "/reset", LINES[0]], "-n", "4", "--temp", "0", status=3)
+        assert b"at most 2" in done.stderr
+        answers = done.stdout
+        one = talk(d + "/b", [LINES[0]], "-n", "4", "--temp", "0").stdout
+        assert answers == one + b"\n" + one
+        convert(folder_with(d + "/always", "{{ raise_exception('never') }}"), d + "/a")
+        error_line(tprun("generate", d + "/a", "--chat", "-p", "x", status=3), 3, "never")
+
+
+def test_templates_by_name_and_their_digests():
+    import hashlib
+    tool = "{% for t in tools %}{{ t.name }} {% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    plain = "{% for m in messages %}{{ bos_token }}{{ m.content }}{% endfor %}"
+    with Folder() as d:
+        convert(folder_with(d + "/m", chat_template=[{"name": "default", "template": plain}, {"name": "tool_use", "template": tool}]), d + "/b")
+        digests = {"default": hashlib.sha256(plain.encode()).hexdigest(), "tool_use": hashlib.sha256(tool.encode()).hexdigest()}
+        assert load(d + "/b/manifest.json")["chat_templates"] == digests
+        assert json.loads(tpshard("inspect", d + "/b", "--json").stdout)["chat_templates"] == digests
+        text = tpshard("inspect", d + "/b").stdout.decode()
+        assert all(name in text and digest in text for name, digest in digests.items())
+        tpshard("verify", d + "/b", "--against", d + "/m")
+        got = at_once(d + "/b", d, [{"role": "user", "content": "ab"}], "-n", "1")["prompt_ids"]
+        with open(d + "/p", "w") as f:
+            f.write(json.dumps({"messages": [{"role": "user", "content": "ab"}], "tools": [{"name": "dig"}]}) + "\n")
+        tools = json.loads(tprun("generate", d + "/b", "--chat", "--prompts", d + "/p", "--json", "-n", "1", "-q").stdout)["prompt_ids"]
+        want = [json.loads(tprun("generate", d + "/b", "-p", t, "--json", "-n", "1", "-q").stdout)["prompt_ids"] for t in ("<|endoftext|>ab", "dig ab")]
+        assert [got, tools] == want
+
+
+def test_a_file_of_its_own_wins_over_tokenizer_config():
+    with Folder() as d:
+        folder_with(d + "/m", "file {{ messages[0].content }}", chat_template="config")
+        os.mkdir(d + "/m/additional_chat_templates")
+        with open(d + "/m/additional_chat_templates/tool_use.jinja", "w") as f:
+            f.write("tools {{ messages[0].content }}")
+        convert(d + "/m", d + "/b")
+        assert sorted(load(d + "/b/manifest.json")["chat_templates"]) == ["default", "tool_use"]
+        got = at_once(d + "/b", d, [{"role": "user", "content": "ab"}], "-n", "1")["prompt_ids"]
+        assert got == json.loads(tprun("generate", d + "/b", "-p", "file ab", "--json", "-n", "1", "-q").stdout)["prompt_ids"]
+        # only other names in files: then there is no default, whatever tokenizer_config.json has
+        os.remove(d + "/m/chat_template.jinja")
+        convert(d + "/m", d + "/c")
+        error_line(tprun("generate", d + "/c", "--chat", "-p", "x", status=4), 4, "template")
+        # the file of a processor comes last
+        folder_with(d + "/p")
+        json.dump({"chat_template": "last {{ messages[0].content }}"}, open(d + "/p/chat_template.json", "w"))
+        convert(d + "/p", d + "/q")
+        got = at_once(d + "/q", d, [{"role": "user", "content": "ab"}], "-n", "1")["prompt_ids"]
+        assert got == json.loads(tprun("generate", d + "/q", "-p", "last ab", "--json", "-n", "1", "-q").stdout)["prompt_ids"]
+        json.dump({"chat_template": 7}, open(d + "/p/chat_template.json", "w"))
+        error_line(tpshard("convert", d + "/p", "-o", d + "/r", "--no-selftest", status=3), 3, "chat_template.json")
+
+
+def test_a_turn_ends_where_the_template_ends_it():
+    """The demo's end of turn is <|im_end|>; with another template it is what that one puts there."""
+    with Folder() as d:
+        # no end tokens but eos_token and the template's: a sequence that the model ends with id 2 goes on
+        for name, template, stops in (("im", None, True), ("none", "{% for m in messages %}{{ m.content }}\n{% endfor %}", False)):
+            path = folder_with(f"{d}/{name}", template, **({} if template else {"chat_template": json.load(open(DEMO + "/tokenizer_config.json"))["chat_template"]}))
+            json.dump({"eos_token_id": 0}, open(path + "/generation_config.json", "w"))
+            convert(path, f"{d}/{name}-b")
+            with open(d + "/p", "w") as f:
+                for i in range(40):
+                    f.write(json.dumps({"messages": [{"role": "user", "content": f"Story {i}"}]}) + "\n")
+            done = tprun("generate", f"{d}/{name}-b", "--chat", "--prompts", d + "/p", "--json", "-n", "40", "--temp", "1.5", "-q")
+            answers = [json.loads(l) for l in done.stdout.splitlines()]
+            ended = [a for a in answers if 2 in a["ids"]]
+            assert ended, "no answer had the token"
+            for a in ended:
+                assert (a["ids"].index(2) == len(a["ids"]) - 1 and a["finish"] == "eos") == stops or a["ids"][-1] == 2, a
+
+
+harness.main(globals())

@@ -1,0 +1,36 @@
+/* What a model's folder says of chat, resolved as transformers does for a tokenizer:
+ *
+ *   templates   chat_template.jinja ("default") and additional_chat_templates/NAME.jinja; without
+ *               any of these chat_template of tokenizer_config.json, one text or a list of
+ *               {name, template}; last chat_template.json, the file of a processor
+ *   variables   bos_token, eos_token, unk_token ... and further *_token of tokenizer_config.json,
+ *               the tokenizer class's own where it names none, special_tokens_map.json where it has
+ *               no added_tokens_decoder
+ *
+ * Every template is compiled and rendered once: one that is none is left out, with a warning, and
+ * the reason takes its place; one that exhausts its limits is an error.
+ */
+#pragma once
+#include "tokenizer_compile.h"
+#include "mem.h"
+
+enum { CHAT_TEMPLATES_MAX = 64, CHAT_VARIABLES_MAX = 64, CHAT_NAME_BYTES_MAX = 128 };
+
+/* {0} is safe to free. */
+struct chat_source {
+    struct pack_text list[2 * CHAT_TEMPLATES_MAX + CHAT_VARIABLES_MAX];
+    uint32_t count;
+    struct mem_arena arena; /* owns all texts */
+};
+
+/* Warnings go to stderr unless quiet.
+ *
+ * Errors  TP_E_TEMPLATE: limits exhausted; TP_E_TK_INVALID: a field of another type; TP_E_LIMIT: a
+ *         template of more than 1 MiB, or too many */
+bool chat_source_read(struct chat_source *source, const char *dir, bool quiet,
+                      struct tp_error *err);
+void chat_source_free(struct chat_source *source);
+static inline struct tokenizer_texts chat_source_texts(const struct chat_source *source)
+{
+    return (struct tokenizer_texts){source->list, source->count};
+}
