@@ -148,6 +148,11 @@ bool jinja_filter_indent(struct jinja *j, struct jinja_value value, const struct
     if (indent.kind != JINJA_STRING &&
         !jinja_operate(j, JINJA_MUL, jinja_of_string(&space), v[0], &indent))
         return false;
+    if (value.kind == JINJA_LIST)
+        return jinja_raise(j, "AttributeError", "'list' object has no attribute 'splitlines'");
+    if (value.kind != JINJA_STRING && value.kind != JINJA_UNDEFINED && value.kind != JINJA_TUPLE)
+        return jinja_raise(j, "TypeError", "unsupported operand type(s) for +=: '%s' and 'str'",
+                           jinja_type_name(value));
     /* the newline is the template's quirk, too: "a\n" has one line, "" has one */
     if (!jinja_operate(j, JINJA_ADD, value, jinja_of_string(&newline), &whole))
         return false;

@@ -73,6 +73,9 @@ static bool filter_tojson(struct jinja *j, struct jinja_value value, const struc
     if (v[2].kind != JINJA_NONE) {
         const struct jinja_value *items;
         size_t count;
+        if (v[2].kind < JINJA_STRING || v[2].kind == JINJA_OBJECT)
+            return jinja_raise(j, "TypeError", "cannot unpack non-iterable %s object",
+                               jinja_type_name(v[2]));
         if (!jinja_iterate(j, v[2], &items, &count))
             return false;
         if (count != 2)

@@ -16,8 +16,10 @@ jinja_function jinja_filter_upper, jinja_filter_lower, jinja_filter_capitalize, 
     jinja_filter_truncate, jinja_filter_wordcount, jinja_filter_format, jinja_filter_string,
     jinja_filter_escape, jinja_filter_forceescape, jinja_filter_safe;
 /* jinja_filter_web.c */
-jinja_function jinja_filter_wordwrap, jinja_filter_striptags, jinja_filter_urlencode,
-    jinja_filter_xmlattr, jinja_filter_filesizeformat, jinja_filter_pprint;
+jinja_function jinja_filter_striptags, jinja_filter_urlencode, jinja_filter_xmlattr,
+    jinja_filter_filesizeformat;
+/* jinja_filter_wrap.c, jinja_filter_pprint.c */
+jinja_function jinja_filter_wordwrap, jinja_filter_pprint;
 /* jinja_filter_number.c */
 jinja_function jinja_filter_abs, jinja_filter_int, jinja_filter_float, jinja_filter_round;
 

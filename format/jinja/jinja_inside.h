@@ -139,9 +139,9 @@ bool jinja_order(struct jinja *j, enum jinja_operator op, struct jinja_value a,
 /* Ascending, stable; keys[i] of items[i]. reverse keeps equal ones in order, as Python does. */
 bool jinja_sort(struct jinja *j, struct jinja_value *items, struct jinja_value *keys, size_t count,
                 bool reverse);
-/* How a slice of length n walks: first index, step, count. */
+/* How a slice of length n walks: first index, the one it stops before, step, count. */
 struct jinja_walk {
-    int64_t first, step;
+    int64_t first, stop, step;
     size_t count;
 };
 bool jinja_slice_walk(struct jinja *j, struct jinja_value start, struct jinja_value stop,

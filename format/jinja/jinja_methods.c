@@ -248,6 +248,10 @@ static bool is_unsafe(struct jinja_value v, const struct jinja_string *name)
         "__getstate__ __gt__ __hash__ __init__ __init_subclass__ __le__ __lt__ __ne__ __new__ "
         "__reduce__ __reduce_ex__ __repr__ __setattr__ __sizeof__ __str__ __subclasshook__";
     static const char of_boxes[] = "__len__ __iter__ __contains__ __getitem__";
+    static const char of_strings[] = "__add__ __mul__ __rmul__ __mod__ __rmod__ __getnewargs__";
+    static const char of_numbers[] =
+        "__abs__ __add__ __bool__ __divmod__ __float__ __floordiv__ __int__ __mod__ __mul__ "
+        "__neg__ __pos__ __pow__ __radd__ __round__ __rsub__ __sub__ __truediv__ __trunc__";
     static const char of_lists[] =
         "append clear extend insert pop remove reverse sort __add__ __mul__ __rmul__ __iadd__ "
         "__imul__ __delitem__ __setitem__ __reversed__ __class_getitem__";
@@ -262,6 +266,10 @@ static bool is_unsafe(struct jinja_value v, const struct jinja_string *name)
          v.kind == JINJA_DICT || v.kind == JINJA_RANGE) &&
         word_in(of_boxes, name))
         return true;
+    if (v.kind == JINJA_STRING)
+        return word_in(of_strings, name);
+    if (jinja_is_number(v))
+        return word_in(of_numbers, name);
     if (v.kind == JINJA_LIST)
         return word_in(of_lists, name);
     if (v.kind == JINJA_DICT)
@@ -344,7 +352,7 @@ static bool no_attribute(struct jinja *j, struct jinja_value v, const struct jin
 bool jinja_get_attribute(struct jinja *j, struct jinja_value v, const struct jinja_string *name,
                          struct jinja_value *out)
 {
-    if (v.kind == JINJA_UNDEFINED)
+    if (v.kind == JINJA_UNDEFINED && !is_unsafe(v, name))
         return jinja_raise_undefined(j, v);
     bool found;
     if (!find_attribute(j, v, name, out, &found))

@@ -134,6 +134,7 @@ bool jinja_slice_walk(struct jinja *j, struct jinja_value start, struct jinja_va
         !slice_bound(j, stop, by < 0 ? low : high, low, high, length, &to))
         return false;
     walk->first = from;
+    walk->stop = to;
     walk->step = by;
     walk->count = 0;
     if (by > 0 && from < to)
@@ -171,6 +172,16 @@ static bool slice_string(struct jinja *j, const struct jinja_string *s,
     return jinja_build(j, &text, out);
 }
 
+/* What the slice of a range is called: its bounds, whether or not the last one is reached */
+static void slice_range(const struct jinja_sequence *from, const struct jinja_walk *walk,
+                        struct jinja_sequence *out)
+{
+    uint64_t by = (uint64_t)from->step, first = (uint64_t)from->start;
+    out->start = (int64_t)(first + (uint64_t)walk->first * by);
+    out->stop = (int64_t)(first + (uint64_t)walk->stop * by);
+    out->step = (int64_t)((uint64_t)walk->step * by);
+}
+
 bool jinja_get_slice(struct jinja *j, struct jinja_value v, struct jinja_value start,
                      struct jinja_value stop, struct jinja_value step, struct jinja_value *out)
 {
@@ -193,5 +204,7 @@ bool jinja_get_slice(struct jinja *j, struct jinja_value v, struct jinja_value s
         j, v.kind, v.kind == JINJA_TUPLE ? "tuple" : v.sequence->type_name, walk.count, out);
     for (size_t i = 0; s && i < walk.count; i++)
         s->items[i] = v.sequence->items[place(&walk, i)];
+    if (s && v.kind == JINJA_RANGE)
+        slice_range(v.sequence, &walk, s);
     return s != NULL;
 }

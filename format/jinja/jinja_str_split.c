@@ -25,12 +25,8 @@ static bool split_spaces(struct jinja *j, const struct jinja_string *s, int64_t 
         if (i == s->n)
             return true;
         size_t begin = i;
-        if (most-- == 0) {
-            size_t end = s->n;
-            while (end > begin && is_space_at(s, jinja_before(s, end), &n))
-                end = jinja_before(s, end);
-            return push_part(j, s, begin, end, parts);
-        }
+        if (most-- == 0)
+            return push_part(j, s, begin, s->n, parts);
         while (i < s->n && !is_space_at(s, i, &n))
             i += n;
         if (!push_part(j, s, begin, i, parts))
@@ -74,11 +70,8 @@ static bool rsplit_spaces(struct jinja *j, const struct jinja_string *s, int64_t
         if (end == 0)
             return true;
         size_t begin = end;
-        if (most-- == 0) {
-            for (begin = 0; is_space_at(s, begin, &n);)
-                begin += n;
-            return push_part(j, s, begin, end, parts);
-        }
+        if (most-- == 0)
+            return push_part(j, s, 0, end, parts);
         while (begin > 0 && !is_space_at(s, jinja_before(s, begin), &n))
             begin = jinja_before(s, begin);
         if (!push_part(j, s, begin, end, parts))
