@@ -11,6 +11,14 @@ static bool in_set(const struct jinja_string *chars, uint32_t c)
     return false;
 }
 
+/* c goes; paid, as the set may be long. */
+static bool strips(struct jinja *j, const struct jinja_string *chars, uint32_t c)
+{
+    if (!chars)
+        return jinja_is_space(c);
+    return jinja_spend(j, chars->n / 64) && in_set(chars, c);
+}
+
 bool jinja_strip_bounds(struct jinja *j, const struct jinja_string *s,
                         const struct jinja_string *chars, bool left, bool right, size_t *begin,
                         size_t *end)
@@ -18,22 +26,20 @@ bool jinja_strip_bounds(struct jinja *j, const struct jinja_string *s,
     size_t from = 0, to = s->n, n;
     while (left && from < to) {
         uint32_t c = jinja_char_at(s, from, &n);
-        if (!(chars ? in_set(chars, c) : jinja_is_space(c)))
+        if (!strips(j, chars, c))
             break;
         from += n;
     }
     while (right && to > from) {
         size_t at = jinja_before(s, to);
         uint32_t c = jinja_char_at(s, at, &n);
-        if (!(chars ? in_set(chars, c) : jinja_is_space(c)))
+        if (!strips(j, chars, c))
             break;
         to = at;
     }
     *begin = from;
     *end = to;
-    uint64_t walked = from + (s->n - to) + 1;
-    return jinja_spend(j, chars ? walked * (chars->n / 16 + 1) / 16 + 1
-                                : walked / JINJA_BYTES_PER_STEP + 1);
+    return jinja_spend_bytes(j, from + (s->n - to));
 }
 
 static bool strip(struct jinja *j, struct jinja_value self, const struct jinja_args *args,
