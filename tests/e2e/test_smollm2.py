@@ -6,6 +6,7 @@ import array
 import json
 import math
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -105,6 +106,43 @@ def test_quantized_perplexity():
             worse = math.exp(nll - base) - 1
             print(f"    {quant}: NLL {nll:.7f}, perplexity {100 * worse:+.3f} % against bf16")
             assert bound is None or worse <= bound, worse
+
+
+def test_the_chat_question_gets_the_golden_answer():
+    case = [c for c in golden()["cases"] if c["name"] == "chat"][0]
+    with Folder() as d:
+        convert(model(), d + "/b", "--dtype", "f32")
+        done = tprun("generate", d + "/b", "--chat", "-p", "What is the capital of France?", "-n", "32", "--temp", "0", "--json", "-q")
+        got = json.loads(done.stdout)
+        assert got["prompt_ids"] == case["prompt_ids"]
+        assert got["ids"] == case["greedy_ids"][:len(got["ids"])] and got["finish"] == "eos"
+        assert got["text"] == case["greedy_text"].split("<|im_end|>")[0]
+        plain = tprun("generate", d + "/b", "--chat", "-p", "What is the capital of France?", "-n", "32", "--temp", "0", "-q")
+        assert plain.stdout.decode() == got["text"] + "\n"
+
+
+def test_three_turns_equal_the_conversation_at_once():
+    lines = ("What is the capital of France?", "What can I see there? Two sentences.", "Write that as a list.")
+    with Folder() as d:
+        said = {}
+        for tp in (1, 3):
+            bundle = f"{d}/{tp}"
+            convert(model(), bundle, "--tp", tp, "--dtype", "f32")
+            for args in (("--temp", "0"), ("--temp", "0.8", "--top-p", "0.9", "--seed", "11")):
+                typed = "".join(f"{line}\n/save {d}/turn{i}\n" for i, line in enumerate(lines)).encode()
+                done = tprun("chat", bundle, "--stats", "-n", "60", *args, input=typed)
+                answers = []
+                for i in range(len(lines)):
+                    messages = json.load(open(f"{d}/turn{i}"))
+                    with open(d + "/p", "w") as f:
+                        f.write(json.dumps({"messages": messages[:-1]}) + "\n")
+                    once = tprun("generate", bundle, "--chat", "--prompts", d + "/p", "-n", "60", "-q", *args)
+                    assert once.stdout.decode() == messages[-1]["content"] + "\n", (tp, args, i)
+                    answers.append(once.stdout)
+                assert done.stdout == b"".join(answers), (tp, args)
+                reused = [int(n) for n in re.findall(rb"(\d+) reused", done.stderr)]
+                assert reused[0] == 0 and reused[1] > 30 and reused[2] > reused[1], reused
+                assert said.setdefault(args, done.stdout) == done.stdout, f"another conversation at tp {tp}"
 
 
 harness.main(globals())
