@@ -3,6 +3,8 @@
 # by `make bench`.
 #
 #   BUILD=build       programs, and build/tests/bench_*
+#   PYTHON=python3    for the tokenizers: one that has PyPI's tokenizers, else that part is skipped
+#   SHARED=../shared  its texts and tokenizers
 #   BENCH_7B=1        conversion at Mistral-7B size too (45 GB of disk)
 #   BENCH_DIR=DIR     scratch folder (default BUILD/bench; 8 GB), removed at the end unless KEEP=1
 set -eu
@@ -48,6 +50,9 @@ echo "cpu: $cpu; date: $day; commit: $commit"
 part "dots: from memory beside a plain read, and in cache"
 run "$build/tests/bench_kernels"
 
+part "tokenizers: encoding on one thread beside PyPI tokenizers, interleaved"
+run "${PYTHON:-python3}" scripts/bench_tokenizers.py "$build/tpshard" "$build/tprun" "${SHARED:-../shared}"
+
 if room 10 "TinyLlama size"; then
   make_model "$dir/tl" "$(config 2048 5632 22 32 4 32000)"
   part "conversion, TinyLlama size (2.2 GB bf16), tp 4, --mem 256M, against cp + sync"
@@ -77,6 +82,7 @@ awk '
 /^## conversion/ { what = substr($0, 4) }
 /^median: .* times cp/ { sub(/^median: /, ""); split($0, f, / times cp, /); row(what, f[1], f[2]) }
 / dot .* read .* ratio/ && !/^scalar/ { row("dot " $1 " " $2 ", " $3 " " $4, $NF, $6 " beside " $9 " GB/s") }
+/^[^ ]+ +[0-9.]+ MB\/s, PyPI/ { row("encode " $1, $8, $2 " beside " $5 " MB/s, ready in " $(NF - 1) " ms") }
 /^decode / { sub(/:$/, "", $6); row("decode " $3 " " $4 " " $5 " " $6, $14, $8 " beside " $11 " GB/s, " $15 " tok/s") }
 /^tprun: report: cold/ { sub(/^tprun: report: cold start: /, ""); row("start", "", $0) }
 /^tprun: report: prefill/ { row("prefill, " $4 " tokens", "", $6 " tok/s") }
