@@ -99,6 +99,18 @@ static bool check_namespaces(struct jinja *j, const struct jinja_node *target)
     return true;
 }
 
+/* A set block has no such check: Python's words. */
+static bool check_items(struct jinja *j, const struct jinja_node *target)
+{
+    const struct jinja_value *v = jinja_slot(jinja_evaluator(j), target->ref);
+    if (target->kind != NODE_NSREF || (v->kind == JINJA_OBJECT && v->object->type->set))
+        return true;
+    if (v->kind == JINJA_LIST)
+        return jinja_raise(j, "TypeError", "list indices must be integers or slices, not str");
+    return jinja_raise(j, "TypeError", "'%s' object does not support item assignment",
+                       jinja_is_missing(*v) ? "_MissingType" : jinja_type_name(*v));
+}
+
 static enum jinja_flow set(struct jinja *j, const struct jinja_node *node)
 {
     struct jinja_value value;
@@ -131,7 +143,7 @@ static enum jinja_flow set_block(struct jinja *j, const struct jinja_node *node)
     if (flow == FLOW_NEXT) {
         jinja_at(j, node);
         if ((node->kids[1] && !apply_block_filter(j, node->kids[1], &value)) ||
-            !make_safe(j, &value) || !check_namespaces(j, node->kids[0]) ||
+            !make_safe(j, &value) || !check_items(j, node->kids[0]) ||
             !jinja_assign(j, node->kids[0], value))
             return FLOW_FAIL;
         if (node->toplevel)
