@@ -4,6 +4,7 @@
 #include "detokenizer.h"
 #include "json.h"
 #include "line_reader.h"
+#include "open_tokenizer.h"
 #include "text.h"
 #include "utf8.h"
 #include <stdio.h>
@@ -18,22 +19,6 @@ struct tokenize {
     struct detokenizer text;
     struct tp_text out;
 };
-
-static bool open_tokenizer(struct tokenize *t, const char *path, struct tp_error *err)
-{
-    if (!io_is_dir(path))
-        return tokenizer_open(path, &t->tokenizer, err);
-    struct bundle bundle;
-    size_t n;
-    if (!bundle_open(&bundle, path, false, err))
-        return false;
-    const struct bundle_file *file = bundle_find_file(&bundle, BUNDLE_TOKENIZER);
-    bool ok = file ? bundle_read_file(&bundle, file, &t->bytes, &n, err) &&
-                         tokenizer_open_bytes(t->bytes, n, BUNDLE_TOKENIZER, &t->tokenizer, err)
-                   : tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer in this bundle", path);
-    bundle_close(&bundle);
-    return ok;
-}
 
 static bool bad_line(const struct tokenize *t, const char *expected, struct tp_error *err)
 {
@@ -146,7 +131,7 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
 {
     (void)report;
     struct tokenize t = {.options = options, .in.fd = 0};
-    bool ok = open_tokenizer(&t, options->bundle, err) && do_lines(&t, err);
+    bool ok = tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) && do_lines(&t, err);
     if (ok && t.ids.dropped)
         tp_message("tprun", "note", "bytes that no token stands for were left out: %llu",
                    (unsigned long long)t.ids.dropped);

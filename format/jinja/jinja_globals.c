@@ -54,8 +54,8 @@ static bool put_pairs(struct jinja *j, struct jinja_dict *dict, struct jinja_val
 {
     const struct jinja_value *items, *pair;
     size_t count, n;
-    if (from.kind == JINJA_UNDEFINED)
-        return true;
+    if (from.kind == JINJA_UNDEFINED) /* asked for keys() */
+        return jinja_raise_undefined(j, from);
     if (!jinja_iterate(j, from, &items, &count))
         return false;
     for (size_t i = 0; i < count; i++) {
