@@ -1,17 +1,17 @@
 /* tprun render: a chat template over lines of JSON. A rendering that fails is a result, too. */
 #include "run.h"
 
-#include "jinja.h"
+#include "chat_template.h"
 #include "json.h"
 #include "line_reader.h"
+#include "open_tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 struct render_job {
-    struct jinja_template *compiled;
-    json_t *trusted;
+    struct chat_template chat;
     struct jinja_options options;
     bool origin;
 };
@@ -20,16 +20,25 @@ static bool read_now(const char *text, int64_t *now, struct tp_error *err)
 {
     struct tm tm = {0};
     const char *end = text ? strptime(text, "%Y-%m-%d %H:%M:%S", &tm) : NULL;
-    if (!text) {
-        time_t t = time(NULL);
-        localtime_r(&t, &tm);
-    } else if (!end || *end) {
+    if (text && (!end || *end)) {
         char name[TP_NAME_BUF];
         return tp_fail(err, TP_E_USAGE, "--now: \"%s\" given, YYYY-MM-DD HH:MM:SS expected",
                        tp_name_cut(name, text, strlen(text)));
     }
-    *now = timegm(&tm);
+    *now = text ? timegm(&tm) : chat_now();
     return true;
+}
+
+/* The template of a bundle or a compiled tokenizer, with its variables. */
+static bool open_bundle(struct render_job *job, const char *path, struct tp_error *err)
+{
+    struct tokenizer tokenizer = {0};
+    char *bytes;
+    bool ok = tokenizer_open_either(path, &tokenizer, &bytes, err) &&
+              chat_template_open(&job->chat, &tokenizer.file, false, err);
+    tokenizer_close(&tokenizer);
+    mem_free(bytes);
+    return ok;
 }
 
 static bool open_template(struct render_job *job, const char *path, struct tp_error *err)
@@ -39,9 +48,9 @@ static bool open_template(struct render_job *job, const char *path, struct tp_er
     struct jinja_error why;
     if (!io_read_file(path, JINJA_SOURCE_MAX, &source, &n, err))
         return false;
-    job->compiled = jinja_compile(source, n, &why);
+    job->chat.compiled = jinja_compile(source, n, &why);
     mem_free(source);
-    return job->compiled || jinja_fail(&why, path, err);
+    return job->chat.compiled || jinja_fail(&why, path, err);
 }
 
 /* [[begin, end], ...]: the bytes that are data. */
@@ -81,7 +90,8 @@ static bool render_line(const struct render_job *job, const char *name, const js
 {
     struct jinja_text text = {0};
     struct jinja_error why;
-    if (jinja_render(job->compiled, job->trusted, variables, &job->options, &text, &why)) {
+    if (jinja_render(job->chat.compiled, job->chat.trusted, variables, &job->options, &text,
+                     &why)) {
         bool ok = put(result(job, &text), err);
         jinja_text_free(&text);
         return ok;
@@ -134,12 +144,10 @@ bool cmd_render(const struct run_options *options, struct report *report, struct
     struct line_reader in = {.fd = 0};
     struct render_job job = {.origin = options->origin};
     bool ok = read_now(options->now, &job.options.now, err) &&
-              (options->template_file
-                   ? open_template(&job, options->template_file, err)
-                   : tp_fail(err, TP_E_UNSUPPORTED, "%s: --template expected", options->bundle)) &&
+              (options->template_file ? open_template(&job, options->template_file, err)
+                                      : open_bundle(&job, options->bundle, err)) &&
               render_lines(&job, &in, err);
     line_reader_free(&in);
-    jinja_template_free(job.compiled);
-    json_decref(job.trusted);
+    chat_template_close(&job.chat);
     return ok;
 }

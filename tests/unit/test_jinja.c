@@ -142,7 +142,7 @@ static void an_error_says_where(void **state)
     refused("\n\n  {{ x | nope }}", JINJA_SYNTAX, 3, 10, "No filter named 'nope'.");
     refused("é {% if %}", JINJA_SYNTAX, 1, 9, "Expected an expression");
     refused("{% if a %}\n{% for %}", JINJA_SYNTAX, 2, 8, "got 'end of statement block'");
-    refused("{{ 'a\n\nb' ! }}", JINJA_SYNTAX, 3, 4, "unexpected char '!' at 9");
+    refused("{{ 'a\n\nb' ! }}", JINJA_SYNTAX, 3, 4, "unexpected char '!' at 10");
     refused("\r\n\r{% nope %}", JINJA_SYNTAX, 3, 4, "unknown tag 'nope'");
     refused("x{% include 'a' %}", JINJA_SYNTAX, 1, 5, "'include' is not supported");
     fails("a\n{{ x.y }}", "{'x': null}", JINJA_RUNTIME, 0, 0, "");
