@@ -145,7 +145,7 @@ static void an_error_says_where(void **state)
     refused("{{ 'a\n\nb' ! }}", JINJA_SYNTAX, 3, 4, "unexpected char '!' at 10");
     refused("\r\n\r{% nope %}", JINJA_SYNTAX, 3, 4, "unknown tag 'nope'");
     refused("x{% include 'a' %}", JINJA_SYNTAX, 1, 5, "'include' is not supported");
-    fails("a\n{{ x.y }}", "{'x': null}", JINJA_RUNTIME, 0, 0, "");
+    fails("a\n{{ x.y.z }}", "{'x': null}", JINJA_RUNTIME, 2, 7, "has no attribute 'y'");
     fails("\n\n{% for x in n %}{% endfor %}", "{'n': 5}", JINJA_RUNTIME, 3, 13,
           "TypeError: 'int' object is not iterable");
     fails("{% macro f() %}\n {{ 1 + n }}\n{% endmacro %}\n\n{{ f() }}", "{'n': 'a'}", JINJA_RUNTIME,
