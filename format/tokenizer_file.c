@@ -231,6 +231,9 @@ static bool check_added(const struct opening *in)
     if (!count_of(in, SECTION_ADDED, ADDED_BYTES, TOKENIZER_TOKENS_MAX, &file->added_count))
         return false;
     file->added_raw = le_u32(in->data + AT_ADDED_RAW);
+    if (in->bytes[SECTION_WORD] > PATTERN_BYTES_MAX)
+        return bad(in, "pattern for words: too long");
+    file->word_bytes = (uint32_t)in->bytes[SECTION_WORD];
     if (file->added_raw > file->added_count)
         return bad(in, "added tokens: wrong count");
     uint32_t last = 0;
@@ -241,6 +244,8 @@ static bool check_added(const struct opening *in)
             end > in->bytes[SECTION_ADDED_BYTES])
             return bad(in, "added token of a wrong length");
         last = end;
+        if (le_u32(entry + 8) & ADDED_SINGLE_WORD && !file->word_bytes)
+            return bad(in, "added token: no pattern for words");
         if (le_u32(entry + 4) >= file->tokens || le_u32(entry + 8) > 15 || le_u32(entry + 12))
             return bad(in, "added token: wrong id or flags");
         if (i && i != file->added_raw &&

@@ -53,7 +53,9 @@
  *     19 CUTS          bit a << 8 | b (bit 0 of byte 0 first): byte a is followed by b within some
  *                      token that merges make. A piece may be cut where its bit is 0, in a
  *                      characters model between characters. Not in use: nowhere
- *     20 .. 23         not in use
+ *     20 WORD          a pattern for one character of a word, PCRE2 syntax; in use where an added
+ *                      token has ADDED_SINGLE_WORD
+ *     21 .. 23         not in use
  *
  * Home slot of hash h in a table of n: (h >> 32) * n >> 32.
  *
@@ -79,8 +81,9 @@
 #define TOKENIZER_TOKENS_MAX (1u << 22)
 #define TOKENIZER_MERGES_MAX (1u << 23)
 #define TOKENIZER_TOKEN_BYTES_MAX 65536u
-#define TOKENIZER_ADDED_BYTES_MAX 1024u /* content of an added token: searched for at every byte   \
-                                         */
+#define TOKENIZER_ADDED_BYTES_MAX                                                                  \
+    1024u /* content of an added token: searched for at every byte                                 \
+           */
 #define TOKENIZER_PROBES_MAX 1024u
 #define TOKENIZER_STEPS_MAX 16u
 #define TOKENIZER_POST_MAX 64u
@@ -110,7 +113,8 @@ enum tokenizer_section {
     SECTION_TEXTS = 17,
     SECTION_TEXT_BYTES = 18,
     SECTION_CUTS = 19,
-    SECTION_USED = 20,
+    SECTION_WORD = 20,
+    SECTION_USED = 21,
     SECTION_COUNT = 24, /* slots in the header */
 };
 
@@ -210,6 +214,7 @@ struct tokenizer_file {
     uint32_t model_flags, unk;
     struct tokenizer_decoder decoder;
     bool has_cuts, content_differs;
+    uint32_t word_bytes; /* of the pattern in WORD */
     uint32_t normalizer_count, text_count, content_bytes_max;
     uint32_t tokens, index_slots, index_probes, merge_slots, merge_probes;
     uint32_t added_count, added_raw, step_count, post_count, post_before;

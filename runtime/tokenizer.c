@@ -8,9 +8,6 @@
 
 /* ---- opening ---- */
 
-/* \w of Rust's regex, for added tokens that must stand as a single word. */
-static const char word_pattern[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
-
 static bool open_patterns(struct tokenizer *t, struct tp_error *err)
 {
     for (uint32_t i = 0; i < t->file.step_count; i++) {
@@ -34,7 +31,8 @@ static bool open_patterns(struct tokenizer *t, struct tp_error *err)
         t->special_normalized |= normalized && token.flags & ADDED_SPECIAL;
         words |= (token.flags & ADDED_SINGLE_WORD) != 0;
     }
-    return !words || pattern_open(&t->word, word_pattern, sizeof word_pattern - 1, "\\w", err);
+    return !words || pattern_open(&t->word, (const char *)t->file.section[SECTION_WORD],
+                                  t->file.word_bytes, "compiled tokenizer: pattern for words", err);
 }
 
 bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct tokenizer *tokenizer,

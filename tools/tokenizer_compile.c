@@ -4,6 +4,7 @@
 #include "json.h"
 #include "mem.h"
 #include "normalizer.h"
+#include "onig_sets.h"
 #include "tokenizer_agree.h"
 #include "tokenizer_merges.h"
 #include "tokenizer_post.h"
@@ -124,11 +125,28 @@ static bool read_parts(struct compiling *c)
            tokenizer_merges_read(in, c->model, c->vocab.vocab, &c->merges, &c->parts.merge_count);
 }
 
+/* Added tokens that stand alone: apart from what? */
+static bool make_word(struct compiling *c)
+{
+    struct tp_text text = {0};
+    bool needed = false, ok = true;
+    for (uint32_t i = 0; i < c->vocab.added_count; i++)
+        needed |= (c->vocab.added[i].flags & ADDED_SINGLE_WORD) != 0;
+    if (needed) {
+        ok = onig_word_class(&text, c->in.err);
+        c->parts.word = ok ? mem_arena_copy(&c->arena, text.data, text.n, c->in.err) : NULL;
+        c->parts.word_n = (uint32_t)text.n;
+        ok = c->parts.word != NULL;
+    }
+    mem_free(text.data);
+    return ok;
+}
+
 static bool compile(struct compiling *c, const struct tokenizer_texts *texts, unsigned char **data,
                     uint64_t *bytes)
 {
     struct tokenizer_parts *parts = &c->parts;
-    if (!read_parts(c))
+    if (!read_parts(c) || !make_word(c))
         return false;
     parts->decoder = c->forms.decoder;
     parts->tokens = c->vocab.tokens;

@@ -1,8 +1,9 @@
 /* tokenizer.json of a Hugging Face checkpoint -> the compiled tokenizer (format/tokenizer_file.h).
  *
- * Supported: model BPE (without dropout and affixes of words) with every normalizer but Precompiled,
- * every pre_tokenizer but UnicodeScripts and FixedLength, every post_processor, and the decoders of
- * tokenizer_forms. All else is refused by name. The same document gives the same bytes.
+ * Supported: model BPE (without dropout and affixes of words) with every normalizer but
+ * Precompiled, every pre_tokenizer but UnicodeScripts and FixedLength, every post_processor, and
+ * the decoders of tokenizer_forms. All else is refused by name. The same document gives the same
+ * bytes.
  */
 #pragma once
 #include "error.h"

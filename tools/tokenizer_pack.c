@@ -68,6 +68,7 @@ static void small_sizes(struct packing *p)
     p->bytes[SECTION_POST] = 4ull * parts->post_count;
     p->bytes[SECTION_NORMALIZERS] = 24ull * parts->normalizer_count;
     p->bytes[SECTION_TEXTS] = 16ull * parts->text_count;
+    p->bytes[SECTION_WORD] = parts->word_n;
 }
 
 /* Is there a token for all text, so that nothing of it is left out? */
@@ -346,6 +347,8 @@ bool tokenizer_pack(struct tokenizer_parts *parts, unsigned char **data, uint64_
     put_normalizers(&p);
     put_texts(&p);
     put_cuts(&p);
+    if (parts->word_n)
+        memcpy(p.data + p.offset[SECTION_WORD], parts->word, parts->word_n);
     put_header(&p, added_raw);
     bool ok = p.index_probes <= TOKENIZER_PROBES_MAX && p.merge_probes <= TOKENIZER_PROBES_MAX;
     if (!ok)

@@ -58,6 +58,8 @@ struct tokenizer_parts {
     uint32_t added_count;
     const struct pack_step *steps;
     uint32_t step_count;
+    const char *word; /* pattern for a character of a word; NULL: not needed */
+    uint32_t word_n;
     uint32_t post[TOKENIZER_POST_MAX];
     uint32_t post_count, post_before;
     const struct pack_normalizer *normalizers;

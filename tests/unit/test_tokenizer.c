@@ -266,10 +266,30 @@ static void patterns_mean_what_oniguruma_means(void **state)
     assert_false(matches("\\v", "\n")); /* vertical tab alone */
     assert_true(matches("^b$", "a\nb\nc"));
     assert_true(matches("\\u00e9\\x{e9}\\x41", "\xc3\xa9\xc3\xa9" "A"));
-    static const char *const refused[] = {"\\w",     "\\b",    "\\h",     "(a)\\1",  "[a[b]]",
-                                          "[a&&b]",  "(?m:a)", "a(?i)b",  "a{1,2}+", "a{,2}",
-                                          "[\\D]",   "[]a]",   "(*FAIL)", "(?<n>a)", "\\",
-                                          "[a-\\d]", "\\xe4",  "[\\s-x]", "(?R)"};
+    assert_true(matches("^\\w$", "\xc2\xb2")); /* superscript two: a word, but not in a class */
+    assert_false(matches("[\\w]", "\xc2\xb2"));
+    assert_true(matches("[\\W]", "\xc2\xb2"));
+    assert_true(matches("\\bab\\b \\b", "ab c"));
+    assert_false(matches("a\\bb", "ab"));
+    assert_true(matches("a\\Bb", "ab"));
+    assert_true(matches("^\\h+$", "09afAF"));
+    assert_true(matches("^\\R$", "\r\n"));
+    assert_true(matches("^[a[b-d]]+$", "abcd"));
+    assert_false(matches("[^a[b-d]]", "abcd"));
+    assert_true(matches("^[a-z&&[^aeiou]]$", "b"));
+    assert_false(matches("[a-z&&[^aeiou]]", "aeiou"));
+    assert_true(matches("^[^a-c&&b]$", "a"));
+    assert_true(matches("^[[:alpha:]_[:^alpha:]]+$", "a_1"));
+    assert_true(matches("^[\\D]$", "a"));
+    assert_true(matches("^[^\\D]$", "1"));
+    assert_true(matches("\\p{Han}", "\xe4\xb8\x80"));
+    assert_false(matches("\\p{Han}", "\xe3\x80\x81")); /* shared by scripts */
+    assert_true(matches("^(?m:a.b)$", "a\nb"));
+    assert_true(matches("^a{,2}$", "aa"));
+    static const char *const refused[] = {
+        "\\X",     "\\K",      "(a)\\1",  "a(?i)b",  "a{1,2}+", "a{2}?",    "[]a]",
+        "(*FAIL)", "(?<n>a)",  "\\",      "[a-\\d]", "\\xe4",   "[\\s-x]",  "(?R)",
+        "[a",      "\\p{Xyz}", "[a&&]",   "[&&a]",   "[]",      "[[:foo:]]"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct tp_text out = {0};
         struct tp_error err = {0};
