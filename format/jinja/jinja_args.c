@@ -100,6 +100,9 @@ bool jinja_positional(struct jinja *j, const char *type, const char *function, s
                            function);
     if (n >= min && n <= max)
         return true;
+    if (max == 0 && !*type) /* a filter or test: the value counts */
+        return jinja_raise(j, "TypeError", "%s() takes exactly one argument (%zu given)", function,
+                           n + 1);
     if (max == 0)
         return jinja_raise(j, "TypeError", "%s%s%s() takes no arguments (%zu given)", type, dot,
                            function, n);

@@ -115,8 +115,17 @@ static bool find_by_name(struct jinja *j, struct jinja_value name, bool test,
                          : jinja_find_filter(name.string->bytes, name.string->n);
     if (*function)
         return true;
-    return jinja_raise(j, "TemplateRuntimeError", "No %s named %s.%s", test ? "test" : "filter",
-                       jinja_repr_text(j, name), "");
+    const char *kind = test ? "test" : "filter";
+    uint64_t hash;
+    if (!jinja_hash(j, name, 0, &hash))
+        return jinja_raise(j, "TypeError", "unhashable type: '%s'", jinja_type_name(name));
+    if (name.kind == JINJA_UNDEFINED)
+        return jinja_raise(j, "TemplateRuntimeError",
+                           "No %s named Undefined. (%s; did you forget to quote the callable "
+                           "name?)",
+                           kind, name.undefined->message);
+    return jinja_raise(j, "TemplateRuntimeError", "No %s named %s.", kind,
+                       jinja_repr_text(j, name));
 }
 
 static bool has_keyword(const struct jinja_args *args, const char *name)

@@ -62,9 +62,11 @@ bool jinja_filter_sort(struct jinja *j, struct jinja_value value, const struct j
     struct jinja_value v[3] = {jinja_bool(false), jinja_bool(false), jinja_none()}, *keys;
     const struct jinja_value *items;
     size_t count;
+    int64_t reverse;
     return jinja_bind(j, &signature, args, v) && jinja_iterate(j, value, &items, &count) &&
+           jinja_index(j, v[0], &reverse) &&
            multi_keys(j, v[2], items, count, !jinja_truth(v[1]), &keys) &&
-           sorted(j, items, keys, count, jinja_truth(v[0]), out);
+           sorted(j, items, keys, count, reverse != 0, out);
 }
 
 bool jinja_filter_dictsort(struct jinja *j, struct jinja_value value, const struct jinja_args *args,
@@ -90,8 +92,10 @@ bool jinja_filter_dictsort(struct jinja *j, struct jinja_value value, const stru
     struct jinja_value place = jinja_int(by_value);
     struct jinja_path path = {&place, 1};
     const struct jinja_sequence *s = pairs.sequence;
-    return keys_of(j, &path, s->items, s->count, jinja_none(), !jinja_truth(v[0]), &keys) &&
-           sorted(j, s->items, keys, s->count, jinja_truth(v[2]), out);
+    int64_t reverse;
+    return jinja_index(j, v[2], &reverse) &&
+           keys_of(j, &path, s->items, s->count, jinja_none(), !jinja_truth(v[0]), &keys) &&
+           sorted(j, s->items, keys, s->count, reverse != 0, out);
 }
 
 bool jinja_filter_unique(struct jinja *j, struct jinja_value value, const struct jinja_args *args,

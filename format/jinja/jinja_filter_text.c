@@ -192,7 +192,9 @@ bool jinja_filter_truncate(struct jinja *j, struct jinja_value value, const stru
     if (!jinja_text_value(j, "...", &v[2]) || !jinja_bind(j, &signature, args, v) ||
         !jinja_length(j, v[2], &end_length))
         return false;
-    if (!jinja_index(j, v[0], &length) ||
+    struct jinja_value enough;
+    if (!jinja_operate(j, JINJA_GE, v[0], jinja_int(end_length), &enough) ||
+        !jinja_index(j, v[0], &length) ||
         (v[3].kind != JINJA_NONE && !jinja_index(j, v[3], &leeway)))
         return false;
     if (length < end_length)

@@ -194,19 +194,24 @@ bool jinja_filter_wordwrap(struct jinja *j, struct jinja_value value, const stru
     struct jinja_items lines = {0};
     struct jinja_builder text = {0};
     int64_t width;
-    if (!jinja_bind(j, &signature, args, v) || !jinja_index(j, v[0], &width))
+    if (!jinja_bind(j, &signature, args, v))
         return false;
     if (v[2].kind == JINJA_NONE && !jinja_text_value(j, "\n", &v[2]))
         return false;
-    if (value.kind == JINJA_UNDEFINED)
-        return jinja_raise_undefined(j, value);
-    if (value.kind != JINJA_STRING || v[2].kind != JINJA_STRING)
+    bool joins = v[2].kind == JINJA_STRING;
+    struct jinja_value *wrong = !joins ? &v[2] : value.kind != JINJA_STRING ? &value : NULL, bad;
+    if (wrong && wrong->kind == JINJA_UNDEFINED)
+        return jinja_raise_undefined(j, *wrong);
+    if (wrong)
         return jinja_raise(j, "AttributeError", "'%s' object has no attribute '%s'",
-                           jinja_type_name(value.kind == JINJA_STRING ? v[2] : value),
-                           value.kind == JINJA_STRING ? "join" : "splitlines");
+                           jinja_type_name(*wrong), joins ? "splitlines" : "join");
     if (!jinja_split_lines(j, value.string, false, &lines))
         return false;
-    if (width <= 0 && lines.count)
+    if (lines.count == 0)
+        return jinja_build(j, &text, out);
+    if (!jinja_operate(j, JINJA_LE, v[0], jinja_int(0), &bad) || !jinja_index(j, v[0], &width))
+        return false;
+    if (width <= 0)
         return jinja_raise(j, "ValueError", "invalid width %lld (must be > 0)", (long long)width);
     struct wrapping w = {.width = (size_t)width,
                          .break_words = jinja_truth(v[1]),

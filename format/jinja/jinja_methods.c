@@ -14,6 +14,10 @@ static bool sequence_index(struct jinja *j, struct jinja_value self, const struc
     if (!jinja_positional(j, type, "index", 1, is_range ? 1 : 3, args))
         return false;
     struct jinja_walk walk;
+    for (size_t i = 1; i < args->count; i++)
+        if (!jinja_is_int(args->items[i]))
+            return jinja_raise(j, "TypeError",
+                               "slice indices must be integers or have an __index__ method");
     struct jinja_value start = args->count > 1 ? args->items[1] : jinja_none();
     struct jinja_value stop = args->count > 2 ? args->items[2] : jinja_none();
     if (!jinja_slice_walk(j, start, stop, jinja_none(), s->count, &walk))

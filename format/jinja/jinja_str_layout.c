@@ -47,7 +47,7 @@ static bool strip(struct jinja *j, struct jinja_value self, const struct jinja_a
 {
     const struct jinja_string *chars = NULL;
     size_t begin, end;
-    if (!jinja_positional(j, "", name, 0, 1, args))
+    if (!jinja_positional(j, "str", name, 0, 1, args))
         return false;
     if (args->count && args->items[0].kind != JINJA_NONE) {
         if (args->items[0].kind != JINJA_STRING)
@@ -158,6 +158,9 @@ bool jinja_str_expandtabs(struct jinja *j, struct jinja_value self, const struct
     const struct jinja_string *s = self.string;
     struct jinja_value size = jinja_int(8);
     int64_t tab, column = 0;
+    if (args->count + args->n_keywords > 1)
+        return jinja_raise(j, "TypeError", "expandtabs() takes at most 1 argument (%zu given)",
+                           args->count + args->n_keywords);
     if (!jinja_bind(j, &signature, args, &size) || !jinja_index(j, size, &tab) ||
         !jinja_spend_bytes(j, s->n))
         return false;

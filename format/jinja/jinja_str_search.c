@@ -25,11 +25,19 @@ static bool bounds(struct jinja *j, const struct jinja_string *s, const struct j
            jinja_byte_of(j, s, (size_t)walk.first + walk.count, end);
 }
 
-static bool take_needle(struct jinja *j, const char *name, const struct jinja_args *args,
+/* What and two bounds; these functions word it in their own way. */
+static bool count_args(struct jinja *j, const char *name, const struct jinja_args *args)
+{
+    if (args->n_keywords == 0 && (args->count < 1 || args->count > 3))
+        return jinja_raise(j, "TypeError", "%s() takes at %s argument%s (%zu given)", name,
+                           args->count < 1 ? "least 1" : "most 3", args->count < 1 ? "" : "s",
+                           args->count);
+    return jinja_positional(j, "str", name, 1, 3, args);
+}
+
+static bool take_needle(struct jinja *j, const struct jinja_args *args,
                         const struct jinja_string **needle)
 {
-    if (!jinja_positional(j, "str", name, 1, 3, args))
-        return false;
     if (args->items[0].kind != JINJA_STRING)
         return jinja_raise(j, "TypeError", "must be str, not %s", jinja_type_name(args->items[0]));
     *needle = args->items[0].string;
@@ -51,11 +59,12 @@ static size_t last_in(const struct jinja_string *s, const struct jinja_string *n
 static bool search(struct jinja *j, struct jinja_value self, const struct jinja_args *args,
                    const char *name, bool last, int64_t *place)
 {
-    const struct jinja_string *s = self.string, *needle;
+    const struct jinja_string *s = self.string, *needle = NULL;
     size_t begin, end;
     bool none;
     *place = -1;
-    if (!take_needle(j, name, args, &needle) || !bounds(j, s, args, &begin, &end, &none))
+    if (!count_args(j, name, args) || !bounds(j, s, args, &begin, &end, &none) ||
+        !take_needle(j, args, &needle))
         return false;
     if (none)
         return true;
@@ -103,10 +112,11 @@ FIND_METHOD(rindex, true, true)
 bool jinja_str_count(struct jinja *j, struct jinja_value self, const struct jinja_args *args,
                      struct jinja_value *out)
 {
-    const struct jinja_string *s = self.string, *needle;
+    const struct jinja_string *s = self.string, *needle = NULL;
     size_t begin, end;
     bool none;
-    if (!take_needle(j, "count", args, &needle) || !bounds(j, s, args, &begin, &end, &none))
+    if (!count_args(j, "count", args) || !bounds(j, s, args, &begin, &end, &none) ||
+        !take_needle(j, args, &needle))
         return false;
     int64_t count = 0;
     struct jinja_value part;
@@ -143,14 +153,12 @@ static bool with(struct jinja *j, struct jinja_value self, const struct jinja_ar
 {
     size_t begin, end;
     bool none, yes = false;
-    if (!jinja_positional(j, "str", name, 1, 3, args))
+    if (!count_args(j, name, args) || !bounds(j, self.string, args, &begin, &end, &none))
         return false;
     struct jinja_value what = args->items[0];
     if (what.kind != JINJA_STRING && what.kind != JINJA_TUPLE)
         return jinja_raise(j, "TypeError", "%s first arg must be str or a tuple of str, not %s",
                            name, jinja_type_name(what));
-    if (!bounds(j, self.string, args, &begin, &end, &none))
-        return false;
     const struct jinja_value *items = what.kind == JINJA_TUPLE ? what.sequence->items : &what;
     size_t count = what.kind == JINJA_TUPLE ? what.sequence->count : 1;
     for (size_t i = 0; i < count && !yes; i++) {
