@@ -34,10 +34,12 @@ static void clock_set(struct clock *c, int64_t now)
     c->minute = (int)(rest / 60 % 60);
     c->second = (int)(rest % 60);
     c->weekday = (int)(((day + 4) % 7 + 7) % 7);
-    c->year = 1970 + day / 366 - 1; /* not after it */
-    int64_t first = 0;              /* the day the year begins */
+    /* a year that is not after it, then upwards */
+    c->year = 1970 + (day < 0 ? day / 365 : day / 366) - 1;
+    if (c->year < 1)
+        c->year = 1;
     int64_t before = c->year - 1;
-    first = before * 365 + before / 4 - before / 100 + before / 400 - 719162;
+    int64_t first = before * 365 + before / 4 - before / 100 + before / 400 - 719162;
     while (day >= first + 365 + is_leap(c->year))
         first += 365 + is_leap(c->year++);
     c->day_of_year = (int)(day - first);
@@ -224,8 +226,23 @@ static void piece_of_words(const struct clock *c, char code, char out[PIECE])
     }
 }
 
+/* The flags ^ and #, as the C library has them */
+static void change_case(char *piece, char code, char flag)
+{
+    if (code == 'P')
+        return;
+    if (flag == '#' && code == 'p')
+        for (char *p = piece; *p; p++)
+            *p = (char)(*p | 0x20);
+    else
+        for (char *p = piece; *p; p++)
+            if (*p >= 'a' && *p <= 'z')
+                *p = (char)(*p - 32);
+}
+
+/* format: n bytes; origin: whose they are, NULL: the template's. up: ^ holds for all of it */
 static bool add_date(struct jinja *j, struct jinja_builder *b, const struct clock *c,
-                     const char *format, size_t n, const struct jinja_string *origin)
+                     const char *format, size_t n, const struct jinja_string *origin, char up)
 {
     for (size_t i = 0; i < n; i++) {
         size_t at = i;
@@ -235,24 +252,23 @@ static bool add_date(struct jinja *j, struct jinja_builder *b, const struct cloc
                 return false;
             continue;
         }
-        char piece[PIECE], flag = 0, up = 0;
+        char piece[PIECE], flag = 0, letters = up;
         for (i++; i + 1 < n && strchr("-_0^#", format[i]); i++) {
             if (format[i] == '^' || format[i] == '#')
-                up = format[i];
+                letters = format[i];
             else
                 flag = format[i];
         }
         const char *form = long_form(format[i]);
         if (form) {
-            if (!add_date(j, b, c, form, strlen(form), NULL))
+            if (!add_date(j, b, c, form, strlen(form), NULL, letters == '^' ? letters : 0))
                 return false;
             continue;
         }
         if (!piece_of_date(c, format[i], flag, piece))
             piece_of_words(c, format[i], piece);
-        for (char *p = piece; *p && up; p++)
-            if (*p >= 'a' && *p <= 'z')
-                *p = (char)(*p - 32);
+        if (letters)
+            change_case(piece, format[i], letters);
         if (!jinja_add(j, b, piece, strlen(piece), data))
             return false;
     }
@@ -265,6 +281,6 @@ bool jinja_strftime(struct jinja *j, const struct jinja_string *format, int64_t 
     struct clock clock;
     struct jinja_builder text = {0};
     clock_set(&clock, now);
-    return add_date(j, &text, &clock, format->bytes, format->n, format) &&
+    return add_date(j, &text, &clock, format->bytes, format->n, format, 0) &&
            jinja_build(j, &text, out);
 }
