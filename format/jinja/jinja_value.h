@@ -128,7 +128,7 @@ void *jinja_alloc(struct jinja *j, uint64_t bytes);
 /* Spend steps: the evaluator spends 1 a node, builtins 1 for every item or every
  * JINJA_BYTES_PER_STEP bytes that they look at, compare, copy or make, before they do.
  * false: the budget is spent, JINJA_LIMIT. */
-enum { JINJA_BYTES_PER_STEP = 256 };
+enum { JINJA_BYTES_PER_STEP = 64 };
 bool jinja_spend(struct jinja *j, uint64_t steps);
 bool jinja_spend_bytes(struct jinja *j, uint64_t bytes);
 /* Enter and leave a level of nesting; false: JINJA_DEPTH_MAX reached, JINJA_LIMIT. */
