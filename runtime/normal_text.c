@@ -1,6 +1,7 @@
 #include "normal_text.h"
 
 #include "normalizer.h"
+#include "utf8.h"
 #include <string.h>
 
 /* Which ends of the text a part holds. */
@@ -57,6 +58,17 @@ static bool make_parts(struct tokenizer *t, const struct token_source *source, s
     return true;
 }
 
+/* Does normal text begin where the text begins, or was the first character taken away? */
+static bool keeps_first(struct tokenizer *t, const struct token_source *source, bool *keeps,
+                        struct tp_error *err)
+{
+    const char *made;
+    size_t length = utf8_length((const unsigned char *)source->text, source->n), n = 0;
+    bool ok = normalize(t, source->text, length, PART_BEGIN | PART_END, &made, &n, err);
+    *keeps = n > 0;
+    return ok;
+}
+
 bool normal_text_make(struct tokenizer *t, const struct token_source *source,
                       struct token_source *normal, struct tp_error *err)
 {
@@ -65,6 +77,8 @@ bool normal_text_make(struct tokenizer *t, const struct token_source *source,
     if (origins && !make_parts(t, source, err))
         return false;
     *normal = (struct token_source){.first = source->first};
+    if (source->first && t->first_matters && !keeps_first(t, source, &normal->first, err))
+        return false;
     if (!normalize(t, source->text, source->n, PART_BEGIN | PART_END, &normal->text, &normal->n,
                    err))
         return false;

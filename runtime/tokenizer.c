@@ -12,6 +12,7 @@ static bool open_patterns(struct tokenizer *t, struct tp_error *err)
 {
     for (uint32_t i = 0; i < t->file.step_count; i++) {
         struct tokenizer_step step = tokenizer_file_step(&t->file, i);
+        t->first_matters |= step.kind == STEP_METASPACE && step.behaviour == PREPEND_FIRST;
         if (step.kind == STEP_SPLIT &&
             !pattern_open(&t->steps[i], (const char *)step.pattern.data, step.pattern.n,
                           "compiled tokenizer: pre-tokenizer pattern", err))
@@ -107,7 +108,7 @@ static bool encode_segment(const struct encoding *e, const struct token_source *
         if (segment.id != TOKEN_NONE
                 ? !token_ids_push(e->list, segment.id, e->err)
                 : !pieces_encode(t, normal.text + segment.begin, segment.end - segment.begin,
-                                 source->first && segment.begin == 0, e->list, e->err))
+                                 normal.first && segment.begin == 0, e->list, e->err))
             return false;
     }
     return false;

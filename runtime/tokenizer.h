@@ -28,6 +28,7 @@ struct tokenizer {
     struct pattern normalizers[TOKENIZER_NORMALIZERS_MAX];
     struct pattern word;       /* \w of the reference; open where an added token needs it */
     bool added_begins[2][256]; /* an added token (raw, normalized) begins with this byte */
+    bool first_matters;        /* a step looks at where all text begins */
     bool special_normalized;   /* a control token is looked for after normalization */
     struct bpe bpe;
     struct tp_text made[TOKENIZER_STEPS_MAX]; /* a piece as a step made it */
