@@ -3,6 +3,7 @@
 #include "checked.h"
 #include "hash.h"
 #include "normalizer.h"
+#include "utf8.h"
 #include <string.h>
 
 static const char magic[8] = "TPTOKEN\n";
@@ -205,24 +206,24 @@ static bool check_tables(const struct opening *in)
         !count_of(in, SECTION_INDEX, 4, 4ull * TOKENIZER_TOKENS_MAX, &file->index_slots) ||
         !count_of(in, SECTION_MERGES, MERGE_BYTES, 4ull * TOKENIZER_MERGES_MAX, &file->merge_slots))
         return bad(in, "hash table out of limits");
-    const unsigned char *index = file->section[SECTION_INDEX];
-    const unsigned char *merges = file->section[SECTION_MERGES];
-    /* one pass without branches: this is most of the time of opening */
-    uint32_t wrong = 0;
-    for (uint32_t i = 0; i < file->index_slots; i++)
-        wrong |= le_u32(index + 4 * (size_t)i) > file->tokens;
-    for (uint32_t i = 0; i < file->merge_slots; i++) {
-        const unsigned char *m = merges + MERGE_BYTES * (size_t)i;
-        wrong |= (le_u32(m) != TOKEN_NONE) &
-                 ((le_u32(m + 12) >= file->tokens) | (le_u32(m + 8) == TOKEN_NONE));
-    }
-    return !wrong || bad(in, "hash table: id or rank out of range");
+    return true; /* entries are checked when they are found: opening does not touch them */
 }
 
 static int compare_bytes(struct tokenizer_bytes a, struct tokenizer_bytes b)
 {
     int order = memcmp(a.data, b.data, a.n < b.n ? a.n : b.n);
     return order ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+/* Text is cut and written with these bytes, and stays valid only if they are. */
+static bool check_text(const struct opening *in, struct tokenizer_bytes bytes)
+{
+    for (size_t i = 0, n; i < bytes.n; i += n) {
+        n = utf8_length(bytes.data + i, bytes.n - i);
+        if (!n)
+            return bad(in, "text that is not UTF-8");
+    }
+    return true;
 }
 
 static bool check_added(const struct opening *in)
@@ -248,6 +249,8 @@ static bool check_added(const struct opening *in)
             return bad(in, "added token: no pattern for words");
         if (le_u32(entry + 4) >= file->tokens || le_u32(entry + 8) > 15 || le_u32(entry + 12))
             return bad(in, "added token: wrong id or flags");
+        if (!check_text(in, tokenizer_file_added(file, i).content))
+            return false;
         if (i && i != file->added_raw &&
             compare_bytes(tokenizer_file_added(file, i - 1).content,
                           tokenizer_file_added(file, i).content) >= 0)
@@ -284,6 +287,8 @@ static bool check_steps(const struct opening *in)
             return bad(in, "pre-tokenizer pattern of a wrong length");
         if (!step_known(le_u32(entry), le_u32(entry + 4), le_u32(entry + 8), end - last))
             return bad(in, "unknown pre-tokenizer step");
+        if (!check_text(in, tokenizer_file_step(file, i).pattern))
+            return false;
         last = end;
     }
     return last == in->bytes[SECTION_STEP_BYTES] || bad(in, "patterns of a wrong size");
@@ -305,6 +310,9 @@ static bool check_normalizers(const struct opening *in)
             return bad(in, "unknown normalizer");
         if (pattern < last || content < pattern || content > in->bytes[SECTION_NORMALIZER_BYTES])
             return bad(in, "normalizer of a wrong length");
+        struct tokenizer_normalizer step = tokenizer_file_normalizer(file, i);
+        if (!check_text(in, step.pattern) || !check_text(in, step.content))
+            return false;
         last = content;
     }
     return last == in->bytes[SECTION_NORMALIZER_BYTES] || bad(in, "normalizers of a wrong size");
@@ -367,7 +375,7 @@ uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *byte
     uint32_t slot = tokenizer_home(tokenizer_hash_bytes(bytes, n), file->index_slots);
     for (uint32_t probe = 0; probe <= file->index_probes; probe++) {
         uint32_t entry = le_u32(file->section[SECTION_INDEX] + 4 * (size_t)slot);
-        if (entry == 0)
+        if (entry == 0 || entry > file->tokens)
             return TOKEN_NONE;
         struct tokenizer_bytes token = tokenizer_file_content(file, entry - 1);
         if (token.n == n && memcmp(token.data, bytes, n) == 0)
@@ -391,7 +399,7 @@ bool tokenizer_file_merge(const struct tokenizer_file *file, uint32_t left, uint
         if (found == left && le_u32(m + 4) == right) {
             *rank = le_u32(m + 8);
             *id = le_u32(m + 12);
-            return true;
+            return *rank != TOKEN_NONE && *id < file->tokens;
         }
         slot = slot + 1 == file->merge_slots ? 0 : slot + 1;
     }
