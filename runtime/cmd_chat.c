@@ -239,6 +239,8 @@ static bool drive(struct engine *engine, void *arg, struct tp_error *err)
         case CHAT_READ_CANCELLED:
             break;
         case CHAT_READ_END:
+            if (talk->input.terminal)
+                putchar('\n');
             talk->ended = true;
             break;
         case CHAT_READ_FAILED:

@@ -188,5 +188,5 @@ int main(void)
         cmocka_unit_test(messages_are_prepared_as_the_reference_does),
         cmocka_unit_test(a_refused_template_says_why),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("chat", tests, NULL, NULL);
 }

@@ -191,5 +191,5 @@ int main(void)
         FOLDER_TEST(a_template_that_is_none_is_left_with_its_reason),
         FOLDER_TEST(what_exhausts_the_limits_or_has_another_type_is_an_error),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("chat_source", tests, NULL, NULL);
 }

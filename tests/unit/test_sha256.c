@@ -48,5 +48,5 @@ int main(void)
         cmocka_unit_test(the_standard_s_examples_give_their_digests),
         cmocka_unit_test(a_million_letters_give_their_digest),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("sha256", tests, NULL, NULL);
 }
