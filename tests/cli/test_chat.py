@@ -247,6 +247,12 @@ class Terminal:
         before, self.seen = self.seen[:at], self.seen[at + len(text.encode()):]
         return before
 
+    def sync(self):
+        """Until what was typed is done and the next line is waited for (redrawn lines have prompts, too)."""
+        self.type("/sync\r")
+        self.expect('unknown command "/sync"')
+        self.expect("> ")
+
     def close(self):
         while self.read(20):
             pass
@@ -272,18 +278,13 @@ def test_ctrl_c_stops_an_answer_and_not_the_program():
             assert b"interrupted" in t.expect("context ")
             t.expect("> ")
             t.type(f"/save {d}/s\r")
-            t.expect("> ")
-            for _ in range(50):
-                if os.path.exists(d + "/s"):
-                    break
-                time.sleep(0.1)
+            t.sync()
             saved = load(d + "/s")
             assert saved[-2]["content"] == "Tell me éverything" and saved[-1]["role"] == "assistant" and saved[-1]["content"]
             t.type(b"half a line\x03")
             t.expect("^C")
-            t.expect("> ")
             t.type(f"/save {d}/again\r")
-            t.expect("> ")
+            t.sync()
             assert load(d + "/again") == saved, "a line that was dropped was said"
             t.type(b"\x04")
             status = t.close()
