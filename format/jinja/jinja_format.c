@@ -65,6 +65,8 @@ static bool read_count(struct jinja *j, struct percent *p, int64_t *count)
         if (!jinja_is_int(v))
             return jinja_raise(j, "TypeError", "* wants int");
         *count = jinja_int_of(v);
+        if (*count > INT32_MAX || *count < -INT32_MAX)
+            return jinja_raise(j, "OverflowError", "Python int too large to convert to C int");
         return true;
     }
     for (; p->at < s->n && s->bytes[p->at] >= '0' && s->bytes[p->at] <= '9'; p->at++) {

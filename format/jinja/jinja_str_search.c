@@ -241,6 +241,8 @@ static bool replace_empty(struct jinja *j, const struct jinja_string *s,
 bool jinja_replace(struct jinja *j, const struct jinja_string *s, const struct jinja_string *old,
                    const struct jinja_string *with, int64_t count, struct jinja_value *out)
 {
+    if (count < 0)
+        count = -1; /* room to count down */
     if (old->n == 0)
         return replace_empty(j, s, with, count, out);
     struct jinja_builder text = {0};

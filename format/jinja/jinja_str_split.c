@@ -125,6 +125,8 @@ static bool split(struct jinja *j, struct jinja_value self, const struct jinja_a
     if (!jinja_bind(j, &signature, args, v) || !jinja_index(j, v[1], &most) ||
         !jinja_spend_bytes(j, self.string->n))
         return false;
+    if (most < 0)
+        most = -1; /* room to count down */
     struct jinja_items parts = {0};
     bool ok;
     if (v[0].kind == JINJA_NONE) {
