@@ -74,8 +74,10 @@ bool jinja_path_get(struct jinja *j, const struct jinja_path *path, struct jinja
 static struct jinja_args rest_of(const struct jinja_args *args, size_t skip)
 {
     struct jinja_args rest = *args;
-    rest.items += skip;
-    rest.count -= skip;
+    if (skip) { /* items may be NULL */
+        rest.items += skip;
+        rest.count -= skip;
+    }
     return rest;
 }
 
