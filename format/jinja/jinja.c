@@ -39,7 +39,9 @@ bool jinja_compile_fail(struct jinja_compile *c, enum jinja_failure failure, uin
                         uint32_t column, const char *type, const char *format, ...)
 {
     char text[1200];
-    size_t n = 0;
+    size_t n = 0, whole = 0, k;
+    if (c->error->text)
+        return false; /* the first stays */
     if (type)
         n = (size_t)snprintf(text, sizeof text, "%s: ", type);
     va_list args;
@@ -47,9 +49,9 @@ bool jinja_compile_fail(struct jinja_compile *c, enum jinja_failure failure, uin
     vsnprintf(text + n, sizeof text - n, format, args);
     va_end(args);
     n = strlen(text);
-    while (n && utf8_length((const unsigned char *)text + n - 1, 1) == 0 && n + 8 > sizeof text)
-        n--; /* cut in a character */
-    *c->error = (struct jinja_error){failure, mem_copy(text, n, NULL), line, column};
+    while (whole < n && (k = utf8_length((const unsigned char *)text + whole, n - whole)) > 0)
+        whole += k; /* not half a character */
+    *c->error = (struct jinja_error){failure, mem_copy(text, whole, NULL), line, column};
     return false;
 }
 

@@ -121,8 +121,10 @@ static bool comparison_operator(struct jinja_parser *p, enum jinja_operator *op,
     if (*found)
         return parser_next(p);
     *op = JINJA_IN;
-    if (!parser_skip_name(p, "in", found) || *found)
-        return *found;
+    if (!parser_skip_name(p, "in", found))
+        return false;
+    if (*found)
+        return true;
     const struct jinja_token *next;
     if (!parser_is_name(&p->token, "not"))
         return true;
