@@ -89,73 +89,31 @@ static bool piece_of_date(const struct clock *c, char code, char flag, char out[
 {
     int64_t year;
     int week = iso_week(c, &year), twelve = c->hour % 12 ? c->hour % 12 : 12;
-    switch (code) {
-    case 'Y':
-        number(out, c->year, 1, '0', flag);
-        return true;
-    case 'C':
-        number(out, c->year / 100, 2, '0', flag);
-        return true;
-    case 'y':
-        number(out, c->year % 100, 2, '0', flag);
-        return true;
-    case 'G':
-        number(out, year, 1, '0', flag);
-        return true;
-    case 'g':
-        number(out, year % 100, 2, '0', flag);
-        return true;
-    case 'V':
-        number(out, week, 2, '0', flag);
-        return true;
-    case 'U':
-        number(out, (c->day_of_year + 7 - c->weekday) / 7, 2, '0', flag);
-        return true;
-    case 'W':
-        number(out, (c->day_of_year + 7 - (c->weekday + 6) % 7) / 7, 2, '0', flag);
-        return true;
-    case 'm':
-        number(out, c->month, 2, '0', flag);
-        return true;
-    case 'd':
-        number(out, c->day, 2, '0', flag);
-        return true;
-    case 'e':
-        number(out, c->day, 2, ' ', flag);
-        return true;
-    case 'j':
-        number(out, c->day_of_year + 1, 3, '0', flag);
-        return true;
-    case 'H':
-        number(out, c->hour, 2, '0', flag);
-        return true;
-    case 'k':
-        number(out, c->hour, 2, ' ', flag);
-        return true;
-    case 'I':
-        number(out, twelve, 2, '0', flag);
-        return true;
-    case 'l':
-        number(out, twelve, 2, ' ', flag);
-        return true;
-    case 'M':
-        number(out, c->minute, 2, '0', flag);
-        return true;
-    case 'S':
-        number(out, c->second, 2, '0', flag);
-        return true;
-    case 'u':
-        number(out, c->weekday ? c->weekday : 7, 1, '0', flag);
-        return true;
-    case 'w':
-        number(out, c->weekday, 1, '0', flag);
-        return true;
-    case 's':
-        number(out, c->seconds, 1, '0', flag);
-        return true;
-    default:
-        return false;
-    }
+    int sunday_week = (c->day_of_year + 7 - c->weekday) / 7;
+    int monday_week = (c->day_of_year + 7 - (c->weekday + 6) % 7) / 7;
+    const struct {
+        char code, pad;
+        int width;
+        int64_t value;
+    } numbers[] = {
+        {'Y', '0', 1, c->year},       {'C', '0', 2, c->year / 100},
+        {'y', '0', 2, c->year % 100}, {'G', '0', 1, year},
+        {'g', '0', 2, year % 100},    {'V', '0', 2, week},
+        {'U', '0', 2, sunday_week},   {'W', '0', 2, monday_week},
+        {'m', '0', 2, c->month},      {'d', '0', 2, c->day},
+        {'e', ' ', 2, c->day},        {'j', '0', 3, c->day_of_year + 1},
+        {'H', '0', 2, c->hour},       {'k', ' ', 2, c->hour},
+        {'I', '0', 2, twelve},        {'l', ' ', 2, twelve},
+        {'M', '0', 2, c->minute},     {'S', '0', 2, c->second},
+        {'w', '0', 1, c->weekday},    {'u', '0', 1, c->weekday ? c->weekday : 7},
+        {'s', '0', 1, c->seconds},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].code == code) {
+            number(out, numbers[i].value, numbers[i].width, numbers[i].pad, flag);
+            return true;
+        }
+    return false;
 }
 
 static const char *long_form(char code)
