@@ -324,7 +324,8 @@ def test_ids_that_are_no_token_decode_to_nothing():
 def test_a_bundle_serves_as_well_as_the_compiled_file():
     with Folder() as d:
         harness.convert(harness.DEMO, d + "/b")
-        os.remove(glob.glob(d + "/b/*.tpw")[0]) if glob.glob(d + "/b/*.tpw") else None
+        for rank in glob.glob(d + "/b/rank-*"):  # no weights are read
+            os.remove(rank)
         texts = ["Once upon a time", "  x", "<s>"]
         assert tokenize(d + "/b", texts) == tokenize(demo_tokenizer(d), texts)
         harness.error_line(harness.run([harness.TPRUN, "tokenize", d], None, input=b""), 3, d)
