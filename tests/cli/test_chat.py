@@ -296,6 +296,24 @@ def test_ctrl_c_stops_an_answer_and_not_the_program():
                 pass
 
 
+def test_what_was_typed_can_be_called_back():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        for first in (True, False):
+            t = Terminal(d + "/b", "--temp", "0", "-n", "2", "--history", d + "/h", "-q")
+            t.expect("> ")
+            if first:
+                t.type("Once\r")
+            else:  # the line before the last of the program before
+                t.type(b"\x1b[A\x1b[A\x1b[A\r")
+            t.sync()
+            t.type(f"/save {d}/s\r")
+            t.sync()
+            assert load(d + "/s")[0]["content"] == "Once"
+            os.write(t.fd, b"\x04")
+            assert t.close() == 0 and os.path.exists(d + "/h")
+
+
 def test_without_a_template_there_is_no_chat():
     with Folder() as d:
         convert(folder_with(d + "/m"), d + "/b")

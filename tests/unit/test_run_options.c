@@ -67,6 +67,26 @@ static void every_option_of_generate_is_read(void **state)
     assert_string_equal(options.trace, "T");
 }
 
+static void every_option_of_chat_is_read(void **state)
+{
+    (void)state;
+    accepted(RUN_CHAT, "chat B -n 9 --temp 0 --repetition-penalty 1.5 --system S --parse-special "
+                       "--stats --history H --no-reuse --context 99 --stop x");
+    assert_int_equal(options.n, 9);
+    assert_true(options.penalty == 1.5 && options.given_penalty);
+    assert_string_equal(options.system, "S");
+    assert_true(options.parse_special && options.stats && options.no_reuse);
+    assert_string_equal(options.history, "H");
+    accepted(RUN_CHAT, "chat B");
+    assert_int_equal(options.n, 512);
+    accepted(RUN_GENERATE, "generate B --chat -p x --system S --parse-special");
+    assert_true(options.chat && options.parse_special);
+    refused(RUN_GENERATE, "generate B -p x --system S", TP_E_USAGE, "--system goes with --chat");
+    refused(RUN_GENERATE, "generate B -p x --parse-special", TP_E_USAGE, "--parse-special");
+    refused(RUN_CHAT, "chat B -p x", TP_E_USAGE, "-p");
+    refused(RUN_CHAT, "chat B --repetition-penalty 0", TP_E_USAGE, "--repetition-penalty");
+}
+
 static void defaults_are_those_of_the_manual(void **state)
 {
     (void)state;
@@ -119,6 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_of_generate_is_read),
+        cmocka_unit_test(every_option_of_chat_is_read),
         cmocka_unit_test(defaults_are_those_of_the_manual),
         cmocka_unit_test(a_wrong_command_line_is_refused_by_name),
         cmocka_unit_test(what_this_version_or_machine_lacks_is_told_apart),
