@@ -131,7 +131,8 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
 {
     (void)report;
     struct tokenize t = {.options = options, .in.fd = 0};
-    bool ok = tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) && do_lines(&t, err);
+    bool ok =
+        tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) && do_lines(&t, err);
     if (ok && t.ids.dropped)
         tp_message("tprun", "note", "bytes that no token stands for were left out: %llu",
                    (unsigned long long)t.ids.dropped);

@@ -10,8 +10,7 @@ enum { SPACE, A, B, SPACE_A, BYTE_C3, BYTE_A9, BYTE_E2, BOS };
 static json_t *chars_doc(const char *decoder)
 {
     static const char *const names[] = {"▁", "a", "b", "▁a", "<0xC3>", "<0xA9>", "<0xE2>", "<s>"};
-    json_t *doc = fixture_doc(NULL), *model = json_object_get(doc, "model"),
-           *vocab = json_object();
+    json_t *doc = fixture_doc(NULL), *model = json_object_get(doc, "model"), *vocab = json_object();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         json_object_set_new(vocab, names[i], json_integer((json_int_t)i));
     json_object_set_new(model, "vocab", vocab);
