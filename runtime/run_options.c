@@ -342,7 +342,7 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
         .chunk = 256,
         .n = command == RUN_CHAT ? 512 : 128,
     };
-    optind = 1;
+    optind = 0; /* begins anew, even after a command line that was left in the middle */
     opterr = 0;
     while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
         if (id == '?' || id == ':')
