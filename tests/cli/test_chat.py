@@ -348,7 +348,7 @@ def test_a_template_that_exhausts_its_limits_is_refused():
             for args in (("convert", f"{d}/m{i}", "-o", f"{d}/b{i}", "--no-selftest"), ("tokenizer", f"{d}/m{i}", "-o", f"{d}/t{i}")):
                 error_line(tpshard(*args, status=3), 3, "chat_template.jinja")
                 assert not os.path.exists(args[3]), "something was left"
-            assert time.time() - start < 10 * SHARE
+            assert time.time() - start < 120  # without limits: never
         folder_with(d + "/long", "x" * ((1 << 20) + 1))
         error_line(tpshard("tokenizer", d + "/long", "-o", d + "/t", status=6), 6, "chat_template.jinja", "1048576")
         folder_with(d + "/fits", "x" * (1 << 20))

