@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""The compiled tokenizer as it is stored: by a reader written from docs/format.md, and by every flipped byte."""
+import concurrent.futures
+import glob
+import gzip
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+import read_tokenizer
+from harness import Folder, error_line, tprun, tpshard
+
+STRINGS = 4 * harness.SHARE  # one of so many
+
+
+def strings():
+    with gzip.open(os.path.join(harness.DATA, "tokenizers", "strings.jsonl.gz")) as f:
+        found = [json.loads(line) for line in f]
+    return [s for s in found if read_tokenizer.is_old(s)]
+
+
+def tokenize(compiled, values, *options):
+    done = tprun("tokenize", compiled, *options, input="".join(json.dumps(v) + "\n" for v in values).encode())
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def compare(what, values, ours, theirs):
+    assert len(values) == len(ours) == len(theirs), what
+    for value, a, b in zip(values, ours, theirs):
+        assert a == b, f"{what}: {json.dumps(value)[:300]}: {json.dumps(a)[:300]} by the document, {json.dumps(b)[:300]} by tprun"
+
+
+def compare_one(folder, texts, d):
+    name = os.path.basename(folder)
+    compiled = os.path.join(d, name + ".tpt")
+    tpshard("tokenizer", folder, "-o", compiled, "-q")
+    with open(compiled, "rb") as f:
+        reader = read_tokenizer.Tokenizer(f.read())
+    ids = tokenize(compiled, texts)
+    compare(name, texts, [reader.encode(t) for t in texts], ids)
+    compare(name + " --no-special", texts[:50], [reader.encode(t, False) for t in texts[:50]], tokenize(compiled, texts[:50], "--no-special"))
+    # what no text gives: parts of characters, holes, ids that are none, in any order
+    ids += [[(a * 7919 + b * 104729) % (reader.tokens + 3) for b in range(a)] for a in range(60)]
+    compare(name + " decoded", ids, [reader.decode(i) for i in ids], tokenize(compiled, ids, "--decode"))
+    compare(name + " decoded, --no-special", ids, [reader.decode(i, False) for i in ids], tokenize(compiled, ids, "--decode", "--no-special"))
+    return reader
+
+
+def test_a_reader_written_from_the_document_agrees_both_ways():
+    texts = strings()[::STRINGS]
+    folders = sorted(os.path.dirname(p) for p in glob.glob(os.path.join(harness.DATA, "tokenizers", "*", "tokenizer.json")))
+    assert len(texts) * harness.SHARE > 150 and len(folders) >= 10
+    with Folder() as d:
+        for folder in folders:
+            compare_one(folder, texts, d)
+    print(f"    {len(folders)} tokenizers, {len(texts)} texts")
+
+
+def test_the_demo_s_tokenizer_too_with_its_texts():
+    with open(os.path.join(harness.DATA, "demo", "heldout.txt"), encoding="utf-8") as f:
+        held = f.read()
+    texts = [held[at:at + 400] for at in range(0, len(held), 400 * harness.SHARE)][:100] + strings()[1::STRINGS]
+    with open(os.path.join(harness.DEMO, "tokenizer_config.json")) as f:
+        config = json.load(f)
+    with Folder() as d:
+        found = {(kind, name): value for kind, name, value in compare_one(harness.DEMO, texts, d).texts}
+    assert found.pop((1, "default"), None) == config.get("chat_template")
+    assert found == {(2, k): v if isinstance(v, str) else v["content"] for k, v in config.items() if k.endswith("_token") and v}, found
+
+
+# ---- damage ----
+
+def small(folder):
+    """A tokenizer of some two kilobytes that has most sections."""
+    vocab = {"a": 0, "b": 1, "ab": 2, "<0x0A>": 3, "▁": 4, "<unk>": 5}
+    added = [dict(id=i, content=c, special=i == 6, normalized=i == 7, lstrip=i == 6, rstrip=False, single_word=False) for i, c in ((6, "<s>"), (7, "A"))]
+    document = {"version": "1.0", "added_tokens": added, "normalizer": {"type": "Lowercase"},
+                "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True},
+                "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                                   "special_tokens": {"<s>": {"id": "<s>", "ids": [6], "tokens": ["<s>"]}}},
+                "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True},
+                "model": {"type": "BPE", "byte_fallback": True, "vocab": vocab, "merges": ["a b"]}}
+    os.makedirs(folder)
+    for name, value in (("tokenizer.json", document), ("tokenizer_config.json", {"chat_template": "{{ bos_token }}", "bos_token": "<s>"})):
+        with open(os.path.join(folder, name), "w") as f:
+            json.dump(value, f)
+
+
+def is_malformed(data):
+    try:
+        read_tokenizer.Tokenizer(data)
+    except read_tokenizer.Malformed:
+        return True
+    return False
+
+
+def refuse_all(path, whole, places):
+    """Each place in turn: one bit flipped, refused by tprun, which names the file, and by the document."""
+    with open(path, "wb") as f:
+        f.write(whole)
+        f.flush()
+        for at in places:
+            bad = bytes([whole[at] ^ 1 << at % 8])
+            os.pwrite(f.fileno(), bad, at)
+            done = tprun("tokenize", path, status=None, input=b'"ab"\n')
+            os.pwrite(f.fileno(), whole[at:at + 1], at)
+            expected = 8 if 8 <= at < 12 else 7 if 24 <= at else 3  # version; hash; magic and sizes
+            error_line(done, expected, os.path.basename(path))
+            assert not done.stdout and is_malformed(whole[:at] + bad + whole[at + 1:]), at
+    return len(places)
+
+
+def test_every_flipped_byte_is_refused_by_name():
+    with Folder() as d:
+        small(d + "/m")
+        tpshard("tokenizer", d + "/m", "-o", d + "/t.tpt", "-q")
+        with open(d + "/t.tpt", "rb") as f:
+            whole = f.read()
+        assert tokenize(d + "/t.tpt", ["Ab ab"]) == [read_tokenizer.Tokenizer(whole).encode("Ab ab")] != [[]]
+        places = range(0, len(whole), harness.SHARE)
+        with concurrent.futures.ProcessPoolExecutor(2) as pool:
+            done = pool.map(refuse_all, (d + "/one.tpt", d + "/two.tpt"), (whole, whole), (places[::2], places[1::2]))
+            print(f"    {sum(done)} flips in {len(whole)} bytes")
+
+
+def test_every_length_but_the_right_one_is_refused_by_name():
+    with Folder() as d:
+        small(d + "/m")
+        tpshard("tokenizer", d + "/m", "-o", d + "/t.tpt", "-q")
+        with open(d + "/t.tpt", "rb") as f:
+            whole = f.read()
+        for n in {*range(0, len(whole), 61), 7, 8, 39, 511, 512, 513, len(whole) - 1, len(whole) + 1, len(whole) + 64}:
+            cut = (whole + bytes(64))[:n]
+            with open(d + "/cut.tpt", "wb") as f:
+                f.write(cut)
+            done = tprun("tokenize", d + "/cut.tpt", status=None, input=b'"ab"\n')
+            assert done.returncode in (3, 7), (n, done.returncode, done.stderr)
+            error_line(done, done.returncode, "cut.tpt")
+            assert is_malformed(cut), n
+
+
+harness.main(globals())
