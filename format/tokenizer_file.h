@@ -1,70 +1,9 @@
 /* The compiled tokenizer, `tokenizer.tpt` of a bundle: what tools/tokenizer_compile makes of
- * tokenizer.json, laid out so that a mapping is usable as it is. Little-endian. This file owns the
- * layout, its checks and the lookups in it; how text becomes pieces is runtime/tokenizer's affair.
+ * tokenizer.json, laid out so that a mapping is usable as it is. This file owns the layout, its
+ * checks and the lookups in it; how text becomes pieces is runtime/tokenizer's affair.
  *
- *     OFFSET SIZE  header, 512 bytes
- *          0    8  magic "TPTOKEN\n"
- *          8    4  version, 2
- *         12    4  header bytes, 512
- *         16    8  file bytes
- *         24   16  XXH3-128 of everything from offset 40 on
- *         40    4  model, enum tokenizer_model
- *         44    4  tokens: ids are 0 .. tokens - 1, holes included
- *         48    4  index probes: no entry of INDEX lies further from its home slot
- *         52    4  merge probes: the same for MERGES
- *         56    4  added tokens that are looked for before normalization; the rest after it
- *         60    4  entries of POST that go before the text; the rest after it
- *         64    4  enum tokenizer_model_flags
- *         68    4  the unknown token's id; TOKEN_NONE: what is unknown is left out
- *         72    4  decoder: enum decoder_mode
- *         76    4  decoder: the character (code point) stripped from decoded text, 0: none
- *         80    4  decoder: how many of them at most from its beginning
- *         84    4  decoder: and from its end
- *         88   40  zeros
- *        128  384  24 sections: offset (u64, multiple of 64), bytes (u64). In this order, zeros
- *                  between, none elsewhere; a section that is not in use has offset and bytes 0.
- *
- *     SECTION          CONTENT
- *      0 TOKEN_ENDS    u32[tokens]: token i is TOKEN_BYTES[end(i-1), end(i))
- *      1 TOKEN_FLAGS   u8[tokens], enum token_flags
- *      2 TOKEN_BYTES   the bytes each token decodes to (not byte letters)
- *      3 BYTE_IDS      u32[256], TOKEN_NONE where there is none. Bytes model: the token of each
- *                      single byte. Characters model: the token that stands for it (<0x0A>)
- *      4 INDEX         u32[]: id + 1 of a token of the vocabulary, 0 for an empty slot, by
- *                      tokenizer_hash_bytes of its content; linear probing
- *      5 MERGES        {u32 left, right, rank, id}[], left TOKEN_NONE for an empty slot, by
- *                      tokenizer_hash_pair; linear probing
- *      6 ADDED         {u32 content end, u32 id, u32 flags, u32 0}[], each of the two groups
- *                      ascending by content, bytewise; contents follow each other in ADDED_BYTES
- *      7 ADDED_BYTES   contents as they stand in text: the second group's in normalized text
- *      8 STEPS         {u32 kind, u32 behaviour, u32 invert, u32 pattern end}[]: the pre-tokenizer
- *      9 STEP_BYTES    patterns, PCRE2 syntax
- *     10 POST          u32[]: ids put before and after the text
- *     11 CONTENT_ENDS  u32[tokens]: as TOKEN_ENDS, into CONTENT_BYTES. Not in use: the same as what
- *                      tokens decode to
- *     12 CONTENT_BYTES what text a token is: bytes model: bytes; characters model: characters
- *     13 NORMALIZERS   {u32 kind, flags, pattern kind, pattern end, content end, 0}[], in order;
- *                      enum normalizer_kind ... (format/normalizer.h)
- *     14 NORMALIZER_BYTES  pattern and content of each
- *     15 FIRST_ENDS    u32[tokens]: as TOKEN_ENDS, into FIRST_BYTES. Not in use: no difference
- *     16 FIRST_BYTES   the bytes a token decodes to where it is the first of all
- *     17 TEXTS         {u32 kind, u32 name end, u32 value end, u32 0}[]: named texts that go along
- *     18 TEXT_BYTES    name and value of each
- *     19 CUTS          bit a << 8 | b (bit 0 of byte 0 first): byte a is followed by b within some
- *                      token that merges make. A piece may be cut where its bit is 0, in a
- *                      characters model between characters. Not in use: nowhere
- *     20 WORD          a pattern for one character of a word, PCRE2 syntax; in use where an added
- *                      token has ADDED_SINGLE_WORD
- *     21 .. 23         not in use
- *
- * Home slot of hash h in a table of n: (h >> 32) * n >> 32.
- *
- * Decoding ids, from this file alone: of each id that is a token and wanted, take its bytes (those
- * of FIRST for the first of them). DECODE_BYTES: put them together; then every maximal invalid part
- * becomes U+FFFD, as utf8_scan finds it. DECODE_RUNS: the same, but consecutive tokens with
- * TOKEN_BYTE form a run, which is its bytes where these are valid UTF-8 as a whole, else one U+FFFD
- * for each; all else is valid. DECODE_WORDS: a space between any two. Of the whole text the strip
- * character is then taken away, from either end at most so often and while it stands there.
+ * docs/format.md, sections 9 to 13, is normative: header, sections, hashes, what each number
+ * means, and how text becomes ids and ids text.
  */
 #pragma once
 #include "error.h"

@@ -1,6 +1,6 @@
 """Read a compiled tokenizer by docs/format.md alone (sections 9 to 13), with the standard library.
 
-    t = Tokenizer(bytes); t.encode(text) -> ids; t.decode(ids) -> text; t.texts -> [(kind, name, value)]
+    t = Tokenizer(bytes); t.encode(text) -> ids; t.decode(ids) -> text; t.texts -> [(kind, name, value)] in bytes
 
 Raises Malformed for what a reader must refuse, Unsupported for a regular expression that `re` cannot do. Python has one version
 of Unicode, the format names several: results hold for text of characters that are the same in all of them (is_old).
@@ -365,7 +365,7 @@ class Tokenizer:
         rows = self.numbers("texts", 4, 256)
         need(all(1 <= r[0] <= 3 and not r[3] for r in rows), "texts")
         parts = self.cut(self.text_bytes, [end for r in rows for end in r[1:3]])
-        self.texts = [(r[0], n.decode(), v.decode()) for r, n, v in zip(rows, parts[::2], parts[1::2])]
+        self.texts = [(r[0], n, v) for r, n, v in zip(rows, parts[::2], parts[1::2])]
 
     # -- lookups --
 
