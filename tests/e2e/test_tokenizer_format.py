@@ -5,6 +5,7 @@ import glob
 import gzip
 import json
 import os
+import random
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -13,6 +14,7 @@ import read_tokenizer
 from harness import Folder, error_line, tprun, tpshard
 
 STRINGS = 4 * harness.SHARE  # one of so many
+MADE_UP = int(os.environ.get("MADE_UP", "60"))
 
 
 def strings():
@@ -68,6 +70,73 @@ def test_the_demo_s_tokenizer_too_with_its_texts():
         found = {(kind, name.decode()): value.decode() for kind, name, value in compare_one(harness.DEMO, texts, d).texts}
     assert found.pop((1, "default"), None) == config.get("chat_template")
     assert found == {(2, k): v if isinstance(v, str) else v["content"] for k, v in config.items() if k.endswith("_token") and v}, found
+
+
+# ---- made up: what published tokenizers do not combine ----
+
+ALPHABET = "abxA- \n"
+OTHERS = ALPHABET * 3 + "▁éß日\u0301\u3000İ＃"  # é has all its bytes in the vocabulary, 日 has not
+
+
+def made_up(rng):
+    """A random tokenizer.json over a few characters; some are refused."""
+    def some(population, most):
+        return [rng.choice(population) for _ in range(rng.randrange(most + 1))]
+    level = rng.random() < 0.3  # of bytes
+    letters = [read_tokenizer.letters(c) if level else c for c in ALPHABET + "▁"]
+    pairs = [[a, b] for a in letters for b in letters if a + b not in letters and rng.random() < 0.5]
+    pairs += [[a + b, c] for a, b in pairs for c in letters if rng.random() < 0.1]
+    rng.shuffle(pairs)
+    bytes_known = ["<0xC3>", "<0xA9>", "<0x0A>", "<0xE6>"]
+    names = dict.fromkeys(["<unk>", *letters, *bytes_known, *(a + b for a, b in pairs)])
+    vocab = {name: i + (i > 20) for i, name in enumerate(names)}  # with a hole
+    names, added = list(vocab), {}
+    for content in {"".join(some(OTHERS, 3)) for _ in range(5)} - {""}:
+        flags = {k: rng.random() < 0.4 for k in ("lstrip", "rstrip", "single_word", "normalized", "special")}
+        added[content] = dict(id=vocab.get(content, 1000 + len(added)), content=content, **flags)
+    metaspace = dict(type="Metaspace", replacement="▁", prepend_scheme=rng.choice(("always", "first", "never")), split=rng.random() < 0.5)
+    regexes = [r"x*", r"[ab]+", r"\s+", r"(?=-)", r"\p{Lu}|\p{Ll}a", r"(?i:ax)|\n", r"(?<=a)b", r"\s+(?!\S)|\s+"]
+    split = dict(type="Split", pattern=rng.choice([{"Regex": rng.choice(regexes)}, {"String": rng.choice(("a", " ", "-x"))}]), invert=rng.random() < 0.4,
+                 behavior=rng.choice(("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")))
+    steps = some([metaspace, split, split, dict(type="Digits", individual_digits=True), dict(type="Punctuation", behavior="Contiguous"),
+                  dict(type="WhitespaceSplit"), dict(type="Whitespace"), dict(type="CharDelimiterSplit", delimiter="-")], 2)
+    if level:
+        steps.append(dict(type="ByteLevel", add_prefix_space=rng.random() < 0.5, trim_offsets=False, use_regex=rng.random() < 0.5))
+    normalizers = some([*(dict(type=t) for t in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "ByteLevel")),
+                        dict(type="Replace", pattern={"Regex": rng.choice(regexes)}, content=rng.choice(("", "b", "x ", "$0"))),
+                        dict(type="Replace", pattern={"String": rng.choice(("", "a", " "))}, content=rng.choice(("", "▁", "ab"))),
+                        dict(type="Prepend", prepend=rng.choice(("▁", "ab"))), dict(type="Strip", strip_left=True, strip_right=rng.random() < 0.5),
+                        dict(type="BertNormalizer", clean_text=rng.random() < 0.5, handle_chinese_chars=True, strip_accents=rng.random() < 0.5,
+                             lowercase=rng.random() < 0.5)], 2)
+    strip = dict(type="Strip", content=rng.choice("a▁ "), start=rng.randrange(3), stop=rng.randrange(3))
+    decoder = rng.choice([None, dict(metaspace, split=False), dict(type="ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True), dict(
+        type="Sequence", decoders=[dict(type="Replace", pattern={"String": "▁"}, content=" "), dict(type="ByteFallback"), dict(type="Fuse"), strip])])
+    model = dict(type="BPE", vocab=vocab, merges=pairs, unk_token=rng.choice((None, "<unk>", "a")), byte_fallback=rng.random() < 0.5,
+                 fuse_unk=rng.random() < 0.5, ignore_merges=rng.random() < 0.3)
+    return dict(version="1.0", added_tokens=sorted(added.values(), key=lambda t: t["id"]), model=model, post_processor=None, decoder=decoder,
+                normalizer=dict(type="Sequence", normalizers=normalizers), pre_tokenizer=dict(type="Sequence", pretokenizers=steps))
+
+
+def test_made_up_tokenizers_of_all_parts_agree_both_ways():
+    made = refused = 0
+    with Folder() as d:
+        for seed in range(MADE_UP // harness.SHARE):
+            rng = random.Random(seed)
+            with open(d + "/tokenizer.json", "w") as f:
+                json.dump(made_up(rng), f)
+            if tpshard("tokenizer", d, "-o", d + "/t.tpt", "-q", status=None).returncode:
+                refused += 1
+                continue
+            with open(d + "/t.tpt", "rb") as f:
+                reader = read_tokenizer.Tokenizer(f.read())
+            texts = ["".join(rng.choices(OTHERS, k=rng.randrange(30))) for _ in range(40)]
+            ids = tokenize(d + "/t.tpt", texts)
+            compare(f"made up {seed}", texts, [reader.encode(t) for t in texts], ids)
+            ids += [rng.choices(range(reader.tokens + 2), k=rng.randrange(12)) for _ in range(40)]
+            compare(f"made up {seed}, decoded", ids, [reader.decode(i) for i in ids], tokenize(d + "/t.tpt", ids, "--decode"))
+            made += 1
+    assert made > refused
+    print(f"    {made} tokenizers, {refused} refused")
 
 
 # ---- damage ----
