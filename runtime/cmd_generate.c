@@ -63,6 +63,16 @@ static void print_escaped(const char *text, size_t n)
     }
 }
 
+/* An answer stands alone; other output goes on where the prompt ends. */
+static void begin_text(struct printer *p, uint32_t s)
+{
+    const struct prompt *prompt = &p->run->prompts.list[s];
+    if (p->run->options->chat)
+        detokenizer_reset(&p->texts[s]);
+    else
+        detokenizer_continue(&p->texts[s], prompt->ids, prompt->n_ids);
+}
+
 /* The whole text of a sequence: its tokens decoded once more. */
 static void print_text(struct printer *p, uint32_t s, void (*print)(const char *text, size_t n))
 {
@@ -71,7 +81,7 @@ static void print_text(struct printer *p, uint32_t s, void (*print)(const char *
     uint32_t count = seq->count - (seq->finish == GENERATE_EOS);
     const char *text;
     size_t n;
-    detokenizer_reset(whole);
+    begin_text(p, s);
     for (uint32_t i = 0; i < count; i++) {
         detokenizer_push(whole, seq->ids[i], &text, &n);
         print(text, n);
@@ -154,6 +164,8 @@ static bool open_texts(struct printer *p, struct tp_error *err)
     for (uint32_t s = 0; ok && s < n; s++)
         ok = detokenizer_open(&p->texts[s], &p->run->tokenizer.file, true,
                               p->run->prompts.list[s].n, o->stops, (size_t)o->n_stops, err);
+    for (uint32_t s = 0; ok && s < n; s++)
+        begin_text(p, s);
     p->live = n == 1 && !o->ids && !o->json;
     return ok;
 }

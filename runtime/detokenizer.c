@@ -146,16 +146,39 @@ static void add_to_run(struct detokenizer *d, unsigned char byte)
 
 /* ---- ids ---- */
 
+static bool is_shown(const struct detokenizer *d, uint32_t id)
+{
+    unsigned flags = id < d->file->tokens ? tokenizer_file_flags(d->file, id) : 0;
+    return flags & TOKEN_USED && !(d->skip_special && flags & TOKEN_SPECIAL);
+}
+
+static struct tokenizer_bytes bytes_of(const struct detokenizer *d, uint32_t id)
+{
+    return d->any ? tokenizer_file_token(d->file, id) : tokenizer_file_first(d->file, id);
+}
+
+void detokenizer_continue(struct detokenizer *d, const uint32_t *ids, size_t count)
+{
+    detokenizer_reset(d);
+    for (size_t i = 0; i < count && (!d->any || d->strip_left); i++) {
+        if (!is_shown(d, ids[i]))
+            continue;
+        struct tokenizer_bytes bytes = bytes_of(d, ids[i]);
+        d->out_n = 0;
+        add(d, bytes.data, bytes.n);
+        d->any = true;
+    }
+    d->out_n = d->strip_at = 0;
+    d->strip_held = 0;
+}
+
 static void take(struct detokenizer *d, uint32_t id)
 {
     const struct tokenizer_file *file = d->file;
-    if (id >= file->tokens)
+    if (!is_shown(d, id))
         return;
     unsigned flags = tokenizer_file_flags(file, id);
-    if (!(flags & TOKEN_USED) || (d->skip_special && flags & TOKEN_SPECIAL))
-        return;
-    struct tokenizer_bytes bytes =
-        d->any ? tokenizer_file_token(file, id) : tokenizer_file_first(file, id);
+    struct tokenizer_bytes bytes = bytes_of(d, id);
     if (file->decoder.mode == DECODE_RUNS && flags & TOKEN_BYTE && bytes.n == 1) {
         add_to_run(d, bytes.data[0]);
     } else {

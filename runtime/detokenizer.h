@@ -4,9 +4,10 @@
  *
  *     id -> bytes -> (run of byte tokens held until it ends) -> strip at both ends -> text_stream
  *
- * An answer is decoded alone, not as the end of its prompt: what `tokenizer.decode(answer)` and
- * transformers' TextStreamer(skip_prompt=True) give. A decoder that strips a leading space
- * (Llama-2) therefore shows an answer without it.
+ * The answer of a conversation is decoded alone, as `tokenizer.decode(answer)` and transformers'
+ * TextStreamer(skip_prompt=True) have it: a decoder that strips a leading space (Llama-2) shows it
+ * without one. What continues a text is not its beginning (detokenizer_continue), so that prompt and
+ * output together are the text, as the text-generation pipeline has it.
  */
 #pragma once
 #include "text_stream.h"
@@ -43,6 +44,9 @@ bool detokenizer_open(struct detokenizer *detokenizer, const struct tokenizer_fi
 void detokenizer_close(struct detokenizer *detokenizer);
 /* Ready for another text. */
 void detokenizer_reset(struct detokenizer *detokenizer);
+/* The same, for a text that goes on where ids [count] end: what only the beginning of a text loses is
+ * kept. */
+void detokenizer_continue(struct detokenizer *detokenizer, const uint32_t *ids, size_t count);
 
 /* Take an id; one that is no token adds nothing. At most tokens_max of them (asserted). *text, *n
  * are what may be shown now, valid UTF-8, borrowed until the next call. Nothing is allocated. */

@@ -139,6 +139,43 @@ static void ends_of_the_whole_text_are_stripped(void **state)
     close(&f, &d);
 }
 
+/* What ids give where they go on after others. */
+static const char *decode_after(struct detokenizer *d, const uint32_t *before, size_t n_before,
+                                const uint32_t *ids, size_t count)
+{
+    static char all[4096];
+    const char *text;
+    size_t n, at = 0;
+    detokenizer_continue(d, before, n_before);
+    for (size_t i = 0; i <= count; i++) {
+        if (i < count)
+            detokenizer_push(d, ids[i], &text, &n);
+        else
+            detokenizer_end(d, &text, &n);
+        memcpy(all + at, text, n);
+        at += n;
+    }
+    all[at] = '\0';
+    return all;
+}
+
+static void what_continues_a_text_keeps_its_first_space(void **state)
+{
+    struct fixture f = {0};
+    struct detokenizer d = {0};
+    (void)state;
+    open(&f, &d, SEQUENCE(REPLACE ", " FALLBACK ", " STRIP(1, 0)), true);
+    assert_string_equal(decode(&d, IDS(SPACE_A, B)), "ab");
+    assert_string_equal(decode_after(&d, IDS(SPACE_A), IDS(SPACE_A, B)), " ab");
+    assert_string_equal(decode_after(&d, IDS(BOS), IDS(SPACE_A, B)), "ab");
+    assert_string_equal(decode_after(&d, IDS(BOS, SPACE), IDS(SPACE_A)), " a");
+    assert_string_equal(decode_after(&d, IDS(BYTE_C3), IDS(BYTE_A9)), "\xef\xbf\xbd");
+    close(&f, &d);
+    open(&f, &d, "null", true);
+    assert_string_equal(decode_after(&d, IDS(A), IDS(B, A)), " b a");
+    close(&f, &d);
+}
+
 static void without_a_decoder_a_space_stands_between_tokens(void **state)
 {
     (void)state;
@@ -182,6 +219,7 @@ int main(void)
         cmocka_unit_test(what_is_decided_is_shown_and_nothing_else),
         cmocka_unit_test(control_tokens_are_left_out_on_request),
         cmocka_unit_test(ends_of_the_whole_text_are_stripped),
+        cmocka_unit_test(what_continues_a_text_keeps_its_first_space),
         cmocka_unit_test(without_a_decoder_a_space_stands_between_tokens),
         cmocka_unit_test(stop_strings_end_the_text),
         cmocka_unit_test(a_byte_level_text_is_read_over_its_tokens),
