@@ -1,6 +1,6 @@
 """Read a compiled tokenizer by docs/format.md alone (sections 9 to 13), with the standard library.
 
-    t = Tokenizer(bytes); t.encode(text) -> ids; t.decode(ids) -> text; t.texts -> [(kind, name, value)] in bytes
+    t = Tokenizer(bytes); t.encode(text) -> ids (section 10's data as well); t.decode(ids) -> text; t.texts -> [(kind, name, value)] in bytes
 
 Raises Malformed for what a reader must refuse, Unsupported for a regular expression that `re` cannot do. Python has one version
 of Unicode, the format names several: results hold for text of characters that are the same in all of them (is_old).
@@ -192,16 +192,17 @@ class Normalizer:
         self.kind, self.flags, self.what, self.content = kind, flags, what.decode(), content.decode()
         self.expression = pattern(what) if regex else None
 
-    def __call__(self, text):
+    def __call__(self, text, begins=True, ends=True):
+        """begins, ends: of the segment"""
         if self.kind <= 4:
             return unicodedata.normalize(("NFC", "NFD", "NFKC", "NFKD")[self.kind - 1], text)
         if self.kind == 6:
             return replace(text, self.expression, self.what, self.content)
         if self.kind == 7:
-            return text and self.content + text
+            return self.content + text if text and begins else text
         if self.kind == 8:
-            text = text.lstrip(WHITE) if self.flags & 1 else text
-            return text.rstrip(WHITE) if self.flags & 2 else text
+            text = text.lstrip(WHITE) if self.flags & 1 and begins else text
+            return text.rstrip(WHITE) if self.flags & 2 and ends else text
         if self.kind == 9:
             return "".join(c for c in text if unicodedata.category(c)[0] != "M")
         if self.kind == 10:
@@ -390,18 +391,21 @@ class Tokenizer:
 
     # -- text to ids --
 
-    def encode(self, text, around=True):
-        data, ids, at = text.encode() if isinstance(text, str) else text, [], 0
-        while at < len(data):
+    def encode(self, text, around=True, data=None):
+        """text: str or bytes; data: of every byte, whether it is data"""
+        raw, ids, at = text.encode() if isinstance(text, str) else text, [], 0
+        data = data or bytes(len(raw))
+        while at < len(raw):
             try:
-                run, bad = data[at:].decode(), len(data)
+                run, bad = raw[at:].decode(), len(raw)
             except UnicodeDecodeError as why:
                 bad = at + why.start
-                run = data[at:bad].decode()
+                run = raw[at:bad].decode()
             if run:
-                ids += self.encode_run(run, at == 0)
-            if bad < len(data):
-                id = self.of_byte[data[bad]]
+                of_byte = iter(data[at:bad])
+                ids += self.encode_run(run, [any([next(of_byte) for _ in c.encode()]) for c in run], at == 0)
+            if bad < len(raw):
+                id = self.of_byte[raw[bad]]
                 ids += [i for i in (id if id != NONE else self.unk,) if i != NONE]
             at = bad + 1
         return self.around[:self.before] + ids + self.around[self.before:] if around else ids
@@ -409,14 +413,24 @@ class Tokenizer:
     def is_word(self, c):
         return bool(c) and bool(self.word_class.search(c))
 
-    def take(self, group, text):
-        """(begin, end, id or None) of added tokens and what lies between"""
+    def leftmost(self, group, text, data, scan):
+        """(begin, content) of the longest content at the first place where one may be found"""
         expression, tokens = self.groups[group]
-        scan = start = 0
         while expression and (m := expression.search(text, scan)):
-            begin, end = m.span()
-            scan = end
-            id, flags = tokens[m[0]]
+            for n in range(len(m[0]), 0, -1):
+                content = text[m.start():m.start() + n]
+                if content in tokens and not (tokens[content][1] & 8 and any(data[m.start():m.start() + n])):
+                    return m.start(), content
+            scan = m.start() + 1
+        return None
+
+    def take(self, group, text, data):
+        """(begin, end, id or None) of added tokens and what lies between"""
+        scan = start = 0
+        while found := self.leftmost(group, text, data, scan):
+            begin, content = found
+            scan = end = begin + len(content)
+            id, flags = self.groups[group][1][content]
             if flags & 4 and (self.is_word(text[begin - 1:begin]) or self.is_word(text[end:end + 1])):
                 continue
             if flags & 1:
@@ -432,20 +446,33 @@ class Tokenizer:
         if start < len(text):
             yield start, len(text), None
 
-    def normalize(self, text):
+    def normalize(self, text, *ends):
         for step in self.normal:
-            text = step(text)
+            text = step(text, *ends)
         return text
 
-    def encode_run(self, run, first):
+    def origins(self, segment, data, normal):
+        """For every character of normal text, whether it is data."""
+        made, of_made, at = "", [], 0
+        while at < len(segment):
+            end = at + 1
+            while end < len(segment) and data[end] == data[at]:
+                end += 1
+            part = self.normalize(segment[at:end], at == 0, end == len(segment))
+            made += part
+            of_made += [data[at]] * len(part)
+            at = end
+        return of_made if made == normal else [any(data)] * len(normal)
+
+    def encode_run(self, run, data, first):
         ids = []
-        for a, b, id in self.take(0, run):
+        for a, b, id in self.take(0, run, data):
             if id is not None:
                 ids.append(id)
                 continue
             normal = self.normalize(run[a:b])
             is_first = first and a == 0 and self.normalize(run[a]) != ""
-            for c, d, id in self.take(1, normal):
+            for c, d, id in self.take(1, normal, self.origins(run[a:b], data[a:b], normal)):
                 ids += [id] if id is not None else self.encode_piece(normal[c:d], is_first and c == 0)
         return ids
 

@@ -14,7 +14,7 @@ import read_tokenizer
 from harness import Folder, error_line, tprun, tpshard
 
 STRINGS = 4 * harness.SHARE  # one of so many
-MADE_UP = int(os.environ.get("MADE_UP", "60"))
+MADE_UP = int(os.environ.get("MADE_UP", "50"))
 
 
 def strings():
@@ -117,6 +117,25 @@ def made_up(rng):
                 normalizer=dict(type="Sequence", normalizers=normalizers), pre_tokenizer=dict(type="Sequence", pretokenizers=steps))
 
 
+def bytes_and_data(rng, texts):
+    """Texts in parts that are data or not, some with bytes that are not UTF-8 between"""
+    out = []
+    for text in texts:
+        raw, data = b"", b""
+        while text:
+            n, is_data = rng.randrange(1, 9), rng.random() < 0.5
+            part = text[:n].encode() + rng.choice((b"", b"", b"", b"\xff", b"\xe6\x97", b"\xc3", b"\xed\xa0\x80"))
+            raw, data, text = raw + part, data + bytes([is_data]) * len(part), text[n:]
+        out.append((raw, data))
+    return [(raw, data) for raw, data in out if raw]
+
+
+def encode_bytes(compiled, pairs):
+    lines = "".join(f"{raw.hex()} {''.join(map(str, data))}\n" for raw, data in pairs)
+    done = harness.run([os.path.join(harness.BUILD, "tests", "encode_bytes"), compiled], input=lines.encode())
+    return [[int(id) for id in line.split()] for line in done.stdout.decode().split("\n")[:-1]]
+
+
 def test_made_up_tokenizers_of_all_parts_agree_both_ways():
     made = refused = 0
     with Folder() as d:
@@ -132,6 +151,9 @@ def test_made_up_tokenizers_of_all_parts_agree_both_ways():
             texts = ["".join(rng.choices(OTHERS, k=rng.randrange(30))) for _ in range(40)]
             ids = tokenize(d + "/t.tpt", texts)
             compare(f"made up {seed}", texts, [reader.encode(t) for t in texts], ids)
+            pairs = bytes_and_data(rng, texts)
+            compare(f"made up {seed}, data", [str(p) for p in pairs], [reader.encode(raw, False, data) for raw, data in pairs],
+                    encode_bytes(d + "/t.tpt", pairs))
             ids += [rng.choices(range(reader.tokens + 2), k=rng.randrange(12)) for _ in range(40)]
             compare(f"made up {seed}, decoded", ids, [reader.decode(i) for i in ids], tokenize(d + "/t.tpt", ids, "--decode"))
             made += 1
