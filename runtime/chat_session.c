@@ -167,6 +167,7 @@ static bool prepare(struct chat_session *session, struct engine *engine, struct 
     session->prompts = (struct prompts){.list = &session->prompt, .count = 1};
     session->generate = (struct generate){
         .prompts = &session->prompts,
+        .tokenizer = &run->tokenizer,
         .sampling = session->choice.sampling,
         .eos = run->chat.stops,
         .n_eos = run->chat.n_stops,

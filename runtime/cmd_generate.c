@@ -181,6 +181,7 @@ static bool open_printer(struct printer *p, struct report *report, struct tp_err
         chat_set_stops(chat, p->choice.eos, p->choice.n_eos);
     p->generate = (struct generate){
         .prompts = &p->run->prompts,
+        .tokenizer = p->run->has_tokenizer ? &p->run->tokenizer : NULL,
         .sampling = p->choice.sampling,
         .eos = o->chat ? chat->stops : p->choice.eos,
         .n_eos = o->chat ? chat->n_stops : p->choice.n_eos,

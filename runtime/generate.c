@@ -1,6 +1,7 @@
 #include "generate.h"
 
 #include "host.h"
+#include <string.h>
 
 const char *generate_finish_name(enum generate_finish finish)
 {
@@ -15,12 +16,53 @@ void generate_free(struct generate *generate)
     *generate = (struct generate){0};
 }
 
+static bool is_eos(const struct generate *g, uint32_t id)
+{
+    for (uint64_t i = 0; i < g->n_eos; i++)
+        if (g->eos[i] == (int64_t)id)
+            return true;
+    return false;
+}
+
+/* Marks of ids that are no tokens, which are not drawn; NULL without error where there are none.
+ * The most likely id is taken as it is: greedy results are those of the reference. */
+static bool ban_holes(struct generate *g, uint64_t vocab, uint8_t **marks, struct tp_error *err)
+{
+    *marks = NULL;
+    if (!g->tokenizer || g->sampling.temperature == 0)
+        return true;
+    for (uint32_t id = 0; id < vocab; id++) {
+        if (tokenizer_is_token(g->tokenizer, id) || is_eos(g, id))
+            continue;
+        if (!*marks && !(*marks = mem_arena_alloc(&g->arena, vocab, err)))
+            return false;
+        (*marks)[id] = SAMPLER_BANNED;
+    }
+    return true;
+}
+
+static bool mark_prompt(struct generate *g, struct generate_sequence *seq,
+                        const struct prompt *prompt, uint64_t vocab, struct tp_error *err)
+{
+    seq->seen = mem_arena_alloc(&g->arena, vocab, err);
+    if (!seq->seen)
+        return false;
+    if (seq->marks)
+        memcpy(seq->seen, seq->marks, vocab);
+    for (uint32_t i = 0; i < prompt->n_ids; i++)
+        seq->seen[prompt->ids[i]] |= SAMPLER_SEEN;
+    seq->marks = seq->seen;
+    return true;
+}
+
 bool generate_init(struct generate *generate, uint64_t vocab, struct tp_error *err)
 {
     struct generate *g = generate;
     uint32_t n = g->prompts->count;
     g->sequences = mem_arena_alloc(&g->arena, n * sizeof *g->sequences, err);
-    bool ok = g->sequences && sampler_init(&g->sampler, vocab, err);
+    uint8_t *holes;
+    bool ok =
+        g->sequences && sampler_init(&g->sampler, vocab, err) && ban_holes(g, vocab, &holes, err);
     for (uint32_t s = 0; ok && s < n; s++) {
         struct generate_sequence *seq = &g->sequences[s];
         const struct prompt *prompt = &g->prompts->list[s];
@@ -29,24 +71,13 @@ bool generate_init(struct generate *generate, uint64_t vocab, struct tp_error *e
         seq->n_cached = prompt->n_cached;
         if (prompt->n == 0)
             seq->finish = GENERATE_LENGTH;
-        if (!ok || g->sampling.repetition_penalty == 1)
-            continue;
-        seq->marks = mem_arena_alloc(&g->arena, vocab, err);
-        ok = seq->marks != NULL;
-        for (uint32_t i = 0; ok && i < prompt->n_ids; i++)
-            seq->marks[prompt->ids[i]] = SAMPLER_SEEN;
+        seq->marks = holes;
+        if (ok && g->sampling.repetition_penalty != 1)
+            ok = mark_prompt(g, seq, prompt, vocab, err);
     }
     if (!ok)
         generate_free(g);
     return ok;
-}
-
-static bool is_eos(const struct generate *g, uint32_t id)
-{
-    for (uint64_t i = 0; i < g->n_eos; i++)
-        if (g->eos[i] == (int64_t)id)
-            return true;
-    return false;
 }
 
 static void accept(struct generate *g, uint32_t s, uint32_t id)
@@ -57,8 +88,8 @@ static void accept(struct generate *g, uint32_t s, uint32_t id)
         report_first_token(g->report);
     }
     seq->ids[seq->count++] = id;
-    if (seq->marks)
-        seq->marks[id] |= SAMPLER_SEEN;
+    if (seq->seen)
+        seq->seen[id] |= SAMPLER_SEEN;
     if (is_eos(g, id))
         seq->finish = GENERATE_EOS;
     else if (g->on_token(g->arg, s, id))

@@ -21,13 +21,15 @@ struct generate_sequence {
     uint32_t count;
     uint32_t n_cached; /* positions whose keys and values the cache holds */
     enum generate_finish finish;
-    uint8_t *marks; /* [vocab] for the repetition penalty, NULL without one */
+    const uint8_t *marks; /* [vocab] enum sampler_marks, NULL where none has one */
+    uint8_t *seen;        /* the same, where the repetition penalty marks what was said; or NULL */
 };
 
 struct generate {
     /* given */
     const struct prompts *prompts;
-    struct sampler_options sampling; /* has passed sampler_check */
+    const struct tokenizer *tokenizer; /* what is no token of it is not drawn; NULL: all may be */
+    struct sampler_options sampling;   /* has passed sampler_check */
     const int64_t *eos;
     uint64_t n_eos; /* 0: no token ends a sequence */
     uint64_t chunk; /* rows of a prefill step */

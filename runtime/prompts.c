@@ -176,6 +176,21 @@ static bool read_line_prompt(struct reader *in, const char *where, const json_t 
            encode(in, where, text, json_string_length(prompt), err);
 }
 
+/* Keys that elsewhere change what a template gets, or which one it is: to pass over them would be
+ * to answer something else. Other keys are the file's own affair. */
+static bool check_keys(const char *where, const json_t *object, struct tp_error *err)
+{
+    static const char *const others[] = {
+        "chat_template",         "chat_template_kwargs",   "documents",
+        "add_generation_prompt", "continue_final_message", "tokenize",
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (json_object_get(object, others[i]))
+            return tp_fail(err, TP_E_PROMPT, "%s: %s: not a key that a line may give", where,
+                           others[i]);
+    return true;
+}
+
 static bool read_line(struct reader *in, const char *where, uint64_t line, const char *text,
                       size_t n, struct tp_error *err)
 {
@@ -188,7 +203,8 @@ static bool read_line(struct reader *in, const char *where, uint64_t line, const
     bool ok =
         json_is_object(object) || tp_fail(err, TP_E_PROMPT, "%s: an object expected, %s found",
                                           where, json_type_name(object));
-    ok = ok && read_line_id(where, object, line, id, sizeof id, err) &&
+    ok = ok && check_keys(where, object, err) &&
+         read_line_id(where, object, line, id, sizeof id, err) &&
          json_get_u64_or(&fields, "n", 0, UINT32_MAX, in->options->n, &tokens, err);
     ok = ok && read_line_prompt(in, where, object, err);
     ok = ok && add(in, where, id, tokens, err);

@@ -74,7 +74,7 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
     *run = (struct run){.options = options, .report = report};
     bool talk = options->command == RUN_CHAT;
     bool text = options->text || options->text_file || options->prompts_file || options->n_stops ||
-                options->chat || talk || (options->command == RUN_GENERATE && !options->ids);
+                options->chat || talk || options->command == RUN_GENERATE;
     bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
               (!text || open_tokenizer(run, err)) &&
               (!(options->chat || talk) || open_chat(run, err));

@@ -5,12 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* jansson recurses up to 2048 deep; ours is less, and known before it starts. */
-static bool depth_ok(const char *data, size_t n)
+/* What a document needs before jansson makes it: it recurses up to 2048 deep, and an empty object
+ * of two bytes takes a hundred times as much memory. */
+struct extent {
+    int depth;       /* at most */
+    uint64_t memory; /* bytes, nearly; without the texts of strings */
+};
+
+static struct extent measure(const char *data, size_t n)
 {
+    enum { VALUE = 96, ARRAY = 144, OBJECT = 288 };
+    struct extent e = {0};
     int depth = 0;
     bool in_string = false;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && depth <= JSON_DEPTH_MAX; i++) {
         char c = data[i];
         if (in_string) {
             if (c == '\\')
@@ -19,14 +27,17 @@ static bool depth_ok(const char *data, size_t n)
                 in_string = false;
         } else if (c == '"') {
             in_string = true;
+        } else if (c == ',') {
+            e.memory += VALUE;
         } else if (c == '[' || c == '{') {
-            if (++depth > JSON_DEPTH_MAX)
-                return false;
+            e.memory += c == '[' ? ARRAY : OBJECT;
+            depth++;
+            e.depth = depth > e.depth ? depth : e.depth;
         } else if (c == ']' || c == '}') {
             depth--;
         }
     }
-    return true;
+    return e;
 }
 
 static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
@@ -37,8 +48,14 @@ static json_t *parse(const char *file, const char *data, size_t n, size_t flags,
         tp_fail(err, code, "%s: empty file, JSON expected", file);
         return NULL;
     }
-    if (!depth_ok(data, n)) {
+    struct extent extent = measure(data, n);
+    if (extent.depth > JSON_DEPTH_MAX) {
         tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);
+        return NULL;
+    }
+    if (extent.memory > JSON_MEMORY_MAX) {
+        tp_fail(err, TP_E_LIMIT, "%s: JSON that takes %llu MiB of memory, at most %llu allowed",
+                file, (unsigned long long)(extent.memory >> 20), JSON_MEMORY_MAX >> 20);
         return NULL;
     }
     json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);

@@ -8,9 +8,10 @@
 #include <stdint.h>
 
 #define JSON_DEPTH_MAX 64
+#define JSON_MEMORY_MAX (4ull << 30) /* of the values of a document: TP_E_LIMIT */
 
-/* Parse data[0..n). file is used in errors only. NULL on error (code, for malformed text). The caller
- * owns the result (json_decref). */
+/* Parse data[0..n). file is used in errors only. NULL on error (code, for malformed text). The
+ * caller owns the result (json_decref). */
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err);
 /* io_read_file + json_parse; the top level must be an object. */
@@ -19,8 +20,8 @@ json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, stru
  * number becomes a fraction. */
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err);
 
-/* Typed fields of an object. A missing or null field, or another type, is an error of the given code
- * that names file and field; *_or variants give the default for a missing or null field. */
+/* Typed fields of an object. A missing or null field, or another type, is an error of the given
+ * code that names file and field; *_or variants give the default for a missing or null field. */
 struct json_in {
     const json_t *object;
     const char *file;
@@ -46,6 +47,6 @@ bool json_get_object(const struct json_in *in, const char *key, const json_t **o
 const json_t *json_find(const json_t *object, const char *key);
 const char *json_type_name(const json_t *value);
 
-/* Text of a document, indented by 1, keys in insertion order, doubles exact (%.17g). The caller frees
- * with mem_free; NULL on error. */
+/* Text of a document, indented by 1, keys in insertion order, doubles exact (%.17g). The caller
+ * frees with mem_free; NULL on error. */
 char *json_text(const json_t *value, size_t *n, struct tp_error *err);
