@@ -456,9 +456,10 @@ def test_75_what_a_template_may_use_up_is_limited():
             byte_model(f"{d}/g{i}", guarded)
             convert(f"{d}/g{i}", f"{d}/h{i}")
             tprun("generate", f"{d}/h{i}", "--chat", "-p", "later", "-n", "1", "-q")
-            error_line(tprun("generate", f"{d}/h{i}", "--chat", "-p", "now", status=None), 3, "chat template:1:")
+            at_request = 3 if "range(10**12)" in template else 6  # an error of jinja2's own; a limit of ours
+            error_line(tprun("generate", f"{d}/h{i}", "--chat", "-p", "now", status=None), at_request, "chat template:1:")
             done = tprun("chat", f"{d}/h{i}", "-n", "1", status=None, input=b"now\nlater\n")
-            error_line(done, 3)
+            error_line(done, at_request)
             assert done.stdout, "the next message is not answered"
             got = render(f"{d}/h{i}", {"messages": [{"content": "now"}]}, {"messages": [{"content": "later"}]})
             assert "error" in got[0] and got[1] == "later", got
