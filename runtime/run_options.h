@@ -54,5 +54,3 @@ struct run_options {
 /* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
                        struct tp_error *err);
-/* The text of --help. */
-const char *run_options_help(enum run_command command);

@@ -1,5 +1,6 @@
 /* tprun: run a bundle. Subcommands and exit codes, nothing else. */
 #include "run.h"
+#include "run_help.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
             return false;
         if (!options.help)
             return commands[i].run(&options, report, err);
-        fputs(run_options_help(commands[i].id), stdout);
+        fputs(run_help(commands[i].id), stdout);
         return true;
     }
     char name[TP_NAME_BUF];

@@ -1,0 +1,112 @@
+#include "run_help.h"
+
+#define HELP_PROMPTS                                                                               \
+    "what to run on (one of these)\n"                                                              \
+    "  -p, --text TEXT         a text, as the tokenizer makes tokens of it\n"                      \
+    "  -f, --file FILE         a file's text\n"                                                    \
+    "  --prompt-ids 1,2,3      token ids\n"                                                        \
+    "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}\n"
+#define HELP_MACHINE                                                                               \
+    "the machine (changes no result)\n"                                                            \
+    "  --threads N             compute threads in all (default: processors)\n"                     \
+    "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
+    "  --chunk N               tokens of a prefill step (default 256)\n"                           \
+    "  --device cpu            the only one in this version; --exact is always on\n"               \
+    "  --verify full|header    header: do not hash the data before using it\n"                     \
+    "  --report text|json      form of the report on stderr\n"                                     \
+    "  -q, --quiet             no report\n"                                                        \
+    "  -h, --help              this text\n"
+#define HELP_CACHE                                                                                 \
+    "  --context N             positions kept per sequence (default: as many as needed)\n"         \
+    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
+
+#define HELP_CONVERSATION                                                                          \
+    "conversations\n"                                                                              \
+    "  --chat                  a text is what a user says: the model's chat template is put\n"     \
+    "                          around it. Lines of --prompts may give \"messages\" and "           \
+    "\"tools\"\n"                                                                                  \
+    "  --system TEXT           with a system message\n"                                            \
+    "  --parse-special         take control tokens from what messages say, as transformers does\n"
+
+#define HELP_CHAT                                                                                  \
+    "usage: tprun chat BUNDLE [options]\n"                                                         \
+    "Talk with the model. Each line is a message; one that ends in \\, or a line of \"\"\" and "   \
+    "what\n"                                                                                       \
+    "follows up to another, goes on over several. /help lists what else can be typed. Ctrl-C "     \
+    "stops\n"                                                                                      \
+    "an answer, Ctrl-D ends. Where standard input is no terminal only the answers are "            \
+    "printed.\n\n"                                                                                 \
+    "choosing tokens (default: as generation_config.json says, else greedy)\n"                     \
+    "  -n, --tokens N          new tokens of an answer at most (default 512)\n"                    \
+    "  --temp T                temperature, 0 is greedy\n"                                         \
+    "  --top-k K  --top-p P  --min-p P\n"                                                          \
+    "  --repetition-penalty R  of tokens that stand in the conversation, 1 is none\n"              \
+    "  --seed S                default 0\n"                                                        \
+    "  --stop TEXT             end an answer before TEXT (up to 4)\n\n"                            \
+    "the conversation\n"                                                                           \
+    "  --system TEXT           begin with a system message\n"                                      \
+    "  --parse-special         take control tokens from what messages say, as transformers does\n" \
+    "  --context N             tokens it may have (default: the model's, at most 4096)\n"          \
+    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --no-reuse              begin every turn with an empty KV cache, for comparison\n"          \
+    "  --stats                 timing and memory after each answer\n"                              \
+    "  --history FILE          keep what was typed there (default: in memory "                     \
+    "only)\n\n" HELP_MACHINE
+
+static const struct {
+    enum run_command command;
+    const char *text;
+} table[] = {
+    {RUN_GENERATE, "usage: tprun generate BUNDLE [options]\n"
+                   "Continue prompts and print what the model says.\n\n" HELP_PROMPTS
+                   "\nchoosing tokens (default: as generation_config.json says, else greedy)\n"
+                   "  -n, --tokens N          new tokens at most (default 128)\n"
+                   "  --temp T                temperature, 0 is greedy\n"
+                   "  --top-k K  --top-p P  --min-p P\n"
+                   "  --repetition-penalty R  of tokens that stand in prompt or answer, 1 is none\n"
+                   "  --seed S                default 0\n"
+                   "  --stop TEXT             end before TEXT (up to 4)\n"
+                   "  --ignore-eos            go on after an end token\n"
+                   "  --ids                   print ids in place of text\n"
+                   "  --json                  a JSON line per sequence\n\n" HELP_CONVERSATION
+                   "\n" HELP_MACHINE HELP_CACHE},
+    {RUN_CHAT, HELP_CHAT},
+    {RUN_LOGITS,
+     "usage: tprun logits BUNDLE -o FILE [options]\n"
+     "Write the logits of every prompt position: f32, little-endian, "
+     "[tokens][vocabulary].\n\n"
+     "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE},
+    {RUN_TOKENIZE,
+     "usage: tprun tokenize (BUNDLE | FILE) [options]\n"
+     "Text to token ids: for every line of standard input, a JSON string, a JSON array.\n"
+     "FILE is a compiled tokenizer, as tpshard tokenizer makes it.\n\n"
+     "  --decode                ids to text: for every JSON array a JSON string\n"
+     "  --no-special            without what the tokenizer puts around a text; with\n"
+     "                          --decode: without control tokens\n"
+     "  -h, --help              this text\n"},
+    {RUN_RENDER,
+     "usage: tprun render (BUNDLE | FILE | --template FILE.jinja) [options]\n"
+     "Render a chat template: each line of stdin is a JSON object of variables, each line of\n"
+     "stdout a JSON string, or {\"error\": ..., \"line\": N} where the rendering failed.\n"
+     "FILE is a compiled tokenizer.\n\n"
+     "  --template FILE         this template; it has no variables but the line's\n"
+     "  --now \"YYYY-MM-DD HH:MM:SS\"\n"
+     "                          what strftime_now shows (default: now, in local time)\n"
+     "  --origin                print {\"text\", \"data\": [[begin, end], ...]}: which bytes\n"
+     "                          came from the line's variables\n"
+     "  -h, --help              this text\n"},
+    {RUN_SELFTEST, "usage: tprun selftest BUNDLE [options]\n"
+                   "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
+                   "  --record                record them, in the folder of an unfinished "
+                   "bundle\n\n" HELP_MACHINE},
+};
+
+const char *run_help(enum run_command command)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i].command == command)
+            return table[i].text;
+    tp_assert(false);
+    return "";
+}
