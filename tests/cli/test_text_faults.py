@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import DATA, DEMO, SHARE, SHARED, Folder, convert, error_line, tiny_model, tprun, tpshard
+from harness import DATA, DEMO, SHARE, SHARED, Folder, Skip, convert, error_line, tiny_model, tprun, tpshard
 
 LETTERS = "abcdefghij"
 BASE = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None}
@@ -577,14 +577,15 @@ def test_limits_of_tokenizer_json_hold_at_their_values():
 
 def test_small_json_that_becomes_large_in_memory_is_refused():
     """Millions of empty lists and objects in a file of the allowed size."""
-    for unit in "[]", "{}", "0":
-        n = (250 << 20) // SHARE // (len(unit) + 1)
+    if SHARE > 1:
+        raise Skip("250 MiB of JSON, too slow under a sanitizer")
+    for unit in "[]", "{}":
+        n = (250 << 20) // (len(unit) + 1)
         with Folder() as d:
             text = '{"model": {}, "x": [' + (unit + ",") * (n - 1) + unit + "]}"
             done = tpshard("tokenizer", put(d + "/t", text), "-o", d + "/o", status=None)
             del text
-            if SHARE == 1:
-                error_line(done, 6, "tokenizer.json", "memory")
+            error_line(done, 6, "tokenizer.json", "memory")
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 6 << 20
 
 
