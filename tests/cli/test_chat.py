@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -225,6 +226,14 @@ class Terminal:
         self.seen = b""
 
     def type(self, text):
+        """At the line editor: elsewhere the terminal would take Ctrl-D for itself."""
+        end = time.time() + 60
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            assert time.time() < end, f"no line is asked for: {self.seen!r}"
+            self.read(0.01)
+        self.press(text)
+
+    def press(self, text):
         os.write(self.fd, text if isinstance(text, bytes) else text.encode())
 
     def read(self, seconds):
@@ -248,10 +257,9 @@ class Terminal:
         return before
 
     def sync(self):
-        """Until what was typed is done and the next line is waited for (redrawn lines have prompts, too)."""
+        """Until what was typed is done and the next line is waited for."""
         self.type("/sync\r")
         self.expect('unknown command "/sync"')
-        self.expect("> ")
 
     def close(self):
         while self.read(20):
@@ -274,7 +282,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_program():
             while not t.seen.strip():  # until the answer has begun
                 assert t.read(60)
             time.sleep(0.3)
-            t.type(b"\x03")
+            t.press(b"\x03")
             assert b"interrupted" in t.expect("context ")
             t.expect("> ")
             t.type(f"/save {d}/s\r")
@@ -304,13 +312,16 @@ def test_what_was_typed_can_be_called_back():
             t.expect("> ")
             if first:
                 t.type("Once\r")
-            else:  # the line before the last of the program before
-                t.type(b"\x1b[A\x1b[A\x1b[A\r")
-            t.sync()
+                t.sync()
+            else:  # what the program before was told: Once, /sync, /save, /sync
+                os.remove(d + "/s")
+                t.type(b"\x1b[A" * 4 + b"\r")
+                t.expect("Once")
+                t.sync()
             t.type(f"/save {d}/s\r")
             t.sync()
             assert load(d + "/s")[0]["content"] == "Once"
-            os.write(t.fd, b"\x04")
+            t.type(b"\x04")
             assert t.close() == 0 and os.path.exists(d + "/h")
 
 
