@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import DEMO, Folder, SHARE, TPRUN, convert, error_line, tprun, tpshard
+from harness import DEMO, Folder, SHARE, Skip, TPRUN, convert, error_line, tprun, tpshard
 
 LINES = ("Tell me a story about a dog.", "What did the dog find? It was é😀.", "And then?")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -218,7 +218,10 @@ class Terminal:
     """tprun chat at a terminal of its own."""
 
     def __init__(self, *args):
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as e:
+            raise Skip(f"no terminal to be had: {e}")
         if self.pid == 0:
             # libedit keeps the names of keys' functions for good
             os.environ.update(TERM="vt100", LC_ALL="C.UTF-8", ASAN_OPTIONS="detect_leaks=0")
