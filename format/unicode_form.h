@@ -2,7 +2,7 @@
  *
  * utf8proc has the data and composes; this file cuts text at characters that no form changes and
  * nothing before them can join, puts marks in order in linear time, and keeps to the reference's
- * tables, which are those of Unicode 9 with a few characters of 10: what is newer passes unchanged.
+ * tables, which are those of Unicode 9: what is newer passes unchanged.
  */
 #pragma once
 #include "text.h"

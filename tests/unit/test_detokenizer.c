@@ -29,14 +29,13 @@ static json_t *chars_doc(const char *decoder)
 #define STRIP(begin, end)                                                                          \
     "{\"type\": \"Strip\", \"content\": \" \", \"start\": " #begin ", \"stop\": " #end "}"
 
-/* All that is given out for ids. */
-static const char *decode(struct detokenizer *d, const uint32_t *ids, size_t count)
+/* All that is given out for ids, to a detokenizer that was just begun. */
+static const char *gather(struct detokenizer *d, const uint32_t *ids, size_t count)
 {
     static char all[4096];
     const char *text;
     size_t n, at = 0;
     uint64_t allocated = mem_alloc_count();
-    detokenizer_reset(d);
     for (size_t i = 0; i <= count; i++) {
         if (i < count)
             detokenizer_push(d, ids[i], &text, &n);
@@ -48,6 +47,20 @@ static const char *decode(struct detokenizer *d, const uint32_t *ids, size_t cou
     all[at] = '\0';
     assert_int_equal(mem_alloc_count(), allocated);
     return all;
+}
+
+static const char *decode(struct detokenizer *d, const uint32_t *ids, size_t count)
+{
+    detokenizer_reset(d);
+    return gather(d, ids, count);
+}
+
+/* The same where they go on after others. */
+static const char *decode_after(struct detokenizer *d, const uint32_t *before, size_t n_before,
+                                const uint32_t *ids, size_t count)
+{
+    detokenizer_continue(d, before, n_before);
+    return gather(d, ids, count);
 }
 
 #define IDS(...)                                                                                   \
@@ -137,26 +150,6 @@ static void ends_of_the_whole_text_are_stripped(void **state)
     assert_string_equal(decode(&d, IDS(SPACE, SPACE, SPACE, A, SPACE, SPACE, SPACE)), " a ");
     assert_string_equal(decode(&d, IDS(SPACE, A, SPACE, SPACE, B, SPACE)), "a  b");
     close(&f, &d);
-}
-
-/* What ids give where they go on after others. */
-static const char *decode_after(struct detokenizer *d, const uint32_t *before, size_t n_before,
-                                const uint32_t *ids, size_t count)
-{
-    static char all[4096];
-    const char *text;
-    size_t n, at = 0;
-    detokenizer_continue(d, before, n_before);
-    for (size_t i = 0; i <= count; i++) {
-        if (i < count)
-            detokenizer_push(d, ids[i], &text, &n);
-        else
-            detokenizer_end(d, &text, &n);
-        memcpy(all + at, text, n);
-        at += n;
-    }
-    all[at] = '\0';
-    return all;
 }
 
 static void what_continues_a_text_keeps_its_first_space(void **state)
