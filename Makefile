@@ -31,12 +31,12 @@ else ifeq ($(config),fuzz)
 else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
 endif
-CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/output -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
 LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
 BASE    = $(wildcard format/base/*.c)
-FORMAT  = $(wildcard format/*.c format/jinja/*.c)
+FORMAT  = $(wildcard format/*.c format/output/*.c format/jinja/*.c)
 KERNELS = $(wildcard kernels/*.c kernels/cpu/*.c)
 TOOLS   = $(filter-out tools/tpshard.c,$(wildcard tools/*.c))
 RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))

@@ -2,25 +2,7 @@
 #include "bundle.h"
 
 #include "checked.h"
-
-enum { DIGEST_HEX = 32 };
-static const char digest_tail[] = "\"\n}\n";
-
-/* The digest's hex digits stand right before the tail; everything before them is what they hash. */
-static bool check_digest(const char *path, const char *text, size_t n, struct tp_error *err)
-{
-    const size_t tail = sizeof digest_tail - 1;
-    char hex[DIGEST_HEX + 1] = "";
-    struct hash128 stored;
-    if (n > tail + DIGEST_HEX)
-        memcpy(hex, text + n - tail - DIGEST_HEX, DIGEST_HEX);
-    if (memchr(hex, '\0', DIGEST_HEX) || memcmp(text + n - tail, digest_tail, tail) != 0 ||
-        !hash_from_hex(hex, &stored) ||
-        !hash_equal(stored, hash_bytes(text, n - tail - DIGEST_HEX)))
-        return tp_fail(err, TP_E_MANIFEST_HASH, "%s: digest does not match, the manifest is damaged",
-                       path);
-    return true;
-}
+#include "sealed.h"
 
 static bool get_hash(const struct json_in *in, const char *key, struct hash128 *out,
                      struct tp_error *err)
@@ -65,6 +47,21 @@ static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct
     return true;
 }
 
+bool bundle_name_is_reserved(const char *name)
+{
+    static const char *const names[] = {BUNDLE_MANIFEST, BUNDLE_MANIFEST_OPEN, BUNDLE_EXPORT,
+                                        "journal", "names", "raw"};
+    static const char *const ends[] = {".tps", ".safetensors", ".safetensors.index.json"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool read_files(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
 {
     const json_t *list;
@@ -83,6 +80,10 @@ static bool read_files(struct bundle *bundle, const struct json_in *top, struct 
             return false;
         if (!io_name_is_plain(name, strlen(name)))
             return tp_fail(err, top->code, "%s: files: entry %zu is no plain file name", top->file, i);
+        if (bundle_name_is_reserved(name) || bundle_find_file(bundle, name))
+            return tp_fail(err, top->code, "%s: files: entry %zu: \"%s\" is %s", top->file, i, name,
+                           bundle_find_file(bundle, name) ? "there twice"
+                                                          : "a name that the format reserves");
         memcpy(f->name, name, strlen(name) + 1);
         bundle->n_files++;
     }
@@ -175,13 +176,27 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
     return bundle->ranks && bundle->plans && read_ranks(bundle, &top, err);
 }
 
+bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
+                  size_t n, struct tp_error *err)
+{
+    struct hash128 id;
+    *bundle = (struct bundle){.manifest_hash = hash_bytes(text, n), .manifest_bytes = n};
+    bool ok = io_join(bundle->dir, dir, "", err) && sealed_check(path, text, n, err) &&
+              (bundle->root = json_parse(path, text, n, TP_E_MANIFEST, err)) &&
+              read_manifest(bundle, path, err) && bundle_id_of(bundle, &id, err);
+    if (ok && !hash_equal(id, bundle->bundle_id))
+        ok = tp_fail(err, TP_E_MANIFEST, "%s: bundle_id is not that of the contents", path);
+    if (!ok)
+        bundle_close(bundle);
+    return ok;
+}
+
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err)
 {
     char path[IO_PATH_MAX], *text = NULL;
     size_t n;
     *bundle = (struct bundle){0};
-    if (!io_join(bundle->dir, dir, "", err) ||
-        !io_join(path, dir, open_manifest ? BUNDLE_MANIFEST_OPEN : BUNDLE_MANIFEST, err))
+    if (!io_join(path, dir, open_manifest ? BUNDLE_MANIFEST_OPEN : BUNDLE_MANIFEST, err))
         return false;
     if (!io_is_dir(dir))
         return tp_fail(err, io_exists(dir) ? TP_E_BUNDLE_NONE : TP_E_IO, "%s: no such folder", dir);
@@ -189,16 +204,11 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
         return tp_fail(err, TP_E_BUNDLE_NONE,
                        "%s: no %s: not a bundle, or its conversion did not finish", dir,
                        io_base_name(path));
-    struct hash128 id;
-    bool ok = io_read_file(path, BUNDLE_MANIFEST_MAX, &text, &n, err) &&
-              check_digest(path, text, n, err) &&
-              (bundle->root = json_parse(path, text, n, TP_E_MANIFEST, err)) &&
-              read_manifest(bundle, path, err) && bundle_id_of(bundle, &id, err);
-    if (ok && !hash_equal(id, bundle->bundle_id))
-        ok = tp_fail(err, TP_E_MANIFEST, "%s: bundle_id is not that of the contents", path);
+    struct tp_error why = {0};
+    if (!io_read_file(path, BUNDLE_MANIFEST_MAX, &text, &n, &why))
+        return tp_fail(err, why.code == TP_E_LIMIT ? TP_E_MANIFEST : why.code, "%s", why.text);
+    bool ok = bundle_parse(bundle, dir, path, text, n, err);
     mem_free(text);
-    if (!ok)
-        bundle_close(bundle);
     return ok;
 }
 

@@ -1,8 +1,7 @@
 /* A bundle: the folder with manifest.json, rank files and the files that travel along.
  *
- * manifest.json ends with its own digest: the XXH3-128 of every byte before the digest's 32 hex digits;
- * what follows them is exactly `"\n}\n`. Reading takes a private copy, checks the digest, then every field
- * against the plan that model, recipe and tp_size give.
+ * manifest.json ends with its own digest (sealed.h). Reading takes a private copy, checks the digest, then
+ * every field against the plan that model, recipe and tp_size give.
  */
 #pragma once
 #include "hash.h"
@@ -14,6 +13,7 @@
 #define BUNDLE_MANIFEST_OPEN "manifest.open.json" /* before the commit: only selftest --record reads it */
 #define BUNDLE_SELFTEST "selftest.json"
 #define BUNDLE_TOKENIZER "tokenizer.tpt"
+#define BUNDLE_EXPORT "tpshard-export.json" /* what an export has in place of a manifest */
 enum { BUNDLE_MANIFEST_MAX = 64 << 20, BUNDLE_FILES_MAX = 32, BUNDLE_FORMAT_VERSION = 1 };
 
 /* A file that travels along (config.json, tokenizer.json, tokenizer.tpt, selftest.json ...). */
@@ -35,6 +35,8 @@ struct bundle {
     enum compress compress;
     uint64_t tp_size;
     struct hash128 bundle_id;
+    struct hash128 manifest_hash; /* of all bytes of manifest.json */
+    uint64_t manifest_bytes;
     uint32_t n_files;
     struct bundle_file files[BUNDLE_FILES_MAX];
     struct bundle_rank *ranks;   /* [tp_size] */
@@ -49,10 +51,15 @@ struct bundle {
  * Errors TP_E_BUNDLE_NONE (no manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH,
  * TP_E_VERSION. A {0} bundle may be closed. */
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err);
+/* The same from a manifest in memory; path is for messages. */
+bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
+                  size_t n, struct tp_error *err);
 void bundle_close(struct bundle *bundle);
 /* shard_open for a rank, then head_hash and file size against the manifest. */
 bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
                       struct tp_error *err);
+/* What a file that travels along cannot be called: names of the format, of its making, of weights. */
+bool bundle_name_is_reserved(const char *name);
 const struct bundle_file *bundle_find_file(const struct bundle *bundle, const char *name);
 /* A private copy of a travelling file, its hash checked (TP_E_FILE_HASH); mem_free. */
 bool bundle_read_file(const struct bundle *bundle, const struct bundle_file *file, char **data,

@@ -2,6 +2,7 @@
 #include "bundle.h"
 
 #include "checked.h"
+#include "sealed.h"
 #include <stdlib.h>
 
 /* Objects under construction: a failed jansson call means memory; checked once, at the end. */
@@ -96,29 +97,20 @@ static json_t *ranks_json(const struct bundle *bundle, const struct shard_head *
 char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads, size_t *size,
                            struct tp_error *err)
 {
-    static const char zeros[] = "00000000000000000000000000000000";
     json_t *model = model_config_to_json(&bundle->model, err);
     if (!model)
         return NULL;
     json_t *root = json_pack(
-        "{s:s, s:i, s:o, s:I, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:O, s:o, s:O*, s:o, s:s}", "format",
+        "{s:s, s:i, s:o, s:I, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:O, s:o, s:O*, s:o}", "format",
         "tpshard bundle", "version", BUNDLE_FORMAT_VERSION, "bundle_id", hex_of(bundle->bundle_id),
         "tp_size", (json_int_t)bundle->tp_size, "recipe", "dtype",
         dtype_name(bundle->recipe.dtype), "quant", quant_name(bundle->recipe.quant), "target",
         "cpu", "compress", bundle->compress == COMPRESS_ZSTD ? "zstd" : "none", "model", model,
         "leaves", leaves_json(&bundle->model), "source", bundle->source, "files",
-        files_json(bundle, true), "chat_templates", bundle->templates, "ranks", ranks_json(bundle, heads), "digest", zeros);
-    char *text = root ? json_text(root, size, err) : NULL;
+        files_json(bundle, true), "chat_templates", bundle->templates, "ranks", ranks_json(bundle, heads));
+    char *text = root ? sealed_text(root, size, err) : NULL;
     json_decref(root);
-    if (!text) {
+    if (!text)
         tp_fail(err, TP_E_MEMORY, "out of memory: manifest");
-        return NULL;
-    }
-    /* json_text keeps room for a NUL: the newline takes its place */
-    char hex[33];
-    text[(*size)++] = '\n';
-    size_t before = *size - (sizeof "\"\n}\n" - 1) - 32;
-    hash_to_hex(hash_bytes(text, before), hex);
-    memcpy(text + before, hex, 32);
     return text;
 }

@@ -81,7 +81,7 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     if (!text)
         return false;
     text[n++] = '\n'; /* in place of the NUL */
-    bool ok = io_write_file(rest, text, n, err);
+    bool ok = output_file_put(rest, text, n, err);
     mem_free(text);
     return ok;
 }

@@ -6,18 +6,11 @@
 #include "choice.h"
 #include "detokenizer.h"
 #include "generate.h"
-#include <signal.h>
+#include "interrupt.h"
 #include <stdio.h>
 #include <string.h>
 
-static _Atomic int interrupted;
 static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 struct printer {
     struct run *run;
@@ -187,7 +180,7 @@ static bool open_printer(struct printer *p, struct report *report, struct tp_err
         .n_eos = o->chat ? chat->n_stops : p->choice.n_eos,
         .chunk = o->chunk,
         .report = report,
-        .interrupted = &interrupted,
+        .interrupted = interrupt_flag(),
         .on_token = on_token,
         .on_step = print_complete,
         .arg = p,
@@ -209,6 +202,7 @@ static void close_printer(struct printer *p)
 bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err)
 {
     struct run run;
+    interrupt_say("%s", generate_interrupted);
     if (!run_open(&run, options, report, err))
         return false;
     struct printer *p = mem_alloc(sizeof *p, err);
@@ -223,13 +217,11 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
              generate_init(&p->generate, run.bundle.model.vocab, err);
     }
     if (ok) {
-        sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
         ok = engine_run(&run.engine, generate_drive, &p->generate, err);
         if (ok || err->code == TP_E_INTERRUPTED)
             print_complete(p, err);
     }
-    if (ok && options->trace)
-        ok = trace_write(&run.engine.trace, options->trace, err);
+    ok = ok && run_write_trace(&run, err);
     if (ok)
         report_print(report, &run.engine, options, run.context);
     if (p)

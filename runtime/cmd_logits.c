@@ -2,62 +2,12 @@
 #include "run.h"
 
 #include "host.h"
+#include "interrupt.h"
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-/* Where the rows go: FILE.tmp, renamed when all of it is there, or stdout. */
-struct sink {
-    const char *path; /* NULL: stdout */
-    char tmp[IO_PATH_MAX];
-    int fd;
-    uint64_t bytes;
-};
-
-static bool sink_open(struct sink *sink, const char *path, struct tp_error *err)
-{
-    *sink = (struct sink){.fd = -1};
-    if (strcmp(path, "-") == 0)
-        return true;
-    sink->path = path;
-    if ((size_t)snprintf(sink->tmp, sizeof sink->tmp, "%s.tmp", path) >= sizeof sink->tmp)
-        return tp_fail(err, TP_E_LIMIT, "-o: path longer than %d bytes", IO_PATH_MAX);
-    int old = -1;
-    if (io_exists(path) && (old = io_open_read(path, NULL, err)) < 0)
-        return false; /* a device or a folder would not survive the rename */
-    io_close(&old, path, NULL);
-    if (io_exists(sink->tmp) && !io_unlink(sink->tmp, err))
-        return false;
-    sink->fd = io_create(sink->tmp, err);
-    return sink->fd >= 0;
-}
-
-static bool sink_write(struct sink *sink, const void *data, size_t n, struct tp_error *err)
-{
-    if (!sink->path)
-        return fwrite(data, 1, n, stdout) == n || tp_fail_errno(err, "stdout: cannot be written");
-    bool ok = io_write_at(sink->fd, sink->tmp, data, n, sink->bytes, err);
-    sink->bytes += n;
-    return ok;
-}
-
-/* ok: all rows were written. */
-static bool sink_close(struct sink *sink, bool ok, struct tp_error *err)
-{
-    if (!sink->path)
-        return (fflush(stdout) == 0 || tp_fail_errno(err, "stdout: cannot be written")) && ok;
-    if (sink->fd < 0)
-        return false;
-    ok = io_close(&sink->fd, sink->tmp, err) && ok;
-    if (ok)
-        return io_rename(sink->tmp, sink->path, err);
-    io_unlink(sink->tmp, NULL);
-    return false;
-}
 
 struct logits_job {
     struct run *run;
-    struct sink sink;
+    struct output_file out;
     uint64_t nans;
     float *row; /* [vocab] */
 };
@@ -72,7 +22,7 @@ static bool write_row(struct logits_job *job, const float *logits, struct tp_err
             job->nans++;
         }
     }
-    return sink_write(&job->sink, job->row, vocab * sizeof *job->row, err);
+    return output_file_write(&job->out, job->row, vocab * sizeof *job->row, err);
 }
 
 static bool write_step(struct logits_job *job, struct engine *e, struct tp_error *err)
@@ -95,6 +45,8 @@ static bool drive(struct engine *e, void *arg, struct tp_error *err)
     uint64_t start = 0; /* of the step: sequence, position */
     uint32_t s = 0, position = 0;
     while (s < p->count) {
+        if (interrupt_pending())
+            return interrupt_fail(err);
         double t0 = host_seconds();
         start = s;
         engine_begin(e);
@@ -118,23 +70,19 @@ static bool drive(struct engine *e, void *arg, struct tp_error *err)
 
 bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err)
 {
-    struct run run;
-    if (!run_open(&run, options, report, err))
-        return false;
+    struct run run = {0};
     struct logits_job job = {.run = &run};
+    bool ok = output_file_open(&job.out, options->output, err) &&
+              run_open(&run, options, report, err);
     uint64_t total = run.prompts.total_ids;
-    bool ok = run_open_engine(&run, false, total < options->chunk ? total : options->chunk, err) &&
-              (job.row = mem_array(run.bundle.model.vocab, sizeof *job.row, err)) != NULL &&
-              sink_open(&job.sink, options->output, err);
-    if (ok) {
-        ok = engine_run(&run.engine, drive, &job, err);
-        ok = sink_close(&job.sink, ok, err);
-    }
+    ok = ok && run_open_engine(&run, false, total < options->chunk ? total : options->chunk, err) &&
+         (job.row = mem_array(run.bundle.model.vocab, sizeof *job.row, err)) != NULL &&
+         engine_run(&run.engine, drive, &job, err);
+    ok = output_file_close(&job.out, ok, err);
     if (ok && job.nans)
         tp_message("tprun", "warning", "%llu logits are NaN, written as 0x7fc00000",
                    (unsigned long long)job.nans);
-    if (ok && options->trace)
-        ok = trace_write(&run.engine.trace, options->trace, err);
+    ok = ok && run_write_trace(&run, err);
     if (ok)
         report_print(report, &run.engine, options, run.context);
     mem_free(job.row);

@@ -51,11 +51,9 @@ static bool drive(struct engine *e, void *arg, struct tp_error *err)
 
 static bool record(struct selftest_job *job, struct tp_error *err)
 {
-    char path[IO_PATH_MAX];
     size_t n;
     char *text = selftest_text(&job->test, &n, err);
-    bool ok = text && io_join(path, job->run->bundle.dir, BUNDLE_SELFTEST, err) &&
-              io_write_file(path, text, n, err);
+    bool ok = text && output_file_put("-", text, n, err);
     mem_free(text);
     return ok;
 }

@@ -3,6 +3,9 @@
 #include "host.h"
 #include <string.h>
 
+const char generate_interrupted[] =
+    "interrupted; what was said so far is printed, run again to start over";
+
 const char *generate_finish_name(enum generate_finish finish)
 {
     static const char *const names[] = {"going", "eos", "stop", "length", "interrupted"};
@@ -119,9 +122,7 @@ static bool step(struct generate *g, struct engine *e, struct tp_error *err)
         }
     }
     return g->on_step(g->arg, err) &&
-           (!*g->interrupted || tp_fail(err, TP_E_INTERRUPTED,
-                                        "interrupted; what was said so far is "
-                                        "printed, run again to start over"));
+           (!*g->interrupted || tp_fail(err, TP_E_INTERRUPTED, "%s", generate_interrupted));
 }
 
 /* Prompts fill the steps one after the other; the last row of each gives its first token. */

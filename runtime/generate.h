@@ -15,6 +15,7 @@ enum generate_finish {
     GENERATE_INTERRUPTED,
 };
 const char *generate_finish_name(enum generate_finish finish);
+extern const char generate_interrupted[]; /* what an error of TP_E_INTERRUPTED says */
 
 struct generate_sequence {
     uint32_t *ids; /* [count] the new ones */
@@ -34,7 +35,7 @@ struct generate {
     uint64_t n_eos; /* 0: no token ends a sequence */
     uint64_t chunk; /* rows of a prefill step */
     struct report *report;
-    const _Atomic int *interrupted;
+    const _Atomic int *interrupted; /* not 0: end after this step */
     /* A new token of sequence s, not an end token. true: the text ends here. */
     bool (*on_token)(void *arg, uint32_t s, uint32_t id);
     /* After every step. */

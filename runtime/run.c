@@ -12,7 +12,18 @@ void run_close(struct run *run)
         tokenizer_close(&run->tokenizer);
     mem_free(run->tokenizer_bytes);
     bundle_close(&run->bundle);
+    if (run->tracing)
+        output_file_close(&run->trace, false, NULL);
     *run = (struct run){0};
+}
+
+bool run_write_trace(struct run *run, struct tp_error *err)
+{
+    if (!run->tracing)
+        return true;
+    run->tracing = false;
+    bool ok = trace_write(&run->engine.trace, &run->trace, err);
+    return output_file_close(&run->trace, ok, err);
 }
 
 static bool open_tokenizer(struct run *run, struct tp_error *err)
@@ -75,7 +86,9 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
     bool talk = options->command == RUN_CHAT;
     bool text = options->text || options->text_file || options->prompts_file || options->n_stops ||
                 options->chat || talk || options->command == RUN_GENERATE;
-    bool ok = bundle_open(&run->bundle, options->bundle, false, err) &&
+    run->tracing = options->trace != NULL;
+    bool ok = (!run->tracing || output_file_open(&run->trace, options->trace, err)) &&
+              bundle_open(&run->bundle, options->bundle, false, err) &&
               (!text || open_tokenizer(run, err)) &&
               (!(options->chat || talk) || open_chat(run, err));
     if (ok && !talk)

@@ -1,6 +1,7 @@
 /* What the subcommands share: bundle, tokenizer, prompts, and an engine of the size they need. */
 #pragma once
 #include "engine.h"
+#include "output_file.h"
 #include "prompts.h"
 #include "report.h"
 
@@ -16,6 +17,8 @@ struct run {
     uint64_t context;    /* tokens of the longest sequence, prompt and new ones */
     uint64_t *positions; /* [prompts.count] positions each sequence may use of the KV cache */
     struct engine engine;
+    struct output_file trace; /* open with --trace: decided before any work */
+    bool tracing;
 };
 
 /* Bundle, tokenizer (where text is asked for), chat (where it is) and prompts (but for RUN_CHAT,
@@ -27,6 +30,8 @@ bool run_set_lengths(struct run *run, struct tp_error *err);
 /* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
  * else one after the other, and a few short ones together (logits). */
 bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err);
+/* --trace FILE, if it was given. */
+bool run_write_trace(struct run *run, struct tp_error *err);
 void run_close(struct run *run);
 
 /* The subcommands: exit status is that of err. */

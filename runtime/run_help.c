@@ -98,8 +98,9 @@ static const struct {
      "  -h, --help              this text\n"},
     {RUN_SELFTEST, "usage: tprun selftest BUNDLE [options]\n"
                    "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
-                   "  --record                record them, in the folder of an unfinished "
-                   "bundle\n\n" HELP_MACHINE},
+                   "  --record                record them: print what an unfinished bundle gets "
+                   "as\n"
+                   "                          selftest.json\n\n" HELP_MACHINE},
 };
 
 const char *run_help(enum run_command command)

@@ -1,7 +1,9 @@
 /* tprun: run a bundle. Subcommands and exit codes, nothing else. */
 #include "run.h"
-#include "run_help.h"
 
+#include "interrupt.h"
+#include "run_help.h"
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,13 +11,14 @@ static const struct {
     const char *name;
     enum run_command id;
     bool (*run)(const struct run_options *options, struct report *report, struct tp_error *err);
+    int grace_ms; /* to end a step after a signal */
 } commands[] = {
-    {"generate", RUN_GENERATE, cmd_generate},
-    {"chat", RUN_CHAT, cmd_chat},
-    {"logits", RUN_LOGITS, cmd_logits},
-    {"selftest", RUN_SELFTEST, cmd_selftest},
-    {"tokenize", RUN_TOKENIZE, cmd_tokenize},
-    {"render", RUN_RENDER, cmd_render},
+    {"generate", RUN_GENERATE, cmd_generate, INTERRUPT_GRACE_MS},
+    {"chat", RUN_CHAT, cmd_chat, 0},
+    {"logits", RUN_LOGITS, cmd_logits, INTERRUPT_GRACE_MS},
+    {"selftest", RUN_SELFTEST, cmd_selftest, 0},
+    {"tokenize", RUN_TOKENIZE, cmd_tokenize, 0},
+    {"render", RUN_RENDER, cmd_render, 0},
 };
 
 static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
@@ -35,8 +38,11 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
             continue;
         if (!run_options_parse(&options, commands[i].id, argc - 1, argv + 1, err))
             return false;
-        if (!options.help)
+        if (!options.help) {
+            if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
+                interrupt_catch("tprun", commands[i].grace_ms);
             return commands[i].run(&options, report, err);
+        }
         fputs(run_help(commands[i].id), stdout);
         return true;
     }
@@ -51,6 +57,8 @@ int main(int argc, char **argv)
     struct tp_error err = {0};
     report_start(&report);
     io_guard_bus("tprun");
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG */
+    signal(SIGPIPE, SIG_IGN); /* EPIPE */
     if (argc < 2) {
         fputs(usage, stderr);
         return TP_EXIT_USAGE;
@@ -60,6 +68,7 @@ int main(int argc, char **argv)
         return TP_EXIT_OK;
     }
     bool ok = run_command(argc, argv, &report, &err);
+    interrupt_off();
     if (fflush(stdout) != 0)
         ok = tp_fail_errno(&err, "stdout: cannot be written");
     return ok ? TP_EXIT_OK : tp_error_print("tprun", &err);

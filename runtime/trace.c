@@ -39,7 +39,7 @@ struct hash128 trace_hash(const struct trace *trace, uint64_t sequence, uint64_t
     return hash_end(&trace->streams[sequence * (trace->n_layers + 1) + layer]);
 }
 
-bool trace_write(const struct trace *trace, const char *path, struct tp_error *err)
+bool trace_write(const struct trace *trace, struct output_file *file, struct tp_error *err)
 {
     enum { LINE_MAX_BYTES = 80 };
     char hex[33], *text, *end;
@@ -55,7 +55,7 @@ bool trace_write(const struct trace *trace, const char *path, struct tp_error *e
         hash_to_hex(trace_hash(trace, s, trace->n_layers), hex);
         end += snprintf(end, LINE_MAX_BYTES, "%llu final %s\n", (unsigned long long)s, hex);
     }
-    bool ok = io_write_file(path, text, (size_t)(end - text), err);
+    bool ok = output_file_write(file, text, (size_t)(end - text), err);
     mem_free(text);
     return ok;
 }

@@ -6,6 +6,7 @@
 #pragma once
 #include "hash.h"
 #include "mem.h"
+#include "output_file.h"
 #include <stdbool.h>
 
 struct trace {
@@ -23,4 +24,4 @@ void trace_free(struct trace *trace);
 void trace_add(struct trace *trace, uint64_t sequence, uint64_t layer, const float *row);
 struct hash128 trace_hash(const struct trace *trace, uint64_t sequence, uint64_t layer);
 /* Lines "SEQUENCE LAYER HASH", LAYER "final" at the end of each sequence. */
-bool trace_write(const struct trace *trace, const char *path, struct tp_error *err);
+bool trace_write(const struct trace *trace, struct output_file *file, struct tp_error *err);

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Includes point down only: tools | runtime -> kernels -> format -> format/base; tools and runtime never
-# see each other. Headers are found by bare name, so a name that two rooms share would be ambiguous: an error.
+# Includes point down only: tools | runtime -> kernels -> format -> format/base, and tools | runtime ->
+# format/output -> format; tools and runtime never see each other. Headers are found by bare name, so a name that two rooms share would be ambiguous: an error.
 set -eu
 cd "$(dirname "$0")/.."
 status=0
 room_of() { # the room of a header, by its name
-  for room in format/base format kernels tools runtime; do
+  for room in format/base format/output format kernels tools runtime; do
     if [ -e "$room/$1" ] || { [ "$room" = kernels ] && [ -e "kernels/cpu/$1" ]; } ||
       { [ "$room" = format ] && [ -e "format/jinja/$1" ]; }; then
       echo "$room"
@@ -18,14 +18,15 @@ allowed() { # room -> rooms it may include
   case $1 in
   format/base) echo "format/base" ;;
   format) echo "format/base format" ;;
+  format/output) echo "format/base format format/output" ;;
   kernels) echo "format/base format kernels" ;;
-  tools) echo "format/base format kernels tools" ;;
-  runtime) echo "format/base format kernels runtime" ;;
+  tools) echo "format/base format format/output kernels tools" ;;
+  runtime) echo "format/base format format/output kernels runtime" ;;
   esac
 }
 doubled=$(find format kernels tools runtime -name '*.h' -printf '%f\n' | sort | uniq -d)
 [ -z "$doubled" ] || { echo "two headers of one name: $doubled"; status=1; }
-for room in format/base format kernels tools runtime; do
+for room in format/base format/output format kernels tools runtime; do
   may=" $(allowed "$room") "
   case $room in
   kernels) files=$(ls kernels/*.[ch] kernels/cpu/*.[ch]) ;;

@@ -8,7 +8,7 @@
 
 /* ---- what is not in rank files ---- */
 
-static const struct writer_file *find_file(const struct model_folder *folder, const char *name)
+static const struct named_bytes *find_file(const struct model_folder *folder, const char *name)
 {
     for (uint32_t i = 0; i < folder->n_files; i++)
         if (strcmp(folder->files[i].name, name) == 0)
@@ -21,7 +21,7 @@ static bool check_files(const struct against *a, struct tp_error *err)
     const struct bundle *bundle = &a->bundle->bundle;
     for (uint32_t i = 0; i < bundle->n_files; i++) {
         const struct bundle_file *f = &bundle->files[i];
-        const struct writer_file *of_folder = find_file(&a->folder, f->name);
+        const struct named_bytes *of_folder = find_file(&a->folder, f->name);
         if (strcmp(f->name, BUNDLE_SELFTEST) == 0)
             continue;
         if (!of_folder || of_folder->size != f->bytes ||
@@ -43,6 +43,7 @@ bool against_open(struct against *a, const struct source_bundle *bundle, const c
     *a = (struct against){.bundle = bundle};
     o.dtype = bundle->bundle.recipe.dtype;
     o.quant = bundle->bundle.recipe.quant;
+    o.follow_links = true; /* nothing is copied */
     bool ok = model_folder_open(&a->folder, dir, &o, err) &&
               model_equals(&bundle->bundle.model, &a->folder.config->model, bundle->bundle.dir, dir,
                            err) &&

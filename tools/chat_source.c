@@ -1,7 +1,7 @@
 #include "chat_source.h"
 
 #include "commands.h"
-#include "io.h"
+#include "folder.h"
 #include "jinja.h"
 #include "json.h"
 #include "utf8.h"
@@ -11,7 +11,6 @@
 
 enum { CONFIG_MAX = 16 << 20 };
 static const char config_name[] = "tokenizer_config.json";
-static const char folder_name[] = "additional_chat_templates";
 static const char suffix[] = ".jinja";
 
 struct reader {
@@ -303,16 +302,16 @@ static bool read_template_folder(struct reader *in, struct tp_error *err)
 {
     char path[IO_PATH_MAX], file[512];
     struct names names = {.err = err};
-    if (!io_join(path, in->dir, folder_name, err))
+    if (!io_join(path, in->dir, CHAT_TEMPLATES_FOLDER, err))
         return false;
     if (!io_is_dir(path))
         return true;
-    bool ok = io_list_dir(path, add_name, &names, err) && err->code == TP_OK;
+    bool ok = folder_list_path(path, add_name, &names, err) && err->code == TP_OK;
     if (ok && names.too_many)
         ok = tp_fail(err, TP_E_LIMIT, "%s: more than %d templates", path, CHAT_TEMPLATES_MAX);
     qsort(names.list, names.count, sizeof *names.list, compare_names);
     for (uint32_t i = 0; ok && i < names.count; i++) {
-        snprintf(file, sizeof file, "%s/%s%s", folder_name, names.list[i], suffix);
+        snprintf(file, sizeof file, "%s/%s%s", CHAT_TEMPLATES_FOLDER, names.list[i], suffix);
         ok = read_template_file(in, file, names.list[i], err);
     }
     mem_arena_free(&names.arena);

@@ -14,6 +14,7 @@
 #include "tokenizer_compile.h"
 #include "mem.h"
 
+#define CHAT_TEMPLATES_FOLDER "additional_chat_templates"
 enum { CHAT_TEMPLATES_MAX = 64, CHAT_VARIABLES_MAX = 64, CHAT_NAME_BYTES_MAX = 128 };
 
 /* {0} is safe to free. */

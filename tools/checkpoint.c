@@ -1,5 +1,6 @@
 #include "checkpoint.h"
 #include "checked.h"
+#include "folder.h"
 #include "checkpoint_index.h"
 #include "sort_index.h"
 
@@ -263,7 +264,7 @@ bool checkpoint_open(struct checkpoint *ck, const char *dir, struct tp_error *er
     struct listing found = {0};
     *ck = (struct checkpoint){0};
     ck->dir = mem_arena_copy(&ck->arena, dir, strlen(dir), err);
-    bool ok = ck->dir && io_list_dir(dir, list_name, &found, err) &&
+    bool ok = ck->dir && folder_list_path(dir, list_name, &found, err) &&
               choose_source(ck, &found, err) &&
               (found.index ? open_indexed(ck, &found, err) : open_single(ck, err));
     if (!ok)

@@ -1,11 +1,16 @@
 #include "child.h"
 
+#include "interrupt.h"
 #include "io.h"
+#include "mem.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,13 +31,15 @@ static bool find_tprun(char path[IO_PATH_MAX], struct tp_error *err)
                    "%s: not found, the selftest needs it (--no-selftest converts without)", path);
 }
 
-/* The last line of what comes through the pipe, without its newline. */
-static void last_line(int fd, char *line, size_t size)
+/* The last line of what comes through the pipe, without its newline. A signal ends the child. */
+static void last_line(int fd, pid_t pid, char *line, size_t size)
 {
     size_t used = 0;
     bool fresh = false;
     char buf[512];
-    for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0 || (n < 0 && errno == EINTR);)
+    for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0 || (n < 0 && errno == EINTR);) {
+        if (interrupt_pending())
+            kill(pid, SIGKILL);
         for (ssize_t i = 0; i < n; i++) {
             if (fresh)
                 used = 0;
@@ -40,42 +47,82 @@ static void last_line(int fd, char *line, size_t size)
             if (!fresh && used + 1 < size)
                 line[used++] = buf[i];
         }
+    }
     line[used] = '\0';
 }
 
-bool child_run_tprun(const char *const *arguments, struct tp_error *err)
+static bool spawn(const char *const *argv, int out, int err_pipe, pid_t *pid, struct tp_error *err)
+{
+    posix_spawn_file_actions_t actions;
+    unsetenv("TP_FAULT"); /* the hook is meant for this process */
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, err_pipe, STDERR_FILENO);
+    int failed =
+        posix_spawn(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    errno = failed;
+    return !failed || tp_fail_errno(err, "%s", argv[0]);
+}
+
+static bool read_output(int out, uint64_t limit, char **data, size_t *n, struct tp_error *err)
+{
+    struct io_identity who;
+    if (!io_identify(out, "tprun's output", &who, err))
+        return false;
+    if (who.size > limit)
+        return tp_fail(err, TP_E_LIMIT, "tprun's output: %llu bytes, at most %llu are allowed",
+                       (unsigned long long)who.size, (unsigned long long)limit);
+    *n = who.size;
+    *data = mem_alloc(who.size + 1, err);
+    if (*data && io_read_at(out, "tprun's output", *data, who.size, 0, err))
+        return true;
+    mem_free(*data);
+    return false;
+}
+
+static bool run(const char *const *argv, int out, int pipes[2], struct tp_error *err)
+{
+    char line[TP_ERROR_LINE_MAX / 2];
+    int status = 0;
+    pid_t pid;
+    bool ok = spawn(argv, out, pipes[1], &pid, err);
+    close(pipes[1]);
+    if (!ok)
+        return false;
+    interrupt_child(pid);
+    last_line(pipes[0], pid, line, sizeof line);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    interrupt_child(0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return true;
+    if (interrupt_pending() || (WIFEXITED(status) && WEXITSTATUS(status) == TP_EXIT_INTERRUPTED))
+        return interrupt_fail(err); /* Ctrl-C is for both, whoever hears it first */
+    return tp_fail(err, TP_E_CHILD, "%s ended with %s %d: %s", argv[0],
+                   WIFEXITED(status) ? "status" : "signal",
+                   WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), line);
+}
+
+bool child_run_tprun(const char *const *arguments, uint64_t limit, char **data, size_t *n,
+                     struct tp_error *err)
 {
     enum { ARGS_MAX = 16 };
-    char path[IO_PATH_MAX], line[TP_ERROR_LINE_MAX / 2];
+    char path[IO_PATH_MAX];
     const char *argv[ARGS_MAX + 2] = {path};
-    int pipes[2], status = 0;
-    pid_t pid;
+    int pipes[2];
     if (!find_tprun(path, err))
         return false;
     for (int i = 0; arguments[i] && i < ARGS_MAX; i++)
         argv[i + 1] = arguments[i];
-    if (pipe(pipes) != 0)
-        return tp_fail_errno(err, "pipe");
-    unsetenv("TP_FAULT"); /* the hook is meant for this process */
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, pipes[1], STDERR_FILENO);
-    posix_spawn_file_actions_addclose(&actions, pipes[0]);
-    int failed = posix_spawn(&pid, path, &actions, NULL, (char *const *)(uintptr_t)argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(pipes[1]);
-    if (failed) {
+    int out = memfd_create("tprun", MFD_CLOEXEC);
+    if (out < 0)
+        return tp_fail_errno(err, "memfd_create");
+    bool ok = pipe2(pipes, O_CLOEXEC) == 0 || tp_fail_errno(err, "pipe");
+    if (ok) {
+        ok = run(argv, out, pipes, err) && read_output(out, limit, data, n, err);
         close(pipes[0]);
-        errno = failed;
-        return tp_fail_errno(err, "%s", path);
     }
-    last_line(pipes[0], line, sizeof line);
-    close(pipes[0]);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return true;
-    return tp_fail(err, TP_E_CHILD, "%s ended with %s %d: %s", path,
-                   WIFEXITED(status) ? "status" : "signal",
-                   WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), line);
+    close(out);
+    return ok;
 }

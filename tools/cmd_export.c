@@ -3,8 +3,10 @@
 
 #include "checked.h"
 #include "export_plan.h"
+#include "interrupt.h"
 #include "jobs.h"
 #include "options.h"
+#include "output.h"
 #include "progress.h"
 #include "values.h"
 #include "values_of.h"
@@ -18,7 +20,8 @@ static const char help[] =
     "Bit-exact where convert kept the dtype; quantized weights become the bundle's dtype, "
     "rounded.\n"
     "\n"
-    "  -o, --output MODEL_DIR  folder to make; must not exist, or be empty\n"
+    "  -o, --output MODEL_DIR  folder to make\n"
+    "      --force             replace the bundle or export that has its name\n"
     "      --mem SIZE          memory for buffers at most (default 1G)\n"
     "      --threads N         (default: all processors)\n"
     "  -q, --quiet             no notes, no progress\n"
@@ -28,14 +31,15 @@ static const char help[] =
     "again after an interruption.\n";
 
 enum { BLOCK_BYTES = 64 << 20 }; /* of rows converted at once, where memory allows */
-static const char marker[] = ".tpshard-export"; /* in the partial folder: whose it is */
 
 struct export {
     const struct options *options;
     struct source_bundle source;
     struct export_plan plan;
-    char partial[IO_PATH_MAX];
+    struct output output;
     int *fds;                 /* [n_files] */
+    struct bundle_file *made; /* [n_made] what its manifest says */
+    uint32_t n_made;
     uint64_t *first_job;      /* [n_tensors + 1] */
     uint64_t block_bytes;     /* f32 and stored bytes of the rows of a block together, about */
     unsigned char **spaces;   /* [threads] made at first use */
@@ -176,42 +180,94 @@ static bool export_tensors(struct export *x, struct tp_error *err)
 
 /* ---- files ---- */
 
-static bool create_files(struct export *x, struct tp_error *err)
+/* Every name that the folder is going to have, weights first; made is what the manifest will list. */
+static bool list_names(struct export *x, const char ***names, uint32_t *n, struct tp_error *err)
 {
-    x->fds = mem_array(x->plan.n_files, sizeof *x->fds, err);
-    for (uint32_t i = 0; x->fds && i < x->plan.n_files; i++)
-        x->fds[i] = -1;
-    for (uint32_t i = 0; x->fds && i < x->plan.n_files; i++) {
-        const struct export_file *f = &x->plan.files[i];
-        char path[IO_PATH_MAX];
-        if (!io_join(path, x->partial, f->name, err) ||
-            (io_exists(path) && !io_unlink(path, err)) ||
-            (x->fds[i] = io_create(path, err)) < 0 ||
-            !io_reserve(x->fds[i], path, f->header_bytes + f->data_bytes, err) ||
-            !io_write_at(x->fds[i], path, f->header, f->header_bytes, 0, err))
-            return false;
-    }
-    return x->fds != NULL;
-}
-
-static bool sync_files(struct export *x, struct tp_error *err)
-{
+    const struct bundle *b = &x->source.bundle;
+    uint64_t most = (uint64_t)x->plan.n_files + b->n_files + 2;
+    *names = mem_arena_alloc(&x->plan.arena, most * sizeof **names, err);
+    x->made = mem_arena_alloc(&x->plan.arena, most * sizeof *x->made, err);
+    *n = 0;
+    if (!*names || !x->made)
+        return false;
     for (uint32_t i = 0; i < x->plan.n_files; i++)
-        if (!io_sync(x->fds[i], x->plan.files[i].name, err) ||
-            !io_close(&x->fds[i], x->plan.files[i].name, err))
-            return false;
+        (*names)[(*n)++] = x->plan.files[i].name;
+    for (uint32_t i = 0; i < b->n_files; i++)
+        (*names)[(*n)++] = b->files[i].name;
+    (*names)[(*n)++] = EXPORT_INDEX;
+    (*names)[(*n)++] = BUNDLE_EXPORT;
     return true;
 }
 
-static bool write_small(const struct export *x, const char *name, const char *data, size_t n,
-                        struct tp_error *err)
+static void add_made(struct export *x, const char *name, uint64_t bytes, struct hash128 hash)
 {
-    char path[IO_PATH_MAX];
-    return io_join(path, x->partial, name, err) && io_write_file(path, data, n, err);
+    struct bundle_file *f = &x->made[x->n_made++];
+    *f = (struct bundle_file){.bytes = bytes, .hash = hash};
+    snprintf(f->name, sizeof f->name, "%s", name);
+}
+
+static bool create_files(struct export *x, struct tp_error *err)
+{
+    struct stage_file *list = mem_array(x->plan.n_files, sizeof *list, err);
+    bool stamped, ok = list && (x->fds = mem_array(x->plan.n_files, sizeof *x->fds, err)) != NULL;
+    for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
+        x->fds[i] = -1;
+        list[i] = (struct stage_file){.name = x->plan.files[i].name};
+    }
+    ok = ok && stage_list(&x->output.stage, list, x->plan.n_files, err);
+    for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
+        const struct export_file *f = &x->plan.files[i];
+        x->fds[i] = stage_file_open(&x->output.stage, f->name, false,
+                                    f->header_bytes + f->data_bytes, &stamped, err);
+        ok = x->fds[i] >= 0;
+    }
+    mem_free(list);
+    return ok;
+}
+
+/* The header comes last, over the stamp. The hash is of what can be read. */
+static bool finish_file(void *arg, uint64_t job, int thread, struct tp_error *err)
+{
+    struct export *x = arg;
+    const struct export_file *f = &x->plan.files[job];
+    uint64_t size = f->header_bytes + f->data_bytes;
+    struct io_map map;
+    (void)thread;
+    if (!io_write_at(x->fds[job], f->name, f->header, f->header_bytes, 0, err) ||
+        !io_sync(x->fds[job], f->name, err) || !io_map(x->fds[job], f->name, size, &map, err))
+        return false;
+    x->made[job].hash = hash_bytes(map.data, map.size);
+    io_unmap(&map);
+    return io_close(&x->fds[job], f->name, err);
+}
+
+static bool finish_files(struct export *x, struct tp_error *err)
+{
+    struct stage_file *list = mem_array(x->plan.n_files, sizeof *list, err);
+    struct jobs jobs = {
+        .count = x->plan.n_files, .run = finish_file, .arg = x, .quiet = true};
+    for (uint32_t i = 0; list && i < x->plan.n_files; i++) {
+        const struct export_file *f = &x->plan.files[i];
+        list[i] = (struct stage_file){f->name, false, f->header, STAGE_STAMP, true};
+        add_made(x, f->name, f->header_bytes + f->data_bytes, (struct hash128){0});
+    }
+    bool ok = list && stage_list(&x->output.stage, list, x->plan.n_files, err) &&
+              jobs_run(&jobs, x->threads, err);
+    mem_free(list);
+    return ok;
+}
+
+static bool put_small(struct export *x, const char *name, const char *data, size_t n,
+                      struct tp_error *err)
+{
+    struct stage_file file = {.name = name, .data = data, .n = n};
+    add_made(x, name, n, hash_bytes(data, n));
+    return stage_list(&x->output.stage, &file, 1, err) &&
+           stage_put(&x->output.stage, name, false, data, n, err);
 }
 
 /* config.json with the dtype of the exported weights: its own key, at its own place. */
-static bool write_config(const struct export *x, const char *data, size_t n, struct tp_error *err)
+static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
 {
     static const char *const names[] = {
         [DTYPE_F32] = "float32", [DTYPE_F16] = "float16", [DTYPE_BF16] = "bfloat16"};
@@ -221,13 +277,13 @@ static bool write_config(const struct export *x, const char *data, size_t n, str
     if (root)
         json_object_set_new(root, key, json_string(names[x->source.bundle.recipe.dtype]));
     char *text = root ? json_text(root, &size, err) : NULL;
-    bool ok = text && write_small(x, "config.json", text, size, err);
+    bool ok = text && put_small(x, "config.json", text, size, err);
     json_decref(root);
     mem_free(text);
     return ok;
 }
 
-static bool copy_files(const struct export *x, struct tp_error *err)
+static bool copy_files(struct export *x, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
     bool other_dtype = b->model.dtype != DTYPE_NONE && b->model.dtype != b->recipe.dtype;
@@ -241,7 +297,7 @@ static bool copy_files(const struct export *x, struct tp_error *err)
             return false;
         bool ok = other_dtype && strcmp(name, "config.json") == 0
                       ? write_config(x, data, n, err)
-                      : write_small(x, name, data, n, err);
+                      : put_small(x, name, data, n, err);
         mem_free(data);
         if (!ok)
             return false;
@@ -249,82 +305,50 @@ static bool copy_files(const struct export *x, struct tp_error *err)
     return true;
 }
 
-static bool write_index(const struct export *x, struct tp_error *err)
+static bool write_index(struct export *x, struct tp_error *err)
 {
     size_t n;
     if (x->plan.n_files == 1)
         return true;
     char *text = export_index_text(&x->plan, &x->source, &n, err);
-    bool ok = text && write_small(x, "model.safetensors.index.json", text, n, err);
+    bool ok = text && put_small(x, EXPORT_INDEX, text, n, err);
     mem_free(text);
     return ok;
 }
 
 /* ---- the folder ---- */
 
-/* A marker that was not finished is nothing yet. */
-static void count_name(void *arg, const char *name)
+/* Which bundle, to which files: an unfinished export of it is begun again. */
+static struct hash128 run_hash(const struct export *x)
 {
-    *(uint64_t *)arg += strcmp(name, ".tpshard-export.tmp") != 0;
+    static const char what[] = "export 1";
+    struct hash_stream stream;
+    hash_start(&stream);
+    hash_add(&stream, what, sizeof what);
+    hash_add(&stream, &x->source.bundle.bundle_id, sizeof x->source.bundle.bundle_id);
+    return hash_end(&stream);
 }
 
-static bool is_empty(const char *dir, bool *empty, struct tp_error *err)
+static bool open_output(struct export *x, bool *done, struct tp_error *err)
 {
-    uint64_t n = 0;
-    if (!io_list_dir(dir, count_name, &n, err))
-        return false;
-    *empty = n == 0;
-    return true;
+    const char **names;
+    uint32_t n;
+    struct stage_run run = {.hash = run_hash(x)};
+    return list_names(x, &names, &n, err) &&
+           output_open(&x->output, &run, names, n, done, err) &&
+           (*done || x->output.stage.n_names == 0 ||
+            stage_begin_again(&x->output.stage, &run, err));
 }
 
-static bool check_output(const char *output, struct tp_error *err)
+static bool publish(struct export *x, struct tp_error *err)
 {
-    bool empty = false;
-    if (!io_exists(output))
-        return true;
-    if (io_is_dir(output) && !is_empty(output, &empty, err))
-        return false;
-    return empty ||
-           tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: exists and is no empty folder", output);
-}
-
-/* A partial folder of this bundle's export is used again; any other is not ours to touch. */
-static bool open_partial(struct export *x, struct tp_error *err)
-{
-    char hex[33], path[IO_PATH_MAX], *found = NULL;
-    size_t n = 0;
-    bool empty = true;
-    hash_to_hex(x->source.bundle.bundle_id, hex);
-    int length = snprintf(x->partial, sizeof x->partial, "%s.partial", x->options->output);
-    if (length < 0 || (size_t)length >= sizeof x->partial)
-        return tp_fail(err, TP_E_LIMIT, "-o: the path is too long");
-    if (!io_join(path, x->partial, marker, err))
-        return false;
-    if (!io_exists(x->partial))
-        return io_mkdir(x->partial, err) && io_write_file(path, hex, sizeof hex - 1, err);
-    if (io_is_dir(x->partial) && !is_empty(x->partial, &empty, err))
-        return false;
-    if (!empty && io_exists(path) && !io_read_file(path, 1 << 12, &found, &n, err))
-        return false;
-    bool ours = io_is_dir(x->partial) &&
-                (empty || (n == sizeof hex - 1 && memcmp(found, hex, n) == 0));
-    mem_free(found);
-    if (!ours)
-        return tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: exists and is no unfinished export of this "
-                                                "bundle",
-                       x->partial);
-    return io_write_file(path, hex, sizeof hex - 1, err);
-}
-
-/* The marker goes after the rename, so that a partial folder always says whose it is. */
-static bool publish(const struct export *x, struct tp_error *err)
-{
-    char path[IO_PATH_MAX], parent[IO_PATH_MAX];
-    const char *output = x->options->output;
-    snprintf(parent, sizeof parent, "%.*s", (int)(io_base_name(output) - output), output);
-    return io_sync_dir(x->partial, err) && io_rename(x->partial, output, err) &&
-           io_sync_dir(*parent ? parent : ".", err) && io_join(path, output, marker, err) &&
-           io_unlink(path, err);
+    size_t n;
+    uint32_t n_made = x->n_made; /* without itself */
+    char *text = owned_export_text(x->source.bundle.bundle_id, x->made, n_made, &n, err);
+    bool ok = text && put_small(x, BUNDLE_EXPORT, text, n, err) &&
+              output_publish(&x->output, hash_bytes(text, n), err);
+    mem_free(text);
+    return ok;
 }
 
 /* ---- the command ---- */
@@ -350,14 +374,20 @@ static bool export_bundle(struct export *x, struct tp_error *err)
     if (!o->output)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the folder to make");
     double start = progress_now();
-    if (!check_output(o->output, err) || !source_bundle_open(&x->source, o->args[0], err) ||
+    bool done;
+    interrupt_say("%.255s: interrupted; run the same command again to begin anew", o->output);
+    if (!output_decide(&x->output, o->output, o->args[0], o->force, o->threads, err) ||
+        !source_bundle_open(&x->source, o->args[0], err) ||
         !export_plan_build(&x->plan, &x->source, EXPORT_FILE_BYTES, err) || !plan_memory(x, err))
         return false;
     if (!o->quiet)
         print_notes(x);
-    if (!open_partial(x, err) || !create_files(x, err) || !export_tensors(x, err) ||
-        !x->source.source.unchanged(&x->source.source, err) || !sync_files(x, err) ||
-        !copy_files(x, err) || !write_index(x, err) || !publish(x, err))
+    if (!open_output(x, &done, err))
+        return false;
+    if (!done &&
+        (!create_files(x, err) || !export_tensors(x, err) ||
+         !x->source.source.unchanged(&x->source.source, err) || !finish_files(x, err) ||
+         !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
         return false;
     double seconds = progress_now() - start, gb = (double)x->plan.bytes * 1e-9;
     if (!o->quiet)
@@ -371,13 +401,14 @@ int command_export(int argc, char **argv)
 {
     struct tp_error err = {0};
     struct options o;
-    struct export x = {.options = &o};
-    if (!options_parse(&o, argc, argv, "output,quiet,mem,threads", &err))
+    struct export x = {.options = &o, .output = OUTPUT_CLOSED};
+    if (!options_parse(&o, argc, argv, "output,quiet,force,mem,threads", &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
         fputs(help, stdout);
         return TP_EXIT_OK;
     }
+    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
     bool ok = export_bundle(&x, &err);
     for (uint32_t i = 0; x.fds && i < x.plan.n_files; i++)
         io_close(&x.fds[i], x.plan.files[i].name, NULL);
@@ -388,5 +419,6 @@ int command_export(int argc, char **argv)
     mem_free(x.first_job);
     export_plan_free(&x.plan);
     source_bundle_close(&x.source);
+    output_close(&x.output);
     return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
 }

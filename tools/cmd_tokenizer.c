@@ -3,9 +3,10 @@
 
 #include "chat_source.h"
 #include "hf_config.h"
-#include "io.h"
+#include "interrupt.h"
 #include "mem.h"
-#include "options.h"
+#include "model_folder.h"
+#include "output_file.h"
 #include "tokenizer_compile.h"
 #include <stdio.h>
 
@@ -16,7 +17,8 @@ static const char help[] =
     "folder has a\n"
     "config.json, ids are checked against the model's. FILE is replaced in one step.\n"
     "\n"
-    "  -o, --output FILE      file to make\n"
+    "  -o, --output FILE      file to make; - is standard output\n"
+    "      --follow-links     take files that are links out of MODEL_DIR, too\n"
     "      --ignore-key NAME  a key of config.json that is not to be refused; may be repeated\n"
     "  -q, --quiet            no report\n";
 
@@ -32,17 +34,14 @@ static bool compile_dir(const struct options *o, const struct model_config *mode
     return ok;
 }
 
-static bool compile(const struct options *o, struct hf_config *config, struct tp_error *err)
+/* With the model's config.json, if there is one that can be read. */
+static bool compile(const struct options *o, struct hf_config *config, unsigned char **data,
+                    uint64_t *n, struct tp_error *err)
 {
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, false};
     char path[IO_PATH_MAX];
-    unsigned char *data;
-    uint64_t n;
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR expected", o->n_args);
-    if (!o->output)
-        return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
-    if (!io_join(path, o->args[0], "config.json", err))
+    if ((!o->follow_links && !model_folder_check_links(o->args[0], err)) ||
+        !io_join(path, o->args[0], "config.json", err))
         return false;
     bool with_model = io_exists(path);
     if (with_model && !hf_config_read(o->args[0], &keys, config, err)) {
@@ -54,10 +53,26 @@ static bool compile(const struct options *o, struct hf_config *config, struct tp
         *err = (struct tp_error){0};
         with_model = false;
     }
-    if (!compile_dir(o, with_model ? &config->model : NULL, &data, &n, err))
-        return false;
-    bool ok = io_write_file(o->output, data, n, err);
+    return compile_dir(o, with_model ? &config->model : NULL, data, n, err);
+}
+
+static bool run(const struct options *o, struct tp_error *err)
+{
+    struct output_file file;
+    unsigned char *data = NULL;
+    uint64_t n;
+    if (o->n_args != 1)
+        return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR expected", o->n_args);
+    if (!o->output)
+        return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
+    if (!output_file_open(&file, o->output, err))
+        return output_file_close(&file, false, err);
+    struct hf_config *config = mem_alloc(sizeof *config, err);
+    bool ok = config && compile(o, config, &data, &n, err) &&
+              output_file_write(&file, data, n, err);
+    ok = output_file_close(&file, ok, err);
     mem_free(data);
+    mem_free(config);
     if (ok && !o->quiet)
         fprintf(stderr, "%s: %s: %llu bytes\n", TPSHARD, o->output, (unsigned long long)n);
     return ok;
@@ -67,14 +82,11 @@ int command_tokenizer(int argc, char **argv)
 {
     struct tp_error err = {0};
     struct options o;
-    if (!options_parse(&o, argc, argv, "output,quiet,ignore-key", &err))
+    if (!options_parse(&o, argc, argv, "output,quiet,ignore-key,follow-links", &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
         fputs(help, stdout);
         return TP_EXIT_OK;
     }
-    struct hf_config *config = mem_alloc(sizeof *config, &err);
-    bool ok = config && compile(&o, config, &err);
-    mem_free(config);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return run(&o, &err) ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
 }

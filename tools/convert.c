@@ -1,9 +1,11 @@
 /* tpshard convert, tpshard reshard: a bundle from a checkpoint, or from another bundle. */
 #include "commands.h"
 
+#include "interrupt.h"
 #include "model_folder.h"
 #include "print_plan.h"
 #include "source_bundle.h"
+#include "writer.h"
 #include <stdio.h>
 
 static const char convert_help[] =
@@ -22,7 +24,8 @@ static const char convert_help[] =
     "      --threads N              (default: all processors)\n"
     "      --no-selftest            do not record reference results with tprun\n"
     "      --ignore-key NAME        a key of config.json that is not to be refused; may be repeated\n"
-    "      --force                  replace the bundle that has the output's name\n"
+    "      --follow-links           take files that are links out of MODEL_DIR, too\n"
+    "      --force                  replace the bundle or export that has the output's name\n"
     "      --restart                begin anew where an unfinished conversion was found\n"
     "      --dry-run [--json]       print the plan, write nothing\n"
     "  -q, --quiet                  no notes, no progress\n";
@@ -50,8 +53,7 @@ static void print_done(const char *output, uint64_t tp_size)
 
 /* Everything that decides the bytes, so that a resume goes on with the same run only. */
 static bool run_hash(const struct model_config *model, struct recipe recipe,
-                     const struct writer_request *request, struct hash128 *run,
-                     struct tp_error *err)
+                     struct writer_request *request, struct tp_error *err)
 {
     size_t n;
     json_t *json = model_config_to_json(model, err);
@@ -72,7 +74,7 @@ static bool run_hash(const struct model_config *model, struct recipe recipe,
         hash_add(&stream, request->files[i].name, strlen(request->files[i].name) + 1);
         hash_add(&stream, &h, sizeof h);
     }
-    *run = hash_end(&stream);
+    request->run.hash = hash_end(&stream);
     return true;
 }
 
@@ -94,19 +96,19 @@ static bool check_arguments(const struct options *o, const char *what, struct tp
     return true;
 }
 
-static bool convert(struct model_folder *folder, const struct options *o, struct tp_error *err)
+static bool convert(struct model_folder *folder, const struct options *o, struct output *output,
+                    struct tp_error *err)
 {
     struct writer_request request = {
         .program = TPSHARD,
-        .output = o->output,
+        .output = output,
         .source = &folder->source.source,
         .tp_size = o->n_tp ? o->tp[0] : 1,
         .compress = o->compress,
-        .inputs = folder->inputs,
-        .n_inputs = folder->checkpoint.file_count,
+        .run = {.inputs = folder->inputs,
+                .n_inputs = folder->checkpoint.file_count,
+                .restart = o->restart},
         .threads = o->threads,
-        .force = o->force,
-        .restart = o->restart,
         .quiet = o->quiet,
         .selftest = !o->no_selftest,
     };
@@ -117,7 +119,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         return false;
     request.files = folder->files;
     request.n_files = folder->n_files;
-    if (!run_hash(&folder->config->model, folder->recipe, &request, &request.run, err) ||
+    if (!run_hash(&folder->config->model, folder->recipe, &request, err) ||
         !writer_run(&request, err))
         return false;
     if (!o->quiet)
@@ -125,30 +127,39 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
     return true;
 }
 
+static bool decide(struct output *output, const struct options *o, struct tp_error *err)
+{
+    return o->dry_run ||
+           output_decide(output, o->output, o->args[0], o->force, o->threads, err);
+}
+
 int command_convert(int argc, char **argv)
 {
     struct tp_error err = {0};
     struct options o;
     struct model_folder folder = {0};
+    struct output output = OUTPUT_CLOSED;
     if (!options_parse(&o, argc, argv,
                        "output,quiet,tp,quant,group,dtype,no-selftest,target,compress,mem,threads,"
-                       "force,restart,dry-run,json,ignore-key",
+                       "force,restart,follow-links,dry-run,json,ignore-key",
                        &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
         fputs(convert_help, stdout);
         return TP_EXIT_OK;
     }
-    writer_catch_signals();
-    bool ok = check_arguments(&o, "MODEL_DIR", &err) &&
-              model_folder_open(&folder, o.args[0], &o, &err) && convert(&folder, &o, &err);
+    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
+    bool ok = check_arguments(&o, "MODEL_DIR", &err) && decide(&output, &o, &err) &&
+              model_folder_open(&folder, o.args[0], &o, &err) &&
+              convert(&folder, &o, &output, &err);
     model_folder_close(&folder);
+    output_close(&output);
     return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
 }
 
 /* ---- reshard ---- */
 
-static bool read_travelling(const struct bundle *bundle, struct writer_file *files, uint32_t *n,
+static bool read_travelling(const struct bundle *bundle, struct named_bytes *files, uint32_t *n,
                             struct tp_error *err)
 {
     for (*n = 0; *n < bundle->n_files; ++*n) {
@@ -156,35 +167,31 @@ static bool read_travelling(const struct bundle *bundle, struct writer_file *fil
         size_t size;
         if (!bundle_read_file(bundle, &bundle->files[*n], &data, &size, err))
             return false;
-        files[*n] = (struct writer_file){bundle->files[*n].name, data, size};
+        files[*n] = (struct named_bytes){bundle->files[*n].name, data, size};
     }
     return true;
 }
 
 static bool reshard(const struct source_bundle *source, const struct options *o,
-                    struct tp_error *err)
+                    struct output *output, struct tp_error *err)
 {
     const struct bundle *bundle = &source->bundle;
-    struct writer_file files[BUNDLE_FILES_MAX];
-    struct writer_file input = {"bundle", &bundle->bundle_id, sizeof bundle->bundle_id};
+    struct named_bytes files[BUNDLE_FILES_MAX];
+    struct named_bytes input = {"bundle", &bundle->bundle_id, sizeof bundle->bundle_id};
     struct writer_request request = {
         .program = TPSHARD,
-        .output = o->output,
+        .output = output,
         .source = &source->source,
         .tp_size = o->tp[0],
         .compress = bundle->compress,
-        .inputs = &input,
-        .n_inputs = 1,
+        .run = {.inputs = &input, .n_inputs = 1, .restart = o->restart},
         .files = files,
         .memory = o->memory,
         .threads = o->threads,
-        .force = o->force,
-        .restart = o->restart,
         .quiet = o->quiet,
     };
     bool ok = read_travelling(bundle, files, &request.n_files, err) &&
-              run_hash(&bundle->model, bundle->recipe, &request, &request.run, err) &&
-              writer_run(&request, err);
+              run_hash(&bundle->model, bundle->recipe, &request, err) && writer_run(&request, err);
     for (uint32_t i = 0; i < request.n_files; i++)
         mem_free((void *)(uintptr_t)files[i].data);
     if (ok && !o->quiet)
@@ -197,17 +204,20 @@ int command_reshard(int argc, char **argv)
     struct tp_error err = {0};
     struct options o;
     struct source_bundle source = {0};
+    struct output output = OUTPUT_CLOSED;
     if (!options_parse(&o, argc, argv, "output,quiet,tp,mem,threads,force,restart", &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
         fputs(reshard_help, stdout);
         return TP_EXIT_OK;
     }
-    writer_catch_signals();
+    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
     bool ok = check_arguments(&o, "BUNDLE", &err);
     if (ok && !o.n_tp)
         ok = tp_fail(&err, TP_E_USAGE, "--tp is missing: the degree to cut to");
-    ok = ok && source_bundle_open(&source, o.args[0], &err) && reshard(&source, &o, &err);
+    ok = ok && decide(&output, &o, &err) && source_bundle_open(&source, o.args[0], &err) &&
+         reshard(&source, &o, &output, &err);
     source_bundle_close(&source);
+    output_close(&output);
     return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
 }

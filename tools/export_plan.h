@@ -6,6 +6,7 @@
 /* As transformers' 5GB; a larger tensor has a file alone. */
 #define EXPORT_FILE_BYTES UINT64_C(5000000000)
 #define EXPORT_NAME_MAX 48
+#define EXPORT_INDEX "model.safetensors.index.json" /* where there is more than one file */
 
 struct export_tensor {
     uint32_t index;       /* in the source's plan */

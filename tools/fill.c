@@ -1,6 +1,7 @@
 #include "fill.h"
 
 #include "checked.h"
+#include "interrupt.h"
 #include "pack.h"
 #include "progress.h"
 #include "threads.h"
@@ -8,8 +9,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
-
-_Atomic int fill_interrupted;
 
 enum {
     SYNC_RECORDS = 64,      /* at most so many chunks between two syncs */
@@ -25,6 +24,7 @@ struct job {
 
 struct state {
     struct fill *fill;
+    bool source_only;
     const struct source *source;
     struct job *jobs;
     uint64_t n_jobs;
@@ -99,7 +99,7 @@ static bool list_jobs(struct state *s, struct tp_error *err)
     for (uint32_t i = 0; i <= n_tensors; i++) {
         if (i < n_tensors)
             add_prepare(s, i);
-        if (i > 0)
+        if (i > 0 && !s->source_only)
             add_chunks(s, i - 1);
     }
     return true;
@@ -169,11 +169,39 @@ static bool do_prepare(struct state *s, const struct job *job, struct tp_error *
     if (!s->source->prepare(s->source, job->tensor, job->part, known, &s->pieces[at], err))
         return false;
     atomic_fetch_sub(&s->prepare_left[job->tensor], 1);
-    return known || push(s, (struct journal_record){.kind = JOURNAL_DIGEST,
-                                                    .a = job->tensor,
-                                                    .b = job->part,
-                                                    .hash = s->pieces[at]},
-                         err);
+    return known || s->source_only ||
+           push(s, (struct journal_record){.kind = JOURNAL_DIGEST,
+                                           .a = job->tensor,
+                                           .b = job->part,
+                                           .hash = s->pieces[at]},
+                err);
+}
+
+/* A scale comes of its weight's preparation. Held by a worker that will end it: no deadlock. */
+static bool wait_prepared(struct state *s, uint32_t tensor)
+{
+    while (atomic_load(&s->prepare_left[tensor])) {
+        if (atomic_load(&s->stop))
+            return false;
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    }
+    return true;
+}
+
+static bool not_as_made(const struct state *s, const struct job *job, struct tp_error *err)
+{
+    const struct tensor *t = &s->fill->plans[job->rank].tensors[job->tensor];
+    char name[TENSOR_NAME_MAX];
+    return tp_fail(err, TP_E_CHANGED,
+                   "%s: tensor \"%s\": chunk %u: changed since it was made; use --restart",
+                   s->fill->files[job->rank].name, tensor_name(name, t->role, t->layer, t->part),
+                   job->part);
+}
+
+static void count_resumed(struct state *s, uint64_t bytes)
+{
+    atomic_fetch_add(&s->bytes_done, bytes);
+    __atomic_fetch_add(&s->fill->bytes_resumed, bytes, __ATOMIC_RELAXED);
 }
 
 /* buffer is page aligned, with room for a page more than the largest chunk. */
@@ -181,36 +209,39 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
                      unsigned char *buffer, struct tp_error *err)
 {
     struct fill *f = s->fill;
+    const struct fill_file *file = &f->files[job->rank];
     const struct rank_plan *plan = &f->plans[job->rank];
     const struct tensor *t = &plan->tensors[job->tensor];
     struct chunk *chunk = &f->heads[job->rank].chunks[t->first_chunk + job->part];
     uint64_t bytes = tensor_chunk_bytes(t, job->part);
     uint64_t at = plan->data_offset + t->offset + job->part * t->chunk_bytes;
     unsigned char *out = buffer + at % IO_DIRECT_ALIGN; /* aligned as in the file */
-    const char *path = f->paths[job->rank];
-    if (s->chunk_known[job->rank][t->first_chunk + job->part]) {
-        if (!io_read_at(f->fds[job->rank], path, out, bytes, at, err))
+    bool known = s->chunk_known[job->rank][t->first_chunk + job->part];
+    struct hash128 found = {0};
+    if (known || !file->writable) {
+        if (!io_read_at(file->fd, file->name, out, bytes, at, err))
             return false;
-        if (hash_equal(hash_bytes(out, bytes), chunk->raw_hash)) {
-            atomic_fetch_add(&s->bytes_done, bytes);
-            __atomic_fetch_add(&f->bytes_resumed, bytes, __ATOMIC_RELAXED);
-            return true;
-        }
+        found = hash_bytes(out, bytes);
     }
-    /* A scale comes of its weight's preparation. Held by a worker that will end it: no deadlock. */
-    uint32_t prepared = job->tensor - (t->part == PART_SCALE);
-    while (atomic_load(&s->prepare_left[prepared])) {
-        if (atomic_load(&s->stop))
-            return true;
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    if (known && hash_equal(found, chunk->raw_hash)) {
+        count_resumed(s, bytes);
+        return true;
     }
+    if (!wait_prepared(s, job->tensor - (t->part == PART_SCALE)))
+        return true;
     if (!pack_chunk(s->source, plan, job->tensor, job->part, space, out, err))
         return false;
     chunk->raw_hash = hash_bytes(out, bytes);
-    if (!io_write_direct(f->direct_fds[job->rank], f->fds[job->rank], path, out, bytes, at, err))
+    if (!file->writable) {
+        if (!hash_equal(found, chunk->raw_hash))
+            return not_as_made(s, job, err);
+        count_resumed(s, bytes);
+        return true;
+    }
+    if (!io_write_direct(file->direct_fd, file->fd, file->name, out, bytes, at, err))
         return false;
-    if (f->direct_fds[job->rank] < 0)
-        io_write_back(f->fds[job->rank], at, bytes);
+    if (file->direct_fd < 0)
+        io_write_back(file->fd, at, bytes);
     atomic_fetch_add(&s->bytes_done, bytes);
     return push(s, (struct journal_record){.kind = JOURNAL_CHUNK,
                                            .a = job->rank,
@@ -249,7 +280,7 @@ uint64_t fill_worker_bytes(const struct writer_request *request, const struct ra
 static void work(struct state *s, struct pack_space *space, unsigned char *out)
 {
     struct tp_error err = {0};
-    while (!atomic_load(&s->stop) && !fill_interrupted) {
+    while (!atomic_load(&s->stop) && !interrupt_pending()) {
         uint64_t i = atomic_fetch_add(&s->next, 1);
         if (i >= s->n_jobs)
             return;
@@ -275,7 +306,7 @@ static bool sync_batch(struct state *s, const struct journal_record *records, si
         if (records[i].kind == JOURNAL_CHUNK)
             touched[records[i].a] = true;
     for (uint64_t r = 0; r < f->request->tp_size; r++)
-        if (touched[r] && !io_sync(f->fds[r], f->paths[r], err))
+        if (touched[r] && !io_sync(f->files[r].fd, f->files[r].name, err))
             return false;
     return journal_append(f->journal, records, n, err);
 }
@@ -342,9 +373,10 @@ static void thread_main(void *arg, int index, int count)
     pthread_mutex_unlock(&s->mutex);
 }
 
-bool fill_run(struct fill *fill, struct tp_error *err)
+bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
 {
-    struct state s = {.fill = fill, .source = fill->request->source};
+    struct state s = {
+        .fill = fill, .source_only = source_only, .source = fill->request->source};
     uint64_t n_chunks = 0;
     for (uint64_t r = 0; r < fill->request->tp_size; r++)
         n_chunks += fill->plans[r].n_chunks;
@@ -359,10 +391,8 @@ bool fill_run(struct fill *fill, struct tp_error *err)
         *err = s.error;
         ok = false;
     }
-    if (ok && fill_interrupted)
-        ok = tp_fail(err, TP_E_INTERRUPTED,
-                     "%s: interrupted, nothing is lost; run the same command again to resume",
-                     fill->request->output);
+    if (ok && interrupt_pending())
+        ok = interrupt_fail(err);
     for (uint32_t i = 0; ok && i < fill->plans[0].n_tensors; i++)
         fill->digests[i] = hash_of_hashes(s.pieces + s.first_piece[i],
                                           s.first_piece[i + 1] - s.first_piece[i]);

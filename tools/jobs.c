@@ -1,6 +1,7 @@
 #include "jobs.h"
 
 #include "commands.h"
+#include "interrupt.h"
 #include "progress.h"
 #include "threads.h"
 #include <pthread.h>
@@ -23,7 +24,8 @@ static void work(void *arg, int index, int count)
         if (job >= team->jobs->count || job > atomic_load(&team->failed))
             return;
         struct tp_error err = {0};
-        if (!team->jobs->run(team->jobs->arg, job, index, &err)) {
+        if (interrupt_pending() ? !interrupt_fail(&err)
+                                : !team->jobs->run(team->jobs->arg, job, index, &err)) {
             pthread_mutex_lock(&team->mutex);
             if (job < atomic_load(&team->failed)) {
                 team->error = err;

@@ -16,5 +16,5 @@ struct jobs {
     bool quiet;
     _Atomic uint64_t bytes_done;   /* added to by run */
 };
-/* The jobs before the failed one are done, later ones may be. */
+/* The jobs before the failed one are done, later ones may be. TP_E_INTERRUPTED by a signal. */
 bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err);

@@ -5,6 +5,7 @@
 #include "commands.h"
 #include "generation_config.h"
 #include "tokenizer_compile.h"
+#include <stdlib.h>
 
 enum { FILE_BYTES_MAX = 256 << 20 };
 
@@ -52,9 +53,69 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     for (uint32_t i = 0; i < ck->file_count; i++) {
         const struct safetensors *st = &ck->files[i];
         ids[i] = (struct identity){st->who.size, st->who.mtime_ns, st->header_hash};
-        f->inputs[i] = (struct writer_file){st->name, &ids[i], sizeof ids[i]};
+        f->inputs[i] = (struct named_bytes){st->name, &ids[i], sizeof ids[i]};
     }
     return true;
+}
+
+/* A link may lead into the folder; or, from HUB/models--A--B/snapshots/REV, into HUB/models--A--B/blobs. */
+static bool may_lead_to(const char *real, const char *target)
+{
+    static const char snapshots[] = "/snapshots/", blobs[] = "/blobs/";
+    size_t n = strlen(real);
+    if (strncmp(target, real, n) == 0 && target[n] == '/')
+        return true;
+    for (const char *at = real; (at = strstr(at, snapshots)); at++) {
+        size_t hub = (size_t)(at - real);
+        if (strncmp(target, real, hub) == 0 &&
+            strncmp(target + hub, blobs, sizeof blobs - 1) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool check_link(const char *dir, const char *real, const char *name, struct tp_error *err)
+{
+    char path[IO_PATH_MAX], target[IO_PATH_MAX];
+    if (!io_join(path, dir, name, err))
+        return false;
+    if (!realpath(path, target)) /* absent; or a reader says what is wrong */
+        return true;
+    return may_lead_to(real, target) ||
+           tp_fail(err, TP_E_IX_LINK,
+                   "%s: is a link out of the folder, to %.200s; --follow-links takes it", path,
+                   target);
+}
+
+struct link_check {
+    const char *dir, *real, *folder;
+    bool ok;
+    struct tp_error *err;
+};
+
+static void check_template_link(void *arg, const char *name)
+{
+    struct link_check *c = arg;
+    char path[IO_PATH_MAX];
+    c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
+            check_link(c->dir, c->real, path, c->err);
+}
+
+bool model_folder_check_links(const char *dir, struct tp_error *err)
+{
+    static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
+    char real[IO_PATH_MAX], path[IO_PATH_MAX];
+    struct link_check check = {dir, real, CHAT_TEMPLATES_FOLDER, true, err};
+    if (!realpath(dir, real))
+        return true; /* whoever reads it says so */
+    for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
+        if (!check_link(dir, real, travelling[i], err))
+            return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!check_link(dir, real, others[i], err))
+            return false;
+    return io_join(path, dir, CHAT_TEMPLATES_FOLDER, err) &&
+           (!io_is_dir(path) || (folder_list_path(path, check_template_link, &check, err) && check.ok));
 }
 
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
@@ -64,6 +125,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     *folder = (struct model_folder){.dir = dir};
     if (!io_is_dir(dir))
         return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
+    if (!options->follow_links && !model_folder_check_links(dir, err))
+        return false;
     folder->config = mem_alloc(sizeof *folder->config, err);
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, err);
     for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
@@ -94,7 +157,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
 static void add_file(struct model_folder *f, const char *name, const void *data, uint64_t n)
 {
     tp_assert(f->n_files < MODEL_FOLDER_FILES_MAX);
-    f->files[f->n_files++] = (struct writer_file){name, data, n};
+    f->files[f->n_files++] = (struct named_bytes){name, data, n};
 }
 
 /* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */

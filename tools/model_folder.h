@@ -3,7 +3,7 @@
 #include "hf_config.h"
 #include "options.h"
 #include "source_checkpoint.h"
-#include "writer.h"
+#include "stage.h"
 
 enum { MODEL_FOLDER_FILES_MAX = 16 };
 
@@ -13,16 +13,20 @@ struct model_folder {
     struct checkpoint checkpoint;
     struct source_checkpoint source;
     struct recipe recipe;
-    struct writer_file files[MODEL_FOLDER_FILES_MAX]; /* as read; data owned */
+    struct named_bytes files[MODEL_FOLDER_FILES_MAX]; /* as read; data owned */
     uint32_t n_files;
-    struct writer_file *inputs; /* [checkpoint.file_count] names and identities, for the journal */
+    struct named_bytes *inputs; /* [checkpoint.file_count] names and identities, for the journal */
     struct mem_arena arena;
 };
 
 /* Read config, open weights, bind; options give dtype, quant and ignored keys. Notes and warnings go to
- * stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme. */
+ * stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme. With follow_links
+ * model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        struct tp_error *err);
 /* Read config.json and the others that travel, compile the tokenizer. */
 bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err);
+/* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache: TP_E_IX_LINK
+ * names the one that is. */
+bool model_folder_check_links(const char *dir, struct tp_error *err);
 void model_folder_close(struct model_folder *folder); /* {0} is allowed */

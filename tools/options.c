@@ -9,7 +9,7 @@ enum option_id {
     OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
     OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_DTYPE, OPT_SELFTEST, OPT_TARGET, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
-    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY,
+    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS,
 };
 
 static const struct option long_options[] = {
@@ -35,6 +35,7 @@ static const struct option long_options[] = {
     {"tensors", no_argument, NULL, OPT_TENSORS},
     {"against", required_argument, NULL, OPT_AGAINST},
     {"ignore-key", required_argument, NULL, OPT_IGNORE_KEY},
+    {"follow-links", no_argument, NULL, OPT_FOLLOW_LINKS},
     {NULL, 0, NULL, 0},
 };
 
@@ -168,6 +169,8 @@ static bool take(struct options *o, int id, const char *value, struct tp_error *
         return o->force = true;
     case OPT_RESTART:
         return o->restart = true;
+    case OPT_FOLLOW_LINKS:
+        return o->follow_links = true;
     case OPT_DRY_RUN:
         return o->dry_run = true;
     case OPT_JSON:

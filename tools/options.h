@@ -23,7 +23,7 @@ struct options {
     const char *against;                /* verify --against */
     const char *ignore_keys[OPTIONS_IGNORE_MAX];
     int n_ignore_keys;
-    bool no_selftest, force, restart, dry_run, json, quiet, tensors, help;
+    bool no_selftest, force, restart, follow_links, dry_run, json, quiet, tensors, help;
 };
 
 /* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that

@@ -156,11 +156,16 @@ static bool prepare(const struct source *source, uint32_t index, uint32_t piece,
     const struct source_checkpoint *s = self_of(source);
     const struct source_input *in = &s->inputs[index];
     struct range rows = {piece * piece_rows(in), (piece + 1) * piece_rows(in)};
+    struct hash128 found;
     if (rows.end > in->rows)
         rows.end = in->rows;
-    return (known || check_and_hash(in, rows.begin * in->cols, range_count(rows) * in->cols, digest,
-                                    err)) &&
-           (!in->scales || find_scales(in, s->whole.tensors[index].dtype, rows, err));
+    if (!check_and_hash(in, rows.begin * in->cols, range_count(rows) * in->cols, &found, err))
+        return false;
+    if (known && !hash_equal(found, *digest))
+        return input_fail(in, TP_E_CHANGED, err,
+                          "changed since the conversion was interrupted; use --restart");
+    *digest = found;
+    return !in->scales || find_scales(in, s->whole.tensors[index].dtype, rows, err);
 }
 
 static bool unchanged(const struct source *source, struct tp_error *err)

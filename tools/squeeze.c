@@ -1,6 +1,7 @@
 #include "squeeze.h"
 
 #include "checked.h"
+#include "interrupt.h"
 #include "threads.h"
 #include <stdlib.h>
 
@@ -11,7 +12,7 @@ struct lane { /* one thread's chunk of a round */
 };
 
 struct squeeze {
-    const char *raw_path;
+    const char *name;
     const struct rank_plan *plan;
     struct shard_head *head;
     int raw_fd;
@@ -39,11 +40,11 @@ static void squeeze_lane(void *arg, int index, int count)
     const struct tensor *t = s->tensor_of[at];
     uint32_t c = at - t->first_chunk;
     uint64_t n = tensor_chunk_bytes(t, c);
-    if (!io_read_at(s->raw_fd, s->raw_path, lane->raw, n,
+    if (!io_read_at(s->raw_fd, s->name, lane->raw, n,
                     s->plan->data_offset + t->offset + c * t->chunk_bytes, &lane->err))
         return;
     if (!hash_equal(hash_bytes(lane->raw, n), s->head->chunks[at].raw_hash)) {
-        tp_fail(&lane->err, TP_E_CHANGED, "%s: changed while it was compressed", s->raw_path);
+        tp_fail(&lane->err, TP_E_CHANGED, "%s: changed while it was compressed", s->name);
         return;
     }
     lane->frame_bytes = shard_compress(lane->raw, n, tensor_element_bytes(t), lane->planes,
@@ -52,11 +53,12 @@ static void squeeze_lane(void *arg, int index, int count)
 }
 
 /* Rounds of one chunk a thread; frames are written in order, at the places their sizes give. */
-static bool write_frames(struct squeeze *s, int fd, const char *path, int threads,
-                         struct tp_error *err)
+static bool write_frames(struct squeeze *s, int fd, int threads, struct tp_error *err)
 {
     uint64_t at = 0;
     for (s->first = 0; s->first < s->plan->n_chunks; s->first += (uint32_t)threads) {
+        if (interrupt_pending())
+            return interrupt_fail(err);
         if (!threads_run(threads, squeeze_lane, s, err))
             return false;
         for (int i = 0; i < threads && s->first + (uint32_t)i < s->plan->n_chunks; i++) {
@@ -68,8 +70,8 @@ static bool write_frames(struct squeeze *s, int fd, const char *path, int thread
             }
             chunk->file_offset = at;
             chunk->file_bytes = lane->frame_bytes;
-            if (!io_write_at(fd, path, lane->frame, lane->frame_bytes, s->plan->data_offset + at,
-                             err))
+            if (!io_write_at(fd, s->name, lane->frame, lane->frame_bytes,
+                             s->plan->data_offset + at, err))
                 return false;
             at += lane->frame_bytes;
         }
@@ -101,29 +103,19 @@ static bool alloc_lanes(struct squeeze *s, int threads, struct mem_arena *arena,
     return true;
 }
 
-bool squeeze_rank(const char *raw_path, const char *path, const struct model_config *model,
-                  const struct rank_plan *plan, struct shard_head *head, int threads,
-                  uint64_t *file_bytes, struct tp_error *err)
+unsigned char *squeeze_rank(int raw_fd, int fd, const char *name, const struct model_config *model,
+                            const struct rank_plan *plan, struct shard_head *head, int threads,
+                            uint64_t *file_bytes, struct tp_error *err)
 {
-    struct squeeze s = {.raw_path = raw_path, .plan = plan, .head = head, .raw_fd = -1};
+    struct squeeze s = {.name = name, .plan = plan, .head = head, .raw_fd = raw_fd};
     struct mem_arena arena = {0};
     unsigned char *bytes = NULL;
-    int fd = -1;
-    if (io_exists(path) && !io_unlink(path, err)) /* left by a run that was killed */
-        return false;
-    bool ok = alloc_lanes(&s, threads, &arena, err) &&
-              (s.raw_fd = io_open_read(raw_path, NULL, err)) >= 0 &&
-              (fd = io_create(path, err)) >= 0 && write_frames(&s, fd, path, threads, err);
-    if (ok) {
+    if (alloc_lanes(&s, threads, &arena, err) && write_frames(&s, fd, threads, err)) {
         head->compress = COMPRESS_ZSTD;
         *file_bytes = plan->data_offset + head->data_file_bytes;
-        bytes = shard_head_write(model, plan, head, err);
-        ok = bytes && io_reserve(fd, path, *file_bytes, err) &&
-             io_write_at(fd, path, bytes, plan->data_offset, 0, err) && io_sync(fd, path, err);
+        if (io_reserve(fd, name, *file_bytes, err))
+            bytes = shard_head_write(model, plan, head, err);
     }
-    mem_free(bytes);
-    ok &= io_close(&fd, path, err);
-    io_close(&s.raw_fd, raw_path, NULL);
     mem_arena_free(&arena);
-    return ok;
+    return bytes;
 }

@@ -1,8 +1,10 @@
 /* tpshard: the command line, and nothing else. */
 #include "commands.h"
 #include "error.h"
+#include "interrupt.h"
 #include "io.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +35,7 @@ static void print_help(FILE *out)
 static int flushed(int status)
 {
     struct tp_error err = {0};
+    interrupt_off();
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
     tp_fail_errno(&err, "standard output");
@@ -43,6 +46,9 @@ int main(int argc, char **argv)
 {
     struct tp_error err = {0};
     io_guard_bus(TPSHARD);
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG */
+    signal(SIGPIPE, SIG_IGN); /* EPIPE */
+    interrupt_catch(TPSHARD, 0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);
         return flushed(TP_EXIT_OK);

@@ -1,5 +1,6 @@
 #include "error.h"
 
+#include "interrupt.h"
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -84,47 +85,59 @@ static size_t printable(const unsigned char *s, size_t left)
     return n;
 }
 
-static void print_line(const char *head, const char *text)
+/* head + text, escaped, as one line of at most TP_ERROR_LINE_MAX bytes; its length. */
+static size_t make_line(char line[TP_ERROR_LINE_MAX], const char *head, const char *text)
 {
-    char line[TP_ERROR_LINE_MAX];
-    size_t n = (size_t)snprintf(line, sizeof line, "%s", head);
+    size_t n = (size_t)snprintf(line, TP_ERROR_LINE_MAX, "%s", head);
     const unsigned char *s = (const unsigned char *)text;
     size_t left = strlen(text);
-    while (left && n + 5 < sizeof line) {
+    while (left && n + 5 < TP_ERROR_LINE_MAX) {
         size_t k = printable(s, left);
         if (k) {
             memcpy(line + n, s, k);
             n += k;
         } else {
-            n += (size_t)snprintf(line + n, sizeof line - n, "\\x%02x", *s);
+            n += (size_t)snprintf(line + n, TP_ERROR_LINE_MAX - n, "\\x%02x", *s);
             k = 1;
         }
         s += k;
         left -= k;
     }
     line[n++] = '\n';
+    return n;
+}
+
+static void print_line(const char *line, size_t n)
+{
     fflush(stdout);
     ssize_t ignored = write(2, line, n); /* one call: lines of several threads never mix */
     (void)ignored;
 }
 
-int tp_error_print(const char *program, const struct tp_error *err)
+size_t tp_error_line(char line[TP_ERROR_LINE_MAX], const char *program, const struct tp_error *err)
 {
     char head[64];
     snprintf(head, sizeof head, "%s: error %s: ", program, tp_code_text(err->code));
-    print_line(head, err->text);
+    return make_line(line, head, err->text);
+}
+
+int tp_error_print(const char *program, const struct tp_error *err)
+{
+    char line[TP_ERROR_LINE_MAX];
+    interrupt_off(); /* one line, whoever says it */
+    print_line(line, tp_error_line(line, program, err));
     return (int)tp_code_exit(err->code);
 }
 
 void tp_message(const char *program, const char *kind, const char *fmt, ...)
 {
-    char head[64], text[TP_ERROR_LINE_MAX];
+    char head[64], text[TP_ERROR_LINE_MAX], line[TP_ERROR_LINE_MAX];
     va_list args;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     snprintf(head, sizeof head, "%s: %s: ", program, kind);
-    print_line(head, text);
+    print_line(line, make_line(line, head, text));
 }
 
 void tp_assert_fail(const char *what, const char *file, int line)

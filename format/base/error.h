@@ -40,6 +40,7 @@ enum tp_exit {
     X(TP_E_LOCKED, "IO03", TP_EXIT_IO)                                                             \
     X(TP_E_CHANGED, "IO04", TP_EXIT_INTEGRITY)                                                     \
     X(TP_E_CHILD, "IO05", TP_EXIT_IO)                                                              \
+    X(TP_E_FOREIGN, "IO06", TP_EXIT_IO)                                                            \
     X(TP_E_MEMORY, "MM01", TP_EXIT_LIMIT)                                                          \
     X(TP_E_LIMIT, "MM02", TP_EXIT_LIMIT)                                                           \
     X(TP_E_INTERRUPTED, "IN01", TP_EXIT_INTERRUPTED)                                               \
@@ -81,6 +82,7 @@ enum tp_exit {
     X(TP_E_IX_WRONG, "IX38", TP_EXIT_INPUT)                                                        \
     X(TP_E_IX_FIELD, "IX40", TP_EXIT_INPUT)                                                        \
     X(TP_E_IX_AMBIGUOUS, "IX41", TP_EXIT_INPUT)                                                    \
+    X(TP_E_IX_LINK, "IX42", TP_EXIT_INPUT)                                                         \
     X(TP_E_IX_PICKLE, "IX44", TP_EXIT_UNSUPPORTED)                                                 \
     X(TP_E_IX_CASE, "IX45", TP_EXIT_INPUT)                                                         \
     /* config.json and generation_config.json */                                                   \
@@ -150,6 +152,8 @@ enum tp_exit tp_code_exit(enum tp_code code);
 /* Print "PROGRAM: error CODE: text" as one line of at most 512 bytes on stderr, control bytes and
  * invalid UTF-8 as \xNN. Returns the exit status of the code. */
 int tp_error_print(const char *program, const struct tp_error *err);
+/* That line alone; its length. */
+size_t tp_error_line(char line[TP_ERROR_LINE_MAX], const char *program, const struct tp_error *err);
 /* One line "PROGRAM: warning: ..." or "PROGRAM: note: ...", escaped alike. kind is that word. */
 void tp_message(const char *program, const char *kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

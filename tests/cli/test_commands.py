@@ -416,7 +416,7 @@ def test_export_does_not_touch_what_is_there(tmp):
     foreign = os.path.join(tmp, "new.partial")
     os.mkdir(foreign)
     write(os.path.join(foreign, "model.safetensors"), b"mine")
-    run("export", bundle, "-o", os.path.join(tmp, "new"), status=2)
+    run("export", bundle, "-o", os.path.join(tmp, "new"), status=5)
     assert read(os.path.join(foreign, "model.safetensors")) == b"mine"
     assert not os.path.exists(os.path.join(tmp, "new"))
 

@@ -6,10 +6,12 @@
 #include <cmocka.h>
 
 #include "chat_source.h"
-#include "io.h"
+#include "output_file.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static char dir[64];
 static const char *const files[] = {"tokenizer_config.json",
@@ -25,7 +27,7 @@ static int make_folder(void **state)
     (void)state;
     strcpy(dir, "/tmp/tpshard-test-XXXXXX");
     return !mkdtemp(dir) || !io_join(path, dir, "additional_chat_templates", NULL) ||
-           !io_mkdir(path, NULL);
+           mkdir(path, 0755) != 0;
 }
 
 static int remove_folder(void **state)
@@ -34,10 +36,10 @@ static int remove_folder(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (io_join(path, dir, files[i], NULL) && io_exists(path))
-            io_unlink(path, NULL);
+            unlink(path);
     io_join(path, dir, "additional_chat_templates", NULL);
-    io_rmdir(path, NULL);
-    io_rmdir(dir, NULL);
+    rmdir(path);
+    rmdir(dir);
     return 0;
 }
 
@@ -45,7 +47,7 @@ static void put(const char *name, const char *text)
 {
     struct tp_error err = {0};
     char path[IO_PATH_MAX];
-    assert_true(io_join(path, dir, name, &err) && io_write_file(path, text, strlen(text), &err));
+    assert_true(io_join(path, dir, name, &err) && output_file_put(path, text, strlen(text), &err));
 }
 
 /* "kind name=value;" of every text */

@@ -1,7 +1,7 @@
 /* config.json: what is read, what is refused, rows 46 to 60 of the fault catalogue (those about
  * config.json alone). A case is a base text with some keys replaced. */
 #include "hf_config.h"
-#include "io.h"
+#include "output_file.h"
 #include "mem.h"
 
 #include <math.h>
@@ -336,14 +336,14 @@ static void row_46_files_that_are_no_config_are_refused(void **state)
     for (size_t cut = 0; cut < 2; cut++) { /* one byte too many, then the limit itself */
         unlink(path);
         error = (struct tp_error){0};
-        assert_true(io_write_file(path, spaces, n - cut, &error));
+        assert_true(output_file_put(path, spaces, n - cut, &error));
         assert_int_equal(hf_config_read(dir, NULL, &config, &error), cut == 1);
         assert_int_equal(error.code, cut ? TP_OK : TP_E_CF_FILE);
     }
     assert_true(hf_config_read(path, NULL, &config, &error)); /* the bare file */
     char beside[64];
     snprintf(beside, sizeof beside, "%s/hf_quant_config.json", dir);
-    assert_true(io_write_file(beside, "{}", 2, &error));
+    assert_true(output_file_put(beside, "{}", 2, &error));
     assert_true(hf_config_read(dir, NULL, &config, &error));
     assert_string_equal(config.quantization, "modelopt (hf_quant_config.json)");
     unlink(beside);

@@ -5,6 +5,7 @@
 
 #include "onig_pattern.h"
 #include "splitter.h"
+#include <unistd.h>
 
 static void merges_go_by_rank_and_decode_back(void **state)
 {
@@ -473,7 +474,7 @@ static void a_file_is_mapped_and_its_version_checked(void **state)
     assert_false(tokenizer_open(path, &t, &err));
     assert_int_equal(err.code, TP_E_VERSION);
     io_close(&fd, path, NULL);
-    io_unlink(path, NULL);
+    unlink(path);
     mem_free(data);
 }
 

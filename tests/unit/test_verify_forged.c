@@ -1,6 +1,7 @@
 /* Damage whose hashes were made anew: chunk, table, header and manifest agree, and still verify
  * finds it. */
 #include "commands.h"
+#include "output_file.h"
 #include "source_bundle.h"
 
 #include <setjmp.h>
@@ -70,11 +71,11 @@ static void forge_tensor(uint64_t rank, enum role role, enum part part, uint64_t
     unsigned char *head = shard_head_write(&s.bundle.model, plan, &heads[rank], &err);
     memcpy(data, head, plan->data_offset);
     s.bundle.ranks[rank].head_hash = hash_bytes(head, SHARD_HEADER_BYTES);
-    assert_true(io_write_file(s.shards[rank].path, data, size, &err));
+    assert_true(output_file_put(s.shards[rank].path, data, size, &err));
     text = bundle_manifest_text(&s.bundle, heads, &n, &err);
     assert_non_null(text);
     assert_true(io_join(path, bundle_dir, BUNDLE_MANIFEST, &err));
-    assert_true(io_write_file(path, text, n, &err));
+    assert_true(output_file_put(path, text, n, &err));
     mem_free(text);
     mem_free(head);
     mem_free(data);
@@ -133,7 +134,7 @@ static void forge_manifest(const char *before, const char *after)
     memcpy(at, after, strlen(after));
     hash_to_hex(hash_bytes(text, n - 36), hex);
     memcpy(text + n - 36, hex, 32);
-    assert_true(io_write_file(path, text, n, &err));
+    assert_true(output_file_put(path, text, n, &err));
     mem_free(text);
 }
 

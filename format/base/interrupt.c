@@ -1,0 +1,126 @@
+#include "interrupt.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { IDLE, PENDING, SAYING, OFF };
+static _Atomic int state;
+static const char *program_name = "";
+static int grace;
+static struct line {
+    char text[TP_ERROR_LINE_MAX];  /* for an error */
+    char bytes[TP_ERROR_LINE_MAX]; /* as it is printed */
+    size_t n;
+} lines[2];
+static _Atomic(struct line *) line; /* the one in use: the other may be written */
+static _Atomic pid_t child;
+static struct {
+    int folder;
+    char name[256];
+} temp;
+static _Atomic int temp_given;
+
+/* In a handler: only what may be called there. */
+static void say(void)
+{
+    const struct line *l = line;
+    pid_t pid = child;
+    if (pid > 0)
+        kill(pid, SIGKILL);
+    if (temp_given)
+        unlinkat(temp.folder, temp.name, 0);
+    ssize_t ignored = l ? write(STDERR_FILENO, l->bytes, l->n) : 0;
+    (void)ignored;
+    _exit(TP_EXIT_INTERRUPTED);
+}
+
+static void on_signal(int sig)
+{
+    int kept = errno, idle = IDLE, pending = PENDING;
+    if (sig != SIGALRM && grace && atomic_compare_exchange_strong(&state, &idle, PENDING)) {
+        struct itimerval timer = {.it_value = {grace / 1000, grace % 1000 * 1000}};
+        setitimer(ITIMER_REAL, &timer, NULL);
+    } else if (atomic_compare_exchange_strong(&state, &pending, SAYING)) {
+        say();
+    } else if (sig != SIGALRM && !grace) {
+        idle = IDLE;
+        if (atomic_compare_exchange_strong(&state, &idle, SAYING))
+            say();
+    }
+    errno = kept;
+}
+
+void interrupt_catch(const char *program, int grace_ms)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGALRM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal}, old;
+    program_name = program;
+    grace = grace_ms;
+    atomic_store(&state, IDLE);
+    interrupt_say("interrupted");
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        sigaddset(&action.sa_mask, signals[i]);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (signals[i] != SIGHUP ||
+            (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN))
+            sigaction(signals[i], &action, NULL);
+}
+
+void interrupt_say(const char *fmt, ...)
+{
+    struct line *next = line == &lines[0] ? &lines[1] : &lines[0];
+    struct tp_error err = {.code = TP_E_INTERRUPTED};
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(next->text, sizeof next->text, fmt, args);
+    va_end(args);
+    memcpy(err.text, next->text, sizeof err.text);
+    next->n = tp_error_line(next->bytes, program_name, &err);
+    atomic_store(&line, next);
+}
+
+bool interrupt_pending(void)
+{
+    return atomic_load_explicit(&state, memory_order_relaxed) == PENDING;
+}
+
+const _Atomic int *interrupt_flag(void)
+{
+    return &state;
+}
+
+bool interrupt_fail(struct tp_error *err)
+{
+    const struct line *l = line;
+    return tp_fail(err, TP_E_INTERRUPTED, "%s", l ? l->text : "interrupted");
+}
+
+void interrupt_off(void)
+{
+    int was = atomic_load(&state);
+    while (was != SAYING && !atomic_compare_exchange_weak(&state, &was, OFF))
+        ;
+    while (was == SAYING) /* another thread is about to end the program */
+        pause();
+}
+
+void interrupt_child(pid_t pid)
+{
+    atomic_store(&child, pid);
+}
+
+void interrupt_temp(int folder, const char *name)
+{
+    atomic_store(&temp_given, 0);
+    if (!name)
+        return;
+    temp.folder = folder;
+    snprintf(temp.name, sizeof temp.name, "%s", name);
+    atomic_store(&temp_given, 1);
+}

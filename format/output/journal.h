@@ -1,0 +1,60 @@
+/* A log of fixed records of 64 bytes, append only, each with its own checksum: what an unfinished output is,
+ * and what of it is safe on disk. A batch of records is synced before the next one is written.
+ *
+ * So a kill or a power cut damages the last batch alone: it is cut off, without an error. Damage with
+ * whole batches behind it is TP_E_JOURNAL.
+ *
+ *   OFFSET SIZE
+ *   0      8    sequence, from 0
+ *   8      4    kind        12  4  a     16  4  b     20  4  c
+ *   24     8    bytes
+ *   32     16   hash
+ *   48     8    batch, from 0
+ *   56     8    checksum: the first 8 bytes of the hash of bytes 0..55
+ */
+#pragma once
+#include "folder.h"
+#include "hash.h"
+
+enum journal_kind {
+    JOURNAL_RUN = 1,    /* a: JOURNAL_MARK; hash: of everything that decides the bytes; bytes: inputs that follow */
+    JOURNAL_FILE = 2,   /* a: input; hash: of its name, size and times */
+    JOURNAL_DIGEST = 3, /* a: tensor, b: piece; hash: of that piece of the source's bytes */
+    JOURNAL_CHUNK = 4,  /* a: rank, b: tensor, c: chunk; bytes; hash: of the raw bytes on disk */
+    JOURNAL_NAME = 5,   /* a name that may be made, stage.h */
+    JOURNAL_MADE = 6,   /* all is there; hash: of the manifest's bytes */
+    JOURNAL_OLD = 7,    /* the folder is about to be exchanged; hash: of the old one's manifest's bytes */
+};
+
+#define JOURNAL_MARK UINT32_C(0x6c6a7074) /* "tpjl" */
+
+struct journal_record {
+    enum journal_kind kind;
+    uint32_t a, b, c;
+    uint64_t bytes;
+    struct hash128 hash;
+};
+
+struct journal {
+    char path[IO_PATH_MAX];
+    int fd;                          /* -1: closed */
+    uint64_t count, batch;           /* records and batches on disk */
+    struct journal_record *records;  /* those found by journal_read */
+    uint64_t n_found;
+};
+
+/* Open the file of that name, or make it. */
+bool journal_open(struct journal *journal, const struct folder *folder, const char *name,
+                  struct tp_error *err);
+/* The kernel drops the lock with the process. TP_E_LOCKED names the holder's pid. */
+bool journal_lock(struct journal *journal, struct tp_error *err);
+/* Read what is there; what is torn at its end is cut off. advice: what to do about damage, for the message. */
+bool journal_read(struct journal *journal, const char *advice, struct tp_error *err);
+/* Append as one batch, and sync. */
+bool journal_append(struct journal *journal, const struct journal_record *records, uint64_t n,
+                    struct tp_error *err);
+/* Forget everything: an empty journal, still locked. */
+bool journal_reset(struct journal *journal, struct tp_error *err);
+/* Whether bytes that are no record may be what a kill left of the first one, a RUN. */
+bool journal_is_torn_run(const struct journal *journal);
+void journal_close(struct journal *journal); /* {.fd = -1} may be closed */

@@ -1,0 +1,317 @@
+#include "output.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static void partial_name(const struct output *o, char name[sizeof o->place.name + 8])
+{
+    snprintf(name, sizeof o->place.name + 8, "%s.partial", o->place.name);
+}
+
+static bool is_there(const struct output *o)
+{
+    return o->place.entry.kind == FOLDER_FOLDER;
+}
+
+static bool exists(const struct output *o, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_OUTPUT_EXISTS,
+                   "%s: exists and is not empty; --force replaces the bundle or export in it",
+                   o->place.path);
+}
+
+/* What is there: nothing, an empty folder, or something that can be replaced. */
+static bool read_old(struct output *o, struct tp_error *err)
+{
+    struct mem_arena arena = {0};
+    struct folder_names names = {0};
+    struct folder folder;
+    if (!is_there(o))
+        return true;
+    bool ok = folder_enter(&folder, &o->place.parent, o->place.name, err) &&
+              folder_read_names(&folder, &arena, &names, err);
+    folder_close(&folder);
+    mem_arena_free(&arena);
+    return ok && (names.count == 0 ||
+                  owned_open(&o->old, &o->place.parent, o->place.name, o->place.path, err));
+}
+
+static bool find_log(const struct output *o, struct folder *folder, struct journal *log, bool *found,
+                     struct tp_error *err)
+{
+    *found = false;
+    *log = (struct journal){.fd = -1};
+    folder->fd = -1;
+    return !is_there(o) || (folder_enter(folder, &o->place.parent, o->place.name, err) &&
+                            stage_find_log(folder, log, found, err));
+}
+
+bool output_decide(struct output *output, const char *path, const char *input, bool force,
+                   int threads, struct tp_error *err)
+{
+    struct folder folder;
+    struct journal log;
+    bool published;
+    *output = (struct output)OUTPUT_CLOSED;
+    output->force = force;
+    output->threads = threads;
+    if (!place_open(&output->place, path, err) || !place_check_folder(&output->place, input, err) ||
+        !find_log(output, &folder, &log, &published, err) || !read_old(output, err))
+        return false;
+    journal_close(&log);
+    folder_close(&folder);
+    /* a run that published and was killed then may be this one: output_open knows */
+    return force || published || output->old.folder.fd < 0 || exists(output, err);
+}
+
+void output_close(struct output *output)
+{
+    stage_close(&output->stage);
+    owned_close(&output->old);
+    place_close(&output->place);
+}
+
+/* ---- the old folder ---- */
+
+/* A name in the old folder that is not as its manifest says, and is to be in the new one too. */
+static bool check_clashes(const struct output *o, const char *const *new_names, uint32_t n_new,
+                          struct tp_error *err)
+{
+    struct mem_arena arena = {0};
+    struct folder_names names;
+    const char *clash = NULL;
+    if (!folder_read_names(&o->old.folder, &arena, &names, err))
+        return false;
+    for (size_t i = 0; i < names.count && !clash; i++) {
+        bool taken = strcmp(names.list[i], STAGE_JOURNAL) == 0;
+        for (uint32_t k = 0; k < n_new && !taken; k++)
+            taken = strcmp(names.list[i], new_names[k]) == 0;
+        if (taken && !owned_is_ours(&o->old, names.list[i]))
+            clash = names.list[i];
+    }
+    if (clash)
+        tp_fail(err, TP_E_OUTPUT_EXISTS,
+                "%s/%.255s: is not what its manifest says, and the new folder has a file of that "
+                "name; move it away",
+                o->place.path, clash);
+    mem_arena_free(&arena);
+    return !clash;
+}
+
+/* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest last, so that a
+ * tidy that is killed can still tell them apart. */
+static bool tidy_names(const struct output *o, struct owned *old, const struct folder *published,
+                       struct mem_arena *arena, struct tp_error *err)
+{
+    const char *manifest = old->files[old->n_files - 1].name;
+    struct folder_names names;
+    if (!folder_read_names(&old->folder, arena, &names, err))
+        return false;
+    bool all = true;
+    struct tp_error why = {0};
+    for (size_t i = 0; i < names.count; i++) {
+        bool ours = owned_is_ours(old, names.list[i]);
+        if (ours && strcmp(names.list[i], manifest) == 0)
+            continue;
+        if (ours) {
+            if (!folder_unlink(&old->folder, names.list[i], err))
+                return false;
+        } else if (!folder_move(&old->folder, names.list[i], published, names.list[i], &why)) {
+            if (why.code != TP_E_FOREIGN)
+                return tp_fail(err, why.code, "%s", why.text);
+            all = false;
+        }
+    }
+    if (!all)
+        return tp_fail(err, TP_E_FOREIGN,
+                       "%s.partial: is the folder that was replaced; a file in it is not its own, and "
+                       "%s has one of that name (%.200s); move it away, and run the same command again",
+                       o->place.path, o->place.path, why.text);
+    return folder_unlink(&old->folder, manifest, err);
+}
+
+static bool tidy_old(const struct output *o, struct owned *old, const struct folder *published,
+                     struct tp_error *err)
+{
+    char partial[sizeof o->place.name + 8];
+    struct mem_arena arena = {0};
+    partial_name(o, partial);
+    bool ok = tidy_names(o, old, published, &arena, err);
+    mem_arena_free(&arena);
+    return ok && folder_rmdir(&o->place.parent, partial, err);
+}
+
+/* The old folder of a publish that was killed after the exchange: what is at OUTPUT.partial with that manifest. An
+ * empty one lacks but its end; of any other nothing is removed. */
+static bool find_and_tidy_old(const struct output *o, struct hash128 id,
+                              const struct folder *published, struct tp_error *err)
+{
+    char partial[sizeof o->place.name + 8];
+    struct folder_entry entry;
+    struct owned old;
+    struct tp_error why = {0};
+    partial_name(o, partial);
+    if (!folder_look(&o->place.parent, partial, &entry, err))
+        return false;
+    if (entry.kind != FOLDER_FOLDER || folder_rmdir(&o->place.parent, partial, &why))
+        return true;
+    bool ok = true;
+    if (owned_open(&old, &o->place.parent, partial, partial, NULL) && hash_equal(old.id, id))
+        ok = owned_check(&old, o->threads, err) && tidy_old(o, &old, published, err);
+    owned_close(&old);
+    return ok;
+}
+
+/* ---- a publish that was killed ---- */
+
+/* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while it is there, the
+ * same command finds its own work. */
+static bool tidy_published(const struct output *o, const struct folder *published,
+                           const struct journal *log, struct tp_error *err)
+{
+    const struct journal_record *old = NULL;
+    for (uint64_t i = 0; i < log->n_found; i++)
+        if (log->records[i].kind == JOURNAL_OLD)
+            old = &log->records[i];
+    return (!old || find_and_tidy_old(o, old->hash, published, err)) &&
+           folder_unlink(published, STAGE_JOURNAL, err);
+}
+
+/* The published folder is what this run made. */
+static bool check_published(struct output *o, const struct journal *log, const struct stage_run *run,
+                            struct tp_error *err)
+{
+    if (!stage_inputs_equal(log, run, err) || !owned_check(&o->old, o->threads, err))
+        return false;
+    for (uint32_t i = 0; i < o->old.n_files; i++)
+        if (!o->old.files[i].as_named)
+            return tp_fail(err, TP_E_CHANGED,
+                           "%s/%s: changed since it was made; --force makes it anew",
+                           o->place.path, o->old.files[i].name);
+    return true;
+}
+
+/* *done: it was this run, and all is as it should be. Else force alone goes on, or restart over its own. */
+static bool finish_published(struct output *o, const struct stage_run *run, bool *done,
+                             struct tp_error *err)
+{
+    struct folder folder;
+    struct journal log;
+    struct tp_error why = {0};
+    bool found, ok = find_log(o, &folder, &log, &found, err), same = false;
+    *done = false;
+    if (ok && found) {
+        same = hash_equal(log.records[0].hash, run->hash);
+        if (same && !run->restart)
+            *done = check_published(o, &log, run, &why);
+        ok = tidy_published(o, &folder, &log, err);
+        if (ok && !*done && why.code != TP_OK && !o->force)
+            ok = tp_fail(err, why.code, "%s", why.text);
+    }
+    journal_close(&log);
+    folder_close(&folder);
+    if (!ok || *done || !is_there(o) || o->old.folder.fd < 0)
+        return ok;
+    return o->force || (same && run->restart) || exists(o, err);
+}
+
+/* ---- opening and publishing ---- */
+
+bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
+                 uint32_t n_names, bool *done, struct tp_error *err)
+{
+    struct output *o = output;
+    if (!finish_published(o, run, done, err) || *done)
+        return *done;
+    return (o->old.folder.fd < 0 || (owned_check(&o->old, o->threads, err) &&
+                                     check_clashes(o, names, n_names, err))) &&
+           stage_open(&o->stage, &o->place, run, err);
+}
+
+/* The names that lead to the folder of a descriptor */
+static bool leads_to(const struct output *o, const char *name, int fd)
+{
+    struct folder_entry entry;
+    struct io_identity who;
+    return folder_look(&o->place.parent, name, &entry, NULL) && io_identify(fd, name, &who, NULL) &&
+           entry.who.ino == who.ino && entry.who.dev == who.dev;
+}
+
+static bool taken(const struct output *o, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_OUTPUT_EXISTS,
+                   "%s: is another than at the start; everything is made and kept in %s.partial: "
+                   "move the other away, and run the same command again",
+                   o->place.path, o->place.path);
+}
+
+static mode_t usual_mode(void)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return 0777 & ~mask;
+}
+
+/* Onto a free name, or an empty folder that was there at the start. */
+static bool publish_new(struct output *o, const char *partial, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    struct folder_entry now;
+    const struct folder *parent = &o->place.parent;
+    bool ok;
+    if (!folder_look(parent, o->place.name, &now, err))
+        return false;
+    if (now.kind == FOLDER_FOLDER && is_there(o) && now.who.ino == o->place.entry.who.ino &&
+        now.who.dev == o->place.entry.who.dev)
+        ok = folder_replace(parent, partial, o->place.name, &why);
+    else
+        ok = folder_move(parent, partial, parent, o->place.name, &why);
+    return ok || (why.code == TP_E_FOREIGN ? taken(o, err) : tp_fail(err, why.code, "%s", why.text));
+}
+
+/* In exchange with the old folder, if it is still the one that was read. */
+static bool publish_exchange(struct output *o, const char *partial, const char *const *names,
+                             uint32_t n_names, struct tp_error *err)
+{
+    const char *manifest = o->old.files[o->old.n_files - 1].name;
+    struct journal_record old = {.kind = JOURNAL_OLD, .hash = o->old.id};
+    if (!leads_to(o, o->place.name, o->old.folder.fd) || !owned_is_ours(&o->old, manifest))
+        return taken(o, err);
+    if (!check_clashes(o, names, n_names, err) ||
+        !journal_append(&o->stage.log, &old, 1, err) ||
+        !folder_exchange(&o->place.parent, partial, o->place.name, err))
+        return false;
+    if (leads_to(o, partial, o->old.folder.fd))
+        return true;
+    folder_exchange(&o->place.parent, partial, o->place.name, NULL); /* somebody was in between */
+    return taken(o, err);
+}
+
+bool output_publish(struct output *output, struct hash128 manifest, struct tp_error *err)
+{
+    struct output *o = output;
+    char partial[sizeof o->place.name + 8];
+    struct mem_arena arena = {0};
+    struct folder_names names;
+    bool replaces = o->old.folder.fd >= 0;
+    partial_name(o, partial);
+    if (!stage_set_made(&o->stage, manifest, err) || !stage_seal(&o->stage, err))
+        return false;
+    if (!leads_to(o, partial, o->stage.dir.fd))
+        return tp_fail(err, TP_E_FOREIGN, "%s.partial: is another folder than at the start",
+                       o->place.path);
+    bool ok = folder_read_names(&o->stage.dir, &arena, &names, err) &&
+              folder_set_mode(&o->stage.dir, usual_mode(), err) && folder_sync(&o->stage.dir, err) &&
+              (replaces ? publish_exchange(o, partial, names.list, (uint32_t)names.count, err)
+                        : publish_new(o, partial, err));
+    mem_arena_free(&arena);
+    if (!ok)
+        return false;
+    if (!leads_to(o, o->place.name, o->stage.dir.fd))
+        return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than the one that was published",
+                       o->place.path);
+    return folder_sync(&o->place.parent, err) &&
+           (!replaces || tidy_old(o, &o->old, &o->stage.dir, err)) &&
+           folder_unlink(&o->stage.dir, STAGE_JOURNAL, err);
+}

@@ -1,0 +1,124 @@
+#include "output_file.h"
+
+#include "interrupt.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A file of that descriptor is written where it is: standard output, a FIFO, a device. */
+static bool open_direct(struct output_file *file, const char *path, struct tp_error *err)
+{
+    snprintf(file->place.path, sizeof file->place.path, "%s", path);
+    if (strcmp(path, "-") == 0) {
+        snprintf(file->place.path, sizeof file->place.path, "stdout");
+        file->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        return file->fd >= 0 || tp_fail_errno(err, "stdout");
+    }
+    do /* a FIFO waits here for a reader */
+        file->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    while (file->fd < 0 && errno == EINTR && !interrupt_pending());
+    if (file->fd < 0 && errno == EINTR)
+        return interrupt_fail(err);
+    return file->fd >= 0 || tp_fail_errno(err, "%s: open", path);
+}
+
+static bool random_name(struct output_file *file, struct tp_error *err)
+{
+    uint64_t number;
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        return tp_fail_errno(err, "getrandom");
+    snprintf(file->temp, sizeof file->temp, ".tpshard-%016llx", (unsigned long long)number);
+    return true;
+}
+
+static bool not_a_file(const struct output_file *file, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is there and is no file; name another",
+                   file->place.path);
+}
+
+static bool can_be_replaced(const struct folder_entry *entry)
+{
+    return entry->kind == FOLDER_NOTHING || entry->kind == FOLDER_FILE;
+}
+
+bool output_file_open(struct output_file *file, const char *path, struct tp_error *err)
+{
+    struct stat st;
+    *file = (struct output_file){.place.parent.fd = -1, .fd = -1};
+    if (strcmp(path, "-") == 0 ||
+        (stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode))))
+        return open_direct(file, path, err);
+    if (!place_open(&file->place, path, err))
+        return false;
+    if (!can_be_replaced(&file->place.entry) || !*io_base_name(path))
+        return not_a_file(file, err);
+    if (!folder_unnamed(&file->place.parent, &file->fd, err))
+        return false;
+    if (file->fd < 0 && random_name(file, err)) {
+        file->fd = folder_create(&file->place.parent, file->temp, err);
+        if (file->fd < 0)
+            file->temp[0] = '\0';
+        else
+            interrupt_temp(file->place.parent.fd, file->temp);
+    }
+    return file->fd >= 0;
+}
+
+bool output_file_write(struct output_file *file, const void *data, size_t n, struct tp_error *err)
+{
+    file->bytes += n;
+    return file->place.parent.fd < 0
+               ? io_write_on(file->fd, file->place.path, data, n, err)
+               : io_write_at(file->fd, file->place.path, data, n, file->bytes - n, err);
+}
+
+/* The name is given to what is synced: a free one at once, another by rename. */
+static bool take_name(struct output_file *file, struct tp_error *err)
+{
+    const struct folder *parent = &file->place.parent;
+    const char *name = file->place.name;
+    struct tp_error why = {0};
+    struct folder_entry now;
+    if (!io_sync(file->fd, file->place.path, err) || !folder_look(parent, name, &now, err))
+        return false;
+    if (!can_be_replaced(&now))
+        return not_a_file(file, err);
+    bool named = *file->temp, ok = false;
+    if (!named && now.kind == FOLDER_NOTHING)
+        ok = folder_link(parent, file->fd, name, &why);
+    if (!ok && why.code != TP_OK && why.code != TP_E_FOREIGN)
+        return tp_fail(err, why.code, "%s", why.text);
+    if (named)
+        ok = folder_replace(parent, file->temp, name, err);
+    else if (!ok)
+        ok = random_name(file, err) &&
+             folder_link_over(parent, file->fd, file->temp, name, err);
+    if (!named || ok)
+        file->temp[0] = '\0';
+    return ok && folder_sync(parent, err);
+}
+
+bool output_file_close(struct output_file *file, bool ok, struct tp_error *err)
+{
+    bool direct = file->place.parent.fd < 0;
+    if (ok && !direct)
+        ok = take_name(file, err);
+    if (*file->temp)
+        folder_unlink(&file->place.parent, file->temp, NULL);
+    interrupt_temp(-1, NULL);
+    ok = io_close(&file->fd, file->place.path, ok ? err : NULL) && ok;
+    place_close(&file->place);
+    return ok;
+}
+
+bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err)
+{
+    struct output_file file;
+    bool ok = output_file_open(&file, path, err) && output_file_write(&file, data, n, err);
+    return output_file_close(&file, ok, err);
+}

@@ -1,0 +1,23 @@
+/* A single file of output: complete under its name, or not there. It is written without a name, or under a random
+ * one where the file system has no such files, and replaces what has its name by rename. "-", FIFOs and devices
+ * are written directly.
+ */
+#pragma once
+#include "place.h"
+
+struct output_file {
+    struct place place;  /* parent.fd -1: written directly */
+    int fd;              /* -1: closed */
+    char temp[40];       /* the random name; "": none */
+    uint64_t bytes;      /* written so far */
+};
+
+/* Before any work. Errors TP_E_OUTPUT_EXISTS: the name is a folder's, a socket's, or the path goes through a
+ * file; TP_E_IO. */
+bool output_file_open(struct output_file *file, const char *path, struct tp_error *err);
+bool output_file_write(struct output_file *file, const void *data, size_t n, struct tp_error *err);
+/* ok: all was written, the file gets its name, synced; else nothing is left of it. Returns ok, unless that
+ * fails. A file that could not be opened may be closed. */
+bool output_file_close(struct output_file *file, bool ok, struct tp_error *err);
+/* The three together. */
+bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err);

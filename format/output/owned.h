@@ -1,0 +1,40 @@
+/* What of a finished folder is ours: the files that its manifest names, with the size and hash that it gives. A
+ * bundle has manifest.json, an export BUNDLE_EXPORT. All else in the folder is somebody's.
+ */
+#pragma once
+#include "bundle.h"
+#include "folder.h"
+
+struct owned_file {
+    char name[256];
+    uint64_t rank;          /* of a rank file; OWNED_NO_RANK: another */
+    uint64_t bytes;
+    struct hash128 hash;    /* of the whole; a rank file's header and table say more */
+    bool as_named;          /* owned_check found it so */
+    struct io_identity who; /* what it was then */
+};
+#define OWNED_NO_RANK UINT64_MAX
+
+struct owned {
+    struct folder folder;
+    struct hash128 id;        /* of the manifest's bytes */
+    struct owned_file *files; /* [n_files], the manifest last */
+    uint32_t n_files;
+    struct bundle bundle;     /* of a bundle */
+    struct mem_arena arena;
+};
+
+/* Read the manifest of a folder; shown is its name for messages. TP_E_OUTPUT_EXISTS: none that can be read;
+ * the reason is in the text. {.folder.fd = -1} may be closed. */
+bool owned_open(struct owned *owned, const struct folder *in, const char *name, const char *shown,
+                struct tp_error *err);
+void owned_close(struct owned *owned);
+/* Read every byte of the files, and say of each whether it is as named. What cannot be read is not. */
+bool owned_check(struct owned *owned, int threads, struct tp_error *err);
+const struct owned_file *owned_find(const struct owned *owned, const char *name);
+/* The file is as named, and what owned_check saw. */
+bool owned_is_ours(const struct owned *owned, const char *name);
+
+/* The manifest of an export: names, sizes and hashes of its other files. mem_free; NULL on error. */
+char *owned_export_text(struct hash128 bundle_id, const struct bundle_file *files, uint32_t n_files,
+                        size_t *n, struct tp_error *err);

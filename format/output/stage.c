@@ -1,0 +1,307 @@
+/* The staging folder: whose it is. */
+#include "stage.h"
+
+#include "stage_names.h"
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STAGE_NAMES "names"
+
+const char *stage_log_name(const struct stage *stage)
+{
+    return stage->folded ? STAGE_JOURNAL : STAGE_NAMES;
+}
+
+static bool foreign(const struct stage *s, const char *what, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_FOREIGN, "%s.partial: %s; nothing was touched; move it away",
+                   s->place->path, what);
+}
+
+/* ---- opening and locking ---- */
+
+enum attempt { OPENED, AGAIN, FAILED };
+
+/* What another process did in between is looked at again. */
+static enum attempt again_if_taken(const struct tp_error *why, struct tp_error *err)
+{
+    if (why->code == TP_E_FOREIGN)
+        return AGAIN;
+    tp_fail(err, why->code, "%s", why->text);
+    return FAILED;
+}
+
+static enum attempt enter(struct stage *s, const char *partial, struct tp_error *err)
+{
+    const struct folder *parent = &s->place->parent;
+    struct folder_entry entry;
+    struct tp_error why = {0};
+    if (!folder_look(parent, partial, &entry, err))
+        return FAILED;
+    bool fresh = entry.kind == FOLDER_NOTHING;
+    if (fresh && !folder_mkdir(parent, partial, 0700, &why))
+        return again_if_taken(&why, err);
+    if (!fresh && entry.kind != FOLDER_FOLDER) {
+        foreign(s, "is in the way and no folder of ours", err);
+        return FAILED;
+    }
+    if (!fresh && entry.owner != geteuid()) {
+        foreign(s, "belongs to another user", err);
+        return FAILED;
+    }
+    if (!folder_enter(&s->dir, parent, partial, err) ||
+        (fresh && !folder_set_mode(&s->dir, 0700, err)))
+        return FAILED;
+    snprintf(s->dir.path, sizeof s->dir.path, "%.*s.partial", IO_PATH_MAX - 16, s->place->path);
+    return OPENED;
+}
+
+/* The log that is there, or a new one in an empty folder. */
+static enum attempt open_log(struct stage *s, struct tp_error *err)
+{
+    struct folder_entry names, journal;
+    struct folder_names all;
+    struct mem_arena arena = {0};
+    struct tp_error why = {0};
+    if (!folder_look(&s->dir, STAGE_NAMES, &names, err) ||
+        !folder_look(&s->dir, STAGE_JOURNAL, &journal, err))
+        return FAILED;
+    s->folded = names.kind == FOLDER_NOTHING && journal.kind == FOLDER_FILE;
+    if (names.kind != FOLDER_FILE && !s->folded) {
+        bool ok = folder_read_names(&s->dir, &arena, &all, err);
+        bool empty = ok && all.count == 0;
+        mem_arena_free(&arena);
+        if (ok && !empty)
+            foreign(s, "is there, and nothing in it says that it was made by this program", err);
+        if (!empty)
+            return FAILED;
+    }
+    return journal_open(&s->log, &s->dir, stage_log_name(s), &why) ? OPENED : again_if_taken(&why, err);
+}
+
+/* The names still lead to what was opened. */
+static bool is_current(const struct stage *s, const char *partial)
+{
+    struct folder_entry dir, log;
+    struct io_identity dir_who, log_who;
+    return folder_look(&s->place->parent, partial, &dir, NULL) &&
+           folder_look(&s->dir, stage_log_name(s), &log, NULL) &&
+           io_identify(s->dir.fd, partial, &dir_who, NULL) &&
+           io_identify(s->log.fd, partial, &log_who, NULL) && dir.who.ino == dir_who.ino &&
+           dir.who.dev == dir_who.dev && log.who.ino == log_who.ino;
+}
+
+static enum attempt try_open(struct stage *s, struct tp_error *err)
+{
+    char partial[sizeof s->place->name + 8];
+    snprintf(partial, sizeof partial, "%s.partial", s->place->name);
+    enum attempt done = enter(s, partial, err);
+    if (done == OPENED)
+        done = open_log(s, err);
+    if (done == OPENED && !journal_lock(&s->log, err))
+        done = FAILED;
+    if (done == OPENED && !is_current(s, partial))
+        done = AGAIN;
+    if (done == AGAIN) {
+        journal_close(&s->log);
+        folder_close(&s->dir);
+    }
+    return done;
+}
+
+/* ---- the identity ---- */
+
+static struct journal_record input_record(const struct stage_run *run, uint32_t i)
+{
+    const struct named_bytes *input = &run->inputs[i];
+    struct hash_stream stream;
+    hash_start(&stream);
+    hash_add(&stream, input->name, strlen(input->name) + 1);
+    hash_add(&stream, input->data, input->size);
+    return (struct journal_record){.kind = JOURNAL_FILE, .a = i, .hash = hash_end(&stream)};
+}
+
+bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
+                        struct tp_error *err)
+{
+    if (log->records[0].bytes != run->n_inputs)
+        return tp_fail(err, TP_E_CHANGED,
+                       "%u files to convert, %llu when the conversion was interrupted; use "
+                       "--restart",
+                       run->n_inputs, (unsigned long long)log->records[0].bytes);
+    for (uint32_t i = 0; i < run->n_inputs; i++)
+        if (!hash_equal(log->records[i + 1].hash, input_record(run, i).hash))
+            return tp_fail(err, TP_E_CHANGED,
+                           "%s: changed since the conversion was interrupted; use --restart",
+                           run->inputs[i].name);
+    return true;
+}
+
+static bool has_identity(const struct journal *log)
+{
+    if (log->n_found == 0 || log->records[0].kind != JOURNAL_RUN ||
+        log->records[0].bytes > log->n_found - 1)
+        return false;
+    for (uint64_t i = 1; i <= log->records[0].bytes; i++)
+        if (log->records[i].kind != JOURNAL_FILE)
+            return false;
+    return true;
+}
+
+static bool write_identity(struct stage *s, const struct stage_run *run, struct tp_error *err)
+{
+    struct journal_record *records = mem_array(run->n_inputs + 1, sizeof *records, err);
+    if (!records)
+        return false;
+    records[0] = (struct journal_record){.kind = JOURNAL_RUN,
+                                         .a = JOURNAL_MARK,
+                                         .bytes = run->n_inputs,
+                                         .hash = run->hash};
+    for (uint32_t i = 0; i < run->n_inputs; i++)
+        records[i + 1] = input_record(run, i);
+    bool ok = journal_reset(&s->log, err) &&
+              journal_append(&s->log, records, run->n_inputs + 1, err) &&
+              folder_sync(&s->dir, err) && folder_sync(&s->place->parent, err);
+    mem_free(records);
+    return ok;
+}
+
+/* A log that took the name `journal` before it could be published is `names` again. */
+static bool unfold(struct stage *s, struct tp_error *err)
+{
+    if (s->folded && !folder_move(&s->dir, STAGE_JOURNAL, &s->dir, STAGE_NAMES, err))
+        return false;
+    s->folded = false;
+    return true;
+}
+
+/* Without an identity the folder is ours if there is nothing in it but what a kill leaves of one. */
+static bool begin_unfinished(struct stage *s, const struct stage_run *run, struct tp_error *err)
+{
+    struct mem_arena arena = {0};
+    struct folder_names names;
+    struct folder_entry entry;
+    bool ok = folder_read_names(&s->dir, &arena, &names, err);
+    bool alone = journal_is_torn_run(&s->log);
+    for (size_t i = 0; ok && i < names.count; i++)
+        alone &= strcmp(names.list[i], stage_log_name(s)) == 0 ||
+                 (strcmp(names.list[i], STAGE_JOURNAL) == 0 &&
+                  folder_look(&s->dir, STAGE_JOURNAL, &entry, NULL) && entry.kind == FOLDER_FILE &&
+                  entry.who.size == 0);
+    if (ok && !alone)
+        ok = foreign(s, "is there, and nothing in it says that it was made by this program", err);
+    bool empty_journal = ok && !s->folded && names.count == 2;
+    mem_arena_free(&arena);
+    return ok && unfold(s, err) &&
+           (!empty_journal || folder_unlink(&s->dir, STAGE_JOURNAL, err)) &&
+           write_identity(s, run, err);
+}
+
+bool stage_begin_again(struct stage *stage, const struct stage_run *run, struct tp_error *err)
+{
+    return stage_clear(stage, err) && unfold(stage, err) && write_identity(stage, run, err);
+}
+
+static bool settle(struct stage *s, const struct stage_run *run, struct tp_error *err)
+{
+    if (!journal_read(&s->log, "move the folder away", err))
+        return false;
+    if (!has_identity(&s->log))
+        return begin_unfinished(s, run, err);
+    if (!stage_take_names(s, err))
+        return false;
+    if (run->restart)
+        return stage_begin_again(s, run, err);
+    if (!hash_equal(s->log.records[0].hash, run->hash))
+        return tp_fail(err, TP_E_JOURNAL_OTHER,
+                       "%s: holds an unfinished output of another model or other options; finish "
+                       "that one, or use --restart",
+                       s->dir.path);
+    return stage_inputs_equal(&s->log, run, err) && (s->made || unfold(s, err)) &&
+           stage_check_listed(s, err);
+}
+
+bool stage_open(struct stage *stage, const struct place *place, const struct stage_run *run,
+                struct tp_error *err)
+{
+    enum { TRIES = 20 };
+    enum attempt done = AGAIN;
+    *stage = (struct stage){
+        .place = place, .dir.fd = -1, .raw.fd = -1, .log.fd = -1, .run = run->hash};
+    for (int i = 0; i < TRIES && (done = try_open(stage, err)) == AGAIN; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    if (done == AGAIN)
+        tp_fail(err, TP_E_LOCKED, "%s.partial: another command is at work there", place->path);
+    if (done == OPENED && settle(stage, run, err))
+        return true;
+    stage_close(stage);
+    return false;
+}
+
+void stage_close(struct stage *stage)
+{
+    journal_close(&stage->log);
+    folder_close(&stage->raw);
+    folder_close(&stage->dir);
+    mem_free(stage->names);
+    stage->names = NULL;
+}
+
+void stage_discard(struct stage *stage)
+{
+    char partial[sizeof stage->place->name + 8];
+    snprintf(partial, sizeof partial, "%s.partial", stage->place->name);
+    if (stage_clear(stage, NULL) && is_current(stage, partial) &&
+        folder_unlink(&stage->dir, stage_log_name(stage), NULL))
+        folder_rmdir(&stage->place->parent, partial, NULL);
+}
+
+/* ---- the end ---- */
+
+bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err)
+{
+    struct journal_record record = {.kind = JOURNAL_MADE, .hash = manifest};
+    return stage->made || journal_append(&stage->log, &record, 1, err);
+}
+
+bool stage_seal(struct stage *stage, struct tp_error *err)
+{
+    struct folder_entry entry;
+    if (!stage_check_held(stage, err))
+        return false;
+    if (stage->folded)
+        return true;
+    if (!folder_look(&stage->dir, STAGE_JOURNAL, &entry, err))
+        return false;
+    bool ok = entry.kind == FOLDER_NOTHING
+                  ? folder_move(&stage->dir, STAGE_NAMES, &stage->dir, STAGE_JOURNAL, err)
+                  : folder_replace(&stage->dir, STAGE_NAMES, STAGE_JOURNAL, err);
+    stage->folded = ok;
+    return ok;
+}
+
+bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
+                    struct tp_error *err)
+{
+    struct folder_entry entry, now;
+    struct io_identity who;
+    *found = false;
+    *log = (struct journal){.fd = -1};
+    if (!folder_look(dir, STAGE_JOURNAL, &entry, err))
+        return false;
+    if (entry.kind != FOLDER_FILE)
+        return true;
+    bool ok = journal_open(log, dir, STAGE_JOURNAL, err) && journal_lock(log, err) &&
+              journal_read(log, "move it away", err);
+    for (uint64_t i = 0; ok && has_identity(log) && i < log->n_found; i++)
+        *found |= log->records[i].kind == JOURNAL_MADE;
+    /* tidied by somebody else meanwhile */
+    *found = *found && io_identify(log->fd, log->path, &who, NULL) &&
+             folder_look(dir, STAGE_JOURNAL, &now, NULL) && now.who.ino == who.ino;
+    if (!*found)
+        journal_close(log);
+    return ok;
+}

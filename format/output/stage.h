@@ -1,0 +1,95 @@
+/* The staging folder OUTPUT.partial: where an output is made, ours by proof.
+ *
+ *   names     log: what is made here (run, inputs), and every name that may be made (journal.h). The first
+ *             thing in the folder, and its lock. Before publishing it takes the name `journal`
+ *   journal   convert's and reshard's log of chunks that are safe
+ *   raw/      rank files before compression
+ *   ...       the files of the output
+ *
+ * A name is listed, and the list synced, before it is made. With it stands a proof: the hash of its first
+ * bytes. A large file begins with a stamp until it is complete, so that it proves itself whatever else is
+ * there by then; a small one is made without a name and gets it when it is complete. Only a listed name whose
+ * proof holds, or that is still empty, is ever written to or deleted; any other is somebody's: TP_E_FOREIGN.
+ */
+#pragma once
+#include "journal.h"
+#include "place.h"
+
+enum { STAGE_STAMP = 64 }; /* bytes: no file that is stamped may be shorter */
+#define STAGE_JOURNAL "journal"
+
+struct named_bytes {
+    const char *name;
+    const void *data;
+    uint64_t size;
+};
+
+struct stage_run { /* what an output is made from, and how: a staging folder serves one */
+    struct hash128 hash;               /* of everything that decides the bytes, but the inputs' values */
+    const struct named_bytes *inputs;  /* of each what must not change */
+    uint32_t n_inputs;
+    bool restart;                      /* begin anew, whatever is found */
+};
+
+struct stage_file { /* a name and its proof */
+    const char *name;
+    bool raw;                 /* in raw/ */
+    const void *data;         /* its bytes, or NULL: it is going to be stamped */
+    uint64_t n;
+    bool head;                /* data is its first bytes, more follow */
+};
+
+struct stage {
+    const struct place *place;
+    struct folder dir, raw;   /* raw: fd -1 until stage_make_raw */
+    struct journal log;
+    struct hash128 run;
+    struct stage_name *names; /* [n_names] */
+    size_t n_names, names_cap;
+    bool folded;              /* the log has the name `journal` */
+    bool made;                /* an earlier run made everything: */
+    struct hash128 made_hash; /* of its manifest */
+};
+
+/* Open or make it, and lock it. A run that is found goes on.
+ * Errors TP_E_FOREIGN: the name is taken by what is not ours, or something in it is not; nothing was touched.
+ * TP_E_LOCKED. TP_E_JOURNAL: the log is damaged. TP_E_JOURNAL_OTHER: it serves another run. TP_E_CHANGED: an
+ * input is another than before. With run->restart the two latter are begun anew, and what was made is gone. */
+bool stage_open(struct stage *stage, const struct place *place, const struct stage_run *run,
+                struct tp_error *err);
+/* Delete what an earlier run of the same made. */
+bool stage_begin_again(struct stage *stage, const struct stage_run *run, struct tp_error *err);
+void stage_close(struct stage *stage); /* {.dir.fd = -1, .raw.fd = -1, .log.fd = -1} may be closed */
+/* Nothing of it is of use to a later run: delete it. Best effort. */
+void stage_discard(struct stage *stage);
+
+/* List names before they are made, or what a stamped one is going to begin with. One sync for all. */
+bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
+                struct tp_error *err);
+bool stage_make_raw(struct stage *stage, struct tp_error *err);
+/* A stamped file of `size` bytes, listed: made, or found. *stamped false: it is found complete, and must not be
+ * written to. Returns its descriptor, -1 on error. */
+int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size, bool *stamped,
+                    struct tp_error *err);
+/* A small file, listed with all its bytes. One that is there with others is written again where it is ours. */
+bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
+               struct tp_error *err);
+/* Delete a listed file, if it is there. */
+bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err);
+bool stage_remove_raw(struct stage *stage, struct tp_error *err); /* with all that is listed in it */
+/* The file of that name is `who`, made or checked in this run. */
+bool stage_hold(struct stage *stage, const char *name, const struct io_identity *who,
+                struct tp_error *err);
+/* Everything is there, and the manifest has this hash. */
+bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err);
+/* Before publishing: every name in the folder is one that stage_file_open, stage_put or stage_hold saw in this
+ * run, and still that file. The log takes the name `journal`. */
+bool stage_seal(struct stage *stage, struct tp_error *err);
+
+/* The log of a folder that was published and not tidied: at most one of its kind per output.
+ * *found false, without error: there is none. TP_E_LOCKED: somebody is at it. */
+bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
+                    struct tp_error *err);
+/* An input that the log has otherwise: TP_E_CHANGED names it. */
+bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
+                        struct tp_error *err);
