@@ -70,9 +70,10 @@ static bool open_editor(struct chat_input *input, struct tp_error *err)
     return true;
 }
 
-bool chat_input_open(struct chat_input *input, const char *history_path, struct tp_error *err)
+bool chat_input_open(struct chat_input *input, const char *history_path,
+                     const _Atomic int *interrupted, struct tp_error *err)
 {
-    *input = (struct chat_input){.history_path = history_path};
+    *input = (struct chat_input){.history_path = history_path, .interrupted = interrupted};
     input->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!input->terminal || open_editor(input, err))
         return true;
@@ -116,12 +117,21 @@ static enum chat_read read_edited(struct chat_input *input, struct tp_error *err
                : CHAT_READ_FAILED;
 }
 
+/* A signal that is no interrupt only wakes. */
+static int next_byte(const struct chat_input *input)
+{
+    int c;
+    while ((c = getc(stdin)) == EOF && ferror(stdin) && errno == EINTR && !*input->interrupted)
+        clearerr(stdin);
+    return c;
+}
+
 static enum chat_read read_plain(struct chat_input *input, struct tp_error *err)
 {
     char part[4096];
     size_t n = 0, total = 0;
     int c;
-    while ((c = getc(stdin)) != EOF && c != '\n') {
+    while ((c = next_byte(input)) != EOF && c != '\n') {
         part[n++] = (char)c;
         total++;
         if (n == sizeof part) {

@@ -16,6 +16,7 @@ struct chat_input {
     const char *history_path; /* NULL: in memory only */
     struct tp_text message;
     bool continued, cancelled;
+    const _Atomic int *interrupted;
 };
 
 enum chat_read {
@@ -25,8 +26,10 @@ enum chat_read {
     CHAT_READ_FAILED,
 };
 
-/* Reads standard input. history_path: read now, written at close. */
-bool chat_input_open(struct chat_input *input, const char *history_path, struct tp_error *err);
+/* Reads standard input. history_path: read now, written at close. interrupted: set by a signal that ends a
+ * read, TP_E_INTERRUPTED. */
+bool chat_input_open(struct chat_input *input, const char *history_path,
+                     const _Atomic int *interrupted, struct tp_error *err);
 /* The next message, in input->message; *command: it is one line, not quoted. */
 enum chat_read chat_input_read(struct chat_input *input, bool *command, struct tp_error *err);
 void chat_input_close(struct chat_input *input);

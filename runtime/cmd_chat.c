@@ -275,7 +275,7 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     rows = options->chunk < run->context ? options->chunk : run->context;
     return chat_session_open(&talk->session, run, &interrupted, show, err) &&
            run_open_engine(run, true, rows, err) &&
-           chat_input_open(&talk->input, options->history, err);
+           chat_input_open(&talk->input, options->history, &interrupted, err);
 }
 
 bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err)

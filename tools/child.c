@@ -5,6 +5,7 @@
 #include "mem.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -34,12 +35,18 @@ static bool find_tprun(char path[IO_PATH_MAX], struct tp_error *err)
 /* The last line of what comes through the pipe, without its newline. A signal ends the child. */
 static void last_line(int fd, pid_t pid, char *line, size_t size)
 {
+    enum { LOOK_MS = 100 };
+    struct pollfd in = {.fd = fd, .events = POLLIN};
     size_t used = 0;
+    ssize_t n = 1;
     bool fresh = false;
     char buf[512];
-    for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0 || (n < 0 && errno == EINTR);) {
+    while (n > 0 || (n < 0 && errno == EINTR)) {
         if (interrupt_pending())
             kill(pid, SIGKILL);
+        if (poll(&in, 1, LOOK_MS) <= 0)
+            continue;
+        n = read(fd, buf, sizeof buf);
         for (ssize_t i = 0; i < n; i++) {
             if (fresh)
                 used = 0;

@@ -22,6 +22,7 @@ static const char help[] =
     "\n"
     "  -o, --output MODEL_DIR  folder to make\n"
     "      --force             replace the bundle or export that has its name\n"
+    "      --restart           begin anew where something else unfinished was found\n"
     "      --mem SIZE          memory for buffers at most (default 1G)\n"
     "      --threads N         (default: all processors)\n"
     "  -q, --quiet             no notes, no progress\n"
@@ -333,7 +334,7 @@ static bool open_output(struct export *x, bool *done, struct tp_error *err)
 {
     const char **names;
     uint32_t n;
-    struct stage_run run = {.hash = run_hash(x)};
+    struct stage_run run = {.hash = run_hash(x), .restart = x->options->restart};
     return list_names(x, &names, &n, err) &&
            output_open(&x->output, &run, names, n, done, err) &&
            (*done || x->output.stage.n_names == 0 ||
@@ -402,7 +403,7 @@ int command_export(int argc, char **argv)
     struct tp_error err = {0};
     struct options o;
     struct export x = {.options = &o, .output = OUTPUT_CLOSED};
-    if (!options_parse(&o, argc, argv, "output,quiet,force,mem,threads", &err))
+    if (!options_parse(&o, argc, argv, "output,quiet,force,restart,mem,threads", &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {
         fputs(help, stdout);

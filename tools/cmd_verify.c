@@ -6,6 +6,7 @@
 #include "chat_digest.h"
 #include "checked.h"
 #include "differ.h"
+#include "folder.h"
 #include "jobs.h"
 #include "progress.h"
 #include <stdio.h>
@@ -268,6 +269,38 @@ static bool check_config(const struct verify *v, struct tp_error *err)
     return ok;
 }
 
+/* ---- names that the manifest does not list ---- */
+
+static bool is_listed(const struct bundle *bundle, const char *name)
+{
+    char file[RANK_FILE_NAME_MAX];
+    for (uint64_t r = 0; r < bundle->tp_size; r++)
+        if (strcmp(name, rank_file_name(file, r, bundle->tp_size)) == 0)
+            return true;
+    return strcmp(name, BUNDLE_MANIFEST) == 0 || bundle_find_file(bundle, name);
+}
+
+/* They do no harm, and are not ours to judge. */
+static bool note_others(const struct bundle *bundle, struct tp_error *err)
+{
+    struct mem_arena arena = {0};
+    struct folder_names names = {0};
+    struct folder folder;
+    const char *first = NULL;
+    size_t others = 0;
+    bool ok = folder_open(&folder, bundle->dir, err) &&
+              folder_read_names(&folder, &arena, &names, err);
+    for (size_t i = 0; ok && i < names.count; i++)
+        if (!is_listed(bundle, names.list[i]) && others++ == 0)
+            first = names.list[i];
+    if (others)
+        tp_message(TPSHARD, "note", "%s: %zu name%s that the manifest does not list, \"%.255s\" the first",
+                   bundle->dir, others, others == 1 ? "" : "s", first);
+    folder_close(&folder);
+    mem_arena_free(&arena);
+    return ok;
+}
+
 /* ---- the command ---- */
 
 static bool verify(struct verify *v, struct tp_error *err)
@@ -290,6 +323,8 @@ static bool verify(struct verify *v, struct tp_error *err)
         return false;
     if (o->quiet)
         return true;
+    if (!note_others(&v->source.bundle, err))
+        return false;
     uint64_t bytes = 0;
     for (uint64_t r = 0; r < v->source.bundle.tp_size; r++)
         bytes += v->source.shards[r].file_bytes;

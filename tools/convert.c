@@ -52,7 +52,7 @@ static void print_done(const char *output, uint64_t tp_size)
 }
 
 /* Everything that decides the bytes, so that a resume goes on with the same run only. */
-static bool run_hash(const struct model_config *model, struct recipe recipe,
+static bool run_hash(const char *command, const struct model_config *model, struct recipe recipe,
                      struct writer_request *request, struct tp_error *err)
 {
     size_t n;
@@ -66,6 +66,7 @@ static bool run_hash(const struct model_config *model, struct recipe recipe,
                                 request->tp_size,      request->selftest, request->n_files};
     struct hash_stream stream;
     hash_start(&stream);
+    hash_add(&stream, command, strlen(command) + 1);
     hash_add(&stream, numbers, sizeof numbers);
     hash_add(&stream, text, n);
     mem_free(text);
@@ -119,7 +120,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         return false;
     request.files = folder->files;
     request.n_files = folder->n_files;
-    if (!run_hash(&folder->config->model, folder->recipe, &request, err) ||
+    if (!run_hash("convert", &folder->config->model, folder->recipe, &request, err) ||
         !writer_run(&request, err))
         return false;
     if (!o->quiet)
@@ -191,7 +192,7 @@ static bool reshard(const struct source_bundle *source, const struct options *o,
         .quiet = o->quiet,
     };
     bool ok = read_travelling(bundle, files, &request.n_files, err) &&
-              run_hash(&bundle->model, bundle->recipe, &request, err) && writer_run(&request, err);
+              run_hash("reshard", &bundle->model, bundle->recipe, &request, err) && writer_run(&request, err);
     for (uint32_t i = 0; i < request.n_files; i++)
         mem_free((void *)(uintptr_t)files[i].data);
     if (ok && !o->quiet)

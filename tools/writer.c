@@ -171,10 +171,13 @@ static bool open_output(struct writer *w, bool *done, struct tp_error *err)
 /* Chunks on record are this run's. */
 static bool open_journal(struct writer *w, struct tp_error *err)
 {
-    struct stage_file file = {.name = STAGE_JOURNAL, .data = "", .head = true};
-    struct journal_record run = {.kind = JOURNAL_RUN, .hash = w->request->run.hash};
+    unsigned char first[JOURNAL_RECORD];
+    struct hash128 hash = w->request->run.hash;
+    struct journal_record run = journal_run(hash, 0);
+    struct stage_file file = {STAGE_JOURNAL, false, first, sizeof first, true};
     struct journal *j = &w->journal;
     struct io_identity who;
+    journal_first_bytes(hash, first);
     if (!stage_list(w->stage, &file, 1, err) ||
         !journal_open(j, &w->stage->dir, STAGE_JOURNAL, err) ||
         !io_identify(j->fd, j->path, &who, err) ||
@@ -182,8 +185,10 @@ static bool open_journal(struct writer *w, struct tp_error *err)
         !journal_read(j, "use --restart to begin anew", err))
         return false;
     if (j->n_found == 0)
-        return journal_reset(j, err) && journal_append(j, &run, 1, err);
-    return (j->records[0].kind == JOURNAL_RUN && hash_equal(j->records[0].hash, run.hash)) ||
+        return (journal_is_torn_run(j->fd) ||
+                tp_fail(err, TP_E_JOURNAL, "%s: is no journal; move it away", j->path)) &&
+               journal_reset(j, err) && journal_append(j, &run, 1, err);
+    return (j->records[0].kind == JOURNAL_RUN && hash_equal(j->records[0].hash, hash)) ||
            tp_fail(err, TP_E_JOURNAL_OTHER, "%s: is of another conversion; use --restart", j->path);
 }
 
@@ -428,7 +433,7 @@ static bool run(struct writer *w, struct tp_error *err)
     bool done;
     if (!plan(w, err) || !open_output(w, &done, err))
         return false;
-    w->fill.bytes_resumed = done ? w->fill.bytes_total : 0;
+    w->fill.bytes_resumed = done || w->stage->made ? w->fill.bytes_total : 0;
     return done || ((w->stage->made ? check_made(w, &manifest, err) : make(w, &manifest, err)) &&
                     output_publish(w->request->output, manifest, err));
 }

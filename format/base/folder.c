@@ -88,6 +88,15 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
     return true;
 }
 
+bool folder_leads_to(const struct folder *folder, const char *name, int fd)
+{
+    struct folder_entry entry;
+    struct io_identity who;
+    return folder_look(folder, name, &entry, NULL) && entry.kind != FOLDER_NOTHING &&
+           io_identify(fd, name, &who, NULL) && entry.who.ino == who.ino &&
+           entry.who.dev == who.dev;
+}
+
 bool folder_list(const struct folder *folder, void (*fn)(void *arg, const char *name), void *arg,
                  struct tp_error *err)
 {

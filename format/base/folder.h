@@ -30,6 +30,8 @@ const char *folder_path(char buf[IO_PATH_MAX], const struct folder *folder, cons
 /* What has a name; FOLDER_NOTHING is no error. */
 bool folder_look(const struct folder *folder, const char *name, struct folder_entry *entry,
                  struct tp_error *err);
+/* The name leads to what the descriptor is open on. */
+bool folder_leads_to(const struct folder *folder, const char *name, int fd);
 /* Call fn for every name but "." and "..", in no particular order. */
 bool folder_list(const struct folder *folder, void (*fn)(void *arg, const char *name), void *arg,
                  struct tp_error *err);

@@ -59,7 +59,7 @@ static void on_signal(int sig)
 void interrupt_catch(const char *program, int grace_ms)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGALRM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal}, old;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
     program_name = program;
     grace = grace_ms;
     atomic_store(&state, IDLE);

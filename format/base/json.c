@@ -2,6 +2,7 @@
 #include "io.h"
 #include "mem.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,10 +41,28 @@ static struct extent measure(const char *data, size_t n)
     return e;
 }
 
+/* jansson reports a lack of memory as malformed text now and then: this is how to tell. */
+static _Thread_local bool out_of_memory;
+
+static void *allocate(size_t n)
+{
+    void *p = malloc(n);
+    out_of_memory |= !p;
+    return p;
+}
+
+static void use_allocate(void)
+{
+    json_set_alloc_funcs(allocate, free);
+}
+
 static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
                      struct tp_error *err)
 {
     json_error_t why;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, use_allocate);
+    out_of_memory = false;
     if (n == 0) {
         tp_fail(err, code, "%s: empty file, JSON expected", file);
         return NULL;
@@ -59,7 +78,9 @@ static json_t *parse(const char *file, const char *data, size_t n, size_t flags,
         return NULL;
     }
     json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);
-    if (!root)
+    if (!root && out_of_memory)
+        tp_fail(err, TP_E_MEMORY, "%s: out of memory: %zu bytes of JSON", file, n);
+    else if (!root)
         tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
     return root;
 }

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-enum { RECORD = 64, BATCH_AT = 48, CHECK_AT = 56, BUFFER = 256 };
+enum { RECORD = JOURNAL_RECORD, BATCH_AT = 48, CHECK_AT = 56, BUFFER = 256 };
 
 static void encode(unsigned char *p, uint64_t sequence, uint64_t batch,
                    const struct journal_record *r)
@@ -45,6 +45,9 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
     folder_path(journal->path, folder, name);
     if (!folder_look(folder, name, &entry, err))
         return false;
+    if (entry.kind != FOLDER_NOTHING && entry.kind != FOLDER_FILE)
+        return tp_fail(err, TP_E_FOREIGN, "%s: was not made by this command; move it away",
+                       journal->path);
     journal->fd = entry.kind == FOLDER_NOTHING
                       ? folder_create(folder, name, err)
                       : folder_open_file(folder, name, O_RDWR, NULL, err);
@@ -104,23 +107,37 @@ bool journal_read(struct journal *journal, const char *advice, struct tp_error *
             io_truncate(journal->fd, journal->path, journal->n_found * RECORD, err));
 }
 
-bool journal_is_torn_run(const struct journal *journal)
+struct journal_record journal_run(struct hash128 run, uint64_t n_inputs)
 {
-    enum { KNOWN = 16, ZEROS_MAX = 1 << 17 };
-    unsigned char bytes[RECORD], run[RECORD];
+    return (struct journal_record){
+        .kind = JOURNAL_RUN, .a = JOURNAL_MARK, .bytes = n_inputs, .hash = run};
+}
+
+void journal_first_bytes(struct hash128 run, unsigned char bytes[JOURNAL_RECORD])
+{
+    struct journal_record record = journal_run(run, 0);
+    encode(bytes, 0, 0, &record);
+}
+
+/* The beginning of a record that was cut, or zeros that a power cut left of a batch. */
+bool journal_is_torn_run(int fd)
+{
+    enum { KNOWN = 16, BATCH_MAX = 1 << 18 };
+    unsigned char run[RECORD], *bytes;
     struct io_identity who;
-    bool zero = true, ours = true;
-    if (!io_identify(journal->fd, journal->path, &who, NULL))
+    bool zero = true, cut;
+    if (!io_identify(fd, "", &who, NULL) || who.size > BATCH_MAX ||
+        !(bytes = mem_alloc(who.size, NULL)))
         return false;
-    size_t n = who.size < RECORD ? (size_t)who.size : RECORD;
-    if (!io_read_at(journal->fd, journal->path, bytes, n, 0, NULL))
-        return false;
-    encode(run, 0, 0, &(struct journal_record){.kind = JOURNAL_RUN, .a = JOURNAL_MARK});
-    for (size_t i = 0; i < n; i++) {
+    bool ok = io_read_at(fd, "", bytes, who.size, 0, NULL);
+    cut = who.size <= RECORD;
+    journal_first_bytes((struct hash128){0}, run);
+    for (size_t i = 0; ok && i < who.size; i++) {
         zero &= bytes[i] == 0;
-        ours &= i >= KNOWN || bytes[i] == run[i];
+        cut &= i >= KNOWN || bytes[i] == run[i];
     }
-    return ours || (zero && who.size <= ZEROS_MAX);
+    mem_free(bytes);
+    return ok && (zero || cut);
 }
 
 bool journal_append(struct journal *journal, const struct journal_record *records, uint64_t n,

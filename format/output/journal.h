@@ -55,6 +55,10 @@ bool journal_append(struct journal *journal, const struct journal_record *record
                     struct tp_error *err);
 /* Forget everything: an empty journal, still locked. */
 bool journal_reset(struct journal *journal, struct tp_error *err);
-/* Whether bytes that are no record may be what a kill left of the first one, a RUN. */
-bool journal_is_torn_run(const struct journal *journal);
+/* The first record of every journal, as it is on disk: 64 bytes that prove it. */
+enum { JOURNAL_RECORD = 64 };
+struct journal_record journal_run(struct hash128 run, uint64_t n_inputs);
+void journal_first_bytes(struct hash128 run, unsigned char bytes[JOURNAL_RECORD]);
+/* A file that has no record may be what a kill left of the first one. */
+bool journal_is_torn_run(int fd);
 void journal_close(struct journal *journal); /* {.fd = -1} may be closed */

@@ -165,6 +165,15 @@ static bool find_and_tidy_old(const struct output *o, struct hash128 id,
 
 /* ---- a publish that was killed ---- */
 
+static bool remove_log(const struct folder *published, const struct journal *log,
+                       struct tp_error *err)
+{
+    if (!folder_leads_to(published, STAGE_JOURNAL, log->fd))
+        return tp_fail(err, TP_E_FOREIGN, "%s/%s: is another file than this command's",
+                       published->path, STAGE_JOURNAL);
+    return folder_unlink(published, STAGE_JOURNAL, err);
+}
+
 /* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while it is there, the
  * same command finds its own work. */
 static bool tidy_published(const struct output *o, const struct folder *published,
@@ -175,7 +184,7 @@ static bool tidy_published(const struct output *o, const struct folder *publishe
         if (log->records[i].kind == JOURNAL_OLD)
             old = &log->records[i];
     return (!old || find_and_tidy_old(o, old->hash, published, err)) &&
-           folder_unlink(published, STAGE_JOURNAL, err);
+           remove_log(published, log, err);
 }
 
 /* The published folder is what this run made. */
@@ -229,15 +238,6 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
            stage_open(&o->stage, &o->place, run, err);
 }
 
-/* The names that lead to the folder of a descriptor */
-static bool leads_to(const struct output *o, const char *name, int fd)
-{
-    struct folder_entry entry;
-    struct io_identity who;
-    return folder_look(&o->place.parent, name, &entry, NULL) && io_identify(fd, name, &who, NULL) &&
-           entry.who.ino == who.ino && entry.who.dev == who.dev;
-}
-
 static bool taken(const struct output *o, struct tp_error *err)
 {
     return tp_fail(err, TP_E_OUTPUT_EXISTS,
@@ -276,13 +276,13 @@ static bool publish_exchange(struct output *o, const char *partial, const char *
 {
     const char *manifest = o->old.files[o->old.n_files - 1].name;
     struct journal_record old = {.kind = JOURNAL_OLD, .hash = o->old.id};
-    if (!leads_to(o, o->place.name, o->old.folder.fd) || !owned_is_ours(&o->old, manifest))
+    if (!folder_leads_to(&o->place.parent, o->place.name, o->old.folder.fd) || !owned_is_ours(&o->old, manifest))
         return taken(o, err);
     if (!check_clashes(o, names, n_names, err) ||
         !journal_append(&o->stage.log, &old, 1, err) ||
         !folder_exchange(&o->place.parent, partial, o->place.name, err))
         return false;
-    if (leads_to(o, partial, o->old.folder.fd))
+    if (folder_leads_to(&o->place.parent, partial, o->old.folder.fd))
         return true;
     folder_exchange(&o->place.parent, partial, o->place.name, NULL); /* somebody was in between */
     return taken(o, err);
@@ -298,7 +298,7 @@ bool output_publish(struct output *output, struct hash128 manifest, struct tp_er
     partial_name(o, partial);
     if (!stage_set_made(&o->stage, manifest, err) || !stage_seal(&o->stage, err))
         return false;
-    if (!leads_to(o, partial, o->stage.dir.fd))
+    if (!folder_leads_to(&o->place.parent, partial, o->stage.dir.fd))
         return tp_fail(err, TP_E_FOREIGN, "%s.partial: is another folder than at the start",
                        o->place.path);
     bool ok = folder_read_names(&o->stage.dir, &arena, &names, err) &&
@@ -308,10 +308,10 @@ bool output_publish(struct output *output, struct hash128 manifest, struct tp_er
     mem_arena_free(&arena);
     if (!ok)
         return false;
-    if (!leads_to(o, o->place.name, o->stage.dir.fd))
+    if (!folder_leads_to(&o->place.parent, o->place.name, o->stage.dir.fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than the one that was published",
                        o->place.path);
     return folder_sync(&o->place.parent, err) &&
            (!replaces || tidy_old(o, &o->old, &o->stage.dir, err)) &&
-           folder_unlink(&o->stage.dir, STAGE_JOURNAL, err);
+           remove_log(&o->stage.dir, &o->stage.log, err);
 }

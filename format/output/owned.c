@@ -3,6 +3,7 @@
 #include "sealed.h"
 #include "threads.h"
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -138,11 +139,11 @@ bool owned_is_ours(const struct owned *owned, const char *name)
 
 /* ---- checking ---- */
 
-static bool rank_is_as_named(const struct owned *o, const struct owned_file *f)
+static bool rank_is_as_named(const struct owned *o, const struct owned_file *f, struct tp_error *err)
 {
     const struct rank_plan *plan = &o->bundle.plans[f->rank];
     struct shard shard;
-    if (!bundle_open_rank(&o->bundle, f->rank, &shard, NULL))
+    if (!bundle_open_rank(&o->bundle, f->rank, &shard, err))
         return false;
     bool ok = io_identity_equal(&shard.identity, &f->who) && shard_check_padding(&shard, plan, NULL);
     for (uint32_t i = 0; i < plan->n_tensors; i++)
@@ -152,13 +153,13 @@ static bool rank_is_as_named(const struct owned *o, const struct owned_file *f)
     return ok;
 }
 
-static bool file_is_as_named(const struct owned *o, const struct owned_file *f)
+static bool file_is_as_named(const struct owned *o, const struct owned_file *f, struct tp_error *err)
 {
     struct io_identity who;
     struct io_map map = {0};
-    int fd = folder_open_file(&o->folder, f->name, O_RDONLY, &who, NULL);
+    int fd = folder_open_file(&o->folder, f->name, O_RDONLY, &who, err);
     bool ok = fd >= 0 && who.size == f->bytes && io_identity_equal(&who, &f->who) &&
-              io_map(fd, f->name, who.size, &map, NULL) &&
+              io_map(fd, f->name, who.size, &map, err) &&
               hash_equal(hash_bytes(map.data, map.size), f->hash);
     io_unmap(&map);
     io_close(&fd, f->name, NULL);
@@ -168,28 +169,45 @@ static bool file_is_as_named(const struct owned *o, const struct owned_file *f)
 struct check {
     struct owned *owned;
     _Atomic uint32_t next;
+    pthread_mutex_t mutex; /* guards error */
+    struct tp_error error;
 };
+
+static void check_file(struct check *check, struct owned_file *f)
+{
+    const struct owned *o = check->owned;
+    struct folder_entry entry;
+    struct tp_error why = {0};
+    f->as_named = false;
+    if (folder_look(&o->folder, f->name, &entry, &why) && entry.kind == FOLDER_FILE) {
+        f->who = entry.who;
+        f->as_named = f->rank == OWNED_NO_RANK ? file_is_as_named(o, f, &why)
+                                               : rank_is_as_named(o, f, &why);
+    }
+    /* what cannot be read says nothing; what is read and is another is somebody's */
+    if (why.code == TP_E_IO || why.code == TP_E_MEMORY) {
+        pthread_mutex_lock(&check->mutex);
+        tp_fail(&check->error, why.code, "%s", why.text);
+        pthread_mutex_unlock(&check->mutex);
+    }
+}
 
 static void check_files(void *arg, int index, int count)
 {
     struct check *check = arg;
-    struct owned *o = check->owned;
     (void)index, (void)count;
-    for (uint32_t i; (i = atomic_fetch_add(&check->next, 1)) < o->n_files;) {
-        struct owned_file *f = &o->files[i];
-        struct folder_entry entry;
-        f->as_named = false;
-        if (!folder_look(&o->folder, f->name, &entry, NULL) || entry.kind != FOLDER_FILE)
-            continue;
-        f->who = entry.who;
-        f->as_named = f->rank == OWNED_NO_RANK ? file_is_as_named(o, f) : rank_is_as_named(o, f);
-    }
+    for (uint32_t i; (i = atomic_fetch_add(&check->next, 1)) < check->owned->n_files;)
+        check_file(check, &check->owned->files[i]);
 }
 
 bool owned_check(struct owned *owned, int threads, struct tp_error *err)
 {
     struct check check = {.owned = owned};
-    return threads_run(threads, check_files, &check, err);
+    pthread_mutex_init(&check.mutex, NULL);
+    bool ok = threads_run(threads, check_files, &check, err);
+    pthread_mutex_destroy(&check.mutex);
+    return ok && (check.error.code == TP_OK ||
+                  tp_fail(err, check.error.code, "%s", check.error.text));
 }
 
 /* ---- the manifest of an export ---- */

@@ -85,13 +85,8 @@ static enum attempt open_log(struct stage *s, struct tp_error *err)
 /* The names still lead to what was opened. */
 static bool is_current(const struct stage *s, const char *partial)
 {
-    struct folder_entry dir, log;
-    struct io_identity dir_who, log_who;
-    return folder_look(&s->place->parent, partial, &dir, NULL) &&
-           folder_look(&s->dir, stage_log_name(s), &log, NULL) &&
-           io_identify(s->dir.fd, partial, &dir_who, NULL) &&
-           io_identify(s->log.fd, partial, &log_who, NULL) && dir.who.ino == dir_who.ino &&
-           dir.who.dev == dir_who.dev && log.who.ino == log_who.ino;
+    return folder_leads_to(&s->place->parent, partial, s->dir.fd) &&
+           folder_leads_to(&s->dir, stage_log_name(s), s->log.fd);
 }
 
 static enum attempt try_open(struct stage *s, struct tp_error *err)
@@ -156,10 +151,7 @@ static bool write_identity(struct stage *s, const struct stage_run *run, struct 
     struct journal_record *records = mem_array(run->n_inputs + 1, sizeof *records, err);
     if (!records)
         return false;
-    records[0] = (struct journal_record){.kind = JOURNAL_RUN,
-                                         .a = JOURNAL_MARK,
-                                         .bytes = run->n_inputs,
-                                         .hash = run->hash};
+    records[0] = journal_run(run->hash, run->n_inputs);
     for (uint32_t i = 0; i < run->n_inputs; i++)
         records[i + 1] = input_record(run, i);
     bool ok = journal_reset(&s->log, err) &&
@@ -185,7 +177,7 @@ static bool begin_unfinished(struct stage *s, const struct stage_run *run, struc
     struct folder_names names;
     struct folder_entry entry;
     bool ok = folder_read_names(&s->dir, &arena, &names, err);
-    bool alone = journal_is_torn_run(&s->log);
+    bool alone = journal_is_torn_run(s->log.fd);
     for (size_t i = 0; ok && i < names.count; i++)
         alone &= strcmp(names.list[i], stage_log_name(s)) == 0 ||
                  (strcmp(names.list[i], STAGE_JOURNAL) == 0 &&
@@ -272,6 +264,9 @@ bool stage_seal(struct stage *stage, struct tp_error *err)
     struct folder_entry entry;
     if (!stage_check_held(stage, err))
         return false;
+    if (!folder_leads_to(&stage->dir, stage_log_name(stage), stage->log.fd))
+        return tp_fail(err, TP_E_FOREIGN, "%s/%s: is another file than this command's",
+                       stage->dir.path, stage_log_name(stage));
     if (stage->folded)
         return true;
     if (!folder_look(&stage->dir, STAGE_JOURNAL, &entry, err))
@@ -286,8 +281,7 @@ bool stage_seal(struct stage *stage, struct tp_error *err)
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
                     struct tp_error *err)
 {
-    struct folder_entry entry, now;
-    struct io_identity who;
+    struct folder_entry entry;
     *found = false;
     *log = (struct journal){.fd = -1};
     if (!folder_look(dir, STAGE_JOURNAL, &entry, err))
@@ -299,8 +293,7 @@ bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
     for (uint64_t i = 0; ok && has_identity(log) && i < log->n_found; i++)
         *found |= log->records[i].kind == JOURNAL_MADE;
     /* tidied by somebody else meanwhile */
-    *found = *found && io_identify(log->fd, log->path, &who, NULL) &&
-             folder_look(dir, STAGE_JOURNAL, &now, NULL) && now.who.ino == who.ino;
+    *found = *found && folder_leads_to(dir, STAGE_JOURNAL, log->fd);
     if (!*found)
         journal_close(log);
     return ok;

@@ -139,25 +139,26 @@ static bool all_zero(const unsigned char *p, uint64_t n)
     return true;
 }
 
-/* What the bytes of a file prove. A power cut leaves zeros where a stamp was not synced. */
+/* What the bytes of a file prove. A stamp is synced before the file grows: a kill or a power cut leaves no more
+ * than zeros of its length. */
 static enum proof proof_of(const struct stage *s, uint64_t id, const struct io_map *map)
 {
     unsigned char stamp[STAGE_STAMP];
-    enum proof found = PROOF_NONE;
+    bool complete = false, grows = false;
     make_stamp(s, id, stamp);
-    if (!is_listed(s, id))
-        return PROOF_NONE;
     for (size_t i = 0; i < s->n_names; i++) {
         const struct stage_name *name = &s->names[i];
-        if (name->id == id && name->bytes <= map->size && (!name->whole || name->bytes == map->size) &&
-            hash_equal(name->hash, hash_bytes(map->data, name->bytes)))
-            found = PROOF_COMPLETE;
+        if (name->id != id)
+            continue;
+        grows |= !name->whole;
+        complete |= name->bytes <= map->size && (!name->whole || name->bytes == map->size) &&
+                    hash_equal(name->hash, hash_bytes(map->data, name->bytes));
     }
-    if (map->size >= sizeof stamp && memcmp(map->data, stamp, sizeof stamp) == 0)
+    if (grows && map->size >= sizeof stamp && memcmp(map->data, stamp, sizeof stamp) == 0)
         return PROOF_STAMPED;
-    if (found == PROOF_NONE && all_zero(map->data, map->size < sizeof stamp ? map->size : sizeof stamp))
+    if (grows && map->size <= sizeof stamp && all_zero(map->data, map->size))
         return PROOF_BLANK;
-    return found;
+    return complete ? PROOF_COMPLETE : PROOF_NONE;
 }
 
 /* A file that is there, opened with flags, and what it proves; -1 where it is no file of ours. */
@@ -177,6 +178,9 @@ static int open_proven(const struct stage *s, const char *name, bool raw, int fl
     int fd = folder_open_file(folder, name, flags, who, err);
     if (fd >= 0 && io_map(fd, name, who->size, map, err)) {
         *proof = proof_of(s, id_of(name, raw), map);
+        if (*proof == PROOF_NONE && !raw && strcmp(name, STAGE_JOURNAL) == 0 &&
+            is_listed(s, id_of(name, raw)) && journal_is_torn_run(fd))
+            *proof = PROOF_BLANK;
         if (*proof != PROOF_NONE)
             return fd;
         not_ours(s, name, raw, err);
@@ -240,7 +244,8 @@ static bool stamp_file(const struct stage *s, int fd, const char *path, uint64_t
 {
     unsigned char stamp[STAGE_STAMP];
     make_stamp(s, id, stamp);
-    return io_write_at(fd, path, stamp, sizeof stamp, 0, err) && io_reserve(fd, path, size, err);
+    return io_write_at(fd, path, stamp, sizeof stamp, 0, err) && io_sync(fd, path, err) &&
+           io_reserve(fd, path, size, err);
 }
 
 int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size, bool *stamped,
@@ -262,7 +267,7 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     if (ok && (who.size > size || (proof == PROOF_COMPLETE && who.size != size)))
         ok = not_ours(stage, name, raw, err);
     *stamped = proof != PROOF_COMPLETE;
-    if (ok && *stamped && (proof == PROOF_BLANK || who.size != size))
+    if (ok && *stamped && who.size != size)
         ok = stamp_file(stage, fd, path, id_of(name, raw), size, err);
     if (ok) {
         hold(stage, name, raw, &who);
@@ -399,7 +404,7 @@ static bool delete_one(struct stage *s, const char *name, bool raw, struct tp_er
 {
     if (is_raw_folder(s, name, raw))
         return stage_remove_raw(s, err);
-    return folder_unlink(folder_of(s, raw), name, err);
+    return stage_remove(s, name, raw, err);
 }
 
 bool stage_remove_raw(struct stage *stage, struct tp_error *err)
