@@ -101,7 +101,7 @@ def test_the_man_pages_render_without_warnings():
 
 
 def test_every_file_that_the_docs_name_exists():
-    for name in ("README.md", *(os.path.join("docs", f) for f in os.listdir(os.path.join(ROOT, "docs")) if f.endswith(".md"))):
+    for name in ("README.md", "SECURITY.md", *(os.path.join("docs", f) for f in os.listdir(os.path.join(ROOT, "docs")) if f.endswith(".md"))):
         for path in re.findall(r"`((?:tools|runtime|kernels|format|tests|scripts|docs)/[\w./-]*\w)`", read(name)):
             if not re.search(r"NAME|test_NAME", path):
                 assert os.path.exists(os.path.join(ROOT, path)), f"{name} names {path}"
@@ -111,7 +111,7 @@ def test_every_file_that_the_docs_name_exists():
 
 def test_the_architecture_lists_every_source_file_once():
     text = read("docs", "architecture.md")
-    for room in ("format/base", "format", "kernels", "kernels/cpu", "tools", "runtime"):
+    for room in ("format/base", "format", "format/output", "kernels", "kernels/cpu", "tools", "runtime"):
         section = re.search(rf"(?ms)^### {room}/\n(.*?)^##", text).group(1)
         rows = re.findall(r"(?m)^\| ([^|]+) \|", section)[1:]
         listed = sorted(n for row in rows for n in re.findall(r"`([\w.]+)`", row))
