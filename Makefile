@@ -96,6 +96,10 @@ $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 $(B)/tests/encode_bytes: $(B)/obj/tests/tools/encode_bytes.o $(B)/tests/parsers.a
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
+$(B)/tests/record_io.so: tests/tools/record_io.c
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(CSTD) -Wall -Wextra -Werror -O1 -g -fPIC -shared -o $@ $< -ldl -lpthread
 $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
@@ -116,7 +120,7 @@ run-demo: all
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/logits_nll $(B)/tests/encode_bytes
+build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

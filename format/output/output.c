@@ -139,7 +139,8 @@ static bool tidy_old(const struct output *o, struct owned *old, const struct fol
     partial_name(o, partial);
     bool ok = tidy_names(o, old, published, &arena, err);
     mem_arena_free(&arena);
-    return ok && folder_rmdir(&o->place.parent, partial, err);
+    /* safe before the log goes, which alone knows of it */
+    return ok && folder_rmdir(&o->place.parent, partial, err) && folder_sync(&o->place.parent, err);
 }
 
 /* The old folder of a publish that was killed after the exchange: what is at OUTPUT.partial with that manifest. An
@@ -155,7 +156,7 @@ static bool find_and_tidy_old(const struct output *o, struct hash128 id,
     if (!folder_look(&o->place.parent, partial, &entry, err))
         return false;
     if (entry.kind != FOLDER_FOLDER || folder_rmdir(&o->place.parent, partial, &why))
-        return true;
+        return folder_sync(&o->place.parent, err);
     bool ok = true;
     if (owned_open(&old, &o->place.parent, partial, partial, NULL) && hash_equal(old.id, id))
         ok = owned_check(&old, o->threads, err) && tidy_old(o, &old, published, err);

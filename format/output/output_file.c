@@ -1,5 +1,6 @@
 #include "output_file.h"
 
+#include "hash.h"
 #include "interrupt.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -26,13 +27,55 @@ static bool open_direct(struct output_file *file, const char *path, struct tp_er
     return file->fd >= 0 || tp_fail_errno(err, "%s: open", path);
 }
 
+/* ---- names to rename from: they prove whose they are ---- */
+
+#define TEMP_PREFIX ".tpshard-"
+
+/* PREFIX and 32 hex digits: 8 random bytes, and 8 of their hash with the name that the file is to have. */
+static void temp_name(const char *name, struct hash128 number, char temp[OUTPUT_TEMP_MAX])
+{
+    struct hash_stream stream;
+    char hex[33];
+    hash_start(&stream);
+    hash_add(&stream, number.bytes, 8);
+    hash_add(&stream, name, strlen(name));
+    memcpy(number.bytes + 8, hash_end(&stream).bytes, 8);
+    hash_to_hex(number, hex);
+    snprintf(temp, OUTPUT_TEMP_MAX, TEMP_PREFIX "%s", hex);
+}
+
 static bool random_name(struct output_file *file, struct tp_error *err)
 {
-    uint64_t number;
-    if (getrandom(&number, sizeof number, 0) != sizeof number)
+    struct hash128 number;
+    if (getrandom(number.bytes, 8, 0) != 8)
         return tp_fail_errno(err, "getrandom");
-    snprintf(file->temp, sizeof file->temp, ".tpshard-%016llx", (unsigned long long)number);
+    temp_name(file->place.name, number, file->temp);
     return true;
+}
+
+/* The kernel drops it with the process: a name without a lock is nobody's any more. */
+static bool lock(int fd)
+{
+    struct flock want = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_SETLK, &want) == 0;
+}
+
+/* What a run that was killed left for this very name. */
+static void remove_stale(void *arg, const char *name)
+{
+    const struct place *place = arg;
+    char again[OUTPUT_TEMP_MAX];
+    struct hash128 number;
+    if (strncmp(name, TEMP_PREFIX, sizeof TEMP_PREFIX - 1) != 0 ||
+        !hash_from_hex(name + sizeof TEMP_PREFIX - 1, &number))
+        return;
+    temp_name(place->name, number, again);
+    if (strcmp(name, again) != 0)
+        return;
+    int fd = folder_open_file(&place->parent, name, O_RDWR, NULL, NULL);
+    if (fd >= 0 && lock(fd))
+        folder_unlink(&place->parent, name, NULL);
+    io_close(&fd, name, NULL);
 }
 
 static bool not_a_file(const struct output_file *file, struct tp_error *err)
@@ -57,7 +100,8 @@ bool output_file_open(struct output_file *file, const char *path, struct tp_erro
         return false;
     if (!can_be_replaced(&file->place.entry) || !*io_base_name(path))
         return not_a_file(file, err);
-    if (!folder_unnamed(&file->place.parent, &file->fd, err))
+    if (!folder_list(&file->place.parent, remove_stale, &file->place, err) ||
+        !folder_unnamed(&file->place.parent, &file->fd, err))
         return false;
     if (file->fd < 0 && random_name(file, err)) {
         file->fd = folder_create(&file->place.parent, file->temp, err);
@@ -66,6 +110,8 @@ bool output_file_open(struct output_file *file, const char *path, struct tp_erro
         else
             interrupt_temp(file->place.parent.fd, file->temp);
     }
+    if (file->fd >= 0)
+        lock(file->fd); /* where there are no locks, nothing is taken for stale either */
     return file->fd >= 0;
 }
 

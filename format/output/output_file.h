@@ -1,14 +1,16 @@
 /* A single file of output: complete under its name, or not there. It is written without a name, or under a random
- * one where the file system has no such files, and replaces what has its name by rename. "-", FIFOs and devices
- * are written directly.
+ * one where the file system has no such files, and replaces what has its name by rename. Such a name that a kill
+ * left is removed by the next command for the same file: it holds a hash of itself, and nobody's lock. "-", FIFOs
+ * and devices are written directly.
  */
 #pragma once
 #include "place.h"
 
+enum { OUTPUT_TEMP_MAX = 48 };
 struct output_file {
     struct place place;  /* parent.fd -1: written directly */
     int fd;              /* -1: closed */
-    char temp[40];       /* the random name; "": none */
+    char temp[OUTPUT_TEMP_MAX]; /* the random name; "": none */
     uint64_t bytes;      /* written so far */
 };
 

@@ -105,7 +105,7 @@ bool owned_open(struct owned *owned, const struct folder *in, const char *name, 
         : export.kind == FOLDER_FILE ? open_export(owned, &why)
                                      : tp_fail(&why, TP_E_BUNDLE_NONE, "it has no manifest"))
         return true;
-    if (why.code == TP_E_MEMORY)
+    if (why.code == TP_E_MEMORY || why.code == TP_E_IO)
         return tp_fail(err, why.code, "%s", why.text);
     return tp_fail(err, TP_E_OUTPUT_EXISTS,
                    "%s: is not empty, and no bundle or export that could be replaced (%.300s); name "

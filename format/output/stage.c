@@ -256,7 +256,8 @@ void stage_discard(struct stage *stage)
 bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err)
 {
     struct journal_record record = {.kind = JOURNAL_MADE, .hash = manifest};
-    return stage->made || journal_append(&stage->log, &record, 1, err);
+    return stage->made ||
+           (folder_sync(&stage->dir, err) && journal_append(&stage->log, &record, 1, err));
 }
 
 bool stage_seal(struct stage *stage, struct tp_error *err)

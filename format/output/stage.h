@@ -80,7 +80,7 @@ bool stage_remove_raw(struct stage *stage, struct tp_error *err); /* with all th
 /* The file of that name is `who`, made or checked in this run. */
 bool stage_hold(struct stage *stage, const char *name, const struct io_identity *who,
                 struct tp_error *err);
-/* Everything is there, and the manifest has this hash. */
+/* Everything is there and synced, and the manifest has this hash. Syncs the names. */
 bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err);
 /* Before publishing: every name in the folder is one that stage_file_open, stage_put or stage_hold saw in this
  * run, and still that file. The log takes the name `journal`. */
