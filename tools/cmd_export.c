@@ -181,7 +181,13 @@ static bool export_tensors(struct export *x, struct tp_error *err)
 
 /* ---- files ---- */
 
-/* Every name that the folder is going to have, weights first; made is what the manifest will list. */
+/* Files of the bundle that an export has no use for. */
+static bool is_bundles_own(const char *name)
+{
+    return strcmp(name, BUNDLE_SELFTEST) == 0 || strcmp(name, BUNDLE_TOKENIZER) == 0;
+}
+
+/* Every name that the folder is going to have; made is what the manifest will list. */
 static bool list_names(struct export *x, const char ***names, uint32_t *n, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
@@ -194,8 +200,10 @@ static bool list_names(struct export *x, const char ***names, uint32_t *n, struc
     for (uint32_t i = 0; i < x->plan.n_files; i++)
         (*names)[(*n)++] = x->plan.files[i].name;
     for (uint32_t i = 0; i < b->n_files; i++)
-        (*names)[(*n)++] = b->files[i].name;
-    (*names)[(*n)++] = EXPORT_INDEX;
+        if (!is_bundles_own(b->files[i].name))
+            (*names)[(*n)++] = b->files[i].name;
+    if (x->plan.n_files > 1)
+        (*names)[(*n)++] = EXPORT_INDEX;
     (*names)[(*n)++] = BUNDLE_EXPORT;
     return true;
 }
@@ -210,58 +218,54 @@ static void add_made(struct export *x, const char *name, uint64_t bytes, struct 
 static bool create_files(struct export *x, struct tp_error *err)
 {
     struct stage_file *list = mem_array(x->plan.n_files, sizeof *list, err);
-    bool stamped, ok = list && (x->fds = mem_array(x->plan.n_files, sizeof *x->fds, err)) != NULL;
+    enum stage_found found;
+    bool ok = list && (x->fds = mem_array(x->plan.n_files, sizeof *x->fds, err)) != NULL;
     for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
         x->fds[i] = -1;
-        list[i] = (struct stage_file){.name = x->plan.files[i].name};
+        list[i] = (struct stage_file){.name = x->plan.files[i].name, .proof = STAGE_STAMPED};
     }
     ok = ok && stage_list(&x->output.stage, list, x->plan.n_files, err);
     for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
         x->fds[i] = stage_file_open(&x->output.stage, f->name, false,
-                                    f->header_bytes + f->data_bytes, &stamped, err);
+                                    f->header_bytes + f->data_bytes, &found, err);
         ok = x->fds[i] >= 0;
     }
     mem_free(list);
     return ok;
 }
 
-/* The header comes last, over the stamp. The hash is of what can be read. */
-static bool finish_file(void *arg, uint64_t job, int thread, struct tp_error *err)
+/* The hash is of what can be read. */
+static bool hash_file(void *arg, uint64_t job, int thread, struct tp_error *err)
 {
     struct export *x = arg;
-    const struct export_file *f = &x->plan.files[job];
-    uint64_t size = f->header_bytes + f->data_bytes;
     struct io_map map;
     (void)thread;
-    if (!io_write_at(x->fds[job], f->name, f->header, f->header_bytes, 0, err) ||
-        !io_sync(x->fds[job], f->name, err) || !io_map(x->fds[job], f->name, size, &map, err))
+    if (!io_map(x->fds[job], x->made[job].name, x->made[job].bytes, &map, err))
         return false;
     x->made[job].hash = hash_bytes(map.data, map.size);
     io_unmap(&map);
-    return io_close(&x->fds[job], f->name, err);
+    return true;
 }
 
+/* The header comes last, over the stamp. */
 static bool finish_files(struct export *x, struct tp_error *err)
 {
-    struct stage_file *list = mem_array(x->plan.n_files, sizeof *list, err);
-    struct jobs jobs = {
-        .count = x->plan.n_files, .run = finish_file, .arg = x, .quiet = true};
-    for (uint32_t i = 0; list && i < x->plan.n_files; i++) {
+    struct jobs jobs = {.count = x->plan.n_files, .run = hash_file, .arg = x, .quiet = true};
+    for (uint32_t i = 0; i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
-        list[i] = (struct stage_file){f->name, false, f->header, STAGE_STAMP, true};
         add_made(x, f->name, f->header_bytes + f->data_bytes, (struct hash128){0});
+        if (!stage_file_finish(&x->output.stage, f->name, false, x->fds[i],
+                               (const unsigned char *)f->header, f->header_bytes, err))
+            return false;
     }
-    bool ok = list && stage_list(&x->output.stage, list, x->plan.n_files, err) &&
-              jobs_run(&jobs, x->threads, err);
-    mem_free(list);
-    return ok;
+    return jobs_run(&jobs, x->threads, err);
 }
 
 static bool put_small(struct export *x, const char *name, const char *data, size_t n,
                       struct tp_error *err)
 {
-    struct stage_file file = {.name = name, .data = data, .n = n};
+    struct stage_file file = {name, STAGE_WHOLE, data, n, false};
     add_made(x, name, n, hash_bytes(data, n));
     return stage_list(&x->output.stage, &file, 1, err) &&
            stage_put(&x->output.stage, name, false, data, n, err);
@@ -292,7 +296,7 @@ static bool copy_files(struct export *x, struct tp_error *err)
         const char *name = b->files[i].name;
         char *data;
         size_t n;
-        if (strcmp(name, BUNDLE_SELFTEST) == 0 || strcmp(name, BUNDLE_TOKENIZER) == 0)
+        if (is_bundles_own(name))
             continue;
         if (!bundle_read_file(b, &b->files[i], &data, &n, err))
             return false;

@@ -105,6 +105,16 @@ static bool list_jobs(struct state *s, struct tp_error *err)
     return true;
 }
 
+/* All pieces of the source that a tensor's chunks come from are on record. */
+static bool source_known(const struct state *s, uint64_t rank, uint32_t tensor)
+{
+    uint32_t from = tensor - (s->fill->plans[rank].tensors[tensor].part == PART_SCALE);
+    for (uint32_t i = s->first_piece[from]; i < s->first_piece[from + 1]; i++)
+        if (!s->piece_known[i])
+            return false;
+    return true;
+}
+
 /* What the journal of an earlier run says is there. Records are within range: the run is the same. */
 static bool take_journal(struct state *s, struct tp_error *err)
 {
@@ -126,7 +136,7 @@ static bool take_journal(struct state *s, struct tp_error *err)
                    j->b < f->plans[j->a].n_tensors && j->c < f->plans[j->a].tensors[j->b].n_chunks) {
             uint32_t at = f->plans[j->a].tensors[j->b].first_chunk + j->c;
             f->heads[j->a].chunks[at].raw_hash = j->hash;
-            s->chunk_known[j->a][at] = true;
+            s->chunk_known[j->a][at] = source_known(s, j->a, j->b);
         }
     }
     return true;
@@ -166,15 +176,14 @@ static bool do_prepare(struct state *s, const struct job *job, struct tp_error *
 {
     uint32_t at = s->first_piece[job->tensor] + job->part;
     bool known = s->piece_known[at];
+    struct journal_record record = {.kind = JOURNAL_DIGEST, .a = job->tensor, .b = job->part};
     if (!s->source->prepare(s->source, job->tensor, job->part, known, &s->pieces[at], err))
         return false;
-    atomic_fetch_sub(&s->prepare_left[job->tensor], 1);
-    return known || s->source_only ||
-           push(s, (struct journal_record){.kind = JOURNAL_DIGEST,
-                                           .a = job->tensor,
-                                           .b = job->part,
-                                           .hash = s->pieces[at]},
-                err);
+    record.hash = s->pieces[at];
+    if (!known && !s->source_only && !push(s, record, err))
+        return false;
+    atomic_fetch_sub(&s->prepare_left[job->tensor], 1); /* no chunk is on record before its source is */
+    return true;
 }
 
 /* A scale comes of its weight's preparation. Held by a worker that will end it: no deadlock. */

@@ -41,7 +41,8 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
 {
     const struct checkpoint *ck = &f->checkpoint;
     f->inputs = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->inputs, err);
-    if (!f->inputs)
+    f->weights = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->weights, err);
+    if (!f->inputs || !f->weights)
         return false;
     /* what a changed file cannot keep; not the inode or ctime, which a move changes */
     struct identity {
@@ -54,6 +55,7 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
         const struct safetensors *st = &ck->files[i];
         ids[i] = (struct identity){st->who.size, st->who.mtime_ns, st->header_hash};
         f->inputs[i] = (struct named_bytes){st->name, &ids[i], sizeof ids[i]};
+        f->weights[i] = st->who;
     }
     return true;
 }

@@ -171,23 +171,20 @@ static bool open_output(struct writer *w, bool *done, struct tp_error *err)
 /* Chunks on record are this run's. */
 static bool open_journal(struct writer *w, struct tp_error *err)
 {
-    unsigned char first[JOURNAL_RECORD];
     struct hash128 hash = w->request->run.hash;
-    struct journal_record run = journal_run(hash, 0);
-    struct stage_file file = {STAGE_JOURNAL, false, first, sizeof first, true};
+    struct journal_record run = {.kind = JOURNAL_RUN, .hash = hash};
+    struct stage_file file = {.name = STAGE_JOURNAL, .proof = STAGE_LOG, .data = ""};
     struct journal *j = &w->journal;
-    struct io_identity who;
-    journal_first_bytes(hash, first);
+    struct tp_error why = {0};
     if (!stage_list(w->stage, &file, 1, err) ||
-        !journal_open(j, &w->stage->dir, STAGE_JOURNAL, err) ||
-        !io_identify(j->fd, j->path, &who, err) ||
-        !stage_hold(w->stage, STAGE_JOURNAL, &who, err) ||
-        !journal_read(j, "use --restart to begin anew", err))
+        !journal_open(j, &w->stage->dir, STAGE_JOURNAL, err))
+        return false;
+    if (!stage_hold_log(w->stage, STAGE_JOURNAL, &why))
+        return tp_fail(err, why.code == TP_E_FOREIGN ? TP_E_JOURNAL : why.code, "%s", why.text);
+    if (!journal_read(j, "use --restart to begin anew", err))
         return false;
     if (j->n_found == 0)
-        return (journal_is_torn_run(j->fd) ||
-                tp_fail(err, TP_E_JOURNAL, "%s: is no journal; move it away", j->path)) &&
-               journal_reset(j, err) && journal_append(j, &run, 1, err);
+        return journal_reset(j, err) && journal_append(j, &run, 1, err);
     return (j->records[0].kind == JOURNAL_RUN && hash_equal(j->records[0].hash, hash)) ||
            tp_fail(err, TP_E_JOURNAL_OTHER, "%s: is of another conversion; use --restart", j->path);
 }
@@ -196,8 +193,34 @@ static bool list_rank_files(struct writer *w, bool raw, struct tp_error *err)
 {
     struct stage_file files[PARTITION_TP_MAX];
     for (uint64_t r = 0; r < w->request->tp_size; r++)
-        files[r] = (struct stage_file){.name = w->names[r], .raw = raw};
+        files[r] = (struct stage_file){.name = w->names[r], .proof = STAGE_STAMPED, .raw = raw};
     return stage_list(w->stage, files, (uint32_t)w->request->tp_size, err);
+}
+
+static bool changed(const char *what, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_CHANGED, "%s: changed since it was made; move it away, and use --restart",
+                   what);
+}
+
+/* Between tensors and behind the last there are zeros: chunks are compared later, by their hashes. */
+static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *err)
+{
+    const struct rank_plan *plan = &w->bundle.plans[rank];
+    const struct fill_file *f = &w->fill.files[rank];
+    unsigned char gap[SHARD_FILE_ALIGN];
+    uint64_t at = 0;
+    for (uint32_t i = 0; i <= plan->n_tensors; i++) {
+        uint64_t next = i < plan->n_tensors ? plan->tensors[i].offset : plan->data_bytes, n = next - at;
+        tp_assert(n <= sizeof gap);
+        if (!io_read_at(f->fd, f->name, gap, n, plan->data_offset + at, err))
+            return false;
+        for (uint64_t k = 0; k < n; k++)
+            if (gap[k])
+                return changed(f->name, err);
+        at = i < plan->n_tensors ? next + plan->tensors[i].bytes : at;
+    }
+    return true;
 }
 
 /* Large files go past the page cache, three times as fast; small ones stay in it for who reads them next. */
@@ -211,9 +234,11 @@ static bool open_rank_files(struct writer *w, struct tp_error *err)
         const struct rank_plan *plan = &w->bundle.plans[r];
         struct fill_file *f = &w->fill.files[r];
         uint64_t size = plan->data_offset + plan->data_bytes;
+        enum stage_found found;
         f->name = w->names[r];
-        f->fd = stage_file_open(w->stage, f->name, raw, size, &f->writable, err);
-        if (f->fd < 0)
+        f->fd = stage_file_open(w->stage, f->name, raw, size, &found, err);
+        f->writable = found != STAGE_COMPLETE;
+        if (f->fd < 0 || (found != STAGE_MADE && !check_gaps(w, r, err)))
             return false;
         if (size >= SHARD_HUGE_FROM && f->writable)
             f->direct_fd = folder_open_direct(folder, f->name);
@@ -223,18 +248,8 @@ static bool open_rank_files(struct writer *w, struct tp_error *err)
 
 /* ---- rank files ---- */
 
-/* A file gets its head last: what it is going to begin with is listed, then written over the stamp. */
-static bool write_head(struct writer *w, uint64_t rank, bool raw, int fd, const unsigned char *bytes,
-                       struct tp_error *err)
-{
-    uint64_t n = w->bundle.plans[rank].data_offset;
-    struct stage_file file = {w->names[rank], raw, bytes, STAGE_STAMP, true};
-    return stage_list(w->stage, &file, 1, err) &&
-           io_write_at(fd, w->names[rank], bytes, n, 0, err) && io_sync(fd, w->names[rank], err);
-}
-
 /* One that an earlier run completed has the head that it should have. */
-static bool check_head(const struct writer *w, uint64_t rank, const unsigned char *bytes,
+static bool check_head(struct writer *w, uint64_t rank, const unsigned char *bytes,
                        struct tp_error *err)
 {
     const struct fill_file *f = &w->fill.files[rank];
@@ -242,10 +257,9 @@ static bool check_head(const struct writer *w, uint64_t rank, const unsigned cha
     unsigned char *found = mem_alloc(n, err);
     bool ok = found && io_read_at(f->fd, f->name, found, n, 0, err);
     if (ok && memcmp(found, bytes, n) != 0)
-        ok = tp_fail(err, TP_E_CHANGED, "%s/%s: changed since it was made; use --restart",
-                     w->stage->dir.path, f->name);
+        ok = changed(f->name, err);
     mem_free(found);
-    return ok;
+    return ok && (w->request->compress || stage_hold(w->stage, f->name, f->fd, err));
 }
 
 /* Header and table of a filled raw file. */
@@ -271,7 +285,8 @@ static bool finish_rank_file(struct writer *w, uint64_t rank, struct tp_error *e
     w->bundle.ranks[rank] =
         (struct bundle_rank){plan->data_offset + plan->data_bytes,
                              hash_bytes(bytes, SHARD_HEADER_BYTES)};
-    bool ok = f->writable ? write_head(w, rank, w->request->compress, f->fd, bytes, err)
+    bool ok = f->writable ? stage_file_finish(w->stage, f->name, w->request->compress, f->fd, bytes,
+                                              plan->data_offset, err)
                           : check_head(w, rank, bytes, err);
     mem_free(bytes);
     return ok && io_close(&f->direct_fd, f->name, err) && io_close(&f->fd, f->name, err);
@@ -285,7 +300,7 @@ static bool put_files(struct writer *w, struct tp_error *err)
     struct stage_file files[BUNDLE_FILES_MAX];
     for (uint32_t i = 0; i < q->n_files; i++)
         files[i] = (struct stage_file){
-            .name = q->files[i].name, .data = q->files[i].data, .n = q->files[i].size};
+            q->files[i].name, STAGE_WHOLE, q->files[i].data, q->files[i].size, false};
     if (!stage_list(w->stage, files, q->n_files, err))
         return false;
     for (uint32_t i = 0; i < q->n_files; i++)
@@ -297,7 +312,7 @@ static bool put_files(struct writer *w, struct tp_error *err)
 static bool put(struct writer *w, const char *name, bool raw, const void *data, uint64_t n,
                 struct tp_error *err)
 {
-    struct stage_file file = {.name = name, .raw = raw, .data = data, .n = n};
+    struct stage_file file = {name, STAGE_WHOLE, data, n, raw};
     return stage_list(w->stage, &file, 1, err) && stage_put(w->stage, name, raw, data, n, err);
 }
 
@@ -317,13 +332,14 @@ static bool put_manifest(struct writer *w, const char *name, bool raw, struct ha
 static bool run_selftest(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
-    char threads[16], *data;
+    char threads[16], folder[IO_PATH_MAX], *data; /* the folder by a path that is no option */
     size_t n;
     struct hash128 hash;
     snprintf(threads, sizeof threads, "%d", w->request->threads);
-    const char *const arguments[] = {
-        "selftest", "--record",  raw ? w->stage->raw.path : w->stage->dir.path,
-        "-q",       "--threads", threads, NULL};
+    snprintf(folder, sizeof folder, "%.*s/%s.partial%s", IO_PATH_MAX - 300,
+             w->stage->place->parent.path, w->stage->place->name, raw ? "/raw" : "");
+    const char *const arguments[] = {"selftest",  "--record", folder, "-q",
+                                     "--threads", threads,    NULL};
     /* Recording reads the rank files alone, raw, wherever they are. */
     w->bundle.compress = COMPRESS_NONE;
     bool ok = put_manifest(w, BUNDLE_MANIFEST_OPEN, raw, &hash, err);
@@ -343,7 +359,8 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
     unsigned char *bytes = squeeze_rank(raw_fd, fd, w->names[rank], &w->bundle.model,
                                         &w->bundle.plans[rank], &w->fill.heads[rank],
                                         w->request->threads, &to->file_bytes, err);
-    bool ok = bytes && write_head(w, rank, false, fd, bytes, err);
+    bool ok = bytes && stage_file_finish(w->stage, w->names[rank], false, fd, bytes,
+                                         w->bundle.plans[rank].data_offset, err);
     if (ok)
         to->head_hash = hash_bytes(bytes, SHARD_HEADER_BYTES);
     mem_free(bytes);
@@ -355,11 +372,11 @@ static bool squeeze_all(struct writer *w, struct tp_error *err)
     if (!list_rank_files(w, false, err))
         return false;
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
-        bool stamped;
+        enum stage_found found;
         int fd = -1, raw_fd = folder_open_file(&w->stage->raw, w->names[r], 0, NULL, err);
         bool ok = raw_fd >= 0 && stage_remove(w->stage, w->names[r], false, err) &&
                   (fd = stage_file_open(w->stage, w->names[r], false,
-                                        w->bundle.plans[r].data_offset, &stamped, err)) >= 0 &&
+                                        w->bundle.plans[r].data_offset, &found, err)) >= 0 &&
                   squeeze_one(w, r, raw_fd, fd, err);
         ok = io_close(&fd, w->names[r], err) && ok;
         io_close(&raw_fd, w->names[r], NULL);
@@ -386,43 +403,56 @@ static bool make(struct writer *w, struct hash128 *manifest, struct tp_error *er
            stage_remove_raw(w->stage, err);
 }
 
-static bool changed(const char *what, struct tp_error *err)
+static bool hold_one(struct writer *w, const struct owned_file *f, struct tp_error *err)
 {
-    return tp_fail(err, TP_E_CHANGED, "%s: changed since the conversion was interrupted; use --restart",
-                   what);
+    struct io_identity who;
+    int fd = folder_open_file(&w->stage->dir, f->name, 0, &who, err);
+    bool ok = fd >= 0 && (io_identity_equal(&who, &f->who) || changed(f->name, err)) &&
+              stage_hold(w->stage, f->name, fd, err);
+    io_close(&fd, f->name, NULL);
+    return ok;
 }
 
 static bool hold_made(struct writer *w, const struct owned *made, struct tp_error *err)
 {
-    struct folder_entry journal;
-    char path[IO_PATH_MAX];
     if (!hash_equal(made->id, w->stage->made_hash))
         return changed(BUNDLE_MANIFEST, err);
-    for (uint32_t i = 0; i < made->n_files; i++) {
-        const struct owned_file *f = &made->files[i];
-        if (!f->as_named)
-            return changed(folder_path(path, &w->stage->dir, f->name), err);
-        if (!stage_hold(w->stage, f->name, &f->who, err))
+    for (uint32_t i = 0; i < made->n_files; i++)
+        if (!made->files[i].as_named)
+            return changed(made->files[i].name, err);
+    for (uint32_t i = 0; i < made->n_files; i++)
+        if (!hold_one(w, &made->files[i], err))
             return false;
-    }
-    return w->stage->folded || (folder_look(&w->stage->dir, STAGE_JOURNAL, &journal, err) &&
-                                stage_hold(w->stage, STAGE_JOURNAL, &journal.who, err));
+    return w->stage->folded || stage_hold_log(w->stage, STAGE_JOURNAL, err);
 }
 
-/* All was made by a run that was killed before it could publish: every byte of it is read again, and every byte of
- * the source. */
+/* Every byte of the source is read again: it is what the manifest says. */
+static bool check_source(struct writer *w, const struct bundle *made, const char *advice,
+                         struct tp_error *err)
+{
+    const struct source *source = w->request->source;
+    if (!fill_run(&w->fill, true, err) || !source->unchanged(source, err) ||
+        !identify_bundle(w, err))
+        return false;
+    return json_equal(w->bundle.source, made->source) ||
+           tp_fail(err, TP_E_CHANGED,
+                   "the values of the model changed since the conversion was interrupted; %s",
+                   advice);
+}
+
+/* All was made by a run that was killed before it could publish: every byte of it is read again. */
 static bool check_made(struct writer *w, struct hash128 *manifest, struct tp_error *err)
 {
     struct owned made;
     char partial[sizeof w->stage->place->name + 8];
     snprintf(partial, sizeof partial, "%s.partial", w->stage->place->name);
+    struct tp_error why = {0};
     *manifest = w->stage->made_hash;
-    bool ok = owned_open(&made, &w->stage->place->parent, partial, w->stage->dir.path, err) &&
-              owned_check(&made, w->request->threads, err) && hold_made(w, &made, err) &&
-              fill_run(&w->fill, true, err) &&
-              w->request->source->unchanged(w->request->source, err) && identify_bundle(w, err);
-    if (ok && !json_equal(w->bundle.source, made.bundle.source))
-        ok = changed("the checkpoint", err);
+    bool ok = owned_open(&made, &w->stage->place->parent, partial, w->stage->dir.path, &why) ||
+              (why.code == TP_E_OUTPUT_EXISTS ? changed(BUNDLE_MANIFEST, err)
+                                              : tp_fail(err, why.code, "%s", why.text));
+    ok = ok && owned_check(&made, w->request->threads, err) && hold_made(w, &made, err) &&
+              check_source(w, &made.bundle, "use --restart", err);
     owned_close(&made);
     return ok;
 }
@@ -430,9 +460,17 @@ static bool check_made(struct writer *w, struct hash128 *manifest, struct tp_err
 static bool run(struct writer *w, struct tp_error *err)
 {
     struct hash128 manifest;
+    struct output *o = w->request->output;
+    struct tp_error why = {0};
     bool done;
     if (!plan(w, err) || !open_output(w, &done, err))
         return false;
+    if (done && !check_source(w, &o->old.bundle, "--force makes it anew", &why)) {
+        if (!o->force || why.code != TP_E_CHANGED)
+            return tp_fail(err, why.code, "%s", why.text);
+        if (!open_output(w, &done, err))
+            return false;
+    }
     w->fill.bytes_resumed = done || w->stage->made ? w->fill.bytes_total : 0;
     return done || ((w->stage->made ? check_made(w, &manifest, err) : make(w, &manifest, err)) &&
                     output_publish(w->request->output, manifest, err));

@@ -48,7 +48,8 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
     if (entry.kind != FOLDER_NOTHING && entry.kind != FOLDER_FILE)
         return tp_fail(err, TP_E_FOREIGN, "%s: was not made by this command; move it away",
                        journal->path);
-    journal->fd = entry.kind == FOLDER_NOTHING
+    journal->created = entry.kind == FOLDER_NOTHING;
+    journal->fd = journal->created
                       ? folder_create(folder, name, err)
                       : folder_open_file(folder, name, O_RDWR, NULL, err);
     return journal->fd >= 0;
@@ -62,8 +63,12 @@ bool journal_lock(struct journal *journal, struct tp_error *err)
     if (errno != EACCES && errno != EAGAIN)
         return tp_fail_errno(err, "%s: lock", journal->path);
     fcntl(journal->fd, F_GETLK, &want);
-    return tp_fail(err, TP_E_LOCKED, "%s: locked by pid %d: another command writes here",
-                   journal->path, (int)want.l_pid);
+    return want.l_pid > 0 ? tp_fail(err, TP_E_LOCKED,
+                                    "%s: locked by pid %d: another command writes here",
+                                    journal->path, (int)want.l_pid)
+                          : tp_fail(err, TP_E_LOCKED,
+                                    "%s: locked by a process elsewhere: it writes here",
+                                    journal->path);
 }
 
 /* A batch is written only when the one before it is synced: damage two batches before the end is no kill's. */
@@ -100,44 +105,31 @@ static bool read_records(struct journal *journal, uint64_t size, const char *adv
 bool journal_read(struct journal *journal, const char *advice, struct tp_error *err)
 {
     struct io_identity who;
-    return io_identify(journal->fd, journal->path, &who, err) &&
-           read_records(journal, who.size, advice, err) &&
+    if (!io_identify(journal->fd, journal->path, &who, err))
+        return false;
+    if (who.size > JOURNAL_BYTES_MAX)
+        return true;
+    return read_records(journal, who.size, advice, err) &&
            /* what is no record of ours at all is not ours to cut */
            (journal->n_found == 0 || who.size == journal->n_found * RECORD ||
             io_truncate(journal->fd, journal->path, journal->n_found * RECORD, err));
 }
 
-struct journal_record journal_run(struct hash128 run, uint64_t n_inputs)
+bool journal_is_journal(const unsigned char *bytes, uint64_t n, uint32_t mark)
 {
-    return (struct journal_record){
-        .kind = JOURNAL_RUN, .a = JOURNAL_MARK, .bytes = n_inputs, .hash = run};
-}
-
-void journal_first_bytes(struct hash128 run, unsigned char bytes[JOURNAL_RECORD])
-{
-    struct journal_record record = journal_run(run, 0);
-    encode(bytes, 0, 0, &record);
-}
-
-/* The beginning of a record that was cut, or zeros that a power cut left of a batch. */
-bool journal_is_torn_run(int fd)
-{
-    enum { KNOWN = 16, BATCH_MAX = 1 << 18 };
-    unsigned char run[RECORD], *bytes;
-    struct io_identity who;
-    bool zero = true, cut;
-    if (!io_identify(fd, "", &who, NULL) || who.size > BATCH_MAX ||
-        !(bytes = mem_alloc(who.size, NULL)))
-        return false;
-    bool ok = io_read_at(fd, "", bytes, who.size, 0, NULL);
-    cut = who.size <= RECORD;
-    journal_first_bytes((struct hash128){0}, run);
-    for (size_t i = 0; ok && i < who.size; i++) {
+    enum { KNOWN = 16 };
+    unsigned char run[RECORD];
+    struct journal_record record;
+    bool zero = true, cut = true;
+    for (uint64_t i = 0; n <= JOURNAL_BYTES_MAX && i < n / RECORD; i++)
+        if (decode(bytes + i * RECORD, i, &record))
+            return true;
+    encode(run, 0, 0, &(struct journal_record){.kind = JOURNAL_RUN, .a = mark});
+    for (uint64_t i = 0; i < n && i < RECORD; i++) {
         zero &= bytes[i] == 0;
         cut &= i >= KNOWN || bytes[i] == run[i];
     }
-    mem_free(bytes);
-    return ok && (zero || cut);
+    return n <= RECORD && (zero || cut);
 }
 
 bool journal_append(struct journal *journal, const struct journal_record *records, uint64_t n,

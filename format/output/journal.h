@@ -17,7 +17,8 @@
 #include "hash.h"
 
 enum journal_kind {
-    JOURNAL_RUN = 1,    /* a: JOURNAL_MARK; hash: of everything that decides the bytes; bytes: inputs that follow */
+    JOURNAL_RUN = 1,    /* hash: of everything that decides the bytes. In names: a is JOURNAL_NAMES, bytes the inputs
+                         * that follow */
     JOURNAL_FILE = 2,   /* a: input; hash: of its name, size and times */
     JOURNAL_DIGEST = 3, /* a: tensor, b: piece; hash: of that piece of the source's bytes */
     JOURNAL_CHUNK = 4,  /* a: rank, b: tensor, c: chunk; bytes; hash: of the raw bytes on disk */
@@ -26,7 +27,8 @@ enum journal_kind {
     JOURNAL_OLD = 7,    /* the folder is about to be exchanged; hash: of the old one's manifest's bytes */
 };
 
-#define JOURNAL_MARK UINT32_C(0x6c6a7074) /* "tpjl" */
+#define JOURNAL_NAMES UINT32_C(0x6e6a7074) /* "tpjn" */
+enum { JOURNAL_RECORD = 64, JOURNAL_BYTES_MAX = 1 << 28 }; /* a larger file is no journal */
 
 struct journal_record {
     enum journal_kind kind;
@@ -38,6 +40,7 @@ struct journal_record {
 struct journal {
     char path[IO_PATH_MAX];
     int fd;                          /* -1: closed */
+    bool created;                    /* by journal_open */
     uint64_t count, batch;           /* records and batches on disk */
     struct journal_record *records;  /* those found by journal_read */
     uint64_t n_found;
@@ -55,10 +58,7 @@ bool journal_append(struct journal *journal, const struct journal_record *record
                     struct tp_error *err);
 /* Forget everything: an empty journal, still locked. */
 bool journal_reset(struct journal *journal, struct tp_error *err);
-/* The first record of every journal, as it is on disk: 64 bytes that prove it. */
-enum { JOURNAL_RECORD = 64 };
-struct journal_record journal_run(struct hash128 run, uint64_t n_inputs);
-void journal_first_bytes(struct hash128 run, unsigned char bytes[JOURNAL_RECORD]);
-/* A file that has no record may be what a kill left of the first one. */
-bool journal_is_torn_run(int fd);
+/* Bytes of a file that prove it a journal of some run: a record at its place; or, in a file that has none, what a
+ * kill leaves of the first one (mark: its a). */
+bool journal_is_journal(const unsigned char *bytes, uint64_t n, uint32_t mark);
 void journal_close(struct journal *journal); /* {.fd = -1} may be closed */

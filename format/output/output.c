@@ -99,10 +99,23 @@ static bool check_clashes(const struct output *o, const char *const *new_names, 
     return !clash;
 }
 
+/* A file that is going to be read would go with the old folder: it is a link into it. */
+static bool check_inputs(const struct output *o, const struct stage_run *run, struct tp_error *err)
+{
+    for (uint32_t i = 0; i < o->old.n_files; i++)
+        for (uint32_t k = 0; k < run->n_files; k++)
+            if (o->old.files[i].who.ino == run->files[k].ino &&
+                o->old.files[i].who.dev == run->files[k].dev)
+                return tp_fail(err, TP_E_OUTPUT_EXISTS,
+                               "%s: would be replaced, and %s in it is read; name another folder",
+                               o->place.path, o->old.files[i].name);
+    return true;
+}
+
 /* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest last, so that a
  * tidy that is killed can still tell them apart. */
-static bool tidy_names(const struct output *o, struct owned *old, const struct folder *published,
-                       struct mem_arena *arena, struct tp_error *err)
+static bool tidy_names(struct owned *old, const struct folder *published, struct mem_arena *arena,
+                       struct tp_error *err)
 {
     const char *manifest = old->files[old->n_files - 1].name;
     struct folder_names names;
@@ -125,9 +138,9 @@ static bool tidy_names(const struct output *o, struct owned *old, const struct f
     }
     if (!all)
         return tp_fail(err, TP_E_FOREIGN,
-                       "%s.partial: is the folder that was replaced; a file in it is not its own, and "
-                       "%s has one of that name (%.200s); move it away, and run the same command again",
-                       o->place.path, o->place.path, why.text);
+                       "%s: is the folder that was replaced; what is in it and not its own could not "
+                       "move (%.200s); move it away, and run the same command again",
+                       old->folder.path, why.text);
     return folder_unlink(&old->folder, manifest, err);
 }
 
@@ -137,7 +150,9 @@ static bool tidy_old(const struct output *o, struct owned *old, const struct fol
     char partial[sizeof o->place.name + 8];
     struct mem_arena arena = {0};
     partial_name(o, partial);
-    bool ok = tidy_names(o, old, published, &arena, err);
+    snprintf(old->folder.path, sizeof old->folder.path, "%.*s.partial", IO_PATH_MAX - 16,
+             o->place.path);
+    bool ok = tidy_names(old, published, &arena, err);
     mem_arena_free(&arena);
     /* safe before the log goes, which alone knows of it */
     return ok && folder_rmdir(&o->place.parent, partial, err) && folder_sync(&o->place.parent, err);
@@ -192,12 +207,13 @@ static bool tidy_published(const struct output *o, const struct folder *publishe
 static bool check_published(struct output *o, const struct journal *log, const struct stage_run *run,
                             struct tp_error *err)
 {
-    if (!stage_inputs_equal(log, run, err) || !owned_check(&o->old, o->threads, err))
+    if (!stage_inputs_equal(log, run, "--force makes it anew", err) ||
+        !owned_check(&o->old, o->threads, err))
         return false;
     for (uint32_t i = 0; i < o->old.n_files; i++)
         if (!o->old.files[i].as_named)
             return tp_fail(err, TP_E_CHANGED,
-                           "%s/%s: changed since it was made; --force makes it anew",
+                           "%s/%s: changed since it was made; move it away, and use --force",
                            o->place.path, o->old.files[i].name);
     return true;
 }
@@ -232,11 +248,26 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
                  uint32_t n_names, bool *done, struct tp_error *err)
 {
     struct output *o = output;
-    if (!finish_published(o, run, done, err) || *done)
-        return *done;
-    return (o->old.folder.fd < 0 || (owned_check(&o->old, o->threads, err) &&
-                                     check_clashes(o, names, n_names, err))) &&
-           stage_open(&o->stage, &o->place, run, err);
+    struct tp_error why = {0};
+    struct folder folder;
+    struct journal log;
+    bool found;
+    if (!finish_published(o, run, done, err))
+        return false;
+    if (*done)
+        return true;
+    if (o->old.folder.fd >= 0 &&
+        (!owned_check(&o->old, o->threads, err) || !check_inputs(o, run, err) ||
+         !check_clashes(o, names, n_names, err)))
+        return false;
+    if (stage_open(&o->stage, &o->place, run, &why))
+        return true;
+    if (why.code == TP_E_FOREIGN) { /* or the old folder of somebody who published meanwhile */
+        find_log(o, &folder, &log, &found, err);
+        journal_close(&log);
+        folder_close(&folder);
+    }
+    return tp_fail(err, why.code, "%s", why.text);
 }
 
 static bool taken(const struct output *o, struct tp_error *err)
@@ -312,7 +343,8 @@ bool output_publish(struct output *output, struct hash128 manifest, struct tp_er
     if (!folder_leads_to(&o->place.parent, o->place.name, o->stage.dir.fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than the one that was published",
                        o->place.path);
-    return folder_sync(&o->place.parent, err) &&
+    memcpy(o->stage.dir.path, o->place.path, sizeof o->place.path);
+    return folder_sync(&o->place.parent, err) && stage_check(&o->stage, err) &&
            (!replaces || tidy_old(o, &o->old, &o->stage.dir, err)) &&
            remove_log(&o->stage.dir, &o->stage.log, err);
 }

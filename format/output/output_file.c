@@ -44,12 +44,12 @@ static void temp_name(const char *name, struct hash128 number, char temp[OUTPUT_
     snprintf(temp, OUTPUT_TEMP_MAX, TEMP_PREFIX "%s", hex);
 }
 
-static bool random_name(struct output_file *file, struct tp_error *err)
+bool output_temp_name(const char *name, char temp[OUTPUT_TEMP_MAX], struct tp_error *err)
 {
     struct hash128 number;
     if (getrandom(number.bytes, 8, 0) != 8)
         return tp_fail_errno(err, "getrandom");
-    temp_name(file->place.name, number, file->temp);
+    temp_name(name, number, temp);
     return true;
 }
 
@@ -103,7 +103,7 @@ bool output_file_open(struct output_file *file, const char *path, struct tp_erro
     if (!folder_list(&file->place.parent, remove_stale, &file->place, err) ||
         !folder_unnamed(&file->place.parent, &file->fd, err))
         return false;
-    if (file->fd < 0 && random_name(file, err)) {
+    if (file->fd < 0 && output_temp_name(file->place.name, file->temp, err)) {
         file->fd = folder_create(&file->place.parent, file->temp, err);
         if (file->fd < 0)
             file->temp[0] = '\0';
@@ -142,7 +142,7 @@ static bool take_name(struct output_file *file, struct tp_error *err)
     if (named)
         ok = folder_replace(parent, file->temp, name, err);
     else if (!ok)
-        ok = random_name(file, err) &&
+        ok = output_temp_name(file->place.name, file->temp, err) &&
              folder_link_over(parent, file->fd, file->temp, name, err);
     if (!named || ok)
         file->temp[0] = '\0';

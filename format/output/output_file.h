@@ -7,6 +7,9 @@
 #include "place.h"
 
 enum { OUTPUT_TEMP_MAX = 48 };
+/* A random name for a file that is going to be `name`; it proves itself. */
+bool output_temp_name(const char *name, char temp[OUTPUT_TEMP_MAX], struct tp_error *err);
+
 struct output_file {
     struct place place;  /* parent.fd -1: written directly */
     int fd;              /* -1: closed */

@@ -89,17 +89,18 @@ void place_close(struct place *place)
     folder_close(&place->parent);
 }
 
-static bool is_mount_point(const struct place *place)
+static bool is_mount_point(const struct place *place, const char *name)
 {
     struct statx x;
+    struct folder_entry entry;
     struct io_identity parent;
-    if (!*place->name)
+    if (!*name)
         return true;
-    if (statx(place->parent.fd, place->name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &x) == 0 &&
+    if (statx(place->parent.fd, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &x) == 0 &&
         (x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT))
         return x.stx_attributes & STATX_ATTR_MOUNT_ROOT;
-    return io_identify(place->parent.fd, place->path, &parent, NULL) &&
-           parent.dev != place->entry.who.dev;
+    return folder_look(&place->parent, name, &entry, NULL) && entry.kind == FOLDER_FOLDER &&
+           io_identify(place->parent.fd, place->path, &parent, NULL) && parent.dev != entry.who.dev;
 }
 
 /* The name leads to the input or to a folder around it. *itself: to the input. */
@@ -128,7 +129,11 @@ bool place_check_folder(const struct place *place, const char *input, struct tp_
     char partial[sizeof place->name + 8];
     bool itself;
     snprintf(partial, sizeof partial, "%s.partial", place->name);
-    if (place->entry.kind == FOLDER_FOLDER && is_mount_point(place))
+    if (is_mount_point(place, partial) && *place->name)
+        return tp_fail(err, TP_E_OUTPUT_EXISTS,
+                       "%s: the work is done in %s.partial, which is a mount point; name another",
+                       place->path, place->path);
+    if (place->entry.kind == FOLDER_FOLDER && is_mount_point(place, place->name))
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
                        "%s: is a mount point, which no folder can replace; name a folder in it",
                        place->path);

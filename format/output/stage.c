@@ -52,8 +52,7 @@ static enum attempt enter(struct stage *s, const char *partial, struct tp_error 
         foreign(s, "belongs to another user", err);
         return FAILED;
     }
-    if (!folder_enter(&s->dir, parent, partial, err) ||
-        (fresh && !folder_set_mode(&s->dir, 0700, err)))
+    if (!folder_enter(&s->dir, parent, partial, err))
         return FAILED;
     snprintf(s->dir.path, sizeof s->dir.path, "%.*s.partial", IO_PATH_MAX - 16, s->place->path);
     return OPENED;
@@ -100,7 +99,9 @@ static enum attempt try_open(struct stage *s, struct tp_error *err)
         done = FAILED;
     if (done == OPENED && !is_current(s, partial))
         done = AGAIN;
-    if (done == AGAIN) {
+    if (done == AGAIN) { /* a log that was made in a folder that has become another's goes again */
+        if (s->log.created && folder_leads_to(&s->dir, stage_log_name(s), s->log.fd))
+            folder_unlink(&s->dir, stage_log_name(s), NULL);
         journal_close(&s->log);
         folder_close(&s->dir);
     }
@@ -120,25 +121,24 @@ static struct journal_record input_record(const struct stage_run *run, uint32_t 
 }
 
 bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
-                        struct tp_error *err)
+                        const char *advice, struct tp_error *err)
 {
     if (log->records[0].bytes != run->n_inputs)
         return tp_fail(err, TP_E_CHANGED,
-                       "%u files to convert, %llu when the conversion was interrupted; use "
-                       "--restart",
-                       run->n_inputs, (unsigned long long)log->records[0].bytes);
+                       "%u files to convert, %llu when the conversion was interrupted; %s",
+                       run->n_inputs, (unsigned long long)log->records[0].bytes, advice);
     for (uint32_t i = 0; i < run->n_inputs; i++)
         if (!hash_equal(log->records[i + 1].hash, input_record(run, i).hash))
             return tp_fail(err, TP_E_CHANGED,
-                           "%s: changed since the conversion was interrupted; use --restart",
-                           run->inputs[i].name);
+                           "%s: changed since the conversion was interrupted; %s",
+                           run->inputs[i].name, advice);
     return true;
 }
 
 static bool has_identity(const struct journal *log)
 {
     if (log->n_found == 0 || log->records[0].kind != JOURNAL_RUN ||
-        log->records[0].bytes > log->n_found - 1)
+        log->records[0].a != JOURNAL_NAMES || log->records[0].bytes > log->n_found - 1)
         return false;
     for (uint64_t i = 1; i <= log->records[0].bytes; i++)
         if (log->records[i].kind != JOURNAL_FILE)
@@ -146,18 +146,21 @@ static bool has_identity(const struct journal *log)
     return true;
 }
 
+/* The first record alone, then the inputs: what a kill leaves of it can be told. */
 static bool write_identity(struct stage *s, const struct stage_run *run, struct tp_error *err)
 {
-    struct journal_record *records = mem_array(run->n_inputs + 1, sizeof *records, err);
-    if (!records)
-        return false;
-    records[0] = journal_run(run->hash, run->n_inputs);
-    for (uint32_t i = 0; i < run->n_inputs; i++)
-        records[i + 1] = input_record(run, i);
-    bool ok = journal_reset(&s->log, err) &&
-              journal_append(&s->log, records, run->n_inputs + 1, err) &&
+    struct journal_record first = {.kind = JOURNAL_RUN,
+                                   .a = JOURNAL_NAMES,
+                                   .bytes = run->n_inputs,
+                                   .hash = run->hash};
+    struct journal_record *inputs = mem_array(run->n_inputs, sizeof *inputs, err);
+    for (uint32_t i = 0; inputs && i < run->n_inputs; i++)
+        inputs[i] = input_record(run, i);
+    bool ok = inputs && folder_set_mode(&s->dir, 0700, err) && journal_reset(&s->log, err) &&
+              journal_append(&s->log, &first, 1, err) &&
+              (run->n_inputs == 0 || journal_append(&s->log, inputs, run->n_inputs, err)) &&
               folder_sync(&s->dir, err) && folder_sync(&s->place->parent, err);
-    mem_free(records);
+    mem_free(inputs);
     return ok;
 }
 
@@ -170,14 +173,25 @@ static bool unfold(struct stage *s, struct tp_error *err)
     return true;
 }
 
+/* What a kill leaves of an identity: nothing, a part of its first record, or that and some inputs. */
+static bool is_unfinished(const struct journal *log)
+{
+    unsigned char bytes[JOURNAL_RECORD];
+    struct io_identity who;
+    if (log->n_found)
+        return log->records[0].kind == JOURNAL_RUN && log->records[0].a == JOURNAL_NAMES;
+    return io_identify(log->fd, log->path, &who, NULL) && who.size <= sizeof bytes &&
+           io_read_at(log->fd, log->path, bytes, who.size, 0, NULL) &&
+           journal_is_journal(bytes, who.size, JOURNAL_NAMES);
+}
+
 /* Without an identity the folder is ours if there is nothing in it but what a kill leaves of one. */
 static bool begin_unfinished(struct stage *s, const struct stage_run *run, struct tp_error *err)
 {
     struct mem_arena arena = {0};
     struct folder_names names;
     struct folder_entry entry;
-    bool ok = folder_read_names(&s->dir, &arena, &names, err);
-    bool alone = journal_is_torn_run(s->log.fd);
+    bool ok = folder_read_names(&s->dir, &arena, &names, err), alone = is_unfinished(&s->log);
     for (size_t i = 0; ok && i < names.count; i++)
         alone &= strcmp(names.list[i], stage_log_name(s)) == 0 ||
                  (strcmp(names.list[i], STAGE_JOURNAL) == 0 &&
@@ -212,8 +226,8 @@ static bool settle(struct stage *s, const struct stage_run *run, struct tp_error
                        "%s: holds an unfinished output of another model or other options; finish "
                        "that one, or use --restart",
                        s->dir.path);
-    return stage_inputs_equal(&s->log, run, err) && (s->made || unfold(s, err)) &&
-           stage_check_listed(s, err);
+    return stage_inputs_equal(&s->log, run, "use --restart", err) && (s->made || unfold(s, err)) &&
+           stage_check_listed(s, err) && folder_set_mode(&s->dir, 0700, err);
 }
 
 bool stage_open(struct stage *stage, const struct place *place, const struct stage_run *run,
@@ -260,14 +274,19 @@ bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_erro
            (folder_sync(&stage->dir, err) && journal_append(&stage->log, &record, 1, err));
 }
 
+bool stage_check(struct stage *stage, struct tp_error *err)
+{
+    return stage_check_held(stage, err) &&
+           (folder_leads_to(&stage->dir, stage_log_name(stage), stage->log.fd) ||
+            tp_fail(err, TP_E_FOREIGN, "%s/%s: is another file than this command's",
+                    stage->dir.path, stage_log_name(stage)));
+}
+
 bool stage_seal(struct stage *stage, struct tp_error *err)
 {
     struct folder_entry entry;
-    if (!stage_check_held(stage, err))
+    if (!stage_check(stage, err))
         return false;
-    if (!folder_leads_to(&stage->dir, stage_log_name(stage), stage->log.fd))
-        return tp_fail(err, TP_E_FOREIGN, "%s/%s: is another file than this command's",
-                       stage->dir.path, stage_log_name(stage));
     if (stage->folded)
         return true;
     if (!folder_look(&stage->dir, STAGE_JOURNAL, &entry, err))

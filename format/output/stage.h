@@ -28,15 +28,26 @@ struct stage_run { /* what an output is made from, and how: a staging folder ser
     struct hash128 hash;               /* of everything that decides the bytes, but the inputs' values */
     const struct named_bytes *inputs;  /* of each what must not change */
     uint32_t n_inputs;
+    const struct io_identity *files;   /* [n_files] that are read: none may be among what is replaced */
+    uint32_t n_files;
     bool restart;                      /* begin anew, whatever is found */
+};
+
+enum stage_proof {
+    STAGE_STAMPED, /* it begins with a stamp until its head is written */
+    STAGE_HEAD,    /* it begins with data, n bytes */
+    STAGE_WHOLE,   /* it is data, n bytes */
+    STAGE_LOG,     /* it is a journal */
+    STAGE_OWN,     /* a file whose name proves it: nobody could think of it */
+    STAGE_FOLDER,  /* no file at all */
 };
 
 struct stage_file { /* a name and its proof */
     const char *name;
-    bool raw;                 /* in raw/ */
-    const void *data;         /* its bytes, or NULL: it is going to be stamped */
+    enum stage_proof proof;
+    const void *data;
     uint64_t n;
-    bool head;                /* data is its first bytes, more follow */
+    bool raw;                 /* in raw/ */
 };
 
 struct stage {
@@ -67,29 +78,35 @@ void stage_discard(struct stage *stage);
 bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
                 struct tp_error *err);
 bool stage_make_raw(struct stage *stage, struct tp_error *err);
-/* A stamped file of `size` bytes, listed: made, or found. *stamped false: it is found complete, and must not be
- * written to. Returns its descriptor, -1 on error. */
-int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size, bool *stamped,
-                    struct tp_error *err);
+/* A stamped file of `size` bytes, listed: made, or found. One that is found complete must not be written to. Returns
+ * its descriptor, -1 on error. */
+enum stage_found { STAGE_MADE, STAGE_UNFINISHED, STAGE_COMPLETE };
+int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
+                    enum stage_found *found, struct tp_error *err);
+/* Its head over the stamp: the rest first, so that the proof speaks of all of it. */
+bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
+                       const unsigned char *head, uint64_t n, struct tp_error *err);
 /* A small file, listed with all its bytes. One that is there with others is written again where it is ours. */
 bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
                struct tp_error *err);
 /* Delete a listed file, if it is there. */
 bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err);
 bool stage_remove_raw(struct stage *stage, struct tp_error *err); /* with all that is listed in it */
-/* The file of that name is `who`, made or checked in this run. */
-bool stage_hold(struct stage *stage, const char *name, const struct io_identity *who,
-                struct tp_error *err);
+/* The listed file of that name is as it is now, made or checked in this run. stage_hold_log: it grows. */
+bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err);
+bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err);
 /* Everything is there and synced, and the manifest has this hash. Syncs the names. */
 bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err);
-/* Before publishing: every name in the folder is one that stage_file_open, stage_put or stage_hold saw in this
- * run, and still that file. The log takes the name `journal`. */
+/* Before publishing: every name in the folder is one that stage_put or stage_hold saw in this run, and still that
+ * file, unchanged. The log takes the name `journal`. */
 bool stage_seal(struct stage *stage, struct tp_error *err);
+/* That look once more, once published: nobody came in between. */
+bool stage_check(struct stage *stage, struct tp_error *err);
 
 /* The log of a folder that was published and not tidied: at most one of its kind per output.
  * *found false, without error: there is none. TP_E_LOCKED: somebody is at it. */
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
                     struct tp_error *err);
-/* An input that the log has otherwise: TP_E_CHANGED names it. */
+/* An input that the log has otherwise: TP_E_CHANGED names it, and says what to do. */
 bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
-                        struct tp_error *err);
+                        const char *advice, struct tp_error *err);

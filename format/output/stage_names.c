@@ -1,13 +1,13 @@
 /* The staging folder: names and proofs, and the files that have them. */
 #include "stage_names.h"
 
-#include "checked.h"
+#include "output_file.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define RAW "raw"
-#define UNFINISHED ".unfinished" /* a small file before it has its name, where it cannot be without one */
 
 /* ---- the list ---- */
 
@@ -25,8 +25,9 @@ static uint64_t id_of(const char *name, bool raw)
     return id;
 }
 
-static bool is_listed(const struct stage *s, uint64_t id)
+static bool is_listed(const struct stage *s, const char *name, bool raw)
 {
+    uint64_t id = id_of(name, raw);
     for (size_t i = 0; i < s->n_names; i++)
         if (s->names[i].id == id)
             return true;
@@ -46,8 +47,8 @@ bool stage_take_names(struct stage *stage, struct tp_error *err)
     for (uint64_t i = 0; i < stage->log.n_found; i++) {
         const struct journal_record *r = &stage->log.records[i];
         struct stage_name name = {.id = (uint64_t)r->b << 32 | r->a,
+                                  .proof = (enum stage_proof)r->c,
                                   .bytes = r->bytes,
-                                  .whole = r->c != 0,
                                   .hash = r->hash};
         if (r->kind == JOURNAL_NAME && !add(stage, &name, err))
             return false;
@@ -71,18 +72,22 @@ static void make_stamp(const struct stage *s, uint64_t id, unsigned char stamp[S
 static struct stage_name name_of(const struct stage *s, const struct stage_file *file)
 {
     unsigned char stamp[STAGE_STAMP];
-    struct stage_name name = {.id = id_of(file->name, file->raw)};
-    make_stamp(s, name.id, stamp);
-    name.bytes = file->data ? file->n : sizeof stamp;
-    name.whole = file->data && !file->head;
-    name.hash = hash_bytes(file->data ? file->data : stamp, name.bytes);
+    struct stage_name name = {.id = id_of(file->name, file->raw), .proof = file->proof};
+    bool stamped = file->proof == STAGE_STAMPED;
+    if (stamped)
+        make_stamp(s, name.id, stamp);
+    name.bytes = stamped ? sizeof stamp : file->n;
+    name.hash = hash_bytes(stamped ? stamp : file->data, name.bytes);
     return name;
 }
 
-static bool same_proof(const struct stage_name *a, const struct stage_name *b)
+static bool is_known(const struct stage *s, const struct stage_name *name)
 {
-    return a->id == b->id && a->bytes == b->bytes && a->whole == b->whole &&
-           hash_equal(a->hash, b->hash);
+    for (size_t i = 0; i < s->n_names; i++)
+        if (s->names[i].id == name->id && s->names[i].proof == name->proof &&
+            s->names[i].bytes == name->bytes && hash_equal(s->names[i].hash, name->hash))
+            return true;
+    return false;
 }
 
 bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
@@ -90,27 +95,20 @@ bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
 {
     uint64_t fresh = 0;
     struct journal_record *records = mem_array(n, sizeof *records, err);
-    if (!records)
-        return false;
-    for (uint32_t i = 0; i < n; i++) {
+    bool ok = records != NULL;
+    for (uint32_t i = 0; ok && i < n; i++) {
         struct stage_name name = name_of(stage, &files[i]);
-        bool known = false;
-        for (size_t j = 0; j < stage->n_names && !known; j++)
-            known = same_proof(&stage->names[j], &name);
-        if (known)
+        if (is_known(stage, &name))
             continue;
         records[fresh++] = (struct journal_record){.kind = JOURNAL_NAME,
                                                    .a = (uint32_t)name.id,
                                                    .b = (uint32_t)(name.id >> 32),
-                                                   .c = name.whole,
+                                                   .c = name.proof,
                                                    .bytes = name.bytes,
                                                    .hash = name.hash};
-        if (!add(stage, &name, err)) {
-            mem_free(records);
-            return false;
-        }
+        ok = add(stage, &name, err);
     }
-    bool ok = fresh == 0 || journal_append(&stage->log, records, fresh, err);
+    ok = ok && (fresh == 0 || journal_append(&stage->log, records, fresh, err));
     mem_free(records);
     return ok;
 }
@@ -129,8 +127,6 @@ static bool not_ours(const struct stage *s, const char *name, bool raw, struct t
                    folder_path(path, folder_of(s, raw), name));
 }
 
-enum proof { PROOF_NONE, PROOF_BLANK, PROOF_STAMPED, PROOF_COMPLETE };
-
 static bool all_zero(const unsigned char *p, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++)
@@ -139,26 +135,39 @@ static bool all_zero(const unsigned char *p, uint64_t n)
     return true;
 }
 
+static bool holds(const struct stage_name *name, const struct io_map *map)
+{
+    switch (name->proof) {
+    case STAGE_LOG:
+        return journal_is_journal(map->data, map->size, 0);
+    case STAGE_OWN:
+        return true;
+    case STAGE_FOLDER:
+        return false;
+    default: /* STAGE_STAMPED, STAGE_HEAD, STAGE_WHOLE */
+        return name->bytes <= map->size && (name->proof != STAGE_WHOLE || name->bytes == map->size) &&
+               hash_equal(name->hash, hash_bytes(map->data, name->bytes));
+    }
+}
+
+enum proof { PROOF_NONE, PROOF_STAMPED, PROOF_COMPLETE };
+
 /* What the bytes of a file prove. A stamp is synced before the file grows: a kill or a power cut leaves no more
  * than zeros of its length. */
 static enum proof proof_of(const struct stage *s, uint64_t id, const struct io_map *map)
 {
-    unsigned char stamp[STAGE_STAMP];
-    bool complete = false, grows = false;
-    make_stamp(s, id, stamp);
+    enum proof found = PROOF_NONE;
     for (size_t i = 0; i < s->n_names; i++) {
         const struct stage_name *name = &s->names[i];
+        bool stamped = name->proof == STAGE_STAMPED;
         if (name->id != id)
             continue;
-        grows |= !name->whole;
-        complete |= name->bytes <= map->size && (!name->whole || name->bytes == map->size) &&
-                    hash_equal(name->hash, hash_bytes(map->data, name->bytes));
+        if (stamped && map->size <= STAGE_STAMP && all_zero(map->data, map->size))
+            return PROOF_STAMPED;
+        if (holds(name, map))
+            found = stamped ? PROOF_STAMPED : PROOF_COMPLETE;
     }
-    if (grows && map->size >= sizeof stamp && memcmp(map->data, stamp, sizeof stamp) == 0)
-        return PROOF_STAMPED;
-    if (grows && map->size <= sizeof stamp && all_zero(map->data, map->size))
-        return PROOF_BLANK;
-    return complete ? PROOF_COMPLETE : PROOF_NONE;
+    return found;
 }
 
 /* A file that is there, opened with flags, and what it proves; -1 where it is no file of ours. */
@@ -178,9 +187,6 @@ static int open_proven(const struct stage *s, const char *name, bool raw, int fl
     int fd = folder_open_file(folder, name, flags, who, err);
     if (fd >= 0 && io_map(fd, name, who->size, map, err)) {
         *proof = proof_of(s, id_of(name, raw), map);
-        if (*proof == PROOF_NONE && !raw && strcmp(name, STAGE_JOURNAL) == 0 &&
-            is_listed(s, id_of(name, raw)) && journal_is_torn_run(fd))
-            *proof = PROOF_BLANK;
         if (*proof != PROOF_NONE)
             return fd;
         not_ours(s, name, raw, err);
@@ -211,28 +217,49 @@ static bool is_there(const struct stage *s, const char *name, bool raw, bool *th
     return ok;
 }
 
-static void hold(struct stage *s, const char *name, bool raw, const struct io_identity *who)
+static void hold(struct stage *s, const char *name, const struct io_identity *who, bool grows)
 {
-    uint64_t id = id_of(name, raw);
+    uint64_t id = id_of(name, false);
     for (size_t i = 0; i < s->n_names; i++)
         if (s->names[i].id == id) {
-            s->names[i].dev = who->dev;
-            s->names[i].ino = who->ino;
+            s->names[i].held = true;
+            s->names[i].grows = grows;
+            s->names[i].who = *who;
         }
 }
 
-bool stage_hold(struct stage *stage, const char *name, const struct io_identity *who,
-                struct tp_error *err)
+bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err)
 {
-    hold(stage, name, false, who);
-    return is_listed(stage, id_of(name, false)) || not_ours(stage, name, false, err);
+    struct io_identity who;
+    mode_t mask = umask(0);
+    umask(mask);
+    if (!is_listed(stage, name, false))
+        return not_ours(stage, name, false, err);
+    if (fchmod(fd, 0666 & ~mask) != 0)
+        return tp_fail_errno(err, "%s: chmod", name);
+    if (!io_identify(fd, name, &who, err))
+        return false;
+    hold(stage, name, &who, false);
+    return true;
+}
+
+bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err)
+{
+    struct io_identity who;
+    struct io_map map;
+    enum proof proof;
+    int fd = open_proven(stage, name, false, O_RDONLY, &who, &map, &proof, err);
+    if (fd >= 0)
+        hold(stage, name, &who, true);
+    io_unmap(&map);
+    return fd >= 0 && io_close(&fd, name, err);
 }
 
 /* ---- files ---- */
 
 bool stage_make_raw(struct stage *stage, struct tp_error *err)
 {
-    struct stage_file raw = {.name = RAW, .data = "", .head = true};
+    struct stage_file raw = {.name = RAW, .proof = STAGE_FOLDER, .data = ""};
     bool there;
     return stage_list(stage, &raw, 1, err) && is_there(stage, RAW, false, &there, err) &&
            (there || folder_mkdir(&stage->dir, RAW, 0700, err)) &&
@@ -248,13 +275,13 @@ static bool stamp_file(const struct stage *s, int fd, const char *path, uint64_t
            io_reserve(fd, path, size, err);
 }
 
-int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size, bool *stamped,
-                    struct tp_error *err)
+int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
+                    enum stage_found *found, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
-    struct io_identity who;
+    struct io_identity who = {0};
     struct io_map map = {0};
-    enum proof proof = PROOF_BLANK;
+    enum proof proof = PROOF_STAMPED;
     bool there;
     tp_assert(size >= STAGE_STAMP);
     folder_path(path, folder_of(stage, raw), name);
@@ -262,19 +289,29 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
         return -1;
     int fd = there ? open_proven(stage, name, raw, O_RDWR, &who, &map, &proof, err)
                    : folder_create(folder_of(stage, raw), name, err);
-    bool ok = fd >= 0 && (there || io_identify(fd, path, &who, err));
     io_unmap(&map);
-    if (ok && (who.size > size || (proof == PROOF_COMPLETE && who.size != size)))
+    *found = !there                    ? STAGE_MADE
+             : proof == PROOF_COMPLETE ? STAGE_COMPLETE
+                                       : STAGE_UNFINISHED;
+    bool ok = fd >= 0;
+    if (ok && (who.size > size || (*found == STAGE_COMPLETE && who.size != size)))
         ok = not_ours(stage, name, raw, err);
-    *stamped = proof != PROOF_COMPLETE;
-    if (ok && *stamped && who.size != size)
+    if (ok && *found != STAGE_COMPLETE && who.size != size)
         ok = stamp_file(stage, fd, path, id_of(name, raw), size, err);
-    if (ok) {
-        hold(stage, name, raw, &who);
+    if (ok)
         return fd;
-    }
     io_close(&fd, path, NULL);
     return -1;
+}
+
+bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
+                       const unsigned char *head, uint64_t n, struct tp_error *err)
+{
+    struct stage_file file = {name, STAGE_HEAD, head, STAGE_STAMP, raw};
+    return stage_list(stage, &file, 1, err) &&
+           io_write_at(fd, name, head + STAGE_STAMP, n - STAGE_STAMP, STAGE_STAMP, err) &&
+           io_sync(fd, name, err) && io_write_at(fd, name, head, STAGE_STAMP, 0, err) &&
+           io_sync(fd, name, err) && (raw || stage_hold(stage, name, fd, err));
 }
 
 /* It gets its name when it is complete. */
@@ -282,22 +319,19 @@ static bool put_new(struct stage *s, const char *name, bool raw, const void *dat
                     struct tp_error *err)
 {
     const struct folder *folder = folder_of(s, raw);
-    struct stage_file unfinished = {.name = UNFINISHED, .raw = raw, .data = "", .head = true};
-    struct io_identity who;
+    char temp[OUTPUT_TEMP_MAX];
+    struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .raw = raw};
     int fd;
     if (!folder_unnamed(folder, &fd, err))
         return false;
     bool named = fd < 0;
-    if (named && stage_list(s, &unfinished, 1, err) && stage_remove(s, UNFINISHED, raw, err))
-        fd = folder_create(folder, UNFINISHED, err);
+    if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
+        fd = folder_create(folder, temp, err);
     bool ok = fd >= 0 && io_write_at(fd, name, data, n, 0, err) && io_sync(fd, name, err) &&
-              io_identify(fd, name, &who, err) &&
-              (named ? folder_move(folder, UNFINISHED, folder, name, err)
-                     : folder_link(folder, fd, name, err));
-    ok = io_close(&fd, name, err) && ok;
-    if (ok)
-        hold(s, name, raw, &who);
-    return ok;
+              (named ? folder_move(folder, temp, folder, name, err)
+                     : folder_link(folder, fd, name, err)) &&
+              (raw || stage_hold(s, name, fd, err));
+    return io_close(&fd, name, ok ? err : NULL) && ok;
 }
 
 bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
@@ -315,9 +349,8 @@ bool stage_put(struct stage *stage, const char *name, bool raw, const void *data
     bool ok = fd >= 0;
     bool same = ok && map.size == n && (n == 0 || memcmp(map.data, data, n) == 0);
     io_unmap(&map);
-    ok = io_close(&fd, name, err) && ok;
-    if (ok && same)
-        hold(stage, name, raw, &who);
+    ok = ok && (!same || raw || stage_hold(stage, name, fd, err));
+    ok = io_close(&fd, name, ok ? err : NULL) && ok;
     return ok && (same || (folder_unlink(folder_of(stage, raw), name, err) &&
                            put_new(stage, name, raw, data, n, err)));
 }
@@ -333,10 +366,10 @@ bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_err
 
 /* ---- all of them ---- */
 
+typedef bool (*name_fn)(struct stage *s, const char *name, bool raw, struct tp_error *err);
+
 /* What is done with every name of a folder but one; raw/ is a name of the folder around it. */
-static bool each_name(struct stage *s, bool raw, const char *but,
-                      bool (*fn)(struct stage *s, const char *name, bool raw, struct tp_error *err),
-                      struct tp_error *err)
+static bool each_name(struct stage *s, bool raw, const char *but, name_fn fn, struct tp_error *err)
 {
     struct mem_arena arena = {0};
     struct folder_names names;
@@ -351,7 +384,7 @@ static bool each_name(struct stage *s, bool raw, const char *but,
 static bool is_raw_folder(const struct stage *s, const char *name, bool raw)
 {
     struct folder_entry entry;
-    return !raw && strcmp(name, RAW) == 0 && is_listed(s, id_of(RAW, false)) &&
+    return !raw && strcmp(name, RAW) == 0 && is_listed(s, RAW, false) &&
            folder_look(&s->dir, RAW, &entry, NULL) && entry.kind == FOLDER_FOLDER;
 }
 
@@ -366,8 +399,7 @@ static bool check_one_listed(struct stage *s, const char *name, bool raw, struct
     if (is_raw_folder(s, name, raw))
         return enter_raw(s, err) && each_name(s, true, "", check_one_listed, err);
     return folder_look(folder_of(s, raw), name, &entry, err) &&
-           ((entry.kind == FOLDER_FILE && is_listed(s, id_of(name, raw))) ||
-            not_ours(s, name, raw, err));
+           ((entry.kind == FOLDER_FILE && is_listed(s, name, raw)) || not_ours(s, name, raw, err));
 }
 
 bool stage_check_listed(struct stage *stage, struct tp_error *err)
@@ -379,13 +411,15 @@ static bool check_one_held(struct stage *s, const char *name, bool raw, struct t
 {
     uint64_t id = id_of(name, raw);
     struct folder_entry entry;
+    bool held = false;
     if (!folder_look(folder_of(s, raw), name, &entry, err))
         return false;
-    for (size_t i = 0; i < s->n_names; i++)
-        if (s->names[i].id == id && s->names[i].ino && s->names[i].ino == entry.who.ino &&
-            s->names[i].dev == entry.who.dev)
-            return true;
-    return not_ours(s, name, raw, err);
+    for (size_t i = 0; i < s->n_names && !held; i++) {
+        const struct stage_name *n = &s->names[i];
+        held = n->id == id && n->held && n->who.ino == entry.who.ino &&
+               n->who.dev == entry.who.dev && (n->grows || io_identity_equal(&n->who, &entry.who));
+    }
+    return held || not_ours(s, name, raw, err);
 }
 
 bool stage_check_held(struct stage *stage, struct tp_error *err)

@@ -13,7 +13,7 @@ from harness import Folder, checkpoint, error_line, run, tiny_model, tpshard, tr
 SWEEP = int(os.environ.get("SWEEP", 3 if harness.SHARE == 1 else 1))
 HARMLESS = ("eintr", "short")
 ERRORS = {"enospc": "No space", "edquot": "quota", "efbig": "too large", "eio": "Input/output", "emfile": "Too many", "eacces": "denied",
-          "erofs": "Read-only", "estale": "Stale", "enametoolong": "too long", "eisdir": "Is a directory", "exdev": "cross-device",
+          "erofs": "Read-only", "estale": "Stale", "enametoolong": "too long", "eisdir": "", "exdev": "cross-device",
           "eexist": ""}
 
 
@@ -50,8 +50,9 @@ class Sweep:
             assert done.returncode == 0, f"{what}: status {done.returncode}: {done.stderr.decode()}"
             self.check(done, what)
             return False
-        assert done.returncode == 5, f"{what}: status {done.returncode}: {done.stderr.decode()}"
-        error_line(done, 5, ERRORS[action])
+        wanted = (5, 2) if action == "eexist" else (5,)  # something has come to the output's name
+        assert done.returncode in wanted, f"{what}: status {done.returncode}: {done.stderr.decode()}"
+        error_line(done, done.returncode, ERRORS[action])
         now = tree_bytes(self.world)
         for name, data in self.old.items():  # what was there is there, as it was or as it is to be
             assert now.get(name) in (data, self.want.get(name)) or data in now.values(), f"{what}: {name} is another"
