@@ -449,6 +449,96 @@ def test_times_and_stops_have_no_effect():
             shutil.rmtree(w.at("x"))
 
 
+def test_no_chunk_of_the_old_source_survives_in_a_resumed_bundle():
+    """Kills at every sync, then another source of the same size and times: refused, or wholly the new one."""
+    with World() as w:
+        path = w.at("m", "model.safetensors")
+        old, st = open(path, "rb").read(), os.stat(path)
+        new, n = bytearray(old), struct.unpack_from("<Q", old)[0]
+        for i in range(8 + n, len(new), 2):
+            new[i] ^= 1
+        open(path, "r+b").write(new)
+        w.convert("m", "want", "--tp", "2")
+        for k in range(1, 40, harness.SHARE):
+            for data in (old, new):
+                open(path, "r+b").write(data)
+                os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+                if data is old and w.convert("m", "x", "--tp", "2", status=None, fault=f"kill:sync:{k}").returncode == 0:
+                    return
+            done = w.convert("m", "x", "--tp", "2", status=None)
+            if done.returncode:
+                error_line(done, 7)
+                w.convert("m", "x", "--tp", "2", "--restart" if "x" not in w.names() else "--force")
+            w.same("x", "want")
+            shutil.rmtree(w.at("x"))
+
+
+def test_what_was_damaged_while_it_lay_there_is_mended_or_named():
+    """Staged rank files: a byte of the data, of the padding, of the head, of a complete one."""
+    with World() as w:
+        for fault in ("kill:rename:1", "kill:rename:2", "kill:rename:3"):
+            for at in (0, 40, 5000, 8192, 8500, 9276, -1, -3000):
+                w.convert("m", "x", "--tp", "2", status=-9, fault=fault)
+                path = w.at("x.partial", "rank-001-of-002.tps")
+                data = bytearray(open(path, "rb").read())
+                data[at] ^= 1
+                open(path, "r+b").write(data)
+                done = w.convert("m", "x", "--tp", "2", status=None)
+                if done.returncode:
+                    error_line(done, done.returncode, "rank-001")
+                    assert done.returncode in (5, 7), done
+                    os.unlink(path)
+                    w.convert("m", "x", "--tp", "2", "--restart")
+                w.same("x", "b")
+                shutil.rmtree(w.at("x"))
+
+
+def test_a_file_edited_after_it_was_made_is_not_published():
+    with World() as w:
+        for fault in ("rename:2", "rename:3"):
+            p = w.stopped(fault, "convert", "m", "-o", "x", "--no-selftest", "--tp", "2")
+            open(w.at("x.partial", "config.json"), "a").write("\n")
+            w.go_on(p, 5, "config.json")
+            run(["rm", "-rf", w.at("x"), w.at("x.partial")])
+
+
+def test_weights_that_lie_in_what_would_be_replaced_are_no_input():
+    with World() as w:
+        w.tpshard("export", "b", "-o", "e", "-q")
+        os.mkdir(w.at("linked"))
+        shutil.copy(w.at("m", "config.json"), w.at("linked"))
+        os.symlink("../e/model.safetensors", w.at("linked", "model.safetensors"))
+        w.refused(2, lambda: w.convert("linked", "e", "--force", status=None), "model.safetensors")
+        w.convert("linked", "x", "--tp", "2")
+        w.same("x", "b")
+
+
+def test_a_tidy_that_fails_says_so_until_it_is_done():
+    with World() as w:
+        shutil.copytree(w.at("c"), w.at("x"))
+        w.write("mine", "x", "notes.txt")
+        args = ("m", "x", "--tp", "2", "--force")
+        w.convert(*args, status=-9, fault="kill:unlink:1")
+        for fault in ("eio:unlink:2", "enospc:rename:1"):
+            error_line(w.convert(*args, status=None, fault=fault), 5)
+        os.mkdir(w.at("x", "notes.txt"))  # its name is taken in the new folder
+        for _ in range(2):
+            error_line(w.convert(*args, status=None), 5, "x.partial", "notes.txt")
+            assert w.read("x.partial", "notes.txt") == "mine"
+        os.rmdir(w.at("x", "notes.txt"))
+        w.convert(*args)
+        assert w.read("x", "notes.txt") == "mine" and "x.partial" not in w.names()
+        os.unlink(w.at("x", "notes.txt"))
+        w.same("x", "b")
+
+
+def test_an_output_may_begin_with_a_dash():
+    with World() as w:
+        for out in ("-x", "--", "-"):
+            w.tpshard("convert", "m", "-o", out, "-q", "--tp", "2", "--force")
+            w.tpshard("verify", "./" + out, "-q")
+
+
 # ---- two writers ----
 
 def test_of_two_writers_one_works_and_the_other_is_told_who():
@@ -468,6 +558,15 @@ def test_of_two_writers_one_works_and_the_other_is_told_who():
         p.wait()
         w.tpshard(*COMMANDS["export"], "-o", "x", "-q", "--force")  # a killed one leaves no lock
         assert "x.partial" not in w.names() and "tpshard-export.json" in w.names("x")
+
+
+def test_a_writer_that_comes_too_late_leaves_nothing_in_the_others_folder():
+    with World() as w:
+        p = w.stopped("create:1", *COMMANDS["convert"], "-o", "x")  # its folder is made, its log not yet
+        w.tpshard(*COMMANDS["convert"], "-o", "x", "-q")
+        before = snapshot(w.at("x"))
+        w.go_on(p, 2, "x")
+        assert snapshot(w.at("x")) == before
 
 
 # ---- exports ----
