@@ -336,8 +336,8 @@ static bool run_selftest(struct writer *w, struct tp_error *err)
     size_t n;
     struct hash128 hash;
     snprintf(threads, sizeof threads, "%d", w->request->threads);
-    snprintf(folder, sizeof folder, "%.*s/%s.partial%s", IO_PATH_MAX - 300,
-             w->stage->place->parent.path, w->stage->place->name, raw ? "/raw" : "");
+    snprintf(folder, sizeof folder, "%.*s/%s%s", IO_PATH_MAX - 300, w->stage->place->parent.path,
+             w->stage->place->partial, raw ? "/raw" : "");
     const char *const arguments[] = {"selftest",  "--record", folder, "-q",
                                      "--threads", threads,    NULL};
     /* Recording reads the rank files alone, raw, wherever they are. */
@@ -444,11 +444,10 @@ static bool check_source(struct writer *w, const struct bundle *made, const char
 static bool check_made(struct writer *w, struct hash128 *manifest, struct tp_error *err)
 {
     struct owned made;
-    char partial[sizeof w->stage->place->name + 8];
-    snprintf(partial, sizeof partial, "%s.partial", w->stage->place->name);
     struct tp_error why = {0};
+    const struct place *place = w->stage->place;
     *manifest = w->stage->made_hash;
-    bool ok = owned_open(&made, &w->stage->place->parent, partial, w->stage->dir.path, &why) ||
+    bool ok = owned_open(&made, &place->parent, place->partial, place->partial_path, &why) ||
               (why.code == TP_E_OUTPUT_EXISTS ? changed(BUNDLE_MANIFEST, err)
                                               : tp_fail(err, why.code, "%s", why.text));
     ok = ok && owned_check(&made, w->request->threads, err) && hold_made(w, &made, err) &&

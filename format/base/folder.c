@@ -175,6 +175,13 @@ bool folder_set_mode(const struct folder *folder, mode_t mode, struct tp_error *
            tp_fail_errno(err, "%s: chmod", folder->path);
 }
 
+mode_t folder_umask(void)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return mask;
+}
+
 /* ---- files ---- */
 
 int folder_create(const struct folder *folder, const char *name, struct tp_error *err)

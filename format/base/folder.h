@@ -47,6 +47,7 @@ bool folder_read_names(const struct folder *folder, struct mem_arena *arena,
                        struct folder_names *names, struct tp_error *err);
 /* Its permissions; what set-group-ID and the like it has stays. */
 bool folder_set_mode(const struct folder *folder, mode_t mode, struct tp_error *err);
+mode_t folder_umask(void); /* where no other thread makes files */
 
 /* Make a file anew (O_EXCL), mode 0666 less umask, for reading and writing. TP_E_FOREIGN: the name is taken. */
 int folder_create(const struct folder *folder, const char *name, struct tp_error *err);

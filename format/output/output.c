@@ -1,13 +1,6 @@
 #include "output.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-
-static void partial_name(const struct output *o, char name[sizeof o->place.name + 8])
-{
-    snprintf(name, sizeof o->place.name + 8, "%s.partial", o->place.name);
-}
 
 static bool is_there(const struct output *o)
 {
@@ -147,15 +140,13 @@ static bool tidy_names(struct owned *old, const struct folder *published, struct
 static bool tidy_old(const struct output *o, struct owned *old, const struct folder *published,
                      struct tp_error *err)
 {
-    char partial[sizeof o->place.name + 8];
     struct mem_arena arena = {0};
-    partial_name(o, partial);
-    snprintf(old->folder.path, sizeof old->folder.path, "%.*s.partial", IO_PATH_MAX - 16,
-             o->place.path);
+    memcpy(old->folder.path, o->place.partial_path, IO_PATH_MAX);
     bool ok = tidy_names(old, published, &arena, err);
     mem_arena_free(&arena);
     /* safe before the log goes, which alone knows of it */
-    return ok && folder_rmdir(&o->place.parent, partial, err) && folder_sync(&o->place.parent, err);
+    return ok && folder_rmdir(&o->place.parent, o->place.partial, err) &&
+           folder_sync(&o->place.parent, err);
 }
 
 /* The old folder of a publish that was killed after the exchange: what is at OUTPUT.partial with that manifest. An
@@ -163,11 +154,10 @@ static bool tidy_old(const struct output *o, struct owned *old, const struct fol
 static bool find_and_tidy_old(const struct output *o, struct hash128 id,
                               const struct folder *published, struct tp_error *err)
 {
-    char partial[sizeof o->place.name + 8];
+    const char *partial = o->place.partial;
     struct folder_entry entry;
     struct owned old;
     struct tp_error why = {0};
-    partial_name(o, partial);
     if (!folder_look(&o->place.parent, partial, &entry, err))
         return false;
     if (entry.kind != FOLDER_FOLDER || folder_rmdir(&o->place.parent, partial, &why))
@@ -273,24 +263,18 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
 static bool taken(const struct output *o, struct tp_error *err)
 {
     return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                   "%s: is another than at the start; everything is made and kept in %s.partial: "
-                   "move the other away, and run the same command again",
-                   o->place.path, o->place.path);
-}
-
-static mode_t usual_mode(void)
-{
-    mode_t mask = umask(0);
-    umask(mask);
-    return 0777 & ~mask;
+                   "%s: is another than at the start; everything is made and kept in %s: move the "
+                   "other away, and run the same command again",
+                   o->place.path, o->place.partial_path);
 }
 
 /* Onto a free name, or an empty folder that was there at the start. */
-static bool publish_new(struct output *o, const char *partial, struct tp_error *err)
+static bool publish_new(struct output *o, struct tp_error *err)
 {
     struct tp_error why = {0};
     struct folder_entry now;
     const struct folder *parent = &o->place.parent;
+    const char *partial = o->place.partial;
     bool ok;
     if (!folder_look(parent, o->place.name, &now, err))
         return false;
@@ -303,15 +287,20 @@ static bool publish_new(struct output *o, const char *partial, struct tp_error *
 }
 
 /* In exchange with the old folder, if it is still the one that was read. */
-static bool publish_exchange(struct output *o, const char *partial, const char *const *names,
-                             uint32_t n_names, struct tp_error *err)
+static bool publish_exchange(struct output *o, struct tp_error *err)
 {
+    const char *partial = o->place.partial;
+    struct mem_arena arena = {0};
+    struct folder_names names;
     const char *manifest = o->old.files[o->old.n_files - 1].name;
     struct journal_record old = {.kind = JOURNAL_OLD, .hash = o->old.id};
-    if (!folder_leads_to(&o->place.parent, o->place.name, o->old.folder.fd) || !owned_is_ours(&o->old, manifest))
+    if (!folder_leads_to(&o->place.parent, o->place.name, o->old.folder.fd) ||
+        !owned_is_ours(&o->old, manifest))
         return taken(o, err);
-    if (!check_clashes(o, names, n_names, err) ||
-        !journal_append(&o->stage.log, &old, 1, err) ||
+    bool ok = folder_read_names(&o->stage.dir, &arena, &names, err) &&
+              check_clashes(o, names.list, (uint32_t)names.count, err);
+    mem_arena_free(&arena);
+    if (!ok || !journal_append(&o->stage.log, &old, 1, err) ||
         !folder_exchange(&o->place.parent, partial, o->place.name, err))
         return false;
     if (folder_leads_to(&o->place.parent, partial, o->old.folder.fd))
@@ -323,28 +312,19 @@ static bool publish_exchange(struct output *o, const char *partial, const char *
 bool output_publish(struct output *output, struct hash128 manifest, struct tp_error *err)
 {
     struct output *o = output;
-    char partial[sizeof o->place.name + 8];
-    struct mem_arena arena = {0};
-    struct folder_names names;
+    const struct folder *parent = &o->place.parent, *dir = &o->stage.dir;
     bool replaces = o->old.folder.fd >= 0;
-    partial_name(o, partial);
     if (!stage_set_made(&o->stage, manifest, err) || !stage_seal(&o->stage, err))
         return false;
-    if (!folder_leads_to(&o->place.parent, partial, o->stage.dir.fd))
-        return tp_fail(err, TP_E_FOREIGN, "%s.partial: is another folder than at the start",
-                       o->place.path);
-    bool ok = folder_read_names(&o->stage.dir, &arena, &names, err) &&
-              folder_set_mode(&o->stage.dir, usual_mode(), err) && folder_sync(&o->stage.dir, err) &&
-              (replaces ? publish_exchange(o, partial, names.list, (uint32_t)names.count, err)
-                        : publish_new(o, partial, err));
-    mem_arena_free(&arena);
-    if (!ok)
+    if (!folder_leads_to(parent, o->place.partial, dir->fd))
+        return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than at the start", dir->path);
+    if (!folder_set_mode(dir, 0777 & ~folder_umask(), err) || !folder_sync(dir, err) ||
+        !(replaces ? publish_exchange(o, err) : publish_new(o, err)))
         return false;
-    if (!folder_leads_to(&o->place.parent, o->place.name, o->stage.dir.fd))
+    if (!folder_leads_to(parent, o->place.name, dir->fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than the one that was published",
                        o->place.path);
-    memcpy(o->stage.dir.path, o->place.path, sizeof o->place.path);
-    return folder_sync(&o->place.parent, err) && stage_check(&o->stage, err) &&
-           (!replaces || tidy_old(o, &o->old, &o->stage.dir, err)) &&
-           remove_log(&o->stage.dir, &o->stage.log, err);
+    memcpy(o->stage.dir.path, o->place.path, IO_PATH_MAX);
+    return folder_sync(parent, err) && stage_check(&o->stage, err) &&
+           (!replaces || tidy_old(o, &o->old, dir, err)) && remove_log(dir, &o->stage.log, err);
 }

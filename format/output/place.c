@@ -80,6 +80,8 @@ bool place_open(struct place *place, const char *given, struct tp_error *err)
         return unreachable(place->path, err);
     }
     memcpy(place->name, name, strlen(name) + 1);
+    snprintf(place->partial, sizeof place->partial, "%s.partial", name);
+    snprintf(place->partial_path, IO_PATH_MAX, "%.*s.partial", IO_PATH_MAX - 16, place->path);
     return folder_open(&place->parent, folder, err) &&
            folder_look(&place->parent, *name ? name : ".", &place->entry, err);
 }
@@ -126,13 +128,11 @@ static bool is_around(const struct place *place, const char *name, const char *i
 
 bool place_check_folder(const struct place *place, const char *input, struct tp_error *err)
 {
-    char partial[sizeof place->name + 8];
     bool itself;
-    snprintf(partial, sizeof partial, "%s.partial", place->name);
-    if (is_mount_point(place, partial) && *place->name)
+    if (is_mount_point(place, place->partial) && *place->name)
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                       "%s: the work is done in %s.partial, which is a mount point; name another",
-                       place->path, place->path);
+                       "%s: the work is done in %s, which is a mount point; name another",
+                       place->path, place->partial_path);
     if (place->entry.kind == FOLDER_FOLDER && is_mount_point(place, place->name))
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
                        "%s: is a mount point, which no folder can replace; name a folder in it",
@@ -143,10 +143,9 @@ bool place_check_folder(const struct place *place, const char *input, struct tp_
     if (input && is_around(place, place->name, input, &itself))
         return tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: %s the folder that is read; name another",
                        place->path, itself ? "is" : "holds");
-    if (input && is_around(place, partial, input, &itself))
+    if (input && is_around(place, place->partial, input, &itself))
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                       "%s: the work is done in %s.partial, which %s the folder that is read; name "
-                       "another",
-                       place->path, place->path, itself ? "is" : "holds");
+                       "%s: the work is done in %s, which %s the folder that is read; name another",
+                       place->path, place->partial_path, itself ? "is" : "holds");
     return true;
 }

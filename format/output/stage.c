@@ -2,9 +2,7 @@
 #include "stage.h"
 
 #include "stage_names.h"
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,8 +15,8 @@ const char *stage_log_name(const struct stage *stage)
 
 static bool foreign(const struct stage *s, const char *what, struct tp_error *err)
 {
-    return tp_fail(err, TP_E_FOREIGN, "%s.partial: %s; nothing was touched; move it away",
-                   s->place->path, what);
+    return tp_fail(err, TP_E_FOREIGN, "%s: %s; nothing was touched; move it away",
+                   s->place->partial_path, what);
 }
 
 /* ---- opening and locking ---- */
@@ -34,9 +32,10 @@ static enum attempt again_if_taken(const struct tp_error *why, struct tp_error *
     return FAILED;
 }
 
-static enum attempt enter(struct stage *s, const char *partial, struct tp_error *err)
+static enum attempt enter(struct stage *s, struct tp_error *err)
 {
     const struct folder *parent = &s->place->parent;
+    const char *partial = s->place->partial;
     struct folder_entry entry;
     struct tp_error why = {0};
     if (!folder_look(parent, partial, &entry, err))
@@ -54,7 +53,7 @@ static enum attempt enter(struct stage *s, const char *partial, struct tp_error 
     }
     if (!folder_enter(&s->dir, parent, partial, err))
         return FAILED;
-    snprintf(s->dir.path, sizeof s->dir.path, "%.*s.partial", IO_PATH_MAX - 16, s->place->path);
+    memcpy(s->dir.path, s->place->partial_path, IO_PATH_MAX);
     return OPENED;
 }
 
@@ -82,22 +81,20 @@ static enum attempt open_log(struct stage *s, struct tp_error *err)
 }
 
 /* The names still lead to what was opened. */
-static bool is_current(const struct stage *s, const char *partial)
+static bool is_current(const struct stage *s)
 {
-    return folder_leads_to(&s->place->parent, partial, s->dir.fd) &&
+    return folder_leads_to(&s->place->parent, s->place->partial, s->dir.fd) &&
            folder_leads_to(&s->dir, stage_log_name(s), s->log.fd);
 }
 
 static enum attempt try_open(struct stage *s, struct tp_error *err)
 {
-    char partial[sizeof s->place->name + 8];
-    snprintf(partial, sizeof partial, "%s.partial", s->place->name);
-    enum attempt done = enter(s, partial, err);
+    enum attempt done = enter(s, err);
     if (done == OPENED)
         done = open_log(s, err);
     if (done == OPENED && !journal_lock(&s->log, err))
         done = FAILED;
-    if (done == OPENED && !is_current(s, partial))
+    if (done == OPENED && !is_current(s))
         done = AGAIN;
     if (done == AGAIN) { /* a log that was made in a folder that has become another's goes again */
         if (s->log.created && folder_leads_to(&s->dir, stage_log_name(s), s->log.fd))
@@ -240,7 +237,7 @@ bool stage_open(struct stage *stage, const struct place *place, const struct sta
     for (int i = 0; i < TRIES && (done = try_open(stage, err)) == AGAIN; i++)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (done == AGAIN)
-        tp_fail(err, TP_E_LOCKED, "%s.partial: another command is at work there", place->path);
+        tp_fail(err, TP_E_LOCKED, "%s: another command is at work there", place->partial_path);
     if (done == OPENED && settle(stage, run, err))
         return true;
     stage_close(stage);
@@ -258,11 +255,9 @@ void stage_close(struct stage *stage)
 
 void stage_discard(struct stage *stage)
 {
-    char partial[sizeof stage->place->name + 8];
-    snprintf(partial, sizeof partial, "%s.partial", stage->place->name);
-    if (stage_clear(stage, NULL) && is_current(stage, partial) &&
+    if (stage_clear(stage, NULL) && is_current(stage) &&
         folder_unlink(&stage->dir, stage_log_name(stage), NULL))
-        folder_rmdir(&stage->place->parent, partial, NULL);
+        folder_rmdir(&stage->place->parent, stage->place->partial, NULL);
 }
 
 /* ---- the end ---- */

@@ -231,11 +231,9 @@ static void hold(struct stage *s, const char *name, const struct io_identity *wh
 bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err)
 {
     struct io_identity who;
-    mode_t mask = umask(0);
-    umask(mask);
     if (!is_listed(stage, name, false))
         return not_ours(stage, name, false, err);
-    if (fchmod(fd, 0666 & ~mask) != 0)
+    if (fchmod(fd, 0666 & ~folder_umask()) != 0)
         return tp_fail_errno(err, "%s: chmod", name);
     if (!io_identify(fd, name, &who, err))
         return false;
