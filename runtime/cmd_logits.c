@@ -74,6 +74,8 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
     struct logits_job job = {.run = &run};
     bool ok = output_file_open(&job.out, options->output, err) &&
               run_open(&run, options, report, err);
+    if (ok && run.tracing && output_file_same(&job.out, &run.trace))
+        ok = tp_fail(err, TP_E_USAGE, "-o and --trace: both name %s", options->output);
     uint64_t total = run.prompts.total_ids;
     ok = ok && run_open_engine(&run, false, total < options->chunk ? total : options->chunk, err) &&
          (job.row = mem_array(run.bundle.model.vocab, sizeof *job.row, err)) != NULL &&

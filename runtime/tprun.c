@@ -3,7 +3,6 @@
 
 #include "interrupt.h"
 #include "run_help.h"
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,9 +55,7 @@ int main(int argc, char **argv)
     struct report report;
     struct tp_error err = {0};
     report_start(&report);
-    io_guard_bus("tprun");
-    signal(SIGXFSZ, SIG_IGN); /* EFBIG */
-    signal(SIGPIPE, SIG_IGN); /* EPIPE */
+    io_start("tprun");
     if (argc < 2) {
         fputs(usage, stderr);
         return TP_EXIT_USAGE;
@@ -68,8 +65,10 @@ int main(int argc, char **argv)
         return TP_EXIT_OK;
     }
     bool ok = run_command(argc, argv, &report, &err);
-    interrupt_off();
     if (fflush(stdout) != 0)
         ok = tp_fail_errno(&err, "stdout: cannot be written");
-    return ok ? TP_EXIT_OK : tp_error_print("tprun", &err);
+    if (!ok)
+        return tp_error_print("tprun", &err);
+    interrupt_off(TP_EXIT_OK);
+    return TP_EXIT_OK;
 }

@@ -99,9 +99,12 @@ static bool run(const char *const *argv, int out, int pipes[2], struct tp_error 
         return false;
     interrupt_child(pid);
     last_line(pipes[0], pid, line, sizeof line);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+    siginfo_t info; /* not reaped while a signal may still kill it */
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
         ;
     interrupt_child(0);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
     if (interrupt_pending() || (WIFEXITED(status) && WEXITSTATUS(status) == TP_EXIT_INTERRUPTED))

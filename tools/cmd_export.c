@@ -394,6 +394,7 @@ static bool export_bundle(struct export *x, struct tp_error *err)
          !x->source.source.unchanged(&x->source.source, err) || !finish_files(x, err) ||
          !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
         return false;
+    interrupt_off(TP_EXIT_OK);
     double seconds = progress_now() - start, gb = (double)x->plan.bytes * 1e-9;
     if (!o->quiet)
         fprintf(stderr, "%s: %s: %u tensors in %u file%s, %.3f GB in %.2f s (%.2f GB/s)\n", TPSHARD,

@@ -63,13 +63,14 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
 /* A link may lead into the folder; or, from HUB/models--A--B/snapshots/REV, into HUB/models--A--B/blobs. */
 static bool may_lead_to(const char *real, const char *target)
 {
-    static const char snapshots[] = "/snapshots/", blobs[] = "/blobs/";
+    static const char models[] = "/models--", snapshots[] = "/snapshots/", blobs[] = "/blobs/";
     size_t n = strlen(real);
     if (strncmp(target, real, n) == 0 && target[n] == '/')
         return true;
-    for (const char *at = real; (at = strstr(at, snapshots)); at++) {
-        size_t hub = (size_t)(at - real);
-        if (strncmp(target, real, hub) == 0 &&
+    for (const char *at = real; (at = strstr(at, models)); at++) {
+        size_t hub = (size_t)(at - real) + 1 + strcspn(at + 1, "/");
+        if (strncmp(real + hub, snapshots, sizeof snapshots - 1) == 0 &&
+            strncmp(target, real, hub) == 0 &&
             strncmp(target + hub, blobs, sizeof blobs - 1) == 0)
             return true;
     }
@@ -81,8 +82,8 @@ static bool check_link(const char *dir, const char *real, const char *name, stru
     char path[IO_PATH_MAX], target[IO_PATH_MAX];
     if (!io_join(path, dir, name, err))
         return false;
-    if (!realpath(path, target)) /* absent; or a reader says what is wrong */
-        return true;
+    if (!realpath(path, target))
+        return !io_exists(path) || tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
     return may_lead_to(real, target) ||
            tp_fail(err, TP_E_IX_LINK,
                    "%s: is a link out of the folder, to %.200s; --follow-links takes it", path,
@@ -97,10 +98,13 @@ struct link_check {
 
 static void check_template_link(void *arg, const char *name)
 {
+    static const char suffix[] = ".jinja"; /* others do not travel */
     struct link_check *c = arg;
     char path[IO_PATH_MAX];
-    c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
-            check_link(c->dir, c->real, path, c->err);
+    size_t n = strlen(name), end = sizeof suffix - 1;
+    if (n > end && strcmp(name + n - end, suffix) == 0)
+        c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
+                check_link(c->dir, c->real, path, c->err);
 }
 
 bool model_folder_check_links(const char *dir, struct tp_error *err)

@@ -192,13 +192,6 @@ static const char *long_name(int id)
     return "?";
 }
 
-/* "out/" is out: its neighbour out.partial is where the work is done. */
-static void strip_slashes(char *path)
-{
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
-        path[n - 1] = '\0';
-}
-
 bool options_parse(struct options *options, int argc, char **argv, const char *allowed,
                    struct tp_error *err)
 {
@@ -212,8 +205,6 @@ bool options_parse(struct options *options, int argc, char **argv, const char *a
         if (id == '?' || (id != OPT_HELP && !listed(allowed, long_name(id))))
             return tp_fail(err, TP_E_USAGE, "%.64s: no option of tpshard %s (--help lists them)",
                            id == '?' ? argv[optind - 1] : long_name(id), argv[0]);
-        if (id == OPT_OUTPUT)
-            strip_slashes(optarg);
         if (!take(options, id, optarg, err))
             return false;
     }

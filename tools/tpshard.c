@@ -4,7 +4,6 @@
 #include "interrupt.h"
 #include "io.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,9 +34,10 @@ static void print_help(FILE *out)
 static int flushed(int status)
 {
     struct tp_error err = {0};
-    interrupt_off();
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        interrupt_off(status);
         return status;
+    }
     tp_fail_errno(&err, "standard output");
     return status ? status : tp_error_print(TPSHARD, &err);
 }
@@ -45,9 +45,7 @@ static int flushed(int status)
 int main(int argc, char **argv)
 {
     struct tp_error err = {0};
-    io_guard_bus(TPSHARD);
-    signal(SIGXFSZ, SIG_IGN); /* EFBIG */
-    signal(SIGPIPE, SIG_IGN); /* EPIPE */
+    io_start(TPSHARD);
     interrupt_catch(TPSHARD, 0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);

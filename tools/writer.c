@@ -483,6 +483,8 @@ bool writer_run(const struct writer_request *request, struct tp_error *err)
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);
     bool ok = run(&w, err);
+    if (ok) /* a signal has nothing left to interrupt, nor the same command to take up */
+        interrupt_off(TP_EXIT_OK);
     for (uint64_t r = 0; w.fill.files && r < request->tp_size; r++) {
         io_close(&w.fill.files[r].direct_fd, w.names[r], NULL);
         io_close(&w.fill.files[r].fd, w.names[r], NULL);

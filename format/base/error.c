@@ -124,9 +124,11 @@ size_t tp_error_line(char line[TP_ERROR_LINE_MAX], const char *program, const st
 int tp_error_print(const char *program, const struct tp_error *err)
 {
     char line[TP_ERROR_LINE_MAX];
-    interrupt_off(); /* one line, whoever says it */
+    int status = (int)tp_code_exit(err->code);
+    fflush(stdout);
+    interrupt_off(status); /* one line, whoever says it */
     print_line(line, tp_error_line(line, program, err));
-    return (int)tp_code_exit(err->code);
+    return status;
 }
 
 void tp_message(const char *program, const char *kind, const char *fmt, ...)

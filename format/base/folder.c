@@ -184,15 +184,17 @@ mode_t folder_umask(void)
 
 /* ---- files ---- */
 
-int folder_create(const struct folder *folder, const char *name, struct tp_error *err)
+int folder_create(const struct folder *folder, const char *name, mode_t mode, struct tp_error *err)
 {
     int fd;
+    mode_t mask = umask(0);
     do
         fd = fault_hits(FAULT_CREATE, NULL)
                  ? -1
                  : openat(folder->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                          0666);
+                          mode);
     while (fd < 0 && errno == EINTR);
+    umask(mask);
     if (fd < 0)
         fail(folder, name, "create", err);
     return fd;
@@ -241,31 +243,39 @@ bool folder_link(const struct folder *folder, int fd, const char *name, struct t
     return !failed || fail(folder, name, "link", err);
 }
 
-/* For the fault hook one call: nothing comes between the two but a kill from outside. */
-bool folder_link_over(const struct folder *folder, int fd, const char *by, const char *name,
-                      struct tp_error *err)
+/* For the fault hook one call: nothing comes in between but from outside, and that is looked at last. */
+bool folder_put(const struct folder *folder, int fd, const char *by, const char *name,
+                struct tp_error *err)
 {
+    struct folder_entry now;
     int failed;
     do
-        failed = fault_hits(FAULT_RENAME, NULL) ? -1 : link_fd(folder, fd, by);
+        failed = fault_hits(FAULT_RENAME, NULL) || (fd >= 0 && link_fd(folder, fd, by));
     while (failed && errno == EINTR);
     if (failed)
         return fail(folder, by, "link", err);
-    if (renameat(folder->fd, by, folder->fd, name) == 0)
-        return true;
-    fail(folder, name, "rename to this name", err);
-    unlinkat(folder->fd, by, 0);
-    return false;
+    bool ok = folder_look(folder, name, &now, err);
+    if (ok && now.kind != FOLDER_NOTHING && now.kind != FOLDER_FILE) {
+        errno = EEXIST;
+        ok = fail(folder, name, "", err);
+    }
+    ok = ok && (renameat(folder->fd, by, folder->fd, name) == 0 ||
+                fail(folder, name, "rename to this name", err));
+    if (!ok && fd >= 0)
+        unlinkat(folder->fd, by, 0);
+    return ok;
 }
 
 /* ---- names ---- */
 
-bool folder_mkdir(const struct folder *folder, const char *name, mode_t mode, struct tp_error *err)
+bool folder_mkdir(const struct folder *folder, const char *name, struct tp_error *err)
 {
     int failed;
+    mode_t mask = umask(0);
     do
-        failed = fault_hits(FAULT_MKDIR, NULL) ? -1 : mkdirat(folder->fd, name, mode);
+        failed = fault_hits(FAULT_MKDIR, NULL) ? -1 : mkdirat(folder->fd, name, 0700);
     while (failed && errno == EINTR);
+    umask(mask);
     return !failed || fail(folder, name, "mkdir", err);
 }
 

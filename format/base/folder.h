@@ -49,29 +49,32 @@ bool folder_read_names(const struct folder *folder, struct mem_arena *arena,
 bool folder_set_mode(const struct folder *folder, mode_t mode, struct tp_error *err);
 mode_t folder_umask(void); /* where no other thread makes files */
 
-/* Make a file anew (O_EXCL), mode 0666 less umask, for reading and writing. TP_E_FOREIGN: the name is taken. */
-int folder_create(const struct folder *folder, const char *name, struct tp_error *err);
+/* Make a file anew (O_EXCL), of exactly that mode, for reading and writing; where no other thread makes files.
+ * TP_E_FOREIGN: the name is taken. */
+int folder_create(const struct folder *folder, const char *name, mode_t mode, struct tp_error *err);
 /* A regular file that is there; flags as open's. */
 int folder_open_file(const struct folder *folder, const char *name, int flags,
                      struct io_identity *who, struct tp_error *err);
 /* A second descriptor of a file open for writing that goes past the page cache, -1 where the file system
  * has none: no error. */
 int folder_open_direct(const struct folder *folder, const char *name);
-/* A file without a name, of which a kill leaves nothing; *fd -1 where the file system has none: no error. */
+/* A file without a name, mode 0666 less umask, of which a kill leaves nothing; *fd -1 where the file system has none: no error. */
 bool folder_unnamed(const struct folder *folder, int *fd, struct tp_error *err);
 /* Give it one. TP_E_FOREIGN: the name is taken. */
 bool folder_link(const struct folder *folder, int fd, const char *name, struct tp_error *err);
-/* Give it the name of a file that is there, by way of a free one, which a rename needs. */
-bool folder_link_over(const struct folder *folder, int fd, const char *by, const char *name,
-                      struct tp_error *err);
+/* Give a file a name that may be another file's: from `by`, its name so far, or, for one without (fd), which it has
+ * in between. TP_E_FOREIGN: what is there is no file. */
+bool folder_put(const struct folder *folder, int fd, const char *by, const char *name,
+                struct tp_error *err);
 
-bool folder_mkdir(const struct folder *folder, const char *name, mode_t mode, struct tp_error *err);
+/* Mode 0700, whatever the umask; where no other thread makes files. */
+bool folder_mkdir(const struct folder *folder, const char *name, struct tp_error *err);
 bool folder_unlink(const struct folder *folder, const char *name, struct tp_error *err);
 bool folder_rmdir(const struct folder *folder, const char *name, struct tp_error *err);
 /* Rename to a free name. TP_E_FOREIGN: it is taken. */
 bool folder_move(const struct folder *from, const char *name, const struct folder *to,
                  const char *to_name, struct tp_error *err);
-/* Rename over what is there: a file over a file, a folder over an empty folder. TP_E_FOREIGN: it is neither. */
+/* Rename over what is there: a file over another, a folder over an empty folder. TP_E_FOREIGN: it is neither. */
 bool folder_replace(const struct folder *folder, const char *name, const char *over,
                     struct tp_error *err);
 /* Exchange two names in one step; TP_E_IO where the file system cannot. */

@@ -20,11 +20,13 @@ static struct line {
 } lines[2];
 static _Atomic(struct line *) line; /* the one in use: the other may be written */
 static _Atomic pid_t child;
+enum { TEMPS = 4 };
 static struct {
+    _Atomic int given;
     int folder;
     char name[256];
-} temp;
-static _Atomic int temp_given;
+} temps[TEMPS];
+static _Atomic int off_status;
 
 /* In a handler: only what may be called there. */
 static void say(void)
@@ -33,8 +35,9 @@ static void say(void)
     pid_t pid = child;
     if (pid > 0)
         kill(pid, SIGKILL);
-    if (temp_given)
-        unlinkat(temp.folder, temp.name, 0);
+    for (int i = 0; i < TEMPS; i++)
+        if (temps[i].given)
+            unlinkat(temps[i].folder, temps[i].name, 0);
     ssize_t ignored = l ? write(STDERR_FILENO, l->bytes, l->n) : 0;
     (void)ignored;
     _exit(TP_EXIT_INTERRUPTED);
@@ -53,6 +56,8 @@ static void on_signal(int sig)
         if (atomic_compare_exchange_strong(&state, &idle, SAYING))
             say();
     }
+    if (sig != SIGALRM && state == OFF)
+        _exit(off_status);
     errno = kept;
 }
 
@@ -101,8 +106,9 @@ bool interrupt_fail(struct tp_error *err)
     return tp_fail(err, TP_E_INTERRUPTED, "%s", l ? l->text : "interrupted");
 }
 
-void interrupt_off(void)
+void interrupt_off(int status)
 {
+    atomic_store(&off_status, status);
     int was = atomic_load(&state);
     while (was != SAYING && !atomic_compare_exchange_weak(&state, &was, OFF))
         ;
@@ -115,12 +121,25 @@ void interrupt_child(pid_t pid)
     atomic_store(&child, pid);
 }
 
-void interrupt_temp(int folder, const char *name)
+int interrupt_add_temp(int folder, const char *name)
 {
-    atomic_store(&temp_given, 0);
-    if (!name)
-        return;
-    temp.folder = folder;
-    snprintf(temp.name, sizeof temp.name, "%s", name);
-    atomic_store(&temp_given, 1);
+    for (int i = 0; i < TEMPS; i++)
+        if (!temps[i].given) {
+            temps[i].folder = folder;
+            snprintf(temps[i].name, sizeof temps[i].name, "%s", name);
+            atomic_store(&temps[i].given, 1);
+            return i;
+        }
+    return -1;
+}
+
+void interrupt_drop_temp(int slot)
+{
+    if (slot >= 0)
+        atomic_store(&temps[slot].given, 0);
+}
+
+void interrupt_note(bool pending)
+{
+    atomic_store(&state, pending ? PENDING : IDLE);
 }

@@ -19,10 +19,13 @@ bool interrupt_pending(void);
 const _Atomic int *interrupt_flag(void); /* the same, for who asks often: not 0 */
 /* TP_E_INTERRUPTED with that text. Always false. */
 bool interrupt_fail(struct tp_error *err);
-/* The program ends by itself now, with an exit status of its own: signals are no longer heard. */
-void interrupt_off(void);
+/* The work is over and the program ends by itself, with this status: a signal from now on says nothing, and only
+ * hurries it. */
+void interrupt_off(int status);
 
-/* What an end by signal takes with it: a child process (0: none), and a name in a folder (NULL: none; kept
- * until it is replaced). */
+/* What an end by signal takes with it: a child process (0: none), and names in folders. */
 void interrupt_child(pid_t pid);
-void interrupt_temp(int folder, const char *name);
+int interrupt_add_temp(int folder, const char *name); /* returns its slot, -1: there is no more room */
+void interrupt_drop_temp(int slot);                   /* -1 is allowed */
+/* For a program that takes signals itself: what interrupt_pending says. */
+void interrupt_note(bool pending);

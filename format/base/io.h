@@ -55,7 +55,7 @@ bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
 
 /* A read-only mapping of a whole file. {0} is safe to unmap. size 0 maps nothing and succeeds.
  * The bytes are the file's, not a copy: they may change under a careless writer, and reading beyond
- * a file cut meanwhile raises SIGBUS (io_guard_bus turns that into exit 7). */
+ * a file cut meanwhile raises SIGBUS (io_start turns that into exit 7). */
 struct io_map {
     const unsigned char *data;
     uint64_t size;
@@ -67,8 +67,9 @@ void io_unmap(struct io_map *map);
 void io_map_huge(const struct io_map *map);
 /* Bring a mapped range in at once, instead of by faults. A hint. */
 void io_populate(const unsigned char *data, uint64_t n);
-/* From now on SIGBUS on a mapped file ends the program with one line and exit 7. */
-void io_guard_bus(const char *program);
+/* First thing in main. SIGBUS on a mapped file ends the program with one line and exit 7; a file that grows too
+ * large is EFBIG, a closed pipe EPIPE; a standard descriptor that is closed stays taken, and fails. */
+void io_start(const char *program);
 
 /* dir + "/" + name into a buffer; the only way paths are joined. TP_E_LIMIT when too long. */
 #define IO_PATH_MAX 4096

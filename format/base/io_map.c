@@ -3,6 +3,7 @@
 
 #include "fault.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -114,10 +115,14 @@ static void on_bus(int sig, siginfo_t *info, void *context)
     _exit(TP_EXIT_INTEGRITY);
 }
 
-void io_guard_bus(const char *program)
+void io_start(const char *program)
 {
     struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
     bus_program = program;
     sigaction(SIGBUS, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", fd ? O_RDONLY : O_WRONLY); /* takes the lowest: this one */
 }
-

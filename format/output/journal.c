@@ -50,7 +50,7 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
                        journal->path);
     journal->created = entry.kind == FOLDER_NOTHING;
     journal->fd = journal->created
-                      ? folder_create(folder, name, err)
+                      ? folder_create(folder, name, 0600, err)
                       : folder_open_file(folder, name, O_RDWR, NULL, err);
     return journal->fd >= 0;
 }

@@ -1,5 +1,6 @@
 #include "output.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool is_there(const struct output *o)
@@ -43,13 +44,18 @@ static bool find_log(const struct output *o, struct folder *folder, struct journ
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
                    int threads, struct tp_error *err)
 {
+    char given[IO_PATH_MAX];
+    size_t n = strlen(path);
     struct folder folder;
     struct journal log;
     bool published;
     *output = (struct output)OUTPUT_CLOSED;
     output->force = force;
     output->threads = threads;
-    if (!place_open(&output->place, path, err) || !place_check_folder(&output->place, input, err) ||
+    while (n > 1 && path[n - 1] == '/') /* "out/" is out */
+        n--;
+    snprintf(given, sizeof given, "%.*s", (int)n, path);
+    if (!place_open(&output->place, given, err) || !place_check_folder(&output->place, input, err) ||
         !find_log(output, &folder, &log, &published, err) || !read_old(output, err))
         return false;
     journal_close(&log);
@@ -319,8 +325,10 @@ bool output_publish(struct output *output, struct hash128 manifest, struct tp_er
     if (!folder_leads_to(parent, o->place.partial, dir->fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than at the start", dir->path);
     if (!folder_set_mode(dir, 0777 & ~folder_umask(), err) || !folder_sync(dir, err) ||
-        !(replaces ? publish_exchange(o, err) : publish_new(o, err)))
+        !(replaces ? publish_exchange(o, err) : publish_new(o, err))) {
+        folder_set_mode(dir, 0700, NULL); /* it is private again */
         return false;
+    }
     if (!folder_leads_to(parent, o->place.name, dir->fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than the one that was published",
                        o->place.path);

@@ -1,30 +1,76 @@
 #include "output_file.h"
 
+#include "checked.h"
 #include "hash.h"
 #include "interrupt.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-/* A file of that descriptor is written where it is: standard output, a FIFO, a device. */
-static bool open_direct(struct output_file *file, const char *path, struct tp_error *err)
+/* ---- what is written where it is: standard output, FIFOs, devices ---- */
+
+/* A path that leads through a folder of descriptors (/dev/stdout, /dev/fd/N): *own is one of this process, else -1. */
+static bool is_descriptor(const char *path, int *own)
+{
+    char at[IO_PATH_MAX], folder[IO_PATH_MAX], real[IO_PATH_MAX], mine[64];
+    struct statfs fs;
+    uint64_t n;
+    *own = -1;
+    snprintf(mine, sizeof mine, "/proc/%d/fd", (int)getpid());
+    snprintf(at, sizeof at, "%s", path);
+    for (int i = 0; i < PLACE_LINKS_MAX; i++) {
+        const char *name = io_base_name(at);
+        snprintf(folder, sizeof folder, "%.*s", (int)(name - at), at);
+        if (!realpath(*folder ? folder : ".", real) || statfs(real, &fs) != 0)
+            return false;
+        if (fs.f_type == PROC_SUPER_MAGIC) {
+            if (strcmp(real, mine) == 0 && tp_parse_u64(name, strlen(name), &n) && n <= INT_MAX)
+                *own = (int)n;
+            return true;
+        }
+        if (!io_join(folder, real, name, NULL))
+            return false;
+        ssize_t length = readlink(folder, at, sizeof at - 1);
+        if (length < 0)
+            return false;
+        at[length] = '\0';
+        if (at[0] != '/' && (!io_join(folder, real, at, NULL) || !memcpy(at, folder, sizeof at)))
+            return false;
+    }
+    return false;
+}
+
+static bool open_direct(struct output_file *file, const char *path, int descriptor,
+                        struct tp_error *err)
 {
     snprintf(file->place.path, sizeof file->place.path, "%s", path);
-    if (strcmp(path, "-") == 0) {
-        snprintf(file->place.path, sizeof file->place.path, "stdout");
-        file->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-        return file->fd >= 0 || tp_fail_errno(err, "stdout");
-    }
     do /* a FIFO waits here for a reader */
-        file->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        file->fd = descriptor >= 0 ? fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+                                   : open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
     while (file->fd < 0 && errno == EINTR && !interrupt_pending());
     if (file->fd < 0 && errno == EINTR)
         return interrupt_fail(err);
     return file->fd >= 0 || tp_fail_errno(err, "%s: open", path);
+}
+
+static bool is_direct(const char *path, int *descriptor)
+{
+    struct stat st;
+    if (strcmp(path, "-") == 0) {
+        *descriptor = STDOUT_FILENO;
+        return true;
+    }
+    return is_descriptor(path, descriptor) ||
+           (stat(path, &st) == 0 &&
+            (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode) || S_ISFIFO(st.st_mode)));
 }
 
 /* ---- names to rename from: they prove whose they are ---- */
@@ -91,24 +137,24 @@ static bool can_be_replaced(const struct folder_entry *entry)
 
 bool output_file_open(struct output_file *file, const char *path, struct tp_error *err)
 {
-    struct stat st;
-    *file = (struct output_file){.place.parent.fd = -1, .fd = -1};
-    if (strcmp(path, "-") == 0 ||
-        (stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode))))
-        return open_direct(file, path, err);
+    int descriptor;
+    *file = (struct output_file){.place.parent.fd = -1, .fd = -1, .slot = -1};
+    if (is_direct(path, &descriptor))
+        return open_direct(file, path, descriptor, err);
     if (!place_open(&file->place, path, err))
         return false;
+    const struct folder *parent = &file->place.parent;
     if (!can_be_replaced(&file->place.entry) || !*io_base_name(path))
         return not_a_file(file, err);
-    if (!folder_list(&file->place.parent, remove_stale, &file->place, err) ||
-        !folder_unnamed(&file->place.parent, &file->fd, err))
+    if (!folder_list(parent, remove_stale, &file->place, err) ||
+        !folder_unnamed(parent, &file->fd, err))
         return false;
     if (file->fd < 0 && output_temp_name(file->place.name, file->temp, err)) {
-        file->fd = folder_create(&file->place.parent, file->temp, err);
+        file->fd = folder_create(parent, file->temp, 0666 & ~folder_umask(), err);
         if (file->fd < 0)
             file->temp[0] = '\0';
         else
-            interrupt_temp(file->place.parent.fd, file->temp);
+            file->slot = interrupt_add_temp(parent->fd, file->temp);
     }
     if (file->fd >= 0)
         lock(file->fd); /* where there are no locks, nothing is taken for stale either */
@@ -130,23 +176,24 @@ static bool take_name(struct output_file *file, struct tp_error *err)
     const char *name = file->place.name;
     struct tp_error why = {0};
     struct folder_entry now;
+    bool named = *file->temp, ok = false;
     if (!io_sync(file->fd, file->place.path, err) || !folder_look(parent, name, &now, err))
         return false;
     if (!can_be_replaced(&now))
         return not_a_file(file, err);
-    bool named = *file->temp, ok = false;
     if (!named && now.kind == FOLDER_NOTHING)
         ok = folder_link(parent, file->fd, name, &why);
-    if (!ok && why.code != TP_OK && why.code != TP_E_FOREIGN)
-        return tp_fail(err, why.code, "%s", why.text);
-    if (named)
-        ok = folder_replace(parent, file->temp, name, err);
-    else if (!ok)
-        ok = output_temp_name(file->place.name, file->temp, err) &&
-             folder_link_over(parent, file->fd, file->temp, name, err);
-    if (!named || ok)
-        file->temp[0] = '\0';
-    return ok && folder_sync(parent, err);
+    if (!ok && (why.code == TP_OK || why.code == TP_E_FOREIGN)) { /* something is there, by now */
+        why = (struct tp_error){0};
+        ok = (named || output_temp_name(name, file->temp, &why)) &&
+             folder_put(parent, named ? -1 : file->fd, file->temp, name, &why);
+        if (ok || !named)
+            file->temp[0] = '\0';
+    }
+    if (!ok)
+        return why.code == TP_E_FOREIGN ? not_a_file(file, err)
+                                        : tp_fail(err, why.code, "%s", why.text);
+    return folder_sync(parent, err);
 }
 
 bool output_file_close(struct output_file *file, bool ok, struct tp_error *err)
@@ -156,10 +203,20 @@ bool output_file_close(struct output_file *file, bool ok, struct tp_error *err)
         ok = take_name(file, err);
     if (*file->temp)
         folder_unlink(&file->place.parent, file->temp, NULL);
-    interrupt_temp(-1, NULL);
+    interrupt_drop_temp(file->slot);
     ok = io_close(&file->fd, file->place.path, ok ? err : NULL) && ok;
     place_close(&file->place);
     return ok;
+}
+
+bool output_file_same(const struct output_file *a, const struct output_file *b)
+{
+    struct io_identity of_a, of_b;
+    return a->place.parent.fd >= 0 && b->place.parent.fd >= 0 &&
+           strcmp(a->place.name, b->place.name) == 0 &&
+           io_identify(a->place.parent.fd, "", &of_a, NULL) &&
+           io_identify(b->place.parent.fd, "", &of_b, NULL) && of_a.ino == of_b.ino &&
+           of_a.dev == of_b.dev;
 }
 
 bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err)

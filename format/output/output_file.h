@@ -14,6 +14,7 @@ struct output_file {
     struct place place;  /* parent.fd -1: written directly */
     int fd;              /* -1: closed */
     char temp[OUTPUT_TEMP_MAX]; /* the random name; "": none */
+    int slot;            /* of interrupt_add_temp */
     uint64_t bytes;      /* written so far */
 };
 
@@ -24,5 +25,7 @@ bool output_file_write(struct output_file *file, const void *data, size_t n, str
 /* ok: all was written, the file gets its name, synced; else nothing is left of it. Returns ok, unless that
  * fails. A file that could not be opened may be closed. */
 bool output_file_close(struct output_file *file, bool ok, struct tp_error *err);
-/* The three together. */
+/* Both would have one name. */
+bool output_file_same(const struct output_file *a, const struct output_file *b);
+/* Opened, written and closed. */
 bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err);

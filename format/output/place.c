@@ -33,12 +33,11 @@ static void split(const char *path, char folder[IO_PATH_MAX], const char **name)
 /* An absolute path without links, whose last name may be free. */
 static bool resolve(const char *given, char real[IO_PATH_MAX], struct tp_error *err)
 {
-    enum { LINKS_MAX = 40 }; /* as the kernel's */
     char at[IO_PATH_MAX], folder[IO_PATH_MAX], link[IO_PATH_MAX];
     const char *name;
     if ((size_t)snprintf(at, sizeof at, "%s", given) >= sizeof at)
         return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", given, IO_PATH_MAX);
-    for (int i = 0; i < LINKS_MAX; i++) {
+    for (int i = 0; i < PLACE_LINKS_MAX; i++) {
         if (realpath(at, real))
             return true;
         if (errno != ENOENT)

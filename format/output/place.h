@@ -3,6 +3,8 @@
 #pragma once
 #include "folder.h"
 
+enum { PLACE_LINKS_MAX = 40 }; /* as the kernel's */
+
 struct place {
     struct folder parent;
     char name[256];            /* in it; "" is the root */

@@ -41,7 +41,7 @@ static enum attempt enter(struct stage *s, struct tp_error *err)
     if (!folder_look(parent, partial, &entry, err))
         return FAILED;
     bool fresh = entry.kind == FOLDER_NOTHING;
-    if (fresh && !folder_mkdir(parent, partial, 0700, &why))
+    if (fresh && !folder_mkdir(parent, partial, &why))
         return again_if_taken(&why, err);
     if (!fresh && entry.kind != FOLDER_FOLDER) {
         foreign(s, "is in the way and no folder of ours", err);

@@ -260,7 +260,7 @@ bool stage_make_raw(struct stage *stage, struct tp_error *err)
     struct stage_file raw = {.name = RAW, .proof = STAGE_FOLDER, .data = ""};
     bool there;
     return stage_list(stage, &raw, 1, err) && is_there(stage, RAW, false, &there, err) &&
-           (there || folder_mkdir(&stage->dir, RAW, 0700, err)) &&
+           (there || folder_mkdir(&stage->dir, RAW, err)) &&
            folder_enter(&stage->raw, &stage->dir, RAW, err);
 }
 
@@ -286,7 +286,7 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     if (!is_there(stage, name, raw, &there, err))
         return -1;
     int fd = there ? open_proven(stage, name, raw, O_RDWR, &who, &map, &proof, err)
-                   : folder_create(folder_of(stage, raw), name, err);
+                   : folder_create(folder_of(stage, raw), name, 0600, err);
     io_unmap(&map);
     *found = !there                    ? STAGE_MADE
              : proof == PROOF_COMPLETE ? STAGE_COMPLETE
@@ -324,7 +324,7 @@ static bool put_new(struct stage *s, const char *name, bool raw, const void *dat
         return false;
     bool named = fd < 0;
     if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
-        fd = folder_create(folder, temp, err);
+        fd = folder_create(folder, temp, 0600, err);
     bool ok = fd >= 0 && io_write_at(fd, name, data, n, 0, err) && io_sync(fd, name, err) &&
               (named ? folder_move(folder, temp, folder, name, err)
                      : folder_link(folder, fd, name, err)) &&
