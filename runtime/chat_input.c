@@ -1,12 +1,15 @@
 #include "chat_input.h"
 
 #include "mem.h"
+#include "output_file.h"
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HISTORY_LINES = 1000, MESSAGE_BYTES_MAX = 64 << 20 };
@@ -42,6 +45,52 @@ static unsigned char suspend(EditLine *editor, int key)
     return CC_REDISPLAY;
 }
 
+/* Only a history is ever replaced by one. */
+static bool load_history(struct chat_input *input, struct tp_error *err)
+{
+    const char *path = input->history_path;
+    HistEvent event;
+    struct stat st;
+    if (history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 || st.st_size == 0)
+        return true;
+    return access(path, R_OK) == 0
+               ? tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is there and is no history; name another", path)
+               : tp_fail_errno(err, "%s: read", path);
+}
+
+static bool put_private(const char *path, const struct io_map *text, struct tp_error *err)
+{
+    struct output_file file;
+    mode_t mask = umask(0177); /* what was typed is nobody else's */
+    bool ok = output_file_open(&file, path, err) &&
+              output_file_write(&file, text->data, text->size, err);
+    ok = output_file_close(&file, ok, err);
+    umask(mask);
+    return ok;
+}
+
+/* libedit writes to what must be a file, and sets its mode: it gets one in memory. */
+static bool save_history(const struct chat_input *input, struct tp_error *err)
+{
+    const char *path = input->history_path;
+    struct io_map text = {0};
+    HistEvent event;
+    int fd = memfd_create("history", MFD_CLOEXEC);
+    FILE *stream = fd < 0 ? NULL : fdopen(fd, "w");
+    bool ok = stream && history(input->history, &event, H_SAVE_FP, stream) >= 0 &&
+              fflush(stream) == 0;
+    if (!ok)
+        tp_fail_errno(err, "%s: the history cannot be kept", path);
+    ok = ok && io_map(fd, path, (uint64_t)ftell(stream), &text, err) &&
+         put_private(path, &text, err);
+    io_unmap(&text);
+    if (stream)
+        fclose(stream);
+    else
+        io_close(&fd, path, NULL);
+    return ok;
+}
+
 static bool open_editor(struct chat_input *input, struct tp_error *err)
 {
     HistEvent event;
@@ -54,8 +103,8 @@ static bool open_editor(struct chat_input *input, struct tp_error *err)
         return tp_fail(err, TP_E_MEMORY, "the terminal's line editor cannot be set up");
     history(input->history, &event, H_SETSIZE, HISTORY_LINES);
     history(input->history, &event, H_SETUNIQUE, 1);
-    if (input->history_path)
-        history(input->history, &event, H_LOAD, input->history_path);
+    if (input->history_path && !load_history(input, err))
+        return false;
     el_set(input->editor, EL_CLIENTDATA, input);
     el_set(input->editor, EL_PROMPT, prompt);
     el_set(input->editor, EL_EDITOR, "emacs");
@@ -77,16 +126,16 @@ bool chat_input_open(struct chat_input *input, const char *history_path,
     input->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!input->terminal || open_editor(input, err))
         return true;
+    input->history_path = NULL; /* there is nothing to write */
     chat_input_close(input);
     return false;
 }
 
 void chat_input_close(struct chat_input *input)
 {
-    HistEvent event;
-    if (input->history && input->history_path &&
-        history(input->history, &event, H_SAVE, input->history_path) < 0)
-        tp_message("tprun", "warning", "%s: the history cannot be written", input->history_path);
+    struct tp_error why;
+    if (input->history && input->history_path && !save_history(input, &why))
+        tp_message("tprun", "warning", "%s", why.text);
     if (input->editor)
         el_end(input->editor);
     if (input->history)

@@ -5,6 +5,7 @@
 #include "chat_input.h"
 #include "chat_session.h"
 #include "host.h"
+#include "interrupt.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,13 +13,12 @@
 
 enum { CONTEXT_DEFAULT = 4096, FILE_BYTES_MAX = 64 << 20 };
 
-static _Atomic int interrupted;
 static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
 
 static void on_interrupt(int number)
 {
     (void)number;
-    interrupted = 1;
+    interrupt_note(true);
 }
 
 struct talk {
@@ -168,7 +168,7 @@ static bool may_go_on(enum tp_code code)
 
 static bool refuse(struct talk *talk, struct tp_error *why, struct tp_error *err)
 {
-    if (!may_go_on(why->code))
+    if (!may_go_on(why->code) && !(why->code == TP_E_INTERRUPTED && talk->input.terminal))
         return tp_fail(err, why->code, "%s", why->text);
     tp_message("tprun", "warning", "%s", why->text);
     if (!talk->input.terminal && talk->refused.code == TP_OK)
@@ -181,7 +181,6 @@ static bool say(struct talk *talk, struct engine *engine, struct tp_error *err)
     struct tp_error why = {0};
     struct tp_text *message = &talk->input.message;
     size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
-    interrupted = 0;
     bool ok =
         chat_session_say(&talk->session, engine, message->data + slash, message->n - slash, &why);
     putchar('\n');
@@ -194,7 +193,7 @@ static bool say(struct talk *talk, struct engine *engine, struct tp_error *err)
     }
     const struct chat_turn *t = &talk->session.last;
     talk->turns++;
-    if (interrupted && !talk->input.terminal)
+    if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
     if (t->finish == GENERATE_LENGTH && t->n_prompt + t->n_new == talk->run.context)
         tp_message("tprun", "note", "the answer ends here: the context of %llu tokens is full",
@@ -212,6 +211,7 @@ static bool take(struct talk *talk, struct engine *engine, bool command, struct 
     struct tp_error why = {0};
     if (message->n == 0)
         return true;
+    interrupt_note(false);
     if (!command || message->data[0] != '/' || (message->n > 1 && message->data[1] == '/'))
         return say(talk, engine, err);
     if (!tp_text_add(message, "", 1, err))
@@ -273,9 +273,9 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     run->positions = &talk->positions;
     run->prompts = (struct prompts){.count = 1};
     rows = options->chunk < run->context ? options->chunk : run->context;
-    return chat_session_open(&talk->session, run, &interrupted, show, err) &&
+    return chat_session_open(&talk->session, run, interrupt_flag(), show, err) &&
            run_open_engine(run, true, rows, err) &&
-           chat_input_open(&talk->input, options->history, &interrupted, err);
+           chat_input_open(&talk->input, options->history, interrupt_flag(), err);
 }
 
 bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err)

@@ -151,13 +151,15 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
     const struct source *source = &x->source.source;
     uint64_t bytes = n * t->cols * dtype_bytes(e->dtype);
     struct range cols = {0, t->cols};
+    char path[IO_PATH_MAX];
     if (!source->read_rows(source, e->index, row, n, cols, rows, stride, err) ||
         (quantized && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
                                          (unsigned char *)scales, 4, err)) ||
         (!as_is && !convert_rows(x, e, n, rows, quantized ? scales : NULL, wide, out, err)))
         return false;
     atomic_fetch_add(&x->jobs.bytes_done, bytes);
-    return io_write_at(x->fds[e->file], file->name, out, bytes,
+    folder_path(path, &x->output.stage.dir, file->name);
+    return io_write_at(x->fds[e->file], path, out, bytes,
                        file->header_bytes + e->begin + row * t->cols * dtype_bytes(e->dtype), err);
 }
 
@@ -219,12 +221,17 @@ static bool create_files(struct export *x, struct tp_error *err)
 {
     struct stage_file *list = mem_array(x->plan.n_files, sizeof *list, err);
     enum stage_found found;
+    uint64_t missing = 0;
     bool ok = list && (x->fds = mem_array(x->plan.n_files, sizeof *x->fds, err)) != NULL;
     for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
         x->fds[i] = -1;
         list[i] = (struct stage_file){.name = x->plan.files[i].name, .proof = STAGE_STAMPED};
     }
-    ok = ok && stage_list(&x->output.stage, list, x->plan.n_files, err);
+    for (uint32_t i = 0; ok && i < x->plan.n_files; i++)
+        missing += stage_missing(&x->output.stage, x->plan.files[i].name, false,
+                                 x->plan.files[i].header_bytes + x->plan.files[i].data_bytes);
+    ok = ok && folder_has_room(&x->output.stage.dir, missing, err) &&
+         stage_list(&x->output.stage, list, x->plan.n_files, err);
     for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
         x->fds[i] = stage_file_open(&x->output.stage, f->name, false,
@@ -241,7 +248,9 @@ static bool hash_file(void *arg, uint64_t job, int thread, struct tp_error *err)
     struct export *x = arg;
     struct io_map map;
     (void)thread;
-    if (!io_map(x->fds[job], x->made[job].name, x->made[job].bytes, &map, err))
+    char path[IO_PATH_MAX];
+    folder_path(path, &x->output.stage.dir, x->made[job].name);
+    if (!io_map(x->fds[job], path, x->made[job].bytes, &map, err))
         return false;
     x->made[job].hash = hash_bytes(map.data, map.size);
     io_unmap(&map);

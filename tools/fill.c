@@ -203,7 +203,7 @@ static bool not_as_made(const struct state *s, const struct job *job, struct tp_
     char name[TENSOR_NAME_MAX];
     return tp_fail(err, TP_E_CHANGED,
                    "%s: tensor \"%s\": chunk %u: changed since it was made; use --restart",
-                   s->fill->files[job->rank].name, tensor_name(name, t->role, t->layer, t->part),
+                   s->fill->files[job->rank].path, tensor_name(name, t->role, t->layer, t->part),
                    job->part);
 }
 
@@ -228,7 +228,7 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
     bool known = s->chunk_known[job->rank][t->first_chunk + job->part];
     struct hash128 found = {0};
     if (known || !file->writable) {
-        if (!io_read_at(file->fd, file->name, out, bytes, at, err))
+        if (!io_read_at(file->fd, file->path, out, bytes, at, err))
             return false;
         found = hash_bytes(out, bytes);
     }
@@ -247,7 +247,7 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
         count_resumed(s, bytes);
         return true;
     }
-    if (!io_write_direct(file->direct_fd, file->fd, file->name, out, bytes, at, err))
+    if (!io_write_direct(file->direct_fd, file->fd, file->path, out, bytes, at, err))
         return false;
     if (file->direct_fd < 0)
         io_write_back(file->fd, at, bytes);
@@ -315,7 +315,7 @@ static bool sync_batch(struct state *s, const struct journal_record *records, si
         if (records[i].kind == JOURNAL_CHUNK)
             touched[records[i].a] = true;
     for (uint64_t r = 0; r < f->request->tp_size; r++)
-        if (touched[r] && !io_sync(f->files[r].fd, f->files[r].name, err))
+        if (touched[r] && !io_sync(f->files[r].fd, f->files[r].path, err))
             return false;
     return journal_append(f->journal, records, n, err);
 }

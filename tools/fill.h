@@ -4,7 +4,7 @@
 #include "writer.h"
 
 struct fill_file {
-    const char *name;
+    const char *path;     /* for messages */
     int fd;               /* open at its final size */
     int direct_fd;        /* the same past the page cache; -1 where small or impossible */
     bool writable;        /* false: an earlier run completed it; it is compared, not written */

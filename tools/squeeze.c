@@ -12,7 +12,7 @@ struct lane { /* one thread's chunk of a round */
 };
 
 struct squeeze {
-    const char *name;
+    const char *path; /* for messages */
     const struct rank_plan *plan;
     struct shard_head *head;
     int raw_fd;
@@ -40,11 +40,11 @@ static void squeeze_lane(void *arg, int index, int count)
     const struct tensor *t = s->tensor_of[at];
     uint32_t c = at - t->first_chunk;
     uint64_t n = tensor_chunk_bytes(t, c);
-    if (!io_read_at(s->raw_fd, s->name, lane->raw, n,
+    if (!io_read_at(s->raw_fd, s->path, lane->raw, n,
                     s->plan->data_offset + t->offset + c * t->chunk_bytes, &lane->err))
         return;
     if (!hash_equal(hash_bytes(lane->raw, n), s->head->chunks[at].raw_hash)) {
-        tp_fail(&lane->err, TP_E_CHANGED, "%s: changed while it was compressed", s->name);
+        tp_fail(&lane->err, TP_E_CHANGED, "%s: changed while it was compressed", s->path);
         return;
     }
     lane->frame_bytes = shard_compress(lane->raw, n, tensor_element_bytes(t), lane->planes,
@@ -70,7 +70,7 @@ static bool write_frames(struct squeeze *s, int fd, int threads, struct tp_error
             }
             chunk->file_offset = at;
             chunk->file_bytes = lane->frame_bytes;
-            if (!io_write_at(fd, s->name, lane->frame, lane->frame_bytes,
+            if (!io_write_at(fd, s->path, lane->frame, lane->frame_bytes,
                              s->plan->data_offset + at, err))
                 return false;
             at += lane->frame_bytes;
@@ -103,17 +103,17 @@ static bool alloc_lanes(struct squeeze *s, int threads, struct mem_arena *arena,
     return true;
 }
 
-unsigned char *squeeze_rank(int raw_fd, int fd, const char *name, const struct model_config *model,
+unsigned char *squeeze_rank(int raw_fd, int fd, const char *path, const struct model_config *model,
                             const struct rank_plan *plan, struct shard_head *head, int threads,
                             uint64_t *file_bytes, struct tp_error *err)
 {
-    struct squeeze s = {.name = name, .plan = plan, .head = head, .raw_fd = raw_fd};
+    struct squeeze s = {.path = path, .plan = plan, .head = head, .raw_fd = raw_fd};
     struct mem_arena arena = {0};
     unsigned char *bytes = NULL;
     if (alloc_lanes(&s, threads, &arena, err) && write_frames(&s, fd, threads, err)) {
         head->compress = COMPRESS_ZSTD;
         *file_bytes = plan->data_offset + head->data_file_bytes;
-        if (io_reserve(fd, name, *file_bytes, err))
+        if (io_reserve(fd, path, *file_bytes, err))
             bytes = shard_head_write(model, plan, head, err);
     }
     mem_arena_free(&arena);

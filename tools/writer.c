@@ -213,11 +213,11 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
     for (uint32_t i = 0; i <= plan->n_tensors; i++) {
         uint64_t next = i < plan->n_tensors ? plan->tensors[i].offset : plan->data_bytes, n = next - at;
         tp_assert(n <= sizeof gap);
-        if (!io_read_at(f->fd, f->name, gap, n, plan->data_offset + at, err))
+        if (!io_read_at(f->fd, f->path, gap, n, plan->data_offset + at, err))
             return false;
         for (uint64_t k = 0; k < n; k++)
             if (gap[k])
-                return changed(f->name, err);
+                return changed(f->path, err);
         at = i < plan->n_tensors ? next + plan->tensors[i].bytes : at;
     }
     return true;
@@ -230,18 +230,26 @@ static bool open_rank_files(struct writer *w, struct tp_error *err)
     if ((raw && !stage_make_raw(w->stage, err)) || !list_rank_files(w, raw, err))
         return false;
     const struct folder *folder = raw ? &w->stage->raw : &w->stage->dir;
+    char path[IO_PATH_MAX];
+    uint64_t missing = 0;
+    for (uint64_t r = 0; r < w->request->tp_size; r++)
+        missing += stage_missing(w->stage, w->names[r], raw,
+                                 w->bundle.plans[r].data_offset + w->bundle.plans[r].data_bytes);
+    if (!folder_has_room(folder, missing, err))
+        return false;
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
         const struct rank_plan *plan = &w->bundle.plans[r];
         struct fill_file *f = &w->fill.files[r];
         uint64_t size = plan->data_offset + plan->data_bytes;
         enum stage_found found;
-        f->name = w->names[r];
-        f->fd = stage_file_open(w->stage, f->name, raw, size, &found, err);
-        f->writable = found != STAGE_COMPLETE;
+        folder_path(path, folder, w->names[r]);
+        f->path = mem_arena_copy(&w->arena, path, strlen(path), err);
+        f->fd = f->path ? stage_file_open(w->stage, w->names[r], raw, size, &found, err) : -1;
+        f->writable = f->fd >= 0 && found != STAGE_COMPLETE;
         if (f->fd < 0 || (found != STAGE_MADE && !check_gaps(w, r, err)))
             return false;
         if (size >= SHARD_HUGE_FROM && f->writable)
-            f->direct_fd = folder_open_direct(folder, f->name);
+            f->direct_fd = folder_open_direct(folder, w->names[r]);
     }
     return true;
 }
@@ -255,11 +263,11 @@ static bool check_head(struct writer *w, uint64_t rank, const unsigned char *byt
     const struct fill_file *f = &w->fill.files[rank];
     uint64_t n = w->bundle.plans[rank].data_offset;
     unsigned char *found = mem_alloc(n, err);
-    bool ok = found && io_read_at(f->fd, f->name, found, n, 0, err);
+    bool ok = found && io_read_at(f->fd, f->path, found, n, 0, err);
     if (ok && memcmp(found, bytes, n) != 0)
-        ok = changed(f->name, err);
+        ok = changed(f->path, err);
     mem_free(found);
-    return ok && (w->request->compress || stage_hold(w->stage, f->name, f->fd, err));
+    return ok && (w->request->compress || stage_hold(w->stage, w->names[rank], f->fd, err));
 }
 
 /* Header and table of a filled raw file. */
@@ -285,11 +293,11 @@ static bool finish_rank_file(struct writer *w, uint64_t rank, struct tp_error *e
     w->bundle.ranks[rank] =
         (struct bundle_rank){plan->data_offset + plan->data_bytes,
                              hash_bytes(bytes, SHARD_HEADER_BYTES)};
-    bool ok = f->writable ? stage_file_finish(w->stage, f->name, w->request->compress, f->fd, bytes,
-                                              plan->data_offset, err)
+    bool ok = f->writable ? stage_file_finish(w->stage, w->names[rank], w->request->compress, f->fd,
+                                              bytes, plan->data_offset, err)
                           : check_head(w, rank, bytes, err);
     mem_free(bytes);
-    return ok && io_close(&f->direct_fd, f->name, err) && io_close(&f->fd, f->name, err);
+    return ok && io_close(&f->direct_fd, f->path, err) && io_close(&f->fd, f->path, err);
 }
 
 /* ---- small files ---- */
@@ -356,7 +364,9 @@ static bool run_selftest(struct writer *w, struct tp_error *err)
 static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, struct tp_error *err)
 {
     struct bundle_rank *to = &w->bundle.ranks[rank];
-    unsigned char *bytes = squeeze_rank(raw_fd, fd, w->names[rank], &w->bundle.model,
+    char path[IO_PATH_MAX];
+    folder_path(path, &w->stage->dir, w->names[rank]);
+    unsigned char *bytes = squeeze_rank(raw_fd, fd, path, &w->bundle.model,
                                         &w->bundle.plans[rank], &w->fill.heads[rank],
                                         w->request->threads, &to->file_bytes, err);
     bool ok = bytes && stage_file_finish(w->stage, w->names[rank], false, fd, bytes,

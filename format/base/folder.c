@@ -1,5 +1,6 @@
 #include "folder.h"
 
+#include "checked.h"
 #include "fault.h"
 #include <dirent.h>
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 const char *folder_path(char buf[IO_PATH_MAX], const struct folder *folder, const char *name)
@@ -86,6 +88,18 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
     entry->who = io_identity_of(&st);
     entry->owner = st.st_uid;
     return true;
+}
+
+bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err)
+{
+    struct statvfs fs;
+    uint64_t room;
+    if (fstatvfs(folder->fd, &fs) != 0 || fs.f_blocks == 0 || /* it does not say */
+        !tp_mul(fs.f_bavail, fs.f_frsize, &room) || bytes <= room)
+        return true;
+    errno = ENOSPC;
+    return tp_fail_errno(err, "%s: needs %llu bytes, %llu more than are free", folder->path,
+                         (unsigned long long)bytes, (unsigned long long)(bytes - room));
 }
 
 bool folder_leads_to(const struct folder *folder, const char *name, int fd)

@@ -32,6 +32,8 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
                  struct tp_error *err);
 /* The name leads to what the descriptor is open on. */
 bool folder_leads_to(const struct folder *folder, const char *name, int fd);
+/* There is room for that many more bytes, as far as the file system says. */
+bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err);
 /* Call fn for every name but "." and "..", in no particular order. */
 bool folder_list(const struct folder *folder, void (*fn)(void *arg, const char *name), void *arg,
                  struct tp_error *err);

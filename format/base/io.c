@@ -1,6 +1,7 @@
 #include "io.h"
 
 #include "fault.h"
+#include "interrupt.h"
 #include "mem.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -134,6 +135,8 @@ bool io_write_on(int fd, const char *path, const void *buf, size_t n, struct tp_
     while (n) {
         size_t want = n < (1u << 30) ? n : 1u << 30;
         ssize_t put = fault_hits(FAULT_WRITE, &want) ? -1 : write(fd, p, want);
+        if (put < 0 && errno == EINTR && interrupt_pending()) /* whoever reads may never go on */
+            return interrupt_fail(err);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)

@@ -230,12 +230,14 @@ static void hold(struct stage *s, const char *name, const struct io_identity *wh
 
 bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err)
 {
+    char path[IO_PATH_MAX];
     struct io_identity who;
+    folder_path(path, &stage->dir, name);
     if (!is_listed(stage, name, false))
         return not_ours(stage, name, false, err);
     if (fchmod(fd, 0666 & ~folder_umask()) != 0)
-        return tp_fail_errno(err, "%s: chmod", name);
-    if (!io_identify(fd, name, &who, err))
+        return tp_fail_errno(err, "%s: chmod", path);
+    if (!io_identify(fd, path, &who, err))
         return false;
     hold(stage, name, &who, false);
     return true;
@@ -273,6 +275,14 @@ static bool stamp_file(const struct stage *s, int fd, const char *path, uint64_t
            io_reserve(fd, path, size, err);
 }
 
+uint64_t stage_missing(const struct stage *stage, const char *name, bool raw, uint64_t size)
+{
+    struct folder_entry entry;
+    if (!folder_look(folder_of(stage, raw), name, &entry, NULL) || entry.kind != FOLDER_FILE)
+        return size;
+    return entry.who.size < size ? size - entry.who.size : 0;
+}
+
 int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
                     enum stage_found *found, struct tp_error *err)
 {
@@ -305,11 +315,13 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
 bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
                        const unsigned char *head, uint64_t n, struct tp_error *err)
 {
+    char path[IO_PATH_MAX];
     struct stage_file file = {name, STAGE_HEAD, head, STAGE_STAMP, raw};
+    folder_path(path, folder_of(stage, raw), name);
     return stage_list(stage, &file, 1, err) &&
-           io_write_at(fd, name, head + STAGE_STAMP, n - STAGE_STAMP, STAGE_STAMP, err) &&
-           io_sync(fd, name, err) && io_write_at(fd, name, head, STAGE_STAMP, 0, err) &&
-           io_sync(fd, name, err) && (raw || stage_hold(stage, name, fd, err));
+           io_write_at(fd, path, head + STAGE_STAMP, n - STAGE_STAMP, STAGE_STAMP, err) &&
+           io_sync(fd, path, err) && io_write_at(fd, path, head, STAGE_STAMP, 0, err) &&
+           io_sync(fd, path, err) && (raw || stage_hold(stage, name, fd, err));
 }
 
 /* It gets its name when it is complete. */
@@ -317,19 +329,20 @@ static bool put_new(struct stage *s, const char *name, bool raw, const void *dat
                     struct tp_error *err)
 {
     const struct folder *folder = folder_of(s, raw);
-    char temp[OUTPUT_TEMP_MAX];
+    char temp[OUTPUT_TEMP_MAX], path[IO_PATH_MAX];
     struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .raw = raw};
     int fd;
+    folder_path(path, folder, name);
     if (!folder_unnamed(folder, &fd, err))
         return false;
     bool named = fd < 0;
     if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
         fd = folder_create(folder, temp, 0600, err);
-    bool ok = fd >= 0 && io_write_at(fd, name, data, n, 0, err) && io_sync(fd, name, err) &&
+    bool ok = fd >= 0 && io_write_at(fd, path, data, n, 0, err) && io_sync(fd, path, err) &&
               (named ? folder_move(folder, temp, folder, name, err)
                      : folder_link(folder, fd, name, err)) &&
               (raw || stage_hold(s, name, fd, err));
-    return io_close(&fd, name, ok ? err : NULL) && ok;
+    return io_close(&fd, path, ok ? err : NULL) && ok;
 }
 
 bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,

@@ -297,6 +297,13 @@ def test_ctrl_c_stops_an_answer_and_not_the_program():
             t.type(f"/save {d}/again\r")
             t.sync()
             assert load(d + "/again") == saved, "a line that was dropped was said"
+            os.mkfifo(d + "/fifo")
+            t.type(f"/save {d}/fifo\r")
+            t.expect("fifo\r\n")  # nobody reads there
+            time.sleep(0.3)
+            t.press(b"\x03")
+            t.expect("warning: interrupted")
+            t.expect("> ")
             t.type(b"\x04")
             status = t.close()
             assert status == 0, (status, t.seen[-3000:])
@@ -325,7 +332,11 @@ def test_what_was_typed_can_be_called_back():
             t.sync()
             assert load(d + "/s")[0]["content"] == "Once"
             t.type(b"\x04")
-            assert t.close() == 0 and os.path.exists(d + "/h")
+            assert t.close() == 0 and os.stat(d + "/h").st_mode & 0o777 == 0o600
+        notes = "not a history"
+        open(d + "/notes", "w").write(notes)
+        t = Terminal(d + "/b", "--history", d + "/notes", "-q")
+        assert t.close() == 2 and open(d + "/notes").read() == notes
 
 
 def test_without_a_template_there_is_no_chat():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Signals and limits of the system: exit status 10 and one line within two seconds, in every phase of every command; the
 contract's statuses under ulimit; a timer's EINTR changes nothing."""
+import glob
 import json
 import os
 import resource
@@ -62,8 +63,15 @@ def wait_for(p, condition):
 
 
 def children(pid):
-    done = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], stdout=subprocess.PIPE)
-    return done.stdout.decode().split()
+    found = []
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            words = open(stat).read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[1]) == pid:
+            found.append(stat.split("/")[2])
+    return found
 
 
 def test_every_phase_of_a_conversion_can_be_interrupted_and_goes_on():
@@ -153,6 +161,36 @@ def test_a_command_that_waits_for_a_reader_can_be_interrupted():
         time.sleep(0.5)  # the pipe is full
         os.kill(p.pid, signal.SIGINT)
         interrupted(p, "a full pipe")
+
+
+def test_at_the_end_a_signal_comes_before_or_after():
+    """Status 10 and its line, or status 0 and all that was made: never the one with the other."""
+    with Folder() as d:
+        tiny_model(d + "/m")
+        tpshard("convert", d + "/m", "-o", d + "/want", "-q", "--no-selftest")
+        statuses = []
+        for i in range(200 // harness.SHARE):
+            for args in (["convert", d + "/m", "-o", d + "/x", "--no-selftest"], ["inspect", d + "/want"]):
+                fault = f"stop:{40 + i % 40}" if args[0] == "convert" and i % 2 else ""
+                p = start(harness.TPSHARD, *args, env=dict(os.environ, TP_FAULT=fault))
+                time.sleep(0 if fault else i * 2e-5)
+                if fault:
+                    os.waitpid(p.pid, os.WUNTRACED)
+                    os.kill(p.pid, signal.SIGCONT)
+                os.kill(p.pid, signal.SIGTERM)
+                stdout, stderr = p.communicate()
+                statuses.append(p.returncode)
+                if p.returncode == 10:
+                    error_line(subprocess.CompletedProcess([], 10, b"", b"".join(stderr.splitlines(True)[-1:])), 10, "interrupted")
+                elif p.returncode == 0:
+                    assert b"interrupted" not in stderr, stderr
+                    assert args[0] != "convert" or tree_bytes(d + "/x") == tree_bytes(d + "/want")
+                    assert args[0] != "inspect" or stdout
+                else:  # before main: nothing was caught yet
+                    assert p.returncode == -signal.SIGTERM and not stderr and not os.path.exists(d + "/x"), (p.returncode, stderr)
+                shutil.rmtree(d + "/x", ignore_errors=True)
+                shutil.rmtree(d + "/x.partial", ignore_errors=True)
+        print("    " + ", ".join(f"{n}: {statuses.count(n)}" for n in sorted(set(statuses))))
 
 
 def test_a_hangup_that_is_ignored_stays_so():
