@@ -242,6 +242,17 @@ bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *
     return ok;
 }
 
+bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name), void *arg)
+{
+    char name[RANK_FILE_NAME_MAX];
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < bundle->n_files; i++)
+        ok = fn(arg, bundle->files[i].name);
+    for (uint64_t r = 0; ok && r < bundle->tp_size; r++)
+        ok = fn(arg, rank_file_name(name, r, bundle->tp_size));
+    return ok && fn(arg, BUNDLE_MANIFEST);
+}
+
 /* ---- files that travel along ---- */
 
 const struct bundle_file *bundle_find_file(const struct bundle *bundle, const char *name)

@@ -55,6 +55,8 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
 bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
                   size_t n, struct tp_error *err);
 void bundle_close(struct bundle *bundle);
+/* Call fn with the name of every file of the bundle, the manifest's last; while it returns true. */
+bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name), void *arg);
 /* shard_open for a rank, then head_hash and file size against the manifest. */
 bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
                       struct tp_error *err);

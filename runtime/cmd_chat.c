@@ -81,9 +81,12 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     if (!text)
         return false;
     text[n++] = '\n'; /* in place of the NUL */
-    bool ok = output_file_put(rest, text, n, err);
+    struct output_file file;
+    bool ok = output_file_open(&file, rest, err) &&
+              run_check_output(talk->session.run, &file, err) &&
+              output_file_write(&file, text, n, err);
     mem_free(text);
-    return ok;
+    return output_file_close(&file, ok, err);
 }
 
 static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)

@@ -73,7 +73,7 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
     struct run run = {0};
     struct logits_job job = {.run = &run};
     bool ok = output_file_open(&job.out, options->output, err) &&
-              run_open(&run, options, report, err);
+              run_open(&run, options, report, err) && run_check_output(&run, &job.out, err);
     if (ok && run.tracing && output_file_same(&job.out, &run.trace))
         ok = tp_fail(err, TP_E_USAGE, "-o and --trace: both name %s", options->output);
     uint64_t total = run.prompts.total_ids;

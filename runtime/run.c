@@ -48,6 +48,23 @@ static bool open_chat(struct run *run, struct tp_error *err)
            tp_fail(err, why.code, "%s: %s", run->bundle.dir, why.text);
 }
 
+struct spared {
+    const struct run *run;
+    const struct output_file *file;
+    struct tp_error *err;
+};
+
+static bool spares(void *arg, const char *name)
+{
+    const struct spared *s = arg;
+    return output_file_spares(s->file, s->run->bundle.dir, name, s->err);
+}
+
+bool run_check_output(const struct run *run, const struct output_file *file, struct tp_error *err)
+{
+    return bundle_each_file(&run->bundle, spares, &(struct spared){run, file, err});
+}
+
 bool run_set_lengths(struct run *run, struct tp_error *err)
 {
     struct prompts *p = &run->prompts;
@@ -89,6 +106,7 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
     run->tracing = options->trace != NULL;
     bool ok = (!run->tracing || output_file_open(&run->trace, options->trace, err)) &&
               bundle_open(&run->bundle, options->bundle, false, err) &&
+              (!run->tracing || run_check_output(run, &run->trace, err)) &&
               (!text || open_tokenizer(run, err)) &&
               (!(options->chat || talk) || open_chat(run, err));
     if (ok && !talk)

@@ -30,6 +30,8 @@ bool run_set_lengths(struct run *run, struct tp_error *err);
 /* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
  * else one after the other, and a few short ones together (logits). */
 bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err);
+/* The file is none of the bundle's, which is read: TP_E_OUTPUT_EXISTS. */
+bool run_check_output(const struct run *run, const struct output_file *file, struct tp_error *err);
 /* --trace FILE, if it was given. */
 bool run_write_trace(struct run *run, struct tp_error *err);
 void run_close(struct run *run);

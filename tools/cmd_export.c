@@ -396,7 +396,8 @@ static bool export_bundle(struct export *x, struct tp_error *err)
         return false;
     if (!o->quiet)
         print_notes(x);
-    if (!open_output(x, &done, err))
+    if (!open_output(x, &done, err) ||
+        (done && !x->source.source.check(&x->source.source, o->threads, err)))
         return false;
     if (!done &&
         (!create_files(x, err) || !export_tensors(x, err) ||

@@ -56,6 +56,26 @@ static bool compile(const struct options *o, struct hf_config *config, unsigned 
     return compile_dir(o, with_model ? &config->model : NULL, data, n, err);
 }
 
+struct input_check {
+    const struct output_file *file;
+    const char *dir;
+    struct tp_error *err;
+    bool ok;
+};
+
+static void check_input(void *arg, const char *name)
+{
+    struct input_check *c = arg;
+    c->ok = c->ok && (!model_folder_reads(name) || output_file_spares(c->file, c->dir, name, c->err));
+}
+
+/* The output is no file of the model's. */
+static bool check_output(const struct output_file *file, const char *dir, struct tp_error *err)
+{
+    struct input_check check = {file, dir, err, true};
+    return !io_is_dir(dir) || (folder_list_path(dir, check_input, &check, err) && check.ok);
+}
+
 static bool run(const struct options *o, struct tp_error *err)
 {
     struct output_file file;
@@ -68,7 +88,7 @@ static bool run(const struct options *o, struct tp_error *err)
     if (!output_file_open(&file, o->output, err))
         return output_file_close(&file, false, err);
     struct hf_config *config = mem_alloc(sizeof *config, err);
-    bool ok = config && compile(o, config, &data, &n, err) &&
+    bool ok = config && check_output(&file, o->args[0], err) && compile(o, config, &data, &n, err) &&
               output_file_write(&file, data, n, err);
     ok = output_file_close(&file, ok, err);
     mem_free(data);

@@ -108,8 +108,6 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         .compress = o->compress,
         .run = {.inputs = folder->inputs,
                 .n_inputs = folder->checkpoint.file_count,
-                .files = folder->weights,
-                .n_files = folder->checkpoint.file_count,
                 .restart = o->restart},
         .threads = o->threads,
         .quiet = o->quiet,

@@ -16,6 +16,8 @@ static const char *const travelling[] = {
     "chat_template.json",
 };
 
+static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
+
 static void print_warnings(const struct st_warnings *warnings)
 {
     uint32_t n = warnings->count < ST_WARNINGS_MAX ? warnings->count : ST_WARNINGS_MAX;
@@ -41,8 +43,7 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
 {
     const struct checkpoint *ck = &f->checkpoint;
     f->inputs = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->inputs, err);
-    f->weights = mem_arena_alloc(&f->arena, ck->file_count * sizeof *f->weights, err);
-    if (!f->inputs || !f->weights)
+    if (!f->inputs)
         return false;
     /* what a changed file cannot keep; not the inode or ctime, which a move changes */
     struct identity {
@@ -55,7 +56,6 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
         const struct safetensors *st = &ck->files[i];
         ids[i] = (struct identity){st->who.size, st->who.mtime_ns, st->header_hash};
         f->inputs[i] = (struct named_bytes){st->name, &ids[i], sizeof ids[i]};
-        f->weights[i] = st->who;
     }
     return true;
 }
@@ -90,6 +90,12 @@ static bool check_link(const char *dir, const char *real, const char *name, stru
                    target);
 }
 
+static bool ends_with(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), end = strlen(suffix);
+    return n >= end && strcmp(name + n - end, suffix) == 0;
+}
+
 struct link_check {
     const char *dir, *real, *folder;
     bool ok;
@@ -98,18 +104,15 @@ struct link_check {
 
 static void check_template_link(void *arg, const char *name)
 {
-    static const char suffix[] = ".jinja"; /* others do not travel */
     struct link_check *c = arg;
     char path[IO_PATH_MAX];
-    size_t n = strlen(name), end = sizeof suffix - 1;
-    if (n > end && strcmp(name + n - end, suffix) == 0)
+    if (ends_with(name, ".jinja")) /* others do not travel */
         c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
                 check_link(c->dir, c->real, path, c->err);
 }
 
 bool model_folder_check_links(const char *dir, struct tp_error *err)
 {
-    static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
     char real[IO_PATH_MAX], path[IO_PATH_MAX];
     struct link_check check = {dir, real, CHAT_TEMPLATES_FOLDER, true, err};
     if (!realpath(dir, real))
@@ -122,6 +125,16 @@ bool model_folder_check_links(const char *dir, struct tp_error *err)
             return false;
     return io_join(path, dir, CHAT_TEMPLATES_FOLDER, err) &&
            (!io_is_dir(path) || (folder_list_path(path, check_template_link, &check, err) && check.ok));
+}
+
+bool model_folder_reads(const char *name)
+{
+    bool known = ends_with(name, ".safetensors") || ends_with(name, ".safetensors.index.json");
+    for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
+        known |= strcmp(name, travelling[i]) == 0;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        known |= strcmp(name, others[i]) == 0;
+    return known;
 }
 
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,

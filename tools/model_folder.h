@@ -16,7 +16,6 @@ struct model_folder {
     struct named_bytes files[MODEL_FOLDER_FILES_MAX]; /* as read; data owned */
     uint32_t n_files;
     struct named_bytes *inputs; /* [checkpoint.file_count] names and what must not change, for the log */
-    struct io_identity *weights;/* [checkpoint.file_count] */
     struct mem_arena arena;
 };
 
@@ -30,4 +29,6 @@ bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_
 /* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache: TP_E_IX_LINK
  * names the one that is. */
 bool model_folder_check_links(const char *dir, struct tp_error *err);
+/* A file of that name may be read. */
+bool model_folder_reads(const char *name);
 void model_folder_close(struct model_folder *folder); /* {0} is allowed */

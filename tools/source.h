@@ -37,5 +37,7 @@ struct source {
 
     /* The inputs are still the files that were opened (TP_E_CHANGED names the one that is not). */
     bool (*unchanged)(const struct source *self, struct tp_error *err);
+    /* Every byte of the inputs is what it was (TP_E_CHANGED names the file). NULL where prepare sees to it. */
+    bool (*check)(const struct source *self, int threads, struct tp_error *err);
     void *state;
 };

@@ -1,6 +1,7 @@
 #include "source_bundle.h"
 
 #include "checked.h"
+#include "owned.h"
 #include "pack.h"
 #include <pthread.h>
 
@@ -207,6 +208,25 @@ static bool unchanged(const struct source *source, struct tp_error *err)
     return true;
 }
 
+static bool check(const struct source *source, int threads, struct tp_error *err)
+{
+    const struct source_bundle *s = self_of(source);
+    struct folder folder;
+    struct owned owned;
+    bool ok = folder_open(&folder, s->bundle.dir, err) &&
+              owned_open(&owned, &folder, ".", s->bundle.dir, err);
+    if (ok && !hash_equal(owned.id, s->bundle.manifest_hash))
+        ok = tp_fail(err, TP_E_CHANGED, "%s%s: changed while reading", s->bundle.dir, BUNDLE_MANIFEST);
+    ok = ok && owned_check(&owned, threads, err);
+    for (uint32_t i = 0; ok && i < owned.n_files; i++)
+        if (!owned.files[i].as_named)
+            ok = tp_fail(err, TP_E_CHANGED, "%s%s: is not what the manifest says, it is damaged or changed",
+                         s->bundle.dir, owned.files[i].name);
+    owned_close(&owned);
+    folder_close(&folder);
+    return ok;
+}
+
 bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_error *err)
 {
     *s = (struct source_bundle){0};
@@ -236,6 +256,7 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
                                 .prepare_pieces = prepare_pieces,
                                 .describe = describe,
                                 .unchanged = unchanged,
+                                .check = check,
                                 .state = s};
     return true;
 }

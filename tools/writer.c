@@ -181,7 +181,7 @@ static bool open_journal(struct writer *w, struct tp_error *err)
         return false;
     if (!stage_hold_log(w->stage, STAGE_JOURNAL, &why))
         return tp_fail(err, why.code == TP_E_FOREIGN ? TP_E_JOURNAL : why.code, "%s", why.text);
-    if (!journal_read(j, "use --restart to begin anew", err))
+    if (!journal_read(j, "use --restart to begin anew", err) || !journal_trim(j, err))
         return false;
     if (j->n_found == 0)
         return journal_reset(j, err) && journal_append(j, &run, 1, err);
@@ -340,12 +340,13 @@ static bool put_manifest(struct writer *w, const char *name, bool raw, struct ha
 static bool run_selftest(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
-    char threads[16], folder[IO_PATH_MAX], *data; /* the folder by a path that is no option */
+    char threads[16], partial[IO_PATH_MAX], folder[IO_PATH_MAX], *data; /* by a path that is no option */
     size_t n;
     struct hash128 hash;
     snprintf(threads, sizeof threads, "%d", w->request->threads);
-    snprintf(folder, sizeof folder, "%.*s/%s%s", IO_PATH_MAX - 300, w->stage->place->parent.path,
-             w->stage->place->partial, raw ? "/raw" : "");
+    if (!io_join(partial, w->stage->place->parent.path, w->stage->place->partial, err) ||
+        !io_join(folder, partial, raw ? "raw" : "", err))
+        return false;
     const char *const arguments[] = {"selftest",  "--record", folder, "-q",
                                      "--threads", threads,    NULL};
     /* Recording reads the rank files alone, raw, wherever they are. */
@@ -398,11 +399,19 @@ static bool squeeze_all(struct writer *w, struct tp_error *err)
 
 /* ---- the run ---- */
 
+/* The inputs are the files that were opened; earlier: what a run before this one made is of these bytes, too. */
+static bool source_unchanged(const struct writer *w, bool earlier, struct tp_error *err)
+{
+    const struct source *source = w->request->source;
+    return source->unchanged(source, err) &&
+           (!source->check || !earlier || source->check(source, w->request->threads, err));
+}
+
 static bool make(struct writer *w, struct hash128 *manifest, struct tp_error *err)
 {
     const struct writer_request *q = w->request;
     if (!open_journal(w, err) || !open_rank_files(w, err) || !fill_run(&w->fill, false, err) ||
-        !q->source->unchanged(q->source, err) || !put_files(w, err) || !identify_bundle(w, err))
+        !source_unchanged(w, w->fill.bytes_resumed > 0, err) || !put_files(w, err) || !identify_bundle(w, err))
         return false;
     for (uint64_t r = 0; r < q->tp_size; r++)
         if (!finish_rank_file(w, r, err))
@@ -440,14 +449,17 @@ static bool hold_made(struct writer *w, const struct owned *made, struct tp_erro
 static bool check_source(struct writer *w, const struct bundle *made, const char *advice,
                          struct tp_error *err)
 {
-    const struct source *source = w->request->source;
-    if (!fill_run(&w->fill, true, err) || !source->unchanged(source, err) ||
-        !identify_bundle(w, err))
+    if (!fill_run(&w->fill, true, err) || !source_unchanged(w, true, err) || !identify_bundle(w, err))
         return false;
-    return json_equal(w->bundle.source, made->source) ||
-           tp_fail(err, TP_E_CHANGED,
-                   "the values of the model changed since the conversion was interrupted; %s",
-                   advice);
+    if (json_equal(w->bundle.source, made->source))
+        return true;
+    const json_t *now = json_object_get(w->bundle.source, "tensors"), *then = json_object_get(made->source, "tensors");
+    size_t i = 0;
+    while (i + 1 < json_array_size(now) && json_equal(json_array_get(now, i), json_array_get(then, i)))
+        i++;
+    const char *name = json_string_value(json_object_get(json_array_get(now, i), "name"));
+    return tp_fail(err, TP_E_CHANGED, "tensor \"%.200s\": changed since the conversion was interrupted; %s",
+                   name ? name : "", advice);
 }
 
 /* All was made by a run that was killed before it could publish: every byte of it is read again. */

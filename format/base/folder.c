@@ -90,6 +90,18 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
     return true;
 }
 
+bool folder_is_mount(const struct folder *folder, const char *name)
+{
+    struct statx x;
+    struct folder_entry entry;
+    struct io_identity in;
+    if (statx(folder->fd, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &x) == 0 &&
+        (x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT))
+        return x.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+    return folder_look(folder, name, &entry, NULL) && entry.kind == FOLDER_FOLDER &&
+           io_identify(folder->fd, folder->path, &in, NULL) && in.dev != entry.who.dev;
+}
+
 bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err)
 {
     struct statvfs fs;

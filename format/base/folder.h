@@ -32,6 +32,8 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
                  struct tp_error *err);
 /* The name leads to what the descriptor is open on. */
 bool folder_leads_to(const struct folder *folder, const char *name, int fd);
+/* Something is mounted there. */
+bool folder_is_mount(const struct folder *folder, const char *name);
 /* There is room for that many more bytes, as far as the file system says. */
 bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err);
 /* Call fn for every name but "." and "..", in no particular order. */
@@ -60,7 +62,8 @@ int folder_open_file(const struct folder *folder, const char *name, int flags,
 /* A second descriptor of a file open for writing that goes past the page cache, -1 where the file system
  * has none: no error. */
 int folder_open_direct(const struct folder *folder, const char *name);
-/* A file without a name, mode 0666 less umask, of which a kill leaves nothing; *fd -1 where the file system has none: no error. */
+/* A file without a name, mode 0666 less umask, of which a kill leaves nothing; *fd -1 where the file system has none: no
+ * error. */
 bool folder_unnamed(const struct folder *folder, int *fd, struct tp_error *err);
 /* Give it one. TP_E_FOREIGN: the name is taken. */
 bool folder_link(const struct folder *folder, int fd, const char *name, struct tp_error *err);

@@ -93,11 +93,13 @@ static bool read_records(struct journal *journal, uint64_t size, const char *adv
               io_read_at(journal->fd, journal->path, bytes, whole * RECORD, 0, err);
     while (ok && n < whole && decode(bytes + n * RECORD, n, &journal->records[n]))
         n++;
-    if (ok && n < whole && !is_torn(bytes, n, whole))
-        ok = tp_fail(err, TP_E_JOURNAL, "%s: record %llu is damaged; %s", journal->path,
-                     (unsigned long long)n, advice);
     journal->count = journal->n_found = n;
     journal->batch = n ? le_u64(bytes + (n - 1) * RECORD + BATCH_AT) + 1 : 0;
+    if (ok && n < whole && advice && !is_torn(bytes, n, whole))
+        ok = tp_fail(err, TP_E_JOURNAL, "%s: record %llu is damaged; %s", journal->path,
+                     (unsigned long long)n, advice);
+    for (uint64_t i = n; ok && !advice && i < whole; i++)
+        journal->n_found += decode(bytes + i * RECORD, i, &journal->records[journal->n_found]);
     mem_free(bytes);
     return ok;
 }
@@ -107,12 +109,13 @@ bool journal_read(struct journal *journal, const char *advice, struct tp_error *
     struct io_identity who;
     if (!io_identify(journal->fd, journal->path, &who, err))
         return false;
-    if (who.size > JOURNAL_BYTES_MAX)
-        return true;
-    return read_records(journal, who.size, advice, err) &&
-           /* what is no record of ours at all is not ours to cut */
-           (journal->n_found == 0 || who.size == journal->n_found * RECORD ||
-            io_truncate(journal->fd, journal->path, journal->n_found * RECORD, err));
+    return who.size > JOURNAL_BYTES_MAX || read_records(journal, who.size, advice, err);
+}
+
+bool journal_trim(struct journal *journal, struct tp_error *err)
+{
+    return journal->count == 0 ||
+           io_truncate(journal->fd, journal->path, journal->count * RECORD, err);
 }
 
 bool journal_is_journal(const unsigned char *bytes, uint64_t n, uint32_t mark)

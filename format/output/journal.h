@@ -24,10 +24,12 @@ enum journal_kind {
     JOURNAL_CHUNK = 4,  /* a: rank, b: tensor, c: chunk; bytes; hash: of the raw bytes on disk */
     JOURNAL_NAME = 5,   /* a name that may be made, stage.h */
     JOURNAL_MADE = 6,   /* all is there; hash: of the manifest's bytes */
-    JOURNAL_OLD = 7,    /* the folder is about to be exchanged; hash: of the old one's manifest's bytes */
+    JOURNAL_OLD = 7,    /* the folder is about to be exchanged; hash: of the old one's manifest's bytes. a:
+                         * JOURNAL_NO_OLD, it is not, after all */
 };
 
 #define JOURNAL_NAMES UINT32_C(0x6e6a7074) /* "tpjn" */
+enum { JOURNAL_NO_OLD = 1 };
 enum { JOURNAL_RECORD = 64, JOURNAL_BYTES_MAX = 1 << 28 }; /* a larger file is no journal */
 
 struct journal_record {
@@ -51,8 +53,11 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
                   struct tp_error *err);
 /* The kernel drops the lock with the process. TP_E_LOCKED names the holder's pid. */
 bool journal_lock(struct journal *journal, struct tp_error *err);
-/* Read what is there; what is torn at its end is cut off. advice: what to do about damage, for the message. */
+/* Read what is there, but what is torn at its end. advice: what to do about damage, for the message; NULL: damaged
+ * records are left out, without an error. */
 bool journal_read(struct journal *journal, const char *advice, struct tp_error *err);
+/* Cut off what is torn, before anything is appended. What is no record of ours at all is not ours to cut. */
+bool journal_trim(struct journal *journal, struct tp_error *err);
 /* Append as one batch, and sync. */
 bool journal_append(struct journal *journal, const struct journal_record *records, uint64_t n,
                     struct tp_error *err);

@@ -1,7 +1,11 @@
 #include "output.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool is_there(const struct output *o)
 {
@@ -31,14 +35,29 @@ static bool read_old(struct output *o, struct tp_error *err)
                   owned_open(&o->old, &o->place.parent, o->place.name, o->place.path, err));
 }
 
+/* A run that published and was killed then left its log. *ours: with the very manifest that is there. */
 static bool find_log(const struct output *o, struct folder *folder, struct journal *log, bool *found,
-                     struct tp_error *err)
+                     bool *ours, struct tp_error *err)
 {
-    *found = false;
+    struct hash128 made, id;
+    *found = *ours = false;
     *log = (struct journal){.fd = -1};
     folder->fd = -1;
-    return !is_there(o) || (folder_enter(folder, &o->place.parent, o->place.name, err) &&
-                            stage_find_log(folder, log, found, err));
+    if (!is_there(o))
+        return true;
+    if (!folder_enter(folder, &o->place.parent, o->place.name, err) ||
+        !stage_find_log(folder, log, found, &made, err))
+        return false;
+    *ours = *found && owned_id(folder, &id) && hash_equal(id, made);
+    return true;
+}
+
+/* What is made is read again, and its folder changed, before the command ends. */
+static bool umask_is_usable(struct tp_error *err)
+{
+    return geteuid() == 0 || (folder_umask() & 0700) == 0 ||
+           tp_fail(err, TP_E_USAGE, "umask %03o takes what is made from its owner; set another",
+                   (unsigned)folder_umask());
 }
 
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
@@ -48,15 +67,17 @@ bool output_decide(struct output *output, const char *path, const char *input, b
     size_t n = strlen(path);
     struct folder folder;
     struct journal log;
-    bool published;
+    bool published, ours;
     *output = (struct output)OUTPUT_CLOSED;
+    output->input = input;
     output->force = force;
     output->threads = threads;
     while (n > 1 && path[n - 1] == '/') /* "out/" is out */
         n--;
-    snprintf(given, sizeof given, "%.*s", (int)n, path);
-    if (!place_open(&output->place, given, err) || !place_check_folder(&output->place, input, err) ||
-        !find_log(output, &folder, &log, &published, err) || !read_old(output, err))
+    if ((size_t)snprintf(given, sizeof given, "%.*s", (int)n, path) >= sizeof given)
+        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", path, IO_PATH_MAX);
+    if (!umask_is_usable(err) || !place_open(&output->place, given, err) || !place_check_folder(&output->place, input, err) ||
+        !find_log(output, &folder, &log, &published, &ours, err) || !read_old(output, err))
         return false;
     journal_close(&log);
     folder_close(&folder);
@@ -72,6 +93,39 @@ void output_close(struct output *output)
 }
 
 /* ---- the old folder ---- */
+
+/* What is in the old folder and not its own can move to the new one. */
+static bool check_movable(const struct output *o, const char *name, struct tp_error *err)
+{
+    const struct folder *folder = &o->old.folder;
+    struct folder_entry entry;
+    if (!folder_look(folder, name, &entry, err))
+        return false;
+    return entry.kind != FOLDER_FOLDER || faccessat(folder->fd, name, W_OK, AT_EACCESS) == 0 ||
+           tp_fail(err, TP_E_OUTPUT_EXISTS,
+                   "%s/%.255s: would have to move, and may not be written to; move it away",
+                   o->place.path, name);
+}
+
+static bool check_changeable(const struct output *o, struct tp_error *err)
+{
+    struct mem_arena arena = {0};
+    struct folder_names names;
+    if (faccessat(o->old.folder.fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
+        return tp_fail(err, TP_E_OUTPUT_EXISTS,
+                       "%s: may not be written to, so that it cannot be replaced; name another folder",
+                       o->place.path);
+    bool ok = folder_read_names(&o->old.folder, &arena, &names, err);
+    for (size_t i = 0; ok && i < names.count; i++) {
+        if (folder_is_mount(&o->old.folder, names.list[i]))
+            ok = tp_fail(err, TP_E_OUTPUT_EXISTS,
+                         "%s/%.255s: is a mount point, which cannot move; name another folder",
+                         o->place.path, names.list[i]);
+        ok = ok && (owned_is_ours(&o->old, names.list[i]) || check_movable(o, names.list[i], err));
+    }
+    mem_arena_free(&arena);
+    return ok;
+}
 
 /* A name in the old folder that is not as its manifest says, and is to be in the new one too. */
 static bool check_clashes(const struct output *o, const char *const *new_names, uint32_t n_new,
@@ -98,17 +152,39 @@ static bool check_clashes(const struct output *o, const char *const *new_names, 
     return !clash;
 }
 
+struct input_check {
+    const struct output *o;
+    char old[IO_PATH_MAX]; /* the old folder's path, with "/" */
+    struct tp_error *err;
+    bool ok;
+};
+
 /* A file that is going to be read would go with the old folder: it is a link into it. */
-static bool check_inputs(const struct output *o, const struct stage_run *run, struct tp_error *err)
+static void check_input(void *arg, const char *name)
 {
-    for (uint32_t i = 0; i < o->old.n_files; i++)
-        for (uint32_t k = 0; k < run->n_files; k++)
-            if (o->old.files[i].who.ino == run->files[k].ino &&
-                o->old.files[i].who.dev == run->files[k].dev)
-                return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                               "%s: would be replaced, and %s in it is read; name another folder",
-                               o->place.path, o->old.files[i].name);
-    return true;
+    struct input_check *check = arg;
+    const struct owned *old = &check->o->old;
+    char path[IO_PATH_MAX], real[IO_PATH_MAX];
+    struct stat st;
+    if (!check->ok || !io_join(path, check->o->input, name, NULL) || stat(path, &st) != 0 ||
+        !S_ISREG(st.st_mode) || !realpath(path, real))
+        return;
+    bool in_it = strncmp(real, check->old, strlen(check->old)) == 0;
+    for (uint32_t i = 0; i < old->n_files && !in_it; i++) /* by another path, through a mount */
+        in_it = st.st_nlink == 1 && old->files[i].who.ino == st.st_ino &&
+                old->files[i].who.dev == st.st_dev;
+    if (in_it)
+        check->ok = tp_fail(check->err, TP_E_OUTPUT_EXISTS,
+                            "%s: would be replaced, and %s in it is read; name another folder",
+                            check->o->place.path, io_base_name(real));
+}
+
+static bool check_inputs(const struct output *o, struct tp_error *err)
+{
+    struct input_check check = {.o = o, .err = err, .ok = true};
+    char path[IO_PATH_MAX];
+    return io_join(path, o->place.parent.path, o->place.name, err) &&
+           io_join(check.old, path, "", err) && folder_list_path(o->input, check_input, &check, err) && check.ok;
 }
 
 /* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest last, so that a
@@ -120,27 +196,20 @@ static bool tidy_names(struct owned *old, const struct folder *published, struct
     struct folder_names names;
     if (!folder_read_names(&old->folder, arena, &names, err))
         return false;
-    bool all = true;
-    struct tp_error why = {0};
+    struct tp_error why = {0}; /* the first */
     for (size_t i = 0; i < names.count; i++) {
-        bool ours = owned_is_ours(old, names.list[i]);
-        if (ours && strcmp(names.list[i], manifest) == 0)
-            continue;
-        if (ours) {
-            if (!folder_unlink(&old->folder, names.list[i], err))
-                return false;
-        } else if (!folder_move(&old->folder, names.list[i], published, names.list[i], &why)) {
-            if (why.code != TP_E_FOREIGN)
-                return tp_fail(err, why.code, "%s", why.text);
-            all = false;
-        }
+        const char *name = names.list[i];
+        if (!owned_is_ours(old, name))
+            folder_move(&old->folder, name, published, name, &why);
+        else if (strcmp(name, manifest) != 0)
+            folder_unlink(&old->folder, name, &why);
     }
-    if (!all)
-        return tp_fail(err, TP_E_FOREIGN,
-                       "%s: is the folder that was replaced; what is in it and not its own could not "
-                       "move (%.200s); move it away, and run the same command again",
-                       old->folder.path, why.text);
-    return folder_unlink(&old->folder, manifest, err);
+    if (why.code == TP_OK && folder_unlink(&old->folder, manifest, &why))
+        return true;
+    return tp_fail(err, why.code,
+                   "%s: is the folder that was replaced, and cannot be emptied (%.200s); move away what "
+                   "is not the bundle's, and run the same command again",
+                   old->folder.path, why.text);
 }
 
 static bool tidy_old(const struct output *o, struct owned *old, const struct folder *published,
@@ -186,15 +255,22 @@ static bool remove_log(const struct folder *published, const struct journal *log
     return folder_unlink(published, STAGE_JOURNAL, err);
 }
 
-/* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while it is there, the
- * same command finds its own work. */
-static bool tidy_published(const struct output *o, const struct folder *published,
-                           const struct journal *log, struct tp_error *err)
+/* The folder that it was exchanged with, if there was one. */
+static const struct journal_record *last_old(const struct journal *log)
 {
     const struct journal_record *old = NULL;
     for (uint64_t i = 0; i < log->n_found; i++)
         if (log->records[i].kind == JOURNAL_OLD)
             old = &log->records[i];
+    return old && old->a == JOURNAL_NO_OLD ? NULL : old;
+}
+
+/* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while it is there, the
+ * same command finds its own work. */
+static bool tidy_published(const struct output *o, const struct folder *published,
+                           const struct journal *log, struct tp_error *err)
+{
+    const struct journal_record *old = last_old(log);
     return (!old || find_and_tidy_old(o, old->hash, published, err)) &&
            remove_log(published, log, err);
 }
@@ -221,10 +297,13 @@ static bool finish_published(struct output *o, const struct stage_run *run, bool
     struct folder folder;
     struct journal log;
     struct tp_error why = {0};
-    bool found, ok = find_log(o, &folder, &log, &found, err), same = false;
+    bool found, ours, ok = find_log(o, &folder, &log, &found, &ours, err);
+    bool same = ok && found && hash_equal(log.records[0].hash, run->hash);
     *done = false;
-    if (ok && found) {
-        same = hash_equal(log.records[0].hash, run->hash);
+    if (same && !ours && !o->force)
+        ok = tp_fail(err, TP_E_CHANGED,
+                     "%s: its manifest is not the one that was made there; move it away", o->place.path);
+    if (ok && ours) {
         if (same && !run->restart)
             *done = check_published(o, &log, run, &why);
         ok = tidy_published(o, &folder, &log, err);
@@ -235,7 +314,7 @@ static bool finish_published(struct output *o, const struct stage_run *run, bool
     folder_close(&folder);
     if (!ok || *done || !is_there(o) || o->old.folder.fd < 0)
         return ok;
-    return o->force || (same && run->restart) || exists(o, err);
+    return o->force || (same && ours && run->restart) || exists(o, err);
 }
 
 /* ---- opening and publishing ---- */
@@ -247,19 +326,21 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
     struct tp_error why = {0};
     struct folder folder;
     struct journal log;
-    bool found;
+    bool found, ours;
     if (!finish_published(o, run, done, err))
         return false;
     if (*done)
         return true;
     if (o->old.folder.fd >= 0 &&
-        (!owned_check(&o->old, o->threads, err) || !check_inputs(o, run, err) ||
-         !check_clashes(o, names, n_names, err)))
+        (!owned_check(&o->old, o->threads, err) || !check_inputs(o, err) ||
+         !check_changeable(o, err) || !check_clashes(o, names, n_names, err)))
         return false;
     if (stage_open(&o->stage, &o->place, run, &why))
         return true;
     if (why.code == TP_E_FOREIGN) { /* or the old folder of somebody who published meanwhile */
-        find_log(o, &folder, &log, &found, err);
+        if (find_log(o, &folder, &log, &found, &ours, err) && found)
+            tp_fail(err, TP_E_LOCKED, "%s: another command has published here meanwhile; run this one again",
+                    o->place.path);
         journal_close(&log);
         folder_close(&folder);
     }
@@ -281,8 +362,10 @@ static bool publish_new(struct output *o, struct tp_error *err)
     struct folder_entry now;
     const struct folder *parent = &o->place.parent;
     const char *partial = o->place.partial;
+    struct journal_record none = {.kind = JOURNAL_OLD, .a = JOURNAL_NO_OLD};
     bool ok;
-    if (!folder_look(parent, o->place.name, &now, err))
+    if (!folder_look(parent, o->place.name, &now, err) ||
+        (last_old(&o->stage.log) && !journal_append(&o->stage.log, &none, 1, err)))
         return false;
     if (now.kind == FOLDER_FOLDER && is_there(o) && now.who.ino == o->place.entry.who.ino &&
         now.who.dev == o->place.entry.who.dev)

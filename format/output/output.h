@@ -29,6 +29,7 @@ struct output {
     struct place place;
     struct owned old;     /* what is there and will be replaced; .folder.fd -1: nothing */
     struct stage stage;
+    const char *input;    /* the folder that is read */
     bool force;
     int threads;
 };
@@ -37,13 +38,13 @@ struct output {
      .old.folder.fd = -1,                                                                          \
      .stage = {.dir.fd = -1, .raw.fd = -1, .log.fd = -1}}
 
-/* path: -o. input: the folder that is read. Errors TP_E_OUTPUT_EXISTS, with what to do: what is there can never be
- * replaced, or may not be without force. Afterwards, as before (OUTPUT_CLOSED), it may be closed. */
+/* path: -o. input: the folder that is read, borrowed. Errors TP_E_OUTPUT_EXISTS, with what to do: what is there can
+ * never be replaced, or may not be without force. Afterwards, as before (OUTPUT_CLOSED), it may be closed. */
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
                    int threads, struct tp_error *err);
 /* names: all files of the output. *done: an earlier run had published it, and only tidying was left; it is
- * complete. Errors TP_E_OUTPUT_EXISTS, also where a file in the old folder that is not ours has a new name;
- * TP_E_CHANGED: an input or the published output is another than it was; those of stage_open. */
+ * complete. Errors TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or is not ours and has a new name
+ * or cannot move; TP_E_CHANGED: an input or the published output is another than it was; those of stage_open. */
 bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
                  uint32_t n_names, bool *done, struct tp_error *err);
 /* Everything is made and synced; manifest: its hash. Errors TP_E_OUTPUT_EXISTS: something else has the name by

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -209,14 +210,36 @@ bool output_file_close(struct output_file *file, bool ok, struct tp_error *err)
     return ok;
 }
 
+/* Written directly, to one file, pipe or terminal. */
+static bool same_direct(int a, int b)
+{
+    struct stat of_a, of_b;
+    return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino &&
+           !(S_ISCHR(of_a.st_mode) && of_a.st_rdev == makedev(1, 3)); /* /dev/null takes all */
+}
+
 bool output_file_same(const struct output_file *a, const struct output_file *b)
 {
     struct io_identity of_a, of_b;
+    if (a->place.parent.fd < 0 && b->place.parent.fd < 0)
+        return same_direct(a->fd, b->fd);
     return a->place.parent.fd >= 0 && b->place.parent.fd >= 0 &&
            strcmp(a->place.name, b->place.name) == 0 &&
            io_identify(a->place.parent.fd, "", &of_a, NULL) &&
            io_identify(b->place.parent.fd, "", &of_b, NULL) && of_a.ino == of_b.ino &&
            of_a.dev == of_b.dev;
+}
+
+bool output_file_spares(const struct output_file *file, const char *folder, const char *name,
+                        struct tp_error *err)
+{
+    char path[IO_PATH_MAX], real[IO_PATH_MAX];
+    return file->place.parent.fd < 0 || !io_join(path, folder, name, NULL) ||
+           !realpath(path, real) || !io_join(path, file->place.parent.path, file->place.name, NULL) ||
+           strcmp(path, real) != 0 ||
+           tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is a file that is read; name another",
+                   file->place.path);
 }
 
 bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err)

@@ -121,6 +121,22 @@ void owned_close(struct owned *owned)
     *owned = (struct owned){.folder.fd = -1};
 }
 
+bool owned_id(const struct folder *folder, struct hash128 *id)
+{
+    struct io_identity who;
+    struct io_map map = {0};
+    int fd = folder_open_file(folder, BUNDLE_MANIFEST, O_RDONLY, &who, NULL);
+    if (fd < 0)
+        fd = folder_open_file(folder, BUNDLE_EXPORT, O_RDONLY, &who, NULL);
+    bool ok = fd >= 0 && who.size <= BUNDLE_MANIFEST_MAX &&
+              io_map(fd, folder->path, who.size, &map, NULL);
+    if (ok)
+        *id = hash_bytes(map.data, map.size);
+    io_unmap(&map);
+    io_close(&fd, folder->path, NULL);
+    return ok;
+}
+
 const struct owned_file *owned_find(const struct owned *owned, const char *name)
 {
     for (uint32_t i = 0; i < owned->n_files; i++)

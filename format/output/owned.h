@@ -29,6 +29,8 @@ struct owned {
 bool owned_open(struct owned *owned, const struct folder *in, const char *name, const char *shown,
                 struct tp_error *err);
 void owned_close(struct owned *owned);
+/* The hash of the manifest's bytes alone; false: there is none. */
+bool owned_id(const struct folder *folder, struct hash128 *id);
 /* Read every byte of the files, and say of each whether it is as named. TP_E_IO: one cannot be read. */
 bool owned_check(struct owned *owned, int threads, struct tp_error *err);
 const struct owned_file *owned_find(const struct owned *owned, const char *name);

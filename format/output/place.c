@@ -90,20 +90,6 @@ void place_close(struct place *place)
     folder_close(&place->parent);
 }
 
-static bool is_mount_point(const struct place *place, const char *name)
-{
-    struct statx x;
-    struct folder_entry entry;
-    struct io_identity parent;
-    if (!*name)
-        return true;
-    if (statx(place->parent.fd, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &x) == 0 &&
-        (x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT))
-        return x.stx_attributes & STATX_ATTR_MOUNT_ROOT;
-    return folder_look(&place->parent, name, &entry, NULL) && entry.kind == FOLDER_FOLDER &&
-           io_identify(place->parent.fd, place->path, &parent, NULL) && parent.dev != entry.who.dev;
-}
-
 /* The name leads to the input or to a folder around it. *itself: to the input. */
 static bool is_around(const struct place *place, const char *name, const char *input, bool *itself)
 {
@@ -128,11 +114,13 @@ static bool is_around(const struct place *place, const char *name, const char *i
 bool place_check_folder(const struct place *place, const char *input, struct tp_error *err)
 {
     bool itself;
-    if (is_mount_point(place, place->partial) && *place->name)
+    bool root = !*place->name;
+    if (!root && folder_is_mount(&place->parent, place->partial))
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
                        "%s: the work is done in %s, which is a mount point; name another",
                        place->path, place->partial_path);
-    if (place->entry.kind == FOLDER_FOLDER && is_mount_point(place, place->name))
+    if (root ||
+        (place->entry.kind == FOLDER_FOLDER && folder_is_mount(&place->parent, place->name)))
         return tp_fail(err, TP_E_OUTPUT_EXISTS,
                        "%s: is a mount point, which no folder can replace; name a folder in it",
                        place->path);

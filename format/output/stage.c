@@ -210,14 +210,17 @@ bool stage_begin_again(struct stage *stage, const struct stage_run *run, struct 
 
 static bool settle(struct stage *s, const struct stage_run *run, struct tp_error *err)
 {
-    if (!journal_read(&s->log, "move the folder away", err))
+    bool anew = run->restart;
+    if (!journal_read(&s->log, anew ? NULL : "use --restart to begin anew", err))
         return false;
-    if (!has_identity(&s->log))
+    if (!has_identity(&s->log) && !(anew && s->log.n_found > s->log.count))
         return begin_unfinished(s, run, err);
     if (!stage_take_names(s, err))
         return false;
-    if (run->restart)
+    if (anew)
         return stage_begin_again(s, run, err);
+    if (!journal_trim(&s->log, err))
+        return false;
     if (!hash_equal(s->log.records[0].hash, run->hash))
         return tp_fail(err, TP_E_JOURNAL_OTHER,
                        "%s: holds an unfinished output of another model or other options; finish "
@@ -293,22 +296,36 @@ bool stage_seal(struct stage *stage, struct tp_error *err)
     return ok;
 }
 
+/* The log says that all was made. */
+static bool read_made(struct journal *log, bool *made, struct hash128 *manifest,
+                      struct tp_error *err)
+{
+    *made = false;
+    if (!journal_read(log, NULL, err))
+        return false;
+    for (uint64_t i = 0; has_identity(log) && i < log->n_found; i++)
+        if (log->records[i].kind == JOURNAL_MADE) {
+            *made = true;
+            *manifest = log->records[i].hash;
+        }
+    return true;
+}
+
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
-                    struct tp_error *err)
+                    struct hash128 *manifest, struct tp_error *err)
 {
     struct folder_entry entry;
     *found = false;
     *log = (struct journal){.fd = -1};
     if (!folder_look(dir, STAGE_JOURNAL, &entry, err))
         return false;
-    if (entry.kind != FOLDER_FILE)
+    if (entry.kind != FOLDER_FILE || entry.owner != geteuid())
         return true;
-    bool ok = journal_open(log, dir, STAGE_JOURNAL, err) && journal_lock(log, err) &&
-              journal_read(log, "move it away", err);
-    for (uint64_t i = 0; ok && has_identity(log) && i < log->n_found; i++)
-        *found |= log->records[i].kind == JOURNAL_MADE;
+    /* somebody's file is looked at, and no more; ours again, once it is locked */
+    bool ok = journal_open(log, dir, STAGE_JOURNAL, err) && read_made(log, found, manifest, err) &&
+              (!*found || (journal_lock(log, err) && read_made(log, found, manifest, err)));
     /* tidied by somebody else meanwhile */
-    *found = *found && folder_leads_to(dir, STAGE_JOURNAL, log->fd);
+    *found = ok && *found && folder_leads_to(dir, STAGE_JOURNAL, log->fd);
     if (!*found)
         journal_close(log);
     return ok;

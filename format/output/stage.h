@@ -8,8 +8,9 @@
  *
  * A name is listed, and the list synced, before it is made. With it stands a proof: the hash of its first
  * bytes. A large file begins with a stamp until it is complete, so that it proves itself whatever else is
- * there by then; a small one is made without a name and gets it when it is complete. Only a listed name whose
- * proof holds, or that is still empty, is ever written to or deleted; any other is somebody's: TP_E_FOREIGN.
+ * there by then; a small one is complete. Both are made without a name, and get it when they prove themselves.
+ * Only a listed name whose proof holds, and that is the file's one name, is ever written to or deleted; any other is
+ * somebody's: TP_E_FOREIGN.
  */
 #pragma once
 #include "journal.h"
@@ -28,8 +29,6 @@ struct stage_run { /* what an output is made from, and how: a staging folder ser
     struct hash128 hash;               /* of everything that decides the bytes, but the inputs' values */
     const struct named_bytes *inputs;  /* of each what must not change */
     uint32_t n_inputs;
-    const struct io_identity *files;   /* [n_files] that are read: none may be among what is replaced */
-    uint32_t n_files;
     bool restart;                      /* begin anew, whatever is found */
 };
 
@@ -105,10 +104,10 @@ bool stage_seal(struct stage *stage, struct tp_error *err);
 /* That look once more, once published: nobody came in between. */
 bool stage_check(struct stage *stage, struct tp_error *err);
 
-/* The log of a folder that was published and not tidied: at most one of its kind per output.
+/* The log of a folder that was published and not tidied, and the hash of the manifest that it was published with.
  * *found false, without error: there is none. TP_E_LOCKED: somebody is at it. */
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
-                    struct tp_error *err);
+                    struct hash128 *manifest, struct tp_error *err);
 /* An input that the log has otherwise: TP_E_CHANGED names it, and says what to do. */
 bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
                         const char *advice, struct tp_error *err);

@@ -127,14 +127,6 @@ static bool not_ours(const struct stage *s, const char *name, bool raw, struct t
                    folder_path(path, folder_of(s, raw), name));
 }
 
-static bool all_zero(const unsigned char *p, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        if (p[i])
-            return false;
-    return true;
-}
-
 static bool holds(const struct stage_name *name, const struct io_map *map)
 {
     switch (name->proof) {
@@ -152,22 +144,23 @@ static bool holds(const struct stage_name *name, const struct io_map *map)
 
 enum proof { PROOF_NONE, PROOF_STAMPED, PROOF_COMPLETE };
 
-/* What the bytes of a file prove. A stamp is synced before the file grows: a kill or a power cut leaves no more
- * than zeros of its length. */
+/* What the bytes of a file prove. */
 static enum proof proof_of(const struct stage *s, uint64_t id, const struct io_map *map)
 {
     enum proof found = PROOF_NONE;
     for (size_t i = 0; i < s->n_names; i++) {
         const struct stage_name *name = &s->names[i];
-        bool stamped = name->proof == STAGE_STAMPED;
-        if (name->id != id)
-            continue;
-        if (stamped && map->size <= STAGE_STAMP && all_zero(map->data, map->size))
-            return PROOF_STAMPED;
-        if (holds(name, map))
-            found = stamped ? PROOF_STAMPED : PROOF_COMPLETE;
+        if (name->id == id && holds(name, map))
+            found = name->proof == STAGE_STAMPED ? PROOF_STAMPED : PROOF_COMPLETE;
     }
     return found;
+}
+
+/* A file with another name beside this one may be somebody's. */
+static bool has_one_name(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_nlink == 1;
 }
 
 /* A file that is there, opened with flags, and what it proves; -1 where it is no file of ours. */
@@ -187,7 +180,7 @@ static int open_proven(const struct stage *s, const char *name, bool raw, int fl
     int fd = folder_open_file(folder, name, flags, who, err);
     if (fd >= 0 && io_map(fd, name, who->size, map, err)) {
         *proof = proof_of(s, id_of(name, raw), map);
-        if (*proof != PROOF_NONE)
+        if (*proof != PROOF_NONE && has_one_name(fd))
             return fd;
         not_ours(s, name, raw, err);
     }
@@ -266,13 +259,27 @@ bool stage_make_raw(struct stage *stage, struct tp_error *err)
            folder_enter(&stage->raw, &stage->dir, RAW, err);
 }
 
-static bool stamp_file(const struct stage *s, int fd, const char *path, uint64_t id, uint64_t size,
-                       struct tp_error *err)
+/* A file of these bytes, which gets its name when it has them; -1 on error. */
+static int make_file(struct stage *s, const char *name, bool raw, const void *data, uint64_t n,
+                     struct tp_error *err)
 {
-    unsigned char stamp[STAGE_STAMP];
-    make_stamp(s, id, stamp);
-    return io_write_at(fd, path, stamp, sizeof stamp, 0, err) && io_sync(fd, path, err) &&
-           io_reserve(fd, path, size, err);
+    const struct folder *folder = folder_of(s, raw);
+    char temp[OUTPUT_TEMP_MAX], path[IO_PATH_MAX];
+    struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .raw = raw};
+    int fd;
+    folder_path(path, folder, name);
+    if (!folder_unnamed(folder, &fd, err))
+        return -1;
+    bool named = fd < 0;
+    if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
+        fd = folder_create(folder, temp, 0600, err);
+    if (fd >= 0 && io_write_at(fd, path, data, n, 0, err) &&
+        io_sync(fd, path, err) &&
+        (named ? folder_move(folder, temp, folder, name, err)
+               : folder_link(folder, fd, name, err)))
+        return fd;
+    io_close(&fd, path, NULL);
+    return -1;
 }
 
 uint64_t stage_missing(const struct stage *stage, const char *name, bool raw, uint64_t size)
@@ -291,12 +298,14 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     struct io_map map = {0};
     enum proof proof = PROOF_STAMPED;
     bool there;
+    unsigned char stamp[STAGE_STAMP];
     tp_assert(size >= STAGE_STAMP);
+    make_stamp(stage, id_of(name, raw), stamp);
     folder_path(path, folder_of(stage, raw), name);
     if (!is_there(stage, name, raw, &there, err))
         return -1;
     int fd = there ? open_proven(stage, name, raw, O_RDWR, &who, &map, &proof, err)
-                   : folder_create(folder_of(stage, raw), name, 0600, err);
+                   : make_file(stage, name, raw, stamp, sizeof stamp, err);
     io_unmap(&map);
     *found = !there                    ? STAGE_MADE
              : proof == PROOF_COMPLETE ? STAGE_COMPLETE
@@ -305,7 +314,7 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     if (ok && (who.size > size || (*found == STAGE_COMPLETE && who.size != size)))
         ok = not_ours(stage, name, raw, err);
     if (ok && *found != STAGE_COMPLETE && who.size != size)
-        ok = stamp_file(stage, fd, path, id_of(name, raw), size, err);
+        ok = io_reserve(fd, path, size, err);
     if (ok)
         return fd;
     io_close(&fd, path, NULL);
@@ -324,25 +333,12 @@ bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
            io_sync(fd, path, err) && (raw || stage_hold(stage, name, fd, err));
 }
 
-/* It gets its name when it is complete. */
 static bool put_new(struct stage *s, const char *name, bool raw, const void *data, uint64_t n,
                     struct tp_error *err)
 {
-    const struct folder *folder = folder_of(s, raw);
-    char temp[OUTPUT_TEMP_MAX], path[IO_PATH_MAX];
-    struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .raw = raw};
-    int fd;
-    folder_path(path, folder, name);
-    if (!folder_unnamed(folder, &fd, err))
-        return false;
-    bool named = fd < 0;
-    if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
-        fd = folder_create(folder, temp, 0600, err);
-    bool ok = fd >= 0 && io_write_at(fd, path, data, n, 0, err) && io_sync(fd, path, err) &&
-              (named ? folder_move(folder, temp, folder, name, err)
-                     : folder_link(folder, fd, name, err)) &&
-              (raw || stage_hold(s, name, fd, err));
-    return io_close(&fd, path, ok ? err : NULL) && ok;
+    int fd = make_file(s, name, raw, data, n, err);
+    bool ok = fd >= 0 && (raw || stage_hold(s, name, fd, err));
+    return io_close(&fd, name, ok ? err : NULL) && ok;
 }
 
 bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,

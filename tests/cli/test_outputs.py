@@ -476,7 +476,7 @@ def test_no_chunk_of_the_old_source_survives_in_a_resumed_bundle():
 def test_what_was_damaged_while_it_lay_there_is_mended_or_named():
     """Staged rank files: a byte of the data, of the padding, of the head, of a complete one."""
     with World() as w:
-        for fault in ("kill:rename:1", "kill:rename:2", "kill:rename:3"):
+        for fault in ("kill:rename:3", "kill:rename:4", "kill:rename:5"):
             for at in (0, 40, 5000, 8192, 8500, 9276, -1, -3000):
                 w.convert("m", "x", "--tp", "2", status=-9, fault=fault)
                 path = w.at("x.partial", "rank-001-of-002.tps")
@@ -519,8 +519,12 @@ def test_a_tidy_that_fails_says_so_until_it_is_done():
         w.write("mine", "x", "notes.txt")
         args = ("m", "x", "--tp", "2", "--force")
         w.convert(*args, status=-9, fault="kill:unlink:1")
-        for fault in ("eio:unlink:2", "enospc:rename:1"):
-            error_line(w.convert(*args, status=None, fault=fault), 5)
+        for fault in ("eio:unlink:2", "eio:rename:1"):
+            done = w.convert(*args, status=None, fault=fault)
+            error_line(done, 5, "x.partial", "run the same command again")
+            w.write("mine", "x.partial", "notes.txt")
+            if "notes.txt" in w.names("x"):
+                os.unlink(w.at("x", "notes.txt"))
         os.mkdir(w.at("x", "notes.txt"))  # its name is taken in the new folder
         for _ in range(2):
             error_line(w.convert(*args, status=None), 5, "x.partial", "notes.txt")
@@ -530,6 +534,181 @@ def test_a_tidy_that_fails_says_so_until_it_is_done():
         assert w.read("x", "notes.txt") == "mine" and "x.partial" not in w.names()
         os.unlink(w.at("x", "notes.txt"))
         w.same("x", "b")
+
+
+def test_a_manifest_that_came_after_the_publish_is_not_taken_for_the_one_that_was_made():
+    with World() as w:
+        w.convert("m", "other", "--quant", "int8", "--tp", "2")
+        w.tpshard("export", "b", "-o", "eb", "-q")
+        w.tpshard("export", "other", "-o", "eo", "-q")
+        for args, other in ((("convert", "m", "--no-selftest", "--tp", "2"), "other"), (("reshard", "c", "--tp", "2"), "other"),
+                            (("export", "b"), "eo")):
+            for force in ((), ("--force",)):
+                w.tpshard(*args, "-o", "x", "-q", status=-9, env=dict(os.environ, TP_FAULT="kill:unlink:1"))
+                for n in w.names(other):
+                    shutil.copy(w.at(other, n), w.at("x", n))
+                w.refused(2 if force else 7, lambda: w.tpshard(*args, "-o", "x", "-q", *force, status=None), "x")
+                shutil.rmtree(w.at("x"))
+        # nor is a log in somebody's bundle
+        w.tpshard("export", "b", "-o", "x", "-q", status=-9, env=dict(os.environ, TP_FAULT="kill:unlink:1"))
+        shutil.copytree(w.at("c"), w.at("y"))
+        shutil.copy(w.at("x", "journal"), w.at("y"))
+        w.refused(7, lambda: w.tpshard("export", "b", "-o", "y", "-q", status=None), "y")
+        w.refused(2, lambda: w.convert("m", "y", status=None), "y")
+
+
+def test_a_folder_that_was_to_be_exchanged_and_was_not_is_nobodys_but_its_owners():
+    with World() as w:
+        found = 0
+        for k in range(1, 60):
+            shutil.copytree(w.at("c"), w.at("x"))
+            if w.convert("m", "x", "--tp", "2", "--force", status=None, fault=f"kill:rename:{k}").returncode == 0:
+                break
+            if w.names("x") == w.names("c"):  # not exchanged: its owner takes it away
+                os.rename(w.at("x"), w.at("saved"))
+                w.convert("m", "x", "--tp", "2", status=-9, fault="kill:unlink:1")
+                assert "x.partial" not in w.names()
+                os.rename(w.at("saved"), w.at("x.partial"))
+                w.convert("m", "x", "--tp", "2")
+                w.same("x.partial", "c")
+                found += 1
+            run(["rm", "-rf", w.at("x"), w.at("x.partial")])
+        assert found > 3
+
+
+def test_paths_that_are_too_long_are_not_cut():
+    with World() as w:
+        shutil.copytree(w.at("c"), w.at("victim-and-mo"))
+        for out in ("./" * 2041 + "victim-and-more", "./" * 2040 + "somewhere-else-with-a-name", "./" * 2100):
+            for args in COMMANDS.values():
+                w.refused(6, lambda: w.tpshard(*args, "-o", out, "-q", "--force", status=None))
+
+
+def test_what_is_read_through_links_is_not_replaced():
+    with World() as w:
+        for linked, inside in (("rank-000-of-002.tps",) * 2, ("config.json",) * 2, ("config.json", "mine/config.json")):
+            shutil.copytree(w.at("b"), w.at("b2"))
+            shutil.copytree(w.at("b"), w.at("x"))
+            os.mkdir(w.at("x", "mine"))
+            shutil.copy(w.at("b", "config.json"), w.at("x", "mine"))
+            os.unlink(w.at("b2", linked))
+            os.symlink(w.at("x", inside), w.at("b2", linked))
+            for args in (("reshard", "b2", "--tp", "1"), ("export", "b2")):
+                w.refused(2, lambda: w.tpshard(*args, "-o", "x", "-q", "--force", status=None), os.path.basename(inside))
+            shutil.rmtree(w.at("b2"))
+            shutil.rmtree(w.at("x"))
+
+
+def test_a_log_that_is_somebodys_is_looked_at_and_no_more():
+    with World() as w:
+        shutil.copytree(w.at("c"), w.at("x"))
+        w.convert("m", "z", "--tp", "2", status=-9, fault="kill:rename:3")
+        log = open(w.at("z.partial", "names"), "rb").read()
+        for text in (log + b"notes on that crash", log + bytes(200), log[:100], b""):
+            open(w.at("x", "journal"), "wb").write(text)
+            w.refused(2, lambda: w.convert("m", "x", "--tp", "2", status=None), "x")
+
+
+def test_what_cannot_move_is_refused_before_the_exchange():
+    with World() as w:
+        if os.getuid() != 0:
+            raise Skip("needs root, to be another")
+        if not hasattr(os, "setresuid") or run(["unshare", "-m", "true"], status=None).returncode:
+            raise Skip("no mount namespaces here")
+        shutil.copytree(w.at("c"), w.at("x"))
+        os.mkdir(w.at("x", "mnt"))
+        script = 'mount -t tmpfs none x/mnt && exec "$@"'
+        done = run(["unshare", "-m", "sh", "-c", script, "sh", harness.TPSHARD, "convert", "m", "-o", "x", "--force", "-q"],
+                   status=None, cwd=w.dir)
+        error_line(done, 2, "mnt", "mount point")
+        os.rmdir(w.at("x", "mnt"))
+        w.same("x", "c")
+
+        os.chmod(w.dir, 0o755)
+        os.mkdir(w.at("theirs"))
+        shutil.copytree(w.at("c"), w.at("theirs", "x"))
+        os.mkdir(w.at("theirs", "x", "sub"))
+        for base, folders, _ in os.walk(w.at("theirs")):
+            os.chown(base, 65534, 65534)
+        other = lambda mask=0o022: dict(cwd=w.dir, user=65534, group=65534, extra_groups=[], umask=mask)
+        args = [harness.TPSHARD, "convert", "m", "-o", "theirs/x", "--tp", "2", "--force", "-q", "--no-selftest"]
+        if run(["true"], status=None, **other()).returncode or not os.access(harness.TPSHARD, os.X_OK):
+            raise Skip("no other user can be")
+        for path, mode in ((("theirs", "x", "sub"), 0o555), (("theirs", "x"), 0o555)):
+            os.chmod(w.at(*path), mode)
+            w.refused(2, lambda: run(args, status=None, **other()), path[-1])
+            os.chmod(w.at(*path), 0o755)
+        w.refused(2, lambda: run(args, status=None, **other(0o300)), "umask")
+        run(args, **other())
+        assert w.names("theirs", "x") == sorted(w.names("b") + ["sub"])
+
+
+def test_a_source_that_changed_is_seen_by_reshard_and_export_too():
+    with World() as w:
+        for args in (("reshard", "cc", "--tp", "1"), ("export", "cc")):
+            for name in ("rank-000-of-003.tps", "config.json"):
+                for fault in ("kill:rename:2", "kill:rename:5", "kill:unlink:1"):
+                    shutil.copytree(w.at("c"), w.at("cc"))
+                    w.tpshard(*args, "-o", "x", "-q", status=-9, env=dict(os.environ, TP_FAULT=fault))
+                    data = bytearray(open(w.at("cc", name), "rb").read())
+                    at = 8192 if len(data) > 8192 else len(data) - 1
+                    data[at] ^= 1
+                    open(w.at("cc", name), "wb").write(data)
+                    error_line(w.tpshard(*args, "-o", "x", "-q", status=None), 7, name)
+                    run(["rm", "-rf", w.at("x"), w.at("x.partial"), w.at("cc")])
+
+
+def test_a_file_with_two_names_is_not_taken_over():
+    with World() as w:
+        os.chmod(w.at("m", "config.json"), 0o600)
+        w.convert("m", "x", "--tp", "2", status=-9, fault="kill:rename:3")
+        os.link(w.at("m", "config.json"), w.at("x.partial", "config.json"))
+        for restart in ((), ("--restart",)):
+            w.refused(5, lambda: w.convert("m", "x", "--tp", "2", *restart, status=None), "config.json")
+        os.unlink(w.at("x.partial", "config.json"))
+        w.convert("m", "x", "--tp", "2")
+        w.same("x", "b")
+
+
+def test_zeros_are_no_proof():
+    with World() as w:
+        w.convert("m", "x", "--tp", "2", status=-9, fault="kill:rename:1")
+        for n in (0, 20, 64):
+            open(w.at("x.partial", "rank-000-of-002.tps"), "wb").write(bytes(n))
+            w.refused(5, lambda: w.convert("m", "x", "--tp", "2", status=None), "rank-000")
+        os.unlink(w.at("x.partial", "rank-000-of-002.tps"))
+        w.convert("m", "x", "--tp", "2")
+
+
+def test_restart_begins_anew_where_the_log_is_damaged():
+    with World() as w:
+        w.convert("m", "x", "--tp", "2", status=-9, fault="kill:60")
+        log = open(w.at("x.partial", "names"), "rb").read()
+        for at in range(0, len(log) - 256, 64):
+            shutil.copytree(w.at("x.partial"), w.at("y.partial"))
+            open(w.at("y.partial", "names"), "r+b").write(log[:at] + b"\xff" * 8 + log[at + 8:])
+            if w.convert("m", "y", "--tp", "2", status=None).returncode:
+                w.convert("m", "y", "--tp", "2", "--restart")
+            w.same("y", "b")
+            shutil.rmtree(w.at("y"))
+
+
+def test_a_file_that_is_read_is_not_replaced_by_one_that_is_written():
+    with World() as w:
+        shutil.copytree(checkpoint("yarn"), w.at("t"))
+        os.symlink("tokenizer.json", w.at("t", "link"))
+        for out in ("t/tokenizer.json", "t/model.safetensors", "t/config.json", "t/link"):
+            w.refused(2, lambda: w.tpshard("tokenizer", "t", "-o", out, "-q", status=None), "read")
+        for _ in range(2):
+            w.tpshard("tokenizer", "t", "-o", "t/compiled.tpt", "-q")
+        ids = ("--prompt-ids", "1", "-q")
+        for out in ("b/manifest.json", "b/rank-000-of-002.tps", "b/config.json"):
+            w.refused(2, lambda: tprun("logits", "b", "-o", out, *ids, cwd=w.dir, status=None), "read")
+            w.refused(2, lambda: tprun("generate", "b", "--ids", "--trace", out, *ids, cwd=w.dir, status=None), "read")
+        for _ in range(2):
+            tprun("logits", "b", "-o", "b/mine", *ids, cwd=w.dir)
+        w.refused(2, lambda: tprun("logits", "b", "-o", "/dev/stdout", "--trace", "-", *ids, cwd=w.dir, status=None), "both")
+        tprun("logits", "b", "-o", "/dev/null", "--trace", "/dev/null", *ids, cwd=w.dir)
 
 
 def test_an_output_may_begin_with_a_dash():
