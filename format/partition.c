@@ -81,6 +81,7 @@ struct partition partition_of(const struct model_config *model, uint64_t tp_size
     struct partition p = {
         .tp_size = tp_size,
         .rank = rank,
+        .layers = {0, model->n_layers},
         .attention_leaves = share(attention.count, tp_size, rank),
         .mlp_leaves = share(mlp.count, tp_size, rank),
         .panels = share(div_ceil(model->vocab, 16), tp_size, rank),

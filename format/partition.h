@@ -50,6 +50,7 @@ uint64_t leaves_padded(const struct leaves *leaves, struct range range);
 /* What one rank owns. */
 struct partition {
     uint64_t tp_size, rank;
+    struct range layers;    /* all of them; fewer in a pipeline stage */
     struct range attention_leaves, mlp_leaves; /* of the model's leaves */
     struct range heads;     /* query heads */
     struct range kv_heads;  /* KV heads those need; ranks may share one */

@@ -148,19 +148,29 @@ static bool add_role(const struct model_config *model, struct rank_plan *plan, e
            (!role_present(model, role, PART_BIAS) || add(model, plan, role, layer, PART_BIAS, err));
 }
 
+enum { LAYER_ROLES = ROLE_DOWN - ROLE_ATTN_NORM + 1, PARTS = 3 };
+
+static bool add_layer(const struct model_config *model, struct rank_plan *plan, uint32_t layer,
+                      struct tp_error *err)
+{
+    bool ok = true;
+    for (int role = ROLE_ATTN_NORM; ok && role <= ROLE_DOWN; role++)
+        ok = add_role(model, plan, (enum role)role, layer, err);
+    return ok;
+}
+
 bool rank_plan_build(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
                      uint64_t rank, struct rank_plan *plan, struct tp_error *err)
 {
-    enum { LAYER_ROLES = ROLE_DOWN - ROLE_ATTN_NORM + 1, PARTS = 3 };
     *plan = (struct rank_plan){.partition = partition_of(model, tp_size, rank), .recipe = recipe};
-    uint64_t most = (model->n_layers * LAYER_ROLES + 3) * PARTS;
+    const struct range layers = plan->partition.layers;
+    uint64_t most = (range_count(layers) * LAYER_ROLES + 3) * PARTS;
     plan->tensors = mem_arena_alloc(&plan->arena, most * sizeof *plan->tensors, err);
     if (!plan->tensors)
         return false;
     bool ok = add_role(model, plan, ROLE_EMBED, TENSOR_NO_LAYER, err);
-    for (uint32_t layer = 0; ok && layer < model->n_layers; layer++)
-        for (int role = ROLE_ATTN_NORM; ok && role <= ROLE_DOWN; role++)
-            ok = add_role(model, plan, (enum role)role, layer, err);
+    for (uint64_t layer = layers.begin; ok && layer < layers.end; layer++)
+        ok = add_layer(model, plan, (uint32_t)layer, err);
     ok = ok && add_role(model, plan, ROLE_FINAL_NORM, TENSOR_NO_LAYER, err) &&
          add_role(model, plan, ROLE_LM_HEAD, TENSOR_NO_LAYER, err);
     if (!ok) {
@@ -172,6 +182,24 @@ bool rank_plan_build(const struct model_config *model, struct recipe recipe, uin
                         plan->n_chunks * (uint64_t)SHARD_CHUNK_ENTRY + tp_size * SHARD_RANK_ENTRY;
     plan->data_align = plan->data_bytes >= SHARD_HUGE_FROM ? SHARD_HUGE_ALIGN : SHARD_FILE_ALIGN;
     plan->data_offset = align_up(SHARD_HEADER_BYTES + plan->table_bytes, plan->data_align);
+    return true;
+}
+
+bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
+                          uint64_t rank, uint64_t *bytes, struct tp_error *err)
+{
+    struct tensor tensors[(LAYER_ROLES + 3) * PARTS];
+    struct rank_plan plan = {.partition = partition_of(model, tp_size, rank), .recipe = recipe, .tensors = tensors};
+    if (!add_layer(model, &plan, 0, err))
+        return false;
+    /* every tensor begins aligned, so that all layers take the same */
+    plan.data_bytes =
+        align_up(plan.data_bytes, SHARD_TENSOR_ALIGN) * range_count(plan.partition.layers);
+    if (!add_role(model, &plan, ROLE_EMBED, TENSOR_NO_LAYER, err) ||
+        !add_role(model, &plan, ROLE_FINAL_NORM, TENSOR_NO_LAYER, err) ||
+        !add_role(model, &plan, ROLE_LM_HEAD, TENSOR_NO_LAYER, err))
+        return false;
+    *bytes = align_up(plan.data_bytes, SHARD_FILE_ALIGN);
     return true;
 }
 

@@ -63,6 +63,9 @@ struct rank_plan {
 bool rank_plan_build(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
                      uint64_t rank, struct rank_plan *plan, struct tp_error *err);
 void rank_plan_free(struct rank_plan *plan);
+/* data_bytes of a plan, without building it. The same errors. */
+bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
+                          uint64_t rank, uint64_t *bytes, struct tp_error *err);
 /* NULL where absent */
 const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role, uint32_t layer,
                                     enum part part);

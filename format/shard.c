@@ -56,14 +56,9 @@ static void put_chunk(unsigned char *p, const struct chunk *chunk, uint64_t raw_
 static bool put_rank(unsigned char *p, const struct model_config *model,
                      const struct rank_plan *plan, uint64_t rank, struct tp_error *err)
 {
-    struct rank_plan other;
-    uint64_t tp_size = plan->partition.tp_size, data_bytes = plan->data_bytes;
-    if (rank != plan->partition.rank) {
-        if (!rank_plan_build(model, plan->recipe, tp_size, rank, &other, err))
-            return false;
-        data_bytes = other.data_bytes;
-        rank_plan_free(&other);
-    }
+    uint64_t tp_size = plan->partition.tp_size, data_bytes;
+    if (!rank_plan_data_bytes(model, plan->recipe, tp_size, rank, &data_bytes, err))
+        return false;
     struct partition r = partition_of(model, tp_size, rank);
     const uint64_t numbers[7] = {r.attention_leaves.begin, r.attention_leaves.end,
                                  r.mlp_leaves.begin,       r.mlp_leaves.end,
