@@ -89,6 +89,16 @@ $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The runtime on another device, in place of the CPU: none of its files.
+CPU_DEVICE = $(wildcard runtime/cpu_*.c) runtime/device_cpu.c
+$(B)/tests/tprun_plain: $(B)/obj/tests/tools/device_plain.o $(call obj,runtime/tprun.c $(filter-out $(CPU_DEVICE),$(RUNTIME)) $(KERNELS) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
@@ -120,7 +130,7 @@ run-demo: all
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

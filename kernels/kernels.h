@@ -20,6 +20,16 @@ enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT };
 /* Rows of a panel, columns of a block: constants of the format. */
 enum { PANEL_ROWS = 16, BLOCK_COLS = 32, ATTENTION_CHUNK = 256 };
 
+enum { SAMPLE_CHUNK = 1024, SAMPLE_BINS = 1024, SAMPLE_ROWS = SAMPLE_BINS + 8, SAMPLE_TABLES = 4 };
+
+/* What of a vocabulary is kept: ids before or at (x, id), in order of falling x and rising id, of at least this
+ * weight. */
+struct sample_cut {
+    float x;
+    uint32_t id;
+    float weight;
+};
+
 struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512" */
@@ -74,6 +84,24 @@ struct kernels {
 
     /* y[i] = exp(x[i]) of docs/numerics.md section 4; x may be y */
     void (*exp)(const float *x, size_t n, float *y);
+
+    /* Passes over a vocabulary of n ids; section 10. */
+    /* *max: the largest; false: one is NaN or +inf. */
+    bool (*sample_scan)(const float *x, size_t n, float *max);
+    /* scaled = x / temperature, w = exp(scaled - max) */
+    void (*sample_weights)(const float *x, size_t n, float temperature, float max, float *scaled,
+                           float *w);
+    /* sums [div_ceil(n, SAMPLE_CHUNK)] of the weights that the cut keeps, in 32 chains each */
+    void (*sample_sums)(const float *x, const float *w, size_t n, struct sample_cut cut,
+                        double *sums);
+    /* mass [SAMPLE_ROWS]: mass[b][.] += the weights (w NULL: 1 each) of ids in bin b; the bins are stretches of falling x, from max on,
+     * 1 / scale wide; what is beyond
+     * SAMPLE_BINS - 1 may be left incomplete */
+    void (*sample_histogram)(const float *x, const float *w, size_t n, float max, float scale,
+                             double (*mass)[SAMPLE_TABLES]);
+    /* The ids in bin b, rising; how many. */
+    size_t (*sample_bin)(const float *x, size_t n, float max, float scale, int32_t bin,
+                         uint32_t *ids);
 };
 
 /* The table for an instruction set, NULL where this CPU lacks it. */

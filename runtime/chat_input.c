@@ -51,19 +51,20 @@ static bool load_history(struct chat_input *input, struct tp_error *err)
     const char *path = input->history_path;
     HistEvent event;
     struct stat st;
-    if (history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 || st.st_size == 0)
+    if (history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 ||
+        st.st_size == 0)
         return true;
-    return access(path, R_OK) == 0
-               ? tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is there and is no history; name another", path)
-               : tp_fail_errno(err, "%s: read", path);
+    return access(path, R_OK) == 0 ? tp_fail(err, TP_E_OUTPUT_EXISTS,
+                                             "%s: is there and is no history; name another", path)
+                                   : tp_fail_errno(err, "%s: read", path);
 }
 
 static bool put_private(const char *path, const struct io_map *text, struct tp_error *err)
 {
     struct output_file file;
     mode_t mask = umask(0177); /* what was typed is nobody else's */
-    bool ok = output_file_open(&file, path, err) &&
-              output_file_write(&file, text->data, text->size, err);
+    bool ok =
+        output_file_open(&file, path, err) && output_file_write(&file, text->data, text->size, err);
     ok = output_file_close(&file, ok, err);
     umask(mask);
     return ok;
@@ -77,8 +78,8 @@ static bool save_history(const struct chat_input *input, struct tp_error *err)
     HistEvent event;
     int fd = memfd_create("history", MFD_CLOEXEC);
     FILE *stream = fd < 0 ? NULL : fdopen(fd, "w");
-    bool ok = stream && history(input->history, &event, H_SAVE_FP, stream) >= 0 &&
-              fflush(stream) == 0;
+    bool ok =
+        stream && history(input->history, &event, H_SAVE_FP, stream) >= 0 && fflush(stream) == 0;
     if (!ok)
         tp_fail_errno(err, "%s: the history cannot be kept", path);
     ok = ok && io_map(fd, path, (uint64_t)ftell(stream), &text, err) &&

@@ -3,22 +3,25 @@
 #include "mem.h"
 #include <string.h>
 
-bool chat_session_open(struct chat_session *session, struct run *run,
-                       const _Atomic int *interrupted, void (*show)(const char *text, size_t n),
+bool chat_session_open(struct chat_session *session, const struct chat_session_setup *setup,
                        struct tp_error *err)
 {
-    const struct run_options *o = run->options;
     struct chat_session *s = session;
-    *s = (struct chat_session){.run = run, .interrupted = interrupted, .show = show};
+    *s = (struct chat_session){.setup = *setup};
     s->messages = json_array();
-    bool ok = choice_read(&s->choice, &run->bundle, o, err) &&
-              detokenizer_open(&s->text, &run->tokenizer.file, true,
-                               o->n < run->context ? o->n : run->context, o->stops,
-                               (size_t)o->n_stops, err) &&
-              (!o->system || chat_session_set_system(s, o->system, strlen(o->system), err));
-    if (ok)
-        chat_set_stops(&run->chat, s->choice.eos, s->choice.n_eos);
-    else
+    bool ok =
+        choice_read(&s->choice, setup->bundle, &setup->choice, err) &&
+        detokenizer_open(&s->text, &setup->tokenizer->file, true,
+                         setup->n < setup->context ? setup->n : setup->context, setup->stops,
+                         setup->n_stops, err) &&
+        (!setup->system || chat_session_set_system(s, setup->system, strlen(setup->system), err));
+    if (ok) {
+        chat_set_stops(setup->chat, s->choice.eos, s->choice.n_eos);
+        ok = s->choice.sampling.temperature == 0 ||
+             choice_ban_holes(setup->tokenizer, setup->bundle->model.vocab, setup->chat->stops,
+                              setup->chat->n_stops, &s->marks, err);
+    }
+    if (!ok)
         chat_session_close(s);
     return ok;
 }
@@ -30,7 +33,7 @@ void chat_session_close(struct chat_session *session)
     token_ids_free(&session->ids);
     detokenizer_close(&session->text);
     mem_free(session->answer.data);
-    generate_free(&session->generate);
+    mem_free(session->marks);
     *session = (struct chat_session){0};
 }
 
@@ -99,33 +102,25 @@ bool chat_session_set_messages(struct chat_session *session, const json_t *messa
 
 /* ---- a turn ---- */
 
-static bool on_token(void *arg, uint32_t s, uint32_t id)
+static bool on_token(void *arg, uint32_t slot, uint32_t id)
 {
     struct chat_session *session = arg;
+    (void)slot;
     const char *text;
     size_t n;
-    (void)s;
     detokenizer_push(&session->text, id, &text, &n);
     if (n)
-        session->show(text, n);
+        session->setup.show(text, n);
     return session->text.stream.stopped;
-}
-
-static bool on_step(void *arg, struct tp_error *err)
-{
-    struct chat_session *session = arg;
-    (void)err;
-    session->show(NULL, 0);
-    return true;
 }
 
 /* The conversation's ids, fit for the model and its context. */
 static bool encode(struct chat_session *session, struct tp_error *err)
 {
-    const struct run *run = session->run;
+    const struct chat_session_setup *run = &session->setup;
     struct token_ids *ids = &session->ids;
     ids->count = 0;
-    if (!chat_encode(&run->chat, session->messages, NULL, ids, err))
+    if (!chat_encode(run->chat, session->messages, NULL, ids, err))
         return false;
     if (ids->count == 0)
         return tp_fail(err, TP_E_PROMPT, "the template makes no tokens of the conversation");
@@ -133,9 +128,9 @@ static bool encode(struct chat_session *session, struct tp_error *err)
         return tp_fail(err, TP_E_LIMIT, "the conversation has %zu tokens, --context allows %llu",
                        ids->count, (unsigned long long)run->context);
     for (size_t i = 0; i < ids->count; i++)
-        if (ids->ids[i] >= run->bundle.model.vocab)
+        if (ids->ids[i] >= run->bundle->model.vocab)
             return tp_fail(err, TP_E_PROMPT, "token id %u, 0 to %llu expected", ids->ids[i],
-                           (unsigned long long)run->bundle.model.vocab - 1);
+                           (unsigned long long)run->bundle->model.vocab - 1);
     return true;
 }
 
@@ -144,53 +139,40 @@ static uint32_t count_reused(const struct chat_session *session)
 {
     const struct token_ids *a = &session->cached, *b = &session->ids;
     size_t n = 0, most = a->count < b->count - 1 ? a->count : b->count - 1;
-    if (session->run->options->no_reuse)
+    if (session->setup.no_reuse)
         return 0;
     while (n < most && a->ids[n] == b->ids[n])
         n++;
     return (uint32_t)n;
 }
 
-static bool prepare(struct chat_session *session, struct engine *engine, struct tp_error *err)
+static struct request request_of(struct chat_session *session, uint32_t reused)
 {
-    const struct run *run = session->run;
-    uint64_t room = run->context - session->ids.count;
-    uint32_t reused = count_reused(session);
-    kv_cache_truncate(&engine->cache, 0, reused);
-    session->cached.count = reused;
-    session->prompt = (struct prompt){
+    const struct chat_session_setup *setup = &session->setup;
+    uint64_t room = setup->context - session->ids.count;
+    return (struct request){
         .ids = session->ids.ids,
         .n_ids = (uint32_t)session->ids.count,
-        .n = (uint32_t)(run->options->n < room ? run->options->n : room),
         .n_cached = reused,
-    };
-    session->prompts = (struct prompts){.list = &session->prompt, .count = 1};
-    session->generate = (struct generate){
-        .prompts = &session->prompts,
-        .tokenizer = &run->tokenizer,
+        .n = (uint32_t)(setup->n < room ? setup->n : room),
         .sampling = session->choice.sampling,
-        .eos = run->chat.stops,
-        .n_eos = run->chat.n_stops,
-        .chunk = run->options->chunk,
-        .report = run->report,
-        .interrupted = session->interrupted,
+        .eos = setup->chat->stops,
+        .n_eos = setup->chat->n_stops,
+        .marks = session->marks,
         .on_token = on_token,
-        .on_step = on_step,
         .arg = session,
     };
-    detokenizer_reset(&session->text);
-    return generate_init(&session->generate, run->bundle.model.vocab, err);
 }
 
 /* What is in the cache now: of prompt and answer as many as were run. */
-static bool keep_cached(struct chat_session *session, struct tp_error *err)
+static bool keep_cached(struct chat_session *session, const struct answer *answer,
+                        struct tp_error *err)
 {
-    const struct generate_sequence *answer = &session->generate.sequences[0];
-    const struct prompt *prompt = &session->prompt;
+    const struct token_ids *prompt = &session->ids;
     struct token_ids *cached = &session->cached;
     while (cached->count < answer->n_cached) {
         size_t i = cached->count;
-        uint32_t id = i < prompt->n_ids ? prompt->ids[i] : answer->ids[i - prompt->n_ids];
+        uint32_t id = i < prompt->count ? prompt->ids[i] : answer->ids[i - prompt->count];
         if (!token_ids_push(cached, id, err))
             return false;
     }
@@ -198,10 +180,10 @@ static bool keep_cached(struct chat_session *session, struct tp_error *err)
 }
 
 /* The answer as it was shown: its tokens through the stream once more. */
-static bool keep_answer(struct chat_session *session, struct tp_error *err)
+static bool keep_answer(struct chat_session *session, const struct answer *answer,
+                        struct tp_error *err)
 {
-    const struct generate_sequence *answer = &session->generate.sequences[0];
-    uint32_t count = answer->count - (answer->finish == GENERATE_EOS);
+    uint32_t count = answer->count - (answer->finish == BATCH_EOS);
     const char *text;
     size_t n;
     detokenizer_reset(&session->text);
@@ -215,46 +197,59 @@ static bool keep_answer(struct chat_session *session, struct tp_error *err)
     return tp_text_add(&session->answer, text, n, err);
 }
 
-static void keep_figures(struct chat_session *session, const struct report *before)
+static bool run_request(struct chat_session *session, struct batch *batch, struct tp_error *err)
 {
-    const struct report *now = session->run->report;
-    const struct generate_sequence *answer = &session->generate.sequences[0];
-    session->last = (struct chat_turn){
-        .n_prompt = session->prompt.n_ids,
-        .n_reused = session->prompt.n_cached,
-        .n_new = answer->count,
-        .finish = answer->finish,
-        .prefill_seconds = now->prefill_seconds - before->prefill_seconds,
-        .decode_seconds = now->decode_seconds - before->decode_seconds,
-    };
-}
-
-static bool answer(struct chat_session *session, struct engine *engine, struct tp_error *err)
-{
-    struct report before = *session->run->report;
-    struct tp_error why = {0};
-    if (!encode(session, err) || !prepare(session, engine, err))
-        return false;
+    bool ran = true;
+    while (ran) {
+        if (!batch_step(batch, &ran, err))
+            return false;
+        session->setup.show(NULL, 0);
+        if (*session->setup.interrupted)
+            batch_interrupt(batch);
+    }
     const char *text;
     size_t n;
-    bool ok = generate_drive(engine, &session->generate, &why) || why.code == TP_E_INTERRUPTED;
     detokenizer_end(&session->text, &text, &n);
-    session->show(text, n);
-    ok = ok ? keep_cached(session, err) && keep_answer(session, err)
-            : tp_fail(err, why.code, "%s", why.text);
+    session->setup.show(text, n);
+    return true;
+}
+
+static bool answer(struct chat_session *session, struct batch *batch, struct tp_error *err)
+{
+    enum { SLOT = 0 };
+    if (!encode(session, err))
+        return false;
+    uint32_t reused = count_reused(session);
+    const struct batch_figures before = batch->figures;
+    const struct request request = request_of(session, reused);
+    engine_forget(batch->engine, SLOT, reused);
+    session->cached.count = reused;
+    detokenizer_reset(&session->text);
+    if (batch_add(batch, &request, SLOT, err) != SLOT)
+        return false;
+    const struct answer *answer = batch_answer(batch, SLOT);
+    bool ok = run_request(session, batch, err) && batch_check(batch, SLOT, err) &&
+              keep_cached(session, answer, err) && keep_answer(session, answer, err);
     if (!ok)
         session->cached.count = 0;
-    keep_figures(session, &before);
-    generate_free(&session->generate);
+    session->last = (struct chat_turn){
+        .n_prompt = request.n_ids,
+        .n_reused = reused,
+        .n_new = answer->count,
+        .finish = answer->finish,
+        .prefill_seconds = batch->figures.prompt_seconds - before.prompt_seconds,
+        .decode_seconds = batch->figures.plain_seconds - before.plain_seconds,
+    };
+    batch_remove(batch, SLOT, true);
     return ok;
 }
 
-bool chat_session_say(struct chat_session *session, struct engine *engine, const char *text,
-                      size_t n, struct tp_error *err)
+bool chat_session_say(struct chat_session *session, struct batch *batch, const char *text, size_t n,
+                      struct tp_error *err)
 {
     size_t before = json_array_size(session->messages);
-    bool ok = chat_add(session->messages, "user", text, n, err) && answer(session, engine, err);
-    bool silent = ok && session->last.finish == GENERATE_INTERRUPTED && session->answer.n == 0;
+    bool ok = chat_add(session->messages, "user", text, n, err) && answer(session, batch, err);
+    bool silent = ok && session->last.finish == BATCH_INTERRUPTED && session->answer.n == 0;
     if (ok && !silent)
         ok = chat_add(session->messages, "assistant",
                       session->answer.data ? session->answer.data : "", session->answer.n, err);

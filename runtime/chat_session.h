@@ -3,40 +3,49 @@
  * What the model says is what it would say to the whole conversation at once.
  */
 #pragma once
+#include "batch.h"
+#include "chat.h"
 #include "choice.h"
 #include "detokenizer.h"
-#include "generate.h"
-#include "run.h"
 #include "text.h"
 
 /* Figures of the last turn. */
 struct chat_turn {
     uint32_t n_prompt, n_reused, n_new; /* tokens: of the conversation; of it in the cache; said */
-    enum generate_finish finish;
+    enum batch_finish finish;
     double prefill_seconds, decode_seconds;
 };
 
-/* {0} is safe to close. */
-struct chat_session {
-    struct run *run; /* bundle, tokenizer, chat; borrowed */
-    struct choice choice;
-    json_t *messages;
-    struct token_ids cached; /* what the KV cache holds */
-    struct token_ids ids;    /* the conversation as it was last encoded */
-    struct prompt prompt;
-    struct prompts prompts; /* the one above */
-    struct detokenizer text;
-    struct tp_text answer;    /* what was shown of the last answer */
-    struct generate generate; /* while a turn runs */
-    struct chat_turn last;
+struct chat_session_setup {
+    const struct bundle *bundle;
+    struct tokenizer *tokenizer;
+    struct chat *chat;
+    uint64_t context; /* tokens that a conversation may have */
+    uint64_t n;       /* new tokens of an answer */
+    bool no_reuse;    /* begin every turn with an empty cache */
+    struct choice_given choice;
+    const char *const *stops;
+    size_t n_stops;
+    const char *system; /* NULL: none */
     const _Atomic int *interrupted;
     /* Text of the answer, as it comes; NULL, 0 after a step: it may be flushed. */
     void (*show)(const char *text, size_t n);
 };
 
-/* run: opened for RUN_CHAT, its context set. */
-bool chat_session_open(struct chat_session *session, struct run *run,
-                       const _Atomic int *interrupted, void (*show)(const char *text, size_t n),
+/* {0} is safe to close. */
+struct chat_session {
+    struct chat_session_setup setup;
+    struct choice choice;
+    json_t *messages;
+    struct token_ids cached; /* what the KV cache holds */
+    struct token_ids ids;    /* the conversation as it was last encoded */
+    struct detokenizer text;
+    struct tp_text answer; /* what was shown of the last answer */
+    uint8_t *marks;
+    struct chat_turn last;
+};
+
+bool chat_session_open(struct chat_session *session, const struct chat_session_setup *setup,
                        struct tp_error *err);
 void chat_session_close(struct chat_session *session);
 
@@ -54,6 +63,6 @@ bool chat_session_set_messages(struct chat_session *session, const json_t *messa
  * those before.
  *
  * Errors  TP_E_LIMIT: the conversation does not fit into the context; those of the template and of
- *         generate_drive, but TP_E_INTERRUPTED */
-bool chat_session_say(struct chat_session *session, struct engine *engine, const char *text,
-                      size_t n, struct tp_error *err);
+ *         batch_step */
+bool chat_session_say(struct chat_session *session, struct batch *batch, const char *text, size_t n,
+                      struct tp_error *err);

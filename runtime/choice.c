@@ -14,12 +14,10 @@ static bool read_config(struct choice *c, const struct bundle *bundle, struct tp
         return false;
     bool ok = generation_config_read(file->name, data, n, bundle->model.vocab, &c->config, err);
     mem_free(data);
-    if (ok && c->config.ignored)
-        tp_message("tprun", "note", "generation_config.json: %s is ignored", c->config.ignored);
     return ok;
 }
 
-static struct sampler_options sampling_of(const struct run_options *o,
+static struct sampler_options sampling_of(const struct choice_given *o,
                                           const struct generation_config *config)
 {
     struct sampler_options s = sampler_defaults();
@@ -47,13 +45,35 @@ static struct sampler_options sampling_of(const struct run_options *o,
 }
 
 bool choice_read(struct choice *choice, const struct bundle *bundle,
-                 const struct run_options *options, struct tp_error *err)
+                 const struct choice_given *given, struct tp_error *err)
 {
     struct choice *c = choice;
     if (!read_config(c, bundle, err))
         return false;
-    c->sampling = sampling_of(options, &c->config);
+    c->sampling = sampling_of(given, &c->config);
     c->eos = c->config.n_eos ? c->config.eos_id : bundle->model.eos_id;
     c->n_eos = c->config.n_eos ? c->config.n_eos : bundle->model.n_eos;
     return sampler_check(&c->sampling, err);
+}
+
+static bool is_one_of(const int64_t *list, uint64_t n, uint32_t id)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if (list[i] == (int64_t)id)
+            return true;
+    return false;
+}
+
+bool choice_ban_holes(const struct tokenizer *tokenizer, uint64_t vocab, const int64_t *eos,
+                      uint64_t n_eos, uint8_t **marks, struct tp_error *err)
+{
+    *marks = NULL;
+    for (uint32_t id = 0; id < vocab; id++) {
+        if (tokenizer_is_token(tokenizer, id) || is_one_of(eos, n_eos, id))
+            continue;
+        if (!*marks && !(*marks = mem_array(vocab, 1, err)))
+            return false;
+        (*marks)[id] = SAMPLER_BANNED;
+    }
+    return true;
 }

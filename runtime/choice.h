@@ -1,9 +1,16 @@
-/* How a run chooses tokens: the command line over generation_config.json over greedy. */
+/* How a run chooses tokens: what is asked for over generation_config.json over greedy. */
 #pragma once
 #include "bundle.h"
 #include "generation_config.h"
-#include "run_options.h"
 #include "sampler.h"
+#include "tokenizer.h"
+
+/* What was asked for; a value that was not given stays with generation_config.json. */
+struct choice_given {
+    bool given_temperature, given_top_k, given_top_p, given_min_p, given_penalty;
+    double temperature, top_p, min_p, penalty;
+    uint64_t top_k, seed;
+};
 
 struct choice {
     struct generation_config config;
@@ -13,6 +20,11 @@ struct choice {
 };
 
 /* Borrows from bundle. Any option that shapes a distribution asks for sampling; --temp 0 is greedy
- * whatever else is given. A note on stderr names what generation_config.json asks for in vain. */
+ * whatever else is given. config.ignored names what generation_config.json asks for in vain. */
 bool choice_read(struct choice *choice, const struct bundle *bundle,
-                 const struct run_options *options, struct tp_error *err);
+                 const struct choice_given *given, struct tp_error *err);
+/* Marks [vocab] of ids that are no tokens, which are not drawn; mem_free. NULL without an error
+ * where there are none. The most likely id is taken as it is: greedy results are those of the
+ * reference. */
+bool choice_ban_holes(const struct tokenizer *tokenizer, uint64_t vocab, const int64_t *eos,
+                      uint64_t n_eos, uint8_t **marks, struct tp_error *err);

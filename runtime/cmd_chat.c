@@ -1,12 +1,11 @@
 /* tprun chat: a conversation, on a terminal or through a pipe. Answers go to standard output, all
  * else to standard error. */
-#include "run.h"
+#include "cmd.h"
 
 #include "chat_input.h"
 #include "chat_session.h"
 #include "host.h"
 #include "interrupt.h"
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +22,7 @@ static void on_interrupt(int number)
 
 struct talk {
     struct run run;
+    struct batch batch;
     struct chat_session session;
     struct chat_input input;
     bool stats, ended;
@@ -83,7 +83,7 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     text[n++] = '\n'; /* in place of the NUL */
     struct output_file file;
     bool ok = output_file_open(&file, rest, err) &&
-              run_check_output(talk->session.run, &file, err) &&
+              run_check_output(&talk->run, &file, err) &&
               output_file_write(&file, text, n, err);
     mem_free(text);
     return output_file_close(&file, ok, err);
@@ -156,7 +156,7 @@ static void print_stats(const struct talk *talk)
         "turn %u: %u tokens, %u reused, %u prefilled in %.3f s, %.1f tok/s; answer %u tokens "
         "(%s), %.1f tok/s; context %u of %llu; peak memory %llu",
         talk->turns, t->n_prompt, t->n_reused, fresh, t->prefill_seconds,
-        rate(fresh, t->prefill_seconds), t->n_new, generate_finish_name(t->finish),
+        rate(fresh, t->prefill_seconds), t->n_new, batch_finish_name(t->finish),
         rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
         (unsigned long long)talk->run.context, (unsigned long long)host_memory_peak());
 }
@@ -179,13 +179,13 @@ static bool refuse(struct talk *talk, struct tp_error *why, struct tp_error *err
     return true;
 }
 
-static bool say(struct talk *talk, struct engine *engine, struct tp_error *err)
+static bool say(struct talk *talk, struct tp_error *err)
 {
     struct tp_error why = {0};
     struct tp_text *message = &talk->input.message;
     size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
     bool ok =
-        chat_session_say(&talk->session, engine, message->data + slash, message->n - slash, &why);
+        chat_session_say(&talk->session, &talk->batch, message->data + slash, message->n - slash, &why);
     putchar('\n');
     if (fflush(stdout) != 0)
         return tp_fail_errno(err, "stdout: cannot be written");
@@ -198,17 +198,17 @@ static bool say(struct talk *talk, struct engine *engine, struct tp_error *err)
     talk->turns++;
     if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
-    if (t->finish == GENERATE_LENGTH && t->n_prompt + t->n_new == talk->run.context)
+    if (t->finish == BATCH_LENGTH && t->n_prompt + t->n_new == talk->run.context)
         tp_message("tprun", "note", "the answer ends here: the context of %llu tokens is full",
                    (unsigned long long)talk->run.context);
-    else if (t->finish == GENERATE_LENGTH && talk->input.terminal)
+    else if (t->finish == BATCH_LENGTH && talk->input.terminal)
         tp_message("tprun", "note", "the answer ends here: -n allows %u tokens", t->n_new);
     if (talk->stats)
         print_stats(talk);
     return true;
 }
 
-static bool take(struct talk *talk, struct engine *engine, bool command, struct tp_error *err)
+static bool take(struct talk *talk, bool command, struct tp_error *err)
 {
     struct tp_text *message = &talk->input.message;
     struct tp_error why = {0};
@@ -216,27 +216,22 @@ static bool take(struct talk *talk, struct engine *engine, bool command, struct 
         return true;
     interrupt_note(false);
     if (!command || message->data[0] != '/' || (message->n > 1 && message->data[1] == '/'))
-        return say(talk, engine, err);
+        return say(talk, err);
     if (!tp_text_add(message, "", 1, err))
         return false;
     return run_command(talk, message->data, &why) || refuse(talk, &why, err);
 }
 
-static bool drive(struct engine *engine, void *arg, struct tp_error *err)
+static bool drive(struct talk *talk, struct tp_error *err)
 {
-    struct talk *talk = arg;
-    sigset_t interrupt;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &interrupt, NULL);
-    if (talk->input.terminal && !talk->run.options->quiet)
+    if (talk->input.terminal && !talk->run.options->report.quiet)
         tp_message("tprun", "note", "context %llu tokens; /help lists commands",
                    (unsigned long long)talk->run.context);
     while (!talk->ended) {
         bool command;
         switch (chat_input_read(&talk->input, &command, err)) {
         case CHAT_READ_MESSAGE:
-            if (!take(talk, engine, command, err))
+            if (!take(talk, command, err))
                 return false;
             break;
         case CHAT_READ_CANCELLED:
@@ -276,8 +271,25 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     run->positions = &talk->positions;
     run->prompts = (struct prompts){.count = 1};
     rows = options->chunk < run->context ? options->chunk : run->context;
-    return chat_session_open(&talk->session, run, interrupt_flag(), show, err) &&
-           run_open_engine(run, true, rows, err) &&
+    const struct chat_session_setup setup = {
+        .bundle = &run->bundle,
+        .tokenizer = &run->tokenizer,
+        .chat = &run->chat,
+        .context = run->context,
+        .n = options->prompts.n,
+        .no_reuse = options->no_reuse,
+        .choice = options->choice,
+        .stops = options->stops,
+        .n_stops = (size_t)options->n_stops,
+        .system = options->prompts.system,
+        .interrupted = interrupt_flag(),
+        .show = show,
+    };
+    if (!chat_session_open(&talk->session, &setup, err))
+        return false;
+    run_note_choice(&talk->session.choice);
+    return run_open_engine(run, true, rows, err) &&
+           batch_open(&talk->batch, &run->engine, options->chunk, err) &&
            chat_input_open(&talk->input, options->history, interrupt_flag(), err);
 }
 
@@ -290,18 +302,14 @@ bool cmd_chat(const struct run_options *options, struct report *report, struct t
     talk->stats = options->stats;
     bool ok = open_talk(talk, options, report, err);
     if (ok) {
-        /* only the thread that reads and prints is to be interrupted: the others inherit this */
-        sigset_t interrupt;
-        sigemptyset(&interrupt);
-        sigaddset(&interrupt, SIGINT);
-        pthread_sigmask(SIG_BLOCK, &interrupt, NULL);
         sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
-        ok = engine_run(&talk->run.engine, drive, talk, err);
+        ok = drive(talk, err);
     }
-    if (ok && options->report_json)
-        report_print(report, &talk->run.engine, options, talk->run.context);
+    if (ok && options->report.json)
+        run_report(&talk->run, &talk->batch);
     chat_input_close(&talk->input);
     chat_session_close(&talk->session);
+    batch_close(&talk->batch);
     talk->run.positions = NULL; /* ours */
     talk->run.prompts = (struct prompts){0};
     run_close(&talk->run);

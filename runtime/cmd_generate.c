@@ -1,24 +1,26 @@
 /* tprun generate: how tokens are chosen, and what of them is shown. One text is streamed as it
  * comes; of several prompts, and with --json or --ids, every sequence is printed in order once it
  * is complete. */
-#include "run.h"
+#include "cmd.h"
 
 #include "choice.h"
 #include "detokenizer.h"
-#include "generate.h"
 #include "interrupt.h"
 #include <stdio.h>
 #include <string.h>
 
 static char output_buffer[1 << 16]; /* stdout's: it would allocate one */
+static const char interrupted[] =
+    "interrupted; what was said so far is printed, run again to start over";
 
 struct printer {
     struct run *run;
-    struct generate generate;
+    struct batch batch;
     struct choice choice;
+    uint8_t *marks;            /* of ids that are no tokens; NULL: none */
     struct detokenizer *texts; /* [prompts.count], NULL without a tokenizer */
-    uint32_t next;               /* sequence to print */
-    bool live;                   /* one text, shown as it comes */
+    uint32_t next;             /* sequence to print */
+    bool live;                 /* one text, shown as it comes */
 };
 
 /* ---- text ---- */
@@ -26,10 +28,10 @@ struct printer {
 static bool on_token(void *arg, uint32_t s, uint32_t id)
 {
     struct printer *p = arg;
-    if (!p->texts)
-        return false;
     const char *text;
     size_t n;
+    if (!p->texts)
+        return false;
     detokenizer_push(&p->texts[s], id, &text, &n);
     if (p->live)
         fwrite(text, 1, n, stdout);
@@ -69,9 +71,9 @@ static void begin_text(struct printer *p, uint32_t s)
 /* The whole text of a sequence: its tokens decoded once more. */
 static void print_text(struct printer *p, uint32_t s, void (*print)(const char *text, size_t n))
 {
-    const struct generate_sequence *seq = &p->generate.sequences[s];
+    const struct answer *seq = batch_answer(&p->batch, s);
     struct detokenizer *whole = &p->texts[s];
-    uint32_t count = seq->count - (seq->finish == GENERATE_EOS);
+    uint32_t count = seq->count - (seq->finish == BATCH_EOS);
     const char *text;
     size_t n;
     begin_text(p, s);
@@ -94,7 +96,7 @@ static void print_ids(const uint32_t *ids, uint32_t count, const char *between)
 static void print_json(struct printer *p, uint32_t s)
 {
     const struct prompt *prompt = &p->run->prompts.list[s];
-    const struct generate_sequence *seq = &p->generate.sequences[s];
+    const struct answer *seq = batch_answer(&p->batch, s);
     printf("{\"id\": %s, \"prompt_ids\": [", prompt->id);
     print_ids(prompt->ids, prompt->n_ids, ", ");
     printf("], \"ids\": [");
@@ -107,12 +109,12 @@ static void print_json(struct printer *p, uint32_t s)
     } else {
         printf("null");
     }
-    printf(", \"finish\": \"%s\"}\n", generate_finish_name(seq->finish));
+    printf(", \"finish\": \"%s\"}\n", batch_finish_name(seq->finish));
 }
 
 static void print_sequence(struct printer *p, uint32_t s)
 {
-    const struct generate_sequence *seq = &p->generate.sequences[s];
+    const struct answer *seq = batch_answer(&p->batch, s);
     const struct run_options *o = p->run->options;
     if (o->json) {
         print_json(p, s);
@@ -131,12 +133,15 @@ static void print_sequence(struct printer *p, uint32_t s)
     }
 }
 
-static bool print_complete(void *arg, struct tp_error *err)
+static bool print_complete(struct printer *p, struct tp_error *err)
 {
-    struct printer *p = arg;
-    while (p->next < p->run->prompts.count &&
-           p->generate.sequences[p->next].finish != GENERATE_GOING)
-        print_sequence(p, p->next++);
+    for (;
+         p->next < p->run->prompts.count && batch_answer(&p->batch, p->next)->finish != BATCH_GOING;
+         p->next++) {
+        if (!batch_check(&p->batch, p->next, err))
+            return false;
+        print_sequence(p, p->next);
+    }
     return fflush(stdout) == 0 || tp_fail_errno(err, "stdout: cannot be written");
 }
 
@@ -146,12 +151,10 @@ static bool open_texts(struct printer *p, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
     uint32_t n = p->run->prompts.count;
-    if (!p->run->has_tokenizer) {
-        if (o->n_stops || !(o->ids || o->json))
-            return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer, %s", p->run->bundle.dir,
-                           o->n_stops ? "--stop needs one" : "use --ids or --json");
-        return true;
-    }
+    if (!p->run->has_tokenizer)
+        return (!o->n_stops && (o->ids || o->json)) ||
+               tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer, %s", p->run->bundle.dir,
+                       o->n_stops ? "--stop needs one" : "use --ids or --json");
     p->texts = mem_array(n, sizeof *p->texts, err);
     bool ok = p->texts != NULL;
     for (uint32_t s = 0; ok && s < n; s++)
@@ -164,45 +167,76 @@ static bool open_texts(struct printer *p, struct tp_error *err)
 }
 
 /* What can be refused before the weights are read. */
-static bool open_printer(struct printer *p, struct report *report, struct tp_error *err)
+static bool open_printer(struct printer *p, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
-    struct chat *chat = &p->run->chat;
-    if (!choice_read(&p->choice, &p->run->bundle, o, err) || !open_texts(p, err))
+    if (!choice_read(&p->choice, &p->run->bundle, &o->choice, err) || !open_texts(p, err))
         return false;
+    run_note_choice(&p->choice);
     if (o->chat)
-        chat_set_stops(chat, p->choice.eos, p->choice.n_eos);
-    p->generate = (struct generate){
-        .prompts = &p->run->prompts,
-        .tokenizer = p->run->has_tokenizer ? &p->run->tokenizer : NULL,
+        chat_set_stops(&p->run->chat, p->choice.eos, p->choice.n_eos);
+    return true;
+}
+
+static bool add_requests(struct printer *p, struct tp_error *err)
+{
+    const struct run_options *o = p->run->options;
+    const struct chat *chat = &p->run->chat;
+    struct request request = {
         .sampling = p->choice.sampling,
         .eos = o->chat ? chat->stops : p->choice.eos,
-        .n_eos = o->chat ? chat->n_stops : p->choice.n_eos,
-        .chunk = o->chunk,
-        .report = report,
-        .interrupted = interrupt_flag(),
+        .n_eos = o->ignore_eos ? 0
+                 : o->chat     ? chat->n_stops
+                               : p->choice.n_eos,
         .on_token = on_token,
-        .on_step = print_complete,
         .arg = p,
     };
-    if (o->ignore_eos)
-        p->generate.n_eos = 0;
+    if (p->run->has_tokenizer && request.sampling.temperature > 0 &&
+        !choice_ban_holes(&p->run->tokenizer, p->run->bundle.model.vocab, request.eos,
+                          request.n_eos, &p->marks, err))
+        return false;
+    request.marks = p->marks;
+    for (uint32_t s = 0; s < p->run->prompts.count; s++) {
+        const struct prompt *prompt = &p->run->prompts.list[s];
+        request.stream = s;
+        request.ids = prompt->ids;
+        request.n_ids = prompt->n_ids;
+        request.n = prompt->n;
+        if (batch_add(&p->batch, &request, s, err) != s)
+            return false;
+    }
     return true;
+}
+
+static bool run_requests(struct printer *p, struct tp_error *err)
+{
+    bool ran = true, ok = true;
+    while (ok && ran) {
+        ok = batch_step(&p->batch, &ran, err) && print_complete(p, err);
+        if (ok && ran && interrupt_pending())
+            ok = tp_fail(err, TP_E_INTERRUPTED, "%s", interrupted);
+    }
+    if (!ok && err->code == TP_E_INTERRUPTED) {
+        batch_interrupt(&p->batch);
+        print_complete(p, NULL);
+    }
+    return ok;
 }
 
 static void close_printer(struct printer *p)
 {
     for (uint32_t s = 0; p->texts && s < p->run->prompts.count; s++)
         detokenizer_close(&p->texts[s]);
+    batch_close(&p->batch);
     mem_free(p->texts);
-    generate_free(&p->generate);
+    mem_free(p->marks);
     mem_free(p);
 }
 
 bool cmd_generate(const struct run_options *options, struct report *report, struct tp_error *err)
 {
     struct run run;
-    interrupt_say("%s", generate_interrupted);
+    interrupt_say("%s", interrupted);
     if (!run_open(&run, options, report, err))
         return false;
     struct printer *p = mem_alloc(sizeof *p, err);
@@ -212,18 +246,14 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
         setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
         uint64_t rows =
             run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
-        rows = rows > run.prompts.count ? rows : run.prompts.count;
-        ok = open_printer(p, report, err) && run_open_engine(&run, true, rows, err) &&
-             generate_init(&p->generate, run.bundle.model.vocab, err);
-    }
-    if (ok) {
-        ok = engine_run(&run.engine, generate_drive, &p->generate, err);
-        if (ok || err->code == TP_E_INTERRUPTED)
-            print_complete(p, err);
+        rows += run.prompts.count;
+        ok = open_printer(p, err) && run_open_engine(&run, true, rows, err) &&
+             batch_open(&p->batch, &run.engine, options->chunk, err) && add_requests(p, err) &&
+             run_requests(p, err);
     }
     ok = ok && run_write_trace(&run, err);
     if (ok)
-        report_print(report, &run.engine, options, run.context);
+        run_report(&run, &p->batch);
     if (p)
         close_printer(p);
     run_close(&run);

@@ -1,5 +1,5 @@
 /* tprun render: a chat template over lines of JSON. A rendering that fails is a result, too. */
-#include "run.h"
+#include "cmd.h"
 
 #include "chat_template.h"
 #include "json.h"

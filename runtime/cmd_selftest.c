@@ -1,51 +1,22 @@
 /* tprun selftest: replay the fixed prompts of a bundle, or record them while it is being made. */
-#include "run.h"
+#include "cmd.h"
 
-#include "host.h"
+#include "mem.h"
 #include "selftest.h"
 #include <stdio.h>
 
 struct selftest_job {
     struct run *run;
+    struct batch batch;
     struct selftest test;
 };
 
-static void keep_logits(struct selftest_job *job, struct engine *e)
+static bool keep_logits(void *arg, uint32_t prompt, uint32_t position, const float *logits,
+                        struct tp_error *err)
 {
-    const struct step *step = &e->forward.step;
-    uint32_t count;
-    for (uint32_t first = 0; first < step->n_logits; first += count) {
-        const float *logits = engine_logits(e, first, &count);
-        for (uint32_t i = 0; i < count; i++) {
-            const struct step_row *row = &step->rows[step->logit_rows[first + i]];
-            selftest_set_logits(&job->test, row->sequence, row->position,
-                                logits + i * engine_logit_stride(e), job->run->bundle.model.vocab);
-        }
-    }
-}
-
-static bool drive(struct engine *e, void *arg, struct tp_error *err)
-{
-    (void)err;
     struct selftest_job *job = arg;
-    struct report *report = job->run->report;
-    uint32_t s = 0, position = 0;
-    while (s < job->test.n_prompts) {
-        double t0 = host_seconds();
-        const struct prompt *prompt = &job->test.prompts[s];
-        engine_begin(e);
-        while (s < job->test.n_prompts &&
-               engine_add(e, (struct step_row){s, position, prompt->ids[position]}, true))
-            if (++position == prompt->n_ids) {
-                prompt = &job->test.prompts[++s];
-                position = 0;
-            }
-        engine_step(e);
-        keep_logits(job, e);
-        report->prefill_tokens += e->forward.step.n_rows;
-        report->prefill_seconds += host_seconds() - t0;
-    }
-    selftest_set_layers(&job->test, &e->trace);
+    (void)err;
+    selftest_set_logits(&job->test, prompt, position, logits, job->run->bundle.model.vocab);
     return true;
 }
 
@@ -68,7 +39,7 @@ static bool replay(struct selftest_job *job, struct tp_error *err)
         return false;
     bool ok = selftest_compare(&job->test, file->name, text, n, err);
     mem_free(text);
-    if (ok && !job->run->options->quiet)
+    if (ok && !job->run->options->report.quiet)
         printf("selftest: %u prompts, every logit and residual as recorded\n", job->test.n_prompts);
     return ok;
 }
@@ -95,10 +66,12 @@ bool cmd_selftest(const struct run_options *options, struct report *report, stru
 {
     struct run run = {.options = options, .report = report};
     struct selftest_job job = {.run = &run};
-    bool ok = open_job(&job, options, err) && engine_run(&run.engine, drive, &job, err) &&
+    bool ok = open_job(&job, options, err) &&
+              run_prompts(&run, &job.batch, keep_logits, &job, err) &&
               (options->record ? record(&job, err) : replay(&job, err));
     if (ok)
-        report_print(report, &run.engine, options, run.context);
+        run_report(&run, &job.batch);
+    batch_close(&job.batch);
     run.prompts = (struct prompts){0}; /* they are the test's */
     run_close(&run);
     selftest_free(&job.test);

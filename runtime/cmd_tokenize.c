@@ -1,5 +1,5 @@
 /* tprun tokenize: JSON lines through the tokenizer, text to ids or ids to text. */
-#include "run.h"
+#include "cmd.h"
 
 #include "detokenizer.h"
 #include "json.h"

@@ -1,9 +1,8 @@
 #include "comm.h"
 
-#include "checked.h"
-#include "mem.h"
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size)
 {
@@ -17,85 +16,37 @@ void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size)
     tp_assert(tree->n_roots == tree->first_root[tp_size]);
 }
 
-/* ---- shared memory ---- */
+/* ---- threads ---- */
 
-static void meet(struct comm *comm, enum comm_what what)
+int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
 {
-    (void)what; /* in shared memory all are the same: what was written lies where it is read */
-    barrier_wait(&comm->barrier);
+    uint64_t n = (uint64_t)threads;
+    return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
 }
 
-/* Sizes, and with base the addresses, of the shared buffers. */
-static bool place(struct comm *comm, unsigned char *base, uint64_t *bytes, struct tp_error *err)
+static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
 {
-    uint64_t at = 0, n;
-    float **slots[PARTITION_TP_MAX + 2] = {&comm->rows, &comm->logits};
-    uint64_t counts[PARTITION_TP_MAX + 2][3] = {{1, comm->rows_max, comm->row_stride},
-                                                {1, comm->slice_max, comm->logit_stride}};
-    for (uint64_t r = 0; r < comm->size; r++) {
-        uint64_t a = comm->attention.first_root[r + 1] - comm->attention.first_root[r];
-        uint64_t m = comm->mlp.first_root[r + 1] - comm->mlp.first_root[r];
-        slots[r + 2] = &comm->roots[r];
-        counts[r + 2][0] = a > m ? a : m;
-        counts[r + 2][1] = comm->rows_max;
-        counts[r + 2][2] = comm->root_stride;
-    }
-    for (uint64_t i = 0; i < comm->size + 2; i++) {
-        if (base)
-            *slots[i] = (float *)(void *)(base + at);
-        if (!tp_mul(counts[i][0], counts[i][1], &n) ||
-            !tp_mul(n, counts[i][2] * sizeof(float), &n) || !tp_align_up(n, 64, &n) ||
-            !tp_add(at, n, &at))
-            return tp_fail(err, TP_E_LIMIT, "exchange buffers of %llu rows do not fit in 64 bits",
-                           (unsigned long long)comm->rows_max);
-    }
-    *bytes = at;
-    return true;
+    struct barrier *barrier = what == COMM_RANK ? &comm->ranks[rank] : &comm->all;
+    if (barrier->count == 1 || barrier_wait_for(barrier, comm->deadline))
+        return;
+    struct tp_error err = {0};
+    tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
+            (unsigned long long)rank, comm->deadline);
+    _exit(tp_error_print("tprun", &err));
 }
 
-static void shape(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                  uint64_t rows_max, uint64_t slice_max)
+void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
+                       int threads)
 {
     *comm = (struct comm){
-        .name = "threads",
-        .size = tp_size,
-        .row_stride = align_up(model->hidden, 32),
-        .logit_stride = align_up(model->vocab, 16),
-        .root_stride = align_up(model->hidden, 16),
-        .rows_max = rows_max,
-        .slice_max = slice_max,
-        .exchange = meet,
-    };
+        .name = "threads", .size = tp_size, .meet = meet, .deadline = COMM_DEADLINE_SECONDS};
     comm_tree_init(&comm->attention, leaves_of_attention(model).count, tp_size);
     comm_tree_init(&comm->mlp, leaves_of_mlp(model).count, tp_size);
-}
-
-bool comm_bytes(const struct model_config *model, uint64_t tp_size, uint64_t rows_max,
-                uint64_t slice_max, uint64_t *bytes, struct tp_error *err)
-{
-    struct comm comm;
-    shape(&comm, model, tp_size, rows_max, slice_max);
-    return place(&comm, NULL, bytes, err);
-}
-
-bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       uint64_t rows_max, uint64_t slice_max, int threads, struct tp_error *err)
-{
-    shape(comm, model, tp_size, rows_max, slice_max);
-    if (!place(comm, NULL, &comm->memory_bytes, err))
-        return false;
-    comm->memory = mem_map_alloc(comm->memory_bytes, err);
-    if (!comm->memory)
-        return false;
-    barrier_init(&comm->barrier, threads);
-    return place(comm, comm->memory, &comm->memory_bytes, err);
-}
-
-void comm_close(struct comm *comm)
-{
-    if (comm->memory)
-        mem_map_free(comm->memory, comm->memory_bytes);
-    *comm = (struct comm){0};
+    barrier_init(&comm->all, threads);
+    for (uint64_t r = 0; r < tp_size; r++) {
+        barrier_init(&comm->ranks[r], comm_threads_of(tp_size, r, threads));
+        comm->ranks[r].spin = comm->all.spin;
+    }
 }
 
 /* ---- handshake ---- */
@@ -139,7 +90,7 @@ bool comm_handshake(const struct comm_hello *hellos, uint64_t size, struct tp_er
             !same_number(err, a, b, "TP degree", b->tp_size, (uint32_t)size) ||
             !same_hash(err, a, b, "rank map", a->rank_map, b->rank_map) ||
             !same_hash(err, a, b, "model and recipe", a->config, b->config) ||
-            !same_number(err, a, b, "floating-point mode", a->mxcsr, b->mxcsr))
+            !same_number(err, a, b, "floating-point mode", a->fp_mode, b->fp_mode))
             return false;
         if (strncmp(a->kernels, b->kernels, sizeof a->kernels) != 0)
             return differ(err, a, b, "kernels", a->kernels, b->kernels);

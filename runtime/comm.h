@@ -1,13 +1,12 @@
 /* Ranks together: who they are, how they meet, and the all-reduce in tree order.
  *
- * A reduction is: every rank leaves the roots of its complete subtrees in its buffer, exchange()
+ * A reduction is: every rank leaves the roots of its complete subtrees with its device, a meeting
  * makes them readable by everyone, and whoever needs a row folds all roots with the global program:
  * the order of additions is the tree's, whatever the degree. Rows and logits are gathered: every
- * rank writes its part at its place, and after exchange() all of it can be read.
+ * rank writes its part at its place, and after the meeting all of it can be read.
  *
- * The implementation here is `threads`: ranks share the memory of one process, so that a part is
- * written where everyone reads it and exchange() is a barrier. One over a network would keep its
- * own copy of these buffers and fill it in exchange().
+ * The transport here is `threads`: ranks share the memory of one process, so that a part is
+ * written where everyone reads it and a meeting is a barrier.
  */
 #pragma once
 #include "hash.h"
@@ -22,49 +21,40 @@ struct comm_tree {
 };
 void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size);
 
+/* What must be readable after a meeting, and by whom. */
 enum comm_what {
-    COMM_SYNC,   /* nothing but the meeting: a rank's own threads have finished a phase */
-    COMM_ROWS,   /* rows: embedded or normed */
+    COMM_RANK,   /* what a rank's own threads wrote in a phase: by them */
+    COMM_ROWS,   /* rows, embedded or normed: by all ranks, as all that follows */
     COMM_ROOTS,  /* roots */
     COMM_LOGITS, /* logits */
 };
+
+enum { COMM_DEADLINE_SECONDS = 3600 }; /* a phase of a large step takes minutes on a slow machine */
 
 struct comm {
     const char *name;
     uint64_t size; /* ranks */
     struct comm_tree attention, mlp;
-    float *rows; /* [rows_max][row_stride], f32 */
-    uint64_t row_stride;
-    float *logits; /* [slice_max][logit_stride] */
-    uint64_t logit_stride;
-    float *roots[PARTITION_TP_MAX]; /* per rank [n_roots][rows_max][root_stride] */
-    uint64_t rows_max, root_stride, slice_max;
-    /* Collective over all compute threads. */
-    void (*exchange)(struct comm *comm, enum comm_what what);
-    struct barrier barrier;
-    void *memory;
-    uint64_t memory_bytes;
+    /* Collective: RANK of the threads that work for `rank`, else of all. Whoever waits longer than
+     * the deadline ends the process, exit status 9: the others cannot go on either. */
+    void (*meet)(struct comm *comm, uint64_t rank, enum comm_what what);
+    uint32_t deadline; /* seconds */
+    uint64_t meetings; /* of all ranks so far */
+    struct barrier all, ranks[PARTITION_TP_MAX];
 };
 
-/* Bytes that comm_open_threads allocates, in all. */
-bool comm_bytes(const struct model_config *model, uint64_t tp_size, uint64_t rows_max,
-                uint64_t slice_max, uint64_t *bytes, struct tp_error *err);
-/* For `threads` compute threads. A {0} comm may be closed. */
-bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       uint64_t rows_max, uint64_t slice_max, int threads, struct tp_error *err);
-void comm_close(struct comm *comm);
-/* Address of root `index` of row `row` of rank `rank`: [root_stride] */
-static inline float *comm_root(const struct comm *comm, uint64_t rank, uint64_t index, uint64_t row)
-{
-    return comm->roots[rank] + (index * comm->rows_max + row) * comm->root_stride;
-}
+/* Ranks as threads of this process, `threads` in all. */
+void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
+                       int threads);
+/* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
+int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
 
 /* ---- handshake: before the first collective ---- */
 
 /* What every rank says of itself; all but `rank` must agree. Fixed layout: it can travel. */
 struct comm_hello {
     uint32_t format_version, tp_size, rank;
-    uint32_t mxcsr; /* of the thread that computes */
+    uint32_t fp_mode; /* of the thread that computes; MXCSR on x86 */
     char kernels[16];
     struct hash128 bundle_id, rank_map, config;
 };

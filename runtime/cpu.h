@@ -1,16 +1,32 @@
-/* Inside the CPU backend: what one rank holds, and the phases of its files. */
+/* Inside the CPU as a device: what it and one rank hold, and the phases of its files. */
 #pragma once
-#include "backend.h"
+#include "device.h"
+#include "forward.h"
+#include "kernels.h"
 
 /* Rows that go through a group of panels together, and panels of a group: a tile of x and the
  * weights of a group stay in the second-level cache. For speed only: no bit depends on them. */
 enum { CPU_ROW_TILE = 32, CPU_PANEL_GROUP = 4, CPU_QUERY_TILE = 32 };
 
-struct backend_rank {
+/* Which part of a rank's work: threads that work for one rank share it. */
+struct share {
+    uint64_t part, parts;
+};
+
+/* Which ranks a thread works for, and with which share of each. With at least as many threads as
+ * ranks, rank r has threads [cut(T,r,TP), cut(T,r+1,TP)), which share its work; with fewer, thread
+ * t runs ranks [cut(TP,t,T), cut(TP,t+1,T)) in turn within each phase. */
+struct crew {
+    struct range ranks;
+    struct share share;
+};
+struct crew crew_of(uint64_t tp_size, int thread, int threads);
+
+struct cpu_rank {
+    const struct cpu_device *device;
     const struct rank_weights *weights;
     const struct model_config *model;
     const struct kernels *kernels;
-    struct comm *comm;
     bool bf16; /* arithmetic: activations are rounded where they enter a matrix */
     float eps, attention_scale;
     enum dtype kv_dtype;
@@ -23,7 +39,7 @@ struct backend_rank {
     uint64_t page_bytes;          /* of k, or of v, of one KV head */
 
     float *residual; /* [rows_max][row_stride] */
-    float *normed;   /* [rows_max][row_stride] in one-shot steps; else comm->rows is it */
+    float *normed;   /* [rows_max][row_stride] in one-shot steps; else device->rows is it */
     float *q;        /* [rows_max][q_stride] as they come out of the matrix */
     float *k, *v;    /* [rows_max][kv_stride] */
     float *queries;  /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
@@ -32,31 +48,77 @@ struct backend_rank {
     float *scratch;  /* [parts_max][scratch_floats] */
     uint64_t scratch_floats;
     unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
-    struct backend_bytes bytes;
+    struct device_bytes bytes;
     void *memory;
 };
+
+/* One kind of reduction: its tree, and per rank the roots [n_roots][rows_max][root_stride]. */
+struct cpu_roots {
+    const struct comm_tree *tree;
+    float *of[PARTITION_TP_MAX];
+};
+
+struct cpu_device {
+    struct device device;
+    struct device_setup setup;
+    const struct kernels *kernels;
+    struct cpu_rank ranks[PARTITION_TP_MAX];
+    /* what ranks leave for each other */
+    uint64_t row_stride, root_stride, slice_max;
+    float *rows;   /* [rows_max][row_stride] */
+    float *logits; /* [slice_max][logit_stride] */
+    struct cpu_roots attention, mlp;
+    uint32_t slice_first, slice_count; /* of the step's logit_rows: what the LM head runs over */
+    /* cos and sin of every position, by page of 256: filled when it is first needed */
+    double *frequencies; /* [head_dim / 2] radians per position */
+    float *cos, *sin;    /* [rope_pages * 256][head_dim / 2] */
+    uint64_t rope_pages, rope_filled;
+    void *memory;
+    uint64_t memory_bytes;
+};
+
+static inline struct cpu_device *cpu_device_of(struct device *device)
+{
+    return (struct cpu_device *)(void *)device;
+}
 
 static inline struct range share_of(uint64_t n, struct share share)
 {
     return (struct range){cut(n, share.part, share.parts), cut(n, share.part + 1, share.parts)};
 }
 
-static inline float *cpu_scratch(const struct backend_rank *r, struct share share)
+static inline float *cpu_scratch(const struct cpu_rank *r, struct share share)
 {
     return r->scratch + share.part * r->scratch_floats;
 }
 
 /* x of the matrices behind a norm: [n_rows][row_stride] */
-static inline float *cpu_normed(const struct backend_rank *r, const struct step *step)
+static inline float *cpu_normed(const struct cpu_rank *r, const struct step *step)
 {
-    return step_one_shot(step) ? r->normed : r->comm->rows;
+    return step_one_shot(step) ? r->normed : r->device->rows;
+}
+
+/* Root `index` of row `row` of a rank: [root_stride] */
+static inline float *cpu_root(const struct cpu_device *d, const struct cpu_roots *roots,
+                              uint64_t rank, uint64_t index, uint64_t row)
+{
+    return roots->of[rank] + (index * d->setup.rows_max + row) * d->root_stride;
 }
 
 /* Local query heads of a local KV head */
-struct range cpu_heads_of(const struct backend_rank *r, uint64_t kv_head);
+struct range cpu_heads_of(const struct cpu_rank *r, uint64_t kv_head);
 /* Floats of scratch that one thread needs in the phases of a file. */
 uint64_t cpu_matmul_scratch(void);
-uint64_t cpu_attention_scratch(const struct backend_rank *r);
+uint64_t cpu_attention_scratch(const struct cpu_rank *r);
 
-backend_phase cpu_qkv, cpu_o_proj, cpu_gate_up, cpu_down, cpu_logits;
-backend_phase cpu_rope_append, cpu_attention;
+typedef void cpu_phase(struct cpu_rank *rank, const struct step *step, const struct op *op,
+                       struct share share);
+cpu_phase cpu_embed, cpu_enter, cpu_reduce_attention, cpu_reduce_mlp;
+cpu_phase cpu_qkv, cpu_o_proj, cpu_gate_up, cpu_down, cpu_logits;
+cpu_phase cpu_rope_append, cpu_attention;
+
+/* Of device_cpu: introduce, step, logits. */
+void cpu_introduce(struct device *device, struct comm_hello *hellos);
+void cpu_step(struct device *device, const struct step *step);
+const float *cpu_logit_rows(struct device *device, const struct step *step, uint32_t first,
+                            uint32_t *count);

@@ -1,4 +1,4 @@
-/* Attention of the CPU backend: QK norm, RoPE and the cache; then, per tile of rows of one sequence
+/* Attention of the CPU: QK norm, RoPE and the cache; then, per tile of rows of one sequence
  * and per KV head, the chunks in ascending order. All query heads of the KV head and all rows of
  * the tile share the reading of a page. docs/numerics.md section 6. */
 #include "cpu.h"
@@ -9,7 +9,7 @@
 
 _Static_assert((int)KV_PAGE_POSITIONS == (int)ATTENTION_CHUNK, "a page is a chunk");
 
-struct range cpu_heads_of(const struct backend_rank *r, uint64_t kv_head)
+struct range cpu_heads_of(const struct cpu_rank *r, uint64_t kv_head)
 {
     const struct partition *p = &r->weights->partition;
     uint64_t begin = (p->kv_heads.begin + kv_head) * r->group, end = begin + r->group;
@@ -19,21 +19,28 @@ struct range cpu_heads_of(const struct backend_rank *r, uint64_t kv_head)
 }
 
 /* The query of local head `head` of row m: [head_pad], zero padded. */
-static float *query_of(const struct backend_rank *r, uint64_t m, uint64_t kv_head, uint64_t head)
+static float *query_of(const struct cpu_rank *r, uint64_t m, uint64_t kv_head, uint64_t head)
 {
     struct range heads = cpu_heads_of(r, kv_head);
     uint64_t at = heads.begin * r->rows_max + m * range_count(heads) + head - heads.begin;
     return r->queries + at * r->head_pad;
 }
 
-static unsigned char *page_of(const struct backend_rank *r, uint32_t layer, uint32_t page,
+static unsigned char *page_of(const struct cpu_rank *r, uint32_t layer, uint32_t page,
                               uint64_t kv_head)
 {
-    uint64_t index = (layer * r->n_pages + page) * r->n_kv_heads_local + kv_head;
+    uint64_t local = layer - r->weights->partition.layers.begin;
+    uint64_t index = (local * r->n_pages + page) * r->n_kv_heads_local + kv_head;
     return r->kv + index * 2 * r->page_bytes;
 }
 
-static void prepare_query(const struct backend_rank *r, const struct layer_weights *w,
+static void rotate(const struct cpu_rank *r, float *x, uint64_t position)
+{
+    uint64_t d = r->model->head_dim, at = position * (d / 2);
+    r->kernels->rope(x, r->device->cos + at, r->device->sin + at, d);
+}
+
+static void prepare_query(const struct cpu_rank *r, const struct layer_weights *w,
                           const struct step *step, uint64_t m, uint64_t head)
 {
     uint64_t d = r->model->head_dim;
@@ -45,12 +52,12 @@ static void prepare_query(const struct backend_rank *r, const struct layer_weigh
         r->kernels->rms_norm(from, w->q_norm, d, r->eps, false, q);
     else
         memcpy(q, from, d * sizeof *q);
-    r->kernels->rope(q, step->cos + m * d / 2, step->sin + m * d / 2, d);
+    rotate(r, q, step->rows[m].position);
     if (r->bf16)
         r->kernels->round_bf16(q, d);
 }
 
-static void prepare_key_value(const struct backend_rank *r, const struct layer_weights *w,
+static void prepare_key_value(const struct cpu_rank *r, const struct layer_weights *w,
                               const struct step *step, uint32_t layer, uint64_t m, uint64_t kv_head)
 {
     uint64_t d = r->model->head_dim;
@@ -59,17 +66,17 @@ static void prepare_key_value(const struct backend_rank *r, const struct layer_w
     const float *v = r->v + m * r->kv_stride + kv_head * d;
     if (w->k_norm)
         r->kernels->rms_norm(k, w->k_norm, d, r->eps, false, k);
-    r->kernels->rope(k, step->cos + m * d / 2, step->sin + m * d / 2, d);
+    rotate(r, k, row->position);
     uint32_t page = step->pages[row->sequence][row->position / ATTENTION_CHUNK];
     unsigned char *at = page_of(r, layer, page, kv_head);
     r->kernels->kv_append(at, at + r->page_bytes, r->kv_dtype, d, r->head_pad,
                           row->position % ATTENTION_CHUNK, k, v);
 }
 
-void cpu_rope_append(struct backend_rank *r, const struct step *step, uint32_t layer,
+void cpu_rope_append(struct cpu_rank *r, const struct step *step, const struct op *op,
                      struct share share)
 {
-    const struct layer_weights *w = &r->weights->layers[layer];
+    const struct layer_weights *w = &r->weights->layers[op->layer];
     uint64_t heads = r->n_heads_local + r->n_kv_heads_local;
     struct range mine = share_of(heads * step->n_rows, share);
     for (uint64_t i = mine.begin; i < mine.end; i++) {
@@ -77,7 +84,7 @@ void cpu_rope_append(struct backend_rank *r, const struct step *step, uint32_t l
         if (head < r->n_heads_local)
             prepare_query(r, w, step, m, head);
         else
-            prepare_key_value(r, w, step, layer, m, head - r->n_heads_local);
+            prepare_key_value(r, w, step, op->layer, m, head - r->n_heads_local);
     }
 }
 
@@ -90,18 +97,18 @@ struct tile {
     float *chunk; /* [n][256 + head_pad] */
 };
 
-static uint64_t queries_max(const struct backend_rank *r)
+static uint64_t queries_max(const struct cpu_rank *r)
 {
     return r->group > CPU_QUERY_TILE ? r->group : CPU_QUERY_TILE;
 }
 
-uint64_t cpu_attention_scratch(const struct backend_rank *r)
+uint64_t cpu_attention_scratch(const struct cpu_rank *r)
 {
     uint64_t n = align_up(queries_max(r), 16);
     return n * (r->head_pad + 5 + ATTENTION_CHUNK + r->head_pad);
 }
 
-static struct tile tile_of(const struct backend_rank *r, float *scratch)
+static struct tile tile_of(const struct cpu_rank *r, float *scratch)
 {
     uint64_t n = align_up(queries_max(r), 16);
     struct tile t = {.chunk = scratch};
@@ -115,14 +122,14 @@ static struct tile tile_of(const struct backend_rank *r, float *scratch)
 }
 
 /* The first position that a query at `position` sees. */
-static uint64_t first_seen(const struct backend_rank *r, uint32_t layer, uint64_t position)
+static uint64_t first_seen(const struct cpu_rank *r, uint32_t layer, uint64_t position)
 {
     uint64_t window = r->model->window[layer];
     return window && position + 1 > window ? position + 1 - window : 0;
 }
 
 /* What each row sees of chunk c; heads queries a row. first > last: nothing. */
-static void set_visible(const struct backend_rank *r, const struct step *step, uint32_t layer,
+static void set_visible(const struct cpu_rank *r, const struct step *step, uint32_t layer,
                         struct range rows, uint64_t heads, uint64_t chunk, struct tile *t)
 {
     uint64_t begin = chunk * ATTENTION_CHUNK, end = begin + ATTENTION_CHUNK - 1;
@@ -137,7 +144,7 @@ static void set_visible(const struct backend_rank *r, const struct step *step, u
 }
 
 /* Where the output of a head enters o_proj: leaves hold one head, or two, and are padded each. */
-static float *output_of(const struct backend_rank *r, uint32_t layer, uint64_t m, uint64_t head)
+static float *output_of(const struct cpu_rank *r, uint32_t layer, uint64_t m, uint64_t head)
 {
     uint64_t d = r->model->head_dim, per_leaf = r->heads_per_leaf;
     uint64_t leaf_width = align_up(per_leaf * d, BLOCK_COLS);
@@ -145,7 +152,7 @@ static float *output_of(const struct backend_rank *r, uint32_t layer, uint64_t m
     return r->attn + m * r->weights->layers[layer].o.k + column;
 }
 
-static void attend(const struct backend_rank *r, const struct step *step, uint32_t layer,
+static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,
                    struct range rows, uint64_t kv_head, float *scratch)
 {
     const struct kernels *k = r->kernels;
@@ -170,7 +177,7 @@ static void attend(const struct backend_rank *r, const struct step *step, uint32
 }
 
 /* Items (tile of rows, KV head) go round the threads. */
-void cpu_attention(struct backend_rank *r, const struct step *step, uint32_t layer,
+void cpu_attention(struct cpu_rank *r, const struct step *step, const struct op *op,
                    struct share share)
 {
     uint64_t tile_rows = r->group < CPU_QUERY_TILE ? CPU_QUERY_TILE / r->group : 1;
@@ -183,6 +190,6 @@ void cpu_attention(struct backend_rank *r, const struct step *step, uint32_t lay
             rows.end++;
         for (uint64_t kv_head = 0; kv_head < r->n_kv_heads_local; kv_head++)
             if (item++ % share.parts == share.part)
-                attend(r, step, layer, rows, kv_head, cpu_scratch(r, share));
+                attend(r, step, op->layer, rows, kv_head, cpu_scratch(r, share));
     }
 }

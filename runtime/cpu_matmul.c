@@ -1,4 +1,4 @@
-/* The matrices of the CPU backend. Threads share the panels of a matrix: every panel is one
+/* The matrices of the CPU. Threads share the panels of a matrix: every panel is one
  * thread's. */
 #include "cpu.h"
 
@@ -28,7 +28,7 @@ struct tile {
 };
 
 /* out[m][0..16) of one panel: scale and bias after the full dot. */
-static void full_dot(const struct backend_rank *r, const struct matrix *w, uint64_t panel,
+static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
                      struct tile t, float *out, uint64_t out_stride)
 {
     r->kernels->dot[w->dtype](panel_of(w, panel), w->k / BLOCK_COLS, t.x + t.row * t.x_stride,
@@ -43,10 +43,10 @@ static void full_dot(const struct backend_rank *r, const struct matrix *w, uint6
 
 /* fn for every row tile and group of panels of this share. Where the rows are one tile, no panel is
  * read twice, and all panels are one group. */
-typedef void tile_fn(const struct backend_rank *r, void *arg, struct tile t, struct range group);
+typedef void tile_fn(const struct cpu_rank *r, void *arg, struct tile t, struct range group);
 
-static void each_tile(const struct backend_rank *r, struct range panels, struct tile all,
-                      tile_fn *fn, void *arg)
+static void each_tile(const struct cpu_rank *r, struct range panels, struct tile all, tile_fn *fn,
+                      void *arg)
 {
     uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
@@ -66,7 +66,7 @@ struct full_job {
     uint64_t stride;
 };
 
-static void full_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
+static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
     struct full_job *job = arg;
     float *out = job->out + t.row * job->stride;
@@ -74,12 +74,12 @@ static void full_tile(const struct backend_rank *r, void *arg, struct tile t, st
         full_dot(r, job->w, p, t, out + p * PANEL_ROWS, job->stride);
 }
 
-void cpu_qkv(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, struct share share)
 {
-    const struct layer_weights *w = &r->weights->layers[layer];
+    const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct tile all = {cpu_normed(r, step), r->comm->row_stride, 0, step->n_rows};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows};
     /* the panels of the three in one row, so that the shares are even */
     struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
     uint64_t first = 0;
@@ -102,7 +102,7 @@ struct gate_job {
 
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
  */
-static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
+static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
     struct gate_job *job = arg;
     const struct layer_weights *w = job->w;
@@ -121,12 +121,12 @@ static void gate_tile(const struct backend_rank *r, void *arg, struct tile t, st
     }
 }
 
-void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer,
+void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *op,
                  struct share share)
 {
-    const struct layer_weights *w = &r->weights->layers[layer];
+    const struct layer_weights *w = &r->weights->layers[op->layer];
     struct gate_job job = {w, cpu_scratch(r, share)};
-    struct tile all = {cpu_normed(r, step), r->comm->row_stride, 0, step->n_rows};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows};
     each_tile(r, share_of(w->gate.panels, share), all, gate_tile, &job);
 }
 
@@ -135,10 +135,11 @@ void cpu_gate_up(struct backend_rank *r, const struct step *step, uint32_t layer
 struct leaf_job {
     const struct matrix *w;
     const struct leaf_run *leaves;
+    const struct cpu_roots *roots;
     float *stack; /* [TREE_STACK_MAX][CPU_ROW_TILE][16] */
 };
 
-static void leaf_panel(const struct backend_rank *r, const struct leaf_job *job, struct tile t,
+static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
                        uint64_t panel)
 {
     const struct matrix *w = job->w;
@@ -155,52 +156,57 @@ static void leaf_panel(const struct backend_rank *r, const struct leaf_job *job,
     }
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
-            memcpy(comm_root(r->comm, r->rank, root, t.row + m) + panel * PANEL_ROWS,
+            memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) + panel * PANEL_ROWS,
                    job->stack + root * TILE_FLOATS + m * PANEL_ROWS, PANEL_ROWS * sizeof(float));
 }
 
-static void leaf_tile(const struct backend_rank *r, void *arg, struct tile t, struct range group)
+static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
     for (uint64_t p = group.begin; p < group.end; p++)
         leaf_panel(r, arg, t, p);
 }
 
-static void leaf_dots(const struct backend_rank *r, const struct step *step, const struct matrix *w,
-                      const struct leaf_run *leaves, const float *x, struct share share)
+static void leaf_dots(const struct cpu_rank *r, const struct step *step, const struct matrix *w,
+                      const struct leaf_run *leaves, const struct cpu_roots *roots, const float *x,
+                      struct share share)
 {
-    struct leaf_job job = {w, leaves, cpu_scratch(r, share)};
+    struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
     if (leaves->count)
         each_tile(r, share_of(w->panels, share), (struct tile){x, w->k, 0, step->n_rows}, leaf_tile,
                   &job);
 }
 
-void cpu_o_proj(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+void cpu_o_proj(struct cpu_rank *r, const struct step *step, const struct op *op,
+                struct share share)
 {
-    leaf_dots(r, step, &r->weights->layers[layer].o, &r->weights->attention, r->attn, share);
+    leaf_dots(r, step, &r->weights->layers[op->layer].o, &r->weights->attention,
+              &r->device->attention, r->attn, share);
 }
 
-void cpu_down(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+void cpu_down(struct cpu_rank *r, const struct step *step, const struct op *op, struct share share)
 {
-    leaf_dots(r, step, &r->weights->layers[layer].down, &r->weights->mlp, r->act, share);
+    leaf_dots(r, step, &r->weights->layers[op->layer].down, &r->weights->mlp, &r->device->mlp,
+              r->act, share);
 }
 
 /* ---- LM head ---- */
 
-void cpu_logits(struct backend_rank *r, const struct step *step, uint32_t layer, struct share share)
+void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op,
+                struct share share)
 {
-    (void)layer;
-    const uint32_t *rows = step->logit_rows + step->slice_first;
+    (void)op;
+    const uint32_t *rows = step->logit_rows + r->device->slice_first;
     const struct matrix *w = &r->weights->lm_head;
     struct range panels = share_of(w->panels, share);
-    uint64_t stride = r->comm->logit_stride, end;
-    for (uint64_t i = 0; i < step->slice_count; i = end) {
+    uint64_t stride = r->device->device.logit_stride, end;
+    for (uint64_t i = 0; i < r->device->slice_count; i = end) {
         /* a run of rows that lie side by side */
-        for (end = i + 1; end < step->slice_count && rows[end] == rows[end - 1] + 1; end++)
+        for (end = i + 1; end < r->device->slice_count && rows[end] == rows[end - 1] + 1; end++)
             ;
-        float *first = r->comm->logits + i * stride + r->weights->partition.vocab.begin;
+        float *first = r->device->logits + i * stride + r->weights->partition.vocab.begin;
         struct full_job job = {w, first, stride};
-        const float *x = cpu_normed(r, step) + rows[i] * r->comm->row_stride;
-        struct tile all = {x, r->comm->row_stride, 0, end - i};
+        const float *x = cpu_normed(r, step) + rows[i] * r->device->row_stride;
+        struct tile all = {x, r->device->row_stride, 0, end - i};
         each_tile(r, panels, all, full_tile, &job);
     }
 }

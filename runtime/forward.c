@@ -1,94 +1,53 @@
 #include "forward.h"
 
-#include "rope.h"
+/* Which norm comes next: the MLP's of this layer, or the one that begins the next (the model's
+ * last, behind all). */
+enum { NORM_MLP = 1, NORM_NEXT = 2 };
 
-struct crew crew_of(uint64_t tp_size, int thread, int threads)
+static const struct {
+    enum phase phase;
+    enum comm_what then;
+    uint32_t norm;
+} layer_program[] = {
+    {PHASE_QKV, COMM_RANK, 0},
+    {PHASE_ROPE_APPEND, COMM_RANK, 0},
+    {PHASE_ATTENTION, COMM_RANK, 0},
+    {PHASE_O_PROJ, COMM_ROOTS, 0},                 /* all-reduce: roots out, ... */
+    {PHASE_REDUCE_ATTENTION, COMM_ROWS, NORM_MLP}, /* ... normed rows back */
+    {PHASE_GATE_UP, COMM_RANK, 0},
+    {PHASE_DOWN, COMM_ROOTS, 0}, /* all-reduce */
+    {PHASE_REDUCE_MLP, COMM_ROWS, NORM_NEXT},
+};
+
+static void run(const struct walker *w, enum phase phase, enum comm_what then, uint32_t layer,
+                uint32_t norm)
 {
-    uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
-    if (n < tp_size)
-        return (struct crew){{cut(tp_size, t, n), cut(tp_size, t + 1, n)}, {0, 1}};
-    uint64_t r = 0;
-    while (cut(n, r + 1, tp_size) <= t)
-        r++;
-    uint64_t first = cut(n, r, tp_size);
-    return (struct crew){{r, r + 1}, {t - first, cut(n, r + 1, tp_size) - first}};
+    const struct op op = {phase, then, layer, norm};
+    w->run(w->arg, &op);
+    w->meet(w->arg, then);
 }
 
-static void each_rank(struct forward *f, const struct crew *crew, backend_phase *phase,
-                      uint32_t layer)
+void forward_walk(const struct step *step, struct range layers, const struct walker *walker)
 {
-    for (uint64_t r = crew->ranks.begin; r < crew->ranks.end; r++)
-        phase(f->ranks[r], &f->step, layer, crew->share);
-}
-
-/* cos and sin of the rows' positions: the same for all ranks. */
-static void rope_rows(struct forward *f, int thread)
-{
-    struct step *s = &f->step;
-    uint64_t half = f->model->head_dim / 2;
-    uint64_t end = cut(s->n_rows, (uint64_t)thread + 1, (uint64_t)f->threads);
-    for (uint64_t m = cut(s->n_rows, (uint64_t)thread, (uint64_t)f->threads); m < end; m++)
-        rope_row(f->rope, half, s->rows[m].position, f->model->rope.attention_factor,
-                 s->cos + m * half, s->sin + m * half);
-}
-
-/* Hash the residual rows as their owners have them; nobody changes them before this thread's next
- * meeting. */
-static void trace_rows(struct forward *f, int thread, uint32_t layer)
-{
-    if (!f->trace || thread != 0)
-        return;
-    for (uint64_t r = 0; r < f->comm->size; r++) {
-        struct range rows = step_rows_of(&f->step, r, f->comm->size);
-        for (uint64_t m = rows.begin; m < rows.end; m++) {
-            if (layer < f->model->n_layers)
-                f->backend->read_residual(f->ranks[r], &f->step, (uint32_t)m, f->trace->row);
-            else
-                f->backend->read_normed(f->ranks[r], &f->step, (uint32_t)m, f->trace->row);
-            trace_add(f->trace, f->step.rows[m].sequence, layer, f->trace->row);
-        }
+    enum { N = sizeof layer_program / sizeof *layer_program };
+    /* in a one-shot step every rank has all rows: there is nothing to bring back */
+    const enum comm_what rows = step_one_shot(step) ? COMM_RANK : COMM_ROWS;
+    uint32_t first = (uint32_t)layers.begin;
+    run(walker, PHASE_EMBED, COMM_ROWS, first, 0); /* each row from the owner of its token */
+    run(walker, PHASE_ENTER, rows, first, NORM_NEXT * first);
+    for (uint32_t layer = first; layer < layers.end; layer++) {
+        for (int i = 0; i < N; i++)
+            run(walker, layer_program[i].phase,
+                layer_program[i].then == COMM_ROWS ? rows : layer_program[i].then, layer,
+                2 * layer + layer_program[i].norm);
+        if (walker->after_layer)
+            walker->after_layer(walker->arg, layer);
     }
+    if (step->n_logits)
+        forward_walk_logits(walker);
 }
 
-void forward_step(struct forward *f, int thread)
+void forward_walk_logits(const struct walker *walker)
 {
-    const struct backend *be = f->backend;
-    struct comm *comm = f->comm;
-    const struct crew crew = crew_of(comm->size, thread, f->threads);
-
-    rope_rows(f, thread);
-    each_rank(f, &crew, be->embed, 0);
-    comm->exchange(comm, COMM_ROWS); /* embedded rows, each from the owner of its token */
-    each_rank(f, &crew, be->enter, 0);
-    comm->exchange(comm, COMM_ROWS); /* normed rows */
-
-    for (uint32_t layer = 0; layer < f->model->n_layers; layer++) {
-        each_rank(f, &crew, be->qkv, layer);
-        comm->exchange(comm, COMM_SYNC);
-        each_rank(f, &crew, be->rope_append, layer);
-        comm->exchange(comm, COMM_SYNC);
-        each_rank(f, &crew, be->attention, layer);
-        comm->exchange(comm, COMM_SYNC);
-        each_rank(f, &crew, be->o_proj, layer);
-        comm->exchange(comm, COMM_ROOTS); /* all-reduce: roots out, ... */
-        each_rank(f, &crew, be->reduce_attention, layer);
-        comm->exchange(comm, COMM_ROWS); /* ... normed rows back */
-
-        each_rank(f, &crew, be->gate_up, layer);
-        comm->exchange(comm, COMM_SYNC);
-        each_rank(f, &crew, be->down, layer);
-        comm->exchange(comm, COMM_ROOTS); /* all-reduce */
-        each_rank(f, &crew, be->reduce_mlp, layer);
-        comm->exchange(comm, COMM_ROWS);
-        trace_rows(f, thread, layer);
-    }
-    /* the last reduction applied the final norm */
-    trace_rows(f, thread, (uint32_t)f->model->n_layers);
-}
-
-void forward_logits(struct forward *f, int thread)
-{
-    const struct crew crew = crew_of(f->comm->size, thread, f->threads);
-    each_rank(f, &crew, f->backend->logits, 0);
-    f->comm->exchange(f->comm, COMM_LOGITS); /* gather: every rank's part of the vocabulary */
+    run(walker, PHASE_LOGITS, COMM_LOGITS, 0, 0); /* gather: every rank's part of the vocabulary */
 }

@@ -1,34 +1,41 @@
-/* One step of the model: token rows in, residual stream through all layers, logits of the rows
- * asked for.
- *
- * All compute threads call it together and run the same phases; where the ranks need each other,
- * they meet (comm). With at least as many threads as ranks, rank r has threads [cut(T,r,TP),
- * cut(T,r+1,TP)), which share its work; with fewer, thread t runs ranks [cut(TP,t,T),
- * cut(TP,t+1,T)) in turn within each phase.
+/* A step as a program: what every rank does, in order, and what must be readable by whom
+ * afterwards. A device walks it: with its threads, or once, to learn what to replay.
  */
 #pragma once
-#include "backend.h"
-#include "trace.h"
+#include "comm.h"
+#include "step.h"
 
-struct forward {
-    const struct model_config *model;
-    const struct backend *backend;
-    struct backend_rank **ranks; /* [comm->size] */
-    struct comm *comm;
-    int threads;
-    double *rope; /* [head_dim / 2] radians per position */
-    struct step step;
-    struct trace *trace; /* NULL: off */
+enum phase {
+    PHASE_EMBED,       /* rows of the tokens this rank owns, to everyone */
+    PHASE_ENTER,       /* residual = embedding; normed = norm(residual) */
+    PHASE_QKV,         /* q, k, v = normed x weights, scale, bias */
+    PHASE_ROPE_APPEND, /* QK norm, RoPE; k and v into the cache */
+    PHASE_ATTENTION,
+    PHASE_O_PROJ,           /* leaves, folded to the rank's roots */
+    PHASE_REDUCE_ATTENTION, /* all ranks' roots folded, scale, bias, residual, the next norm */
+    PHASE_GATE_UP,          /* silu(gate) * up */
+    PHASE_DOWN,             /* leaves, folded to the rank's roots */
+    PHASE_REDUCE_MLP,       /* as above */
+    PHASE_LOGITS,           /* the vocabulary rows of this rank */
+    PHASES,
 };
 
-/* Which ranks a thread works for, and with which share of each. */
-struct crew {
-    struct range ranks;
-    struct share share;
+struct op {
+    enum phase phase;
+    enum comm_what then;
+    uint32_t layer; /* outside the layers of no meaning */
+    uint32_t norm;  /* that ENTER and the reductions apply next, rank_norm's index */
 };
-struct crew crew_of(uint64_t tp_size, int thread, int threads);
 
-/* Collective over all compute threads: f->step through the model; the KV cache grows. */
-void forward_step(struct forward *f, int thread);
-/* Collective: logits of the step's slice into comm->logits. */
-void forward_logits(struct forward *f, int thread);
+struct walker {
+    void (*run)(void *arg, const struct op *op);
+    void (*meet)(void *arg, enum comm_what what);
+    void (*after_layer)(void *arg, uint32_t layer); /* NULL: nothing */
+    void *arg;
+};
+
+/* The step through the layers; n_layers: of the whole model. With logits wanted, those of the first
+ * slice. */
+void forward_walk(const struct step *step, struct range layers, const struct walker *walker);
+/* The LM head alone. */
+void forward_walk_logits(const struct walker *walker);

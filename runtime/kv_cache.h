@@ -1,5 +1,5 @@
 /* Which page of the KV cache holds which positions of which sequence. The cache itself lies with
- * the backend, rank by rank and layer by layer; a page number means the same 256 absolute positions
+ * the device, rank by rank and layer by layer; a page number means the same 256 absolute positions
  * in all of them, so that one list per sequence serves every layer and rank.
  */
 #pragma once

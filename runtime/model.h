@@ -47,3 +47,13 @@ struct rank_weights {
     struct leaf_run attention, mlp;
     uint64_t decode_bytes; /* of weights read for one token */
 };
+
+/* Norms by number: 2 * layer the one before attention, 2 * layer + 1 the MLP's, 2 * n_layers the
+ * last. [hidden] */
+static inline const float *rank_norm(const struct rank_weights *w, uint32_t norm)
+{
+    const struct layer_weights *layer = &w->layers[norm / 2];
+    return norm == 2 * w->model->n_layers ? w->final_norm
+           : norm % 2                     ? layer->mlp_norm
+                                          : layer->attn_norm;
+}

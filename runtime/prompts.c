@@ -7,7 +7,7 @@
 
 struct reader {
     struct prompts *prompts;
-    const struct run_options *options;
+    const struct prompts_given *given;
     struct tokenizer *tokenizer;
     const struct chat *chat; /* NULL: texts are continued as they are */
     uint64_t vocab;
@@ -59,7 +59,7 @@ static bool add(struct reader *in, const char *where, const char *id, uint64_t n
 /* A text as what a user says. */
 static bool encode_user(struct reader *in, const char *text, size_t n, struct tp_error *err)
 {
-    const char *system = in->options->system;
+    const char *system = in->given->system;
     json_t *messages = json_array();
     bool ok = (!system || chat_add(messages, "system", system, strlen(system), err)) &&
               chat_add(messages, "user", text, n, err) &&
@@ -137,7 +137,7 @@ static bool encode_messages(struct reader *in, const json_t *object, const char 
 {
     struct json_in fields = {object, where, TP_E_PROMPT};
     const json_t *messages, *tools = json_find(object, "tools");
-    const char *system = in->options->system;
+    const char *system = in->given->system;
     if (!in->chat)
         return tp_fail(err, TP_E_PROMPT, "%s: messages: --chat is missing", where);
     if (!json_get_array(&fields, "messages", &messages, err) ||
@@ -205,7 +205,7 @@ static bool read_line(struct reader *in, const char *where, uint64_t line, const
                                           where, json_type_name(object));
     ok = ok && check_keys(where, object, err) &&
          read_line_id(where, object, line, id, sizeof id, err) &&
-         json_get_u64_or(&fields, "n", 0, UINT32_MAX, in->options->n, &tokens, err);
+         json_get_u64_or(&fields, "n", 0, UINT32_MAX, in->given->n, &tokens, err);
     ok = ok && read_line_prompt(in, where, object, err);
     ok = ok && add(in, where, id, tokens, err);
     json_decref(object);
@@ -239,28 +239,28 @@ static bool read_file(struct reader *in, const char *path, bool lines, struct tp
     if (!io_read_file(path, PROMPTS_FILE_MAX, &text, &n, err))
         return false;
     bool ok = lines ? read_lines(in, path, text, n, err)
-                    : encode(in, path, text, n, err) && add(in, path, "0", in->options->n, err);
+                    : encode(in, path, text, n, err) && add(in, path, "0", in->given->n, err);
     mem_free(text);
     return ok;
 }
 
-bool prompts_read(struct prompts *prompts, const struct run_options *options,
+bool prompts_read(struct prompts *prompts, const struct prompts_given *given,
                   struct tokenizer *tokenizer, const struct chat *chat, uint64_t vocab,
                   struct tp_error *err)
 {
-    struct reader in = {prompts, options, tokenizer, chat, vocab, {0}};
+    struct reader in = {prompts, given, tokenizer, chat, vocab, {0}};
     *prompts = (struct prompts){0};
     bool ok;
-    if (options->prompts_file)
-        ok = read_file(&in, options->prompts_file, true, err);
-    else if (options->text_file)
-        ok = read_file(&in, options->text_file, false, err);
-    else if (options->text)
-        ok = encode(&in, "-p", options->text, strlen(options->text), err) &&
-             add(&in, "-p", "0", options->n, err);
+    if (given->prompts_file)
+        ok = read_file(&in, given->prompts_file, true, err);
+    else if (given->text_file)
+        ok = read_file(&in, given->text_file, false, err);
+    else if (given->text)
+        ok = encode(&in, "-p", given->text, strlen(given->text), err) &&
+             add(&in, "-p", "0", given->n, err);
     else
-        ok = read_id_list(&in, "--prompt-ids", options->prompt_ids, err) &&
-             add(&in, "--prompt-ids", "0", options->n, err);
+        ok = read_id_list(&in, "--prompt-ids", given->prompt_ids, err) &&
+             add(&in, "--prompt-ids", "0", given->n, err);
     token_ids_free(&in.ids);
     if (!ok)
         prompts_free(prompts);

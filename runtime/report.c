@@ -9,10 +9,10 @@ void report_start(struct report *report)
     report->exec_ms = host_process_age() * 1e3;
 }
 
-void report_first_token(struct report *report)
+static double first_token_ms(const struct report *report)
 {
-    if (report->first_token_ms <= 0)
-        report->first_token_ms = (host_seconds() - report->main_seconds) * 1e3;
+    double at = report->figures.first_token;
+    return at > 0 ? (at - report->main_seconds) * 1e3 : 0;
 }
 
 static double rate(double count, double seconds)
@@ -31,9 +31,10 @@ static struct figures figures_of(const struct report *report, const struct engin
     for (uint64_t r = 0; r < engine->comm.size; r++)
         bytes += engine->weights.ranks[r].decode_bytes;
     return (struct figures){
-        .prefill = rate((double)report->prefill_tokens, report->prefill_seconds),
-        .decode = rate((double)report->decode_tokens, report->decode_seconds),
-        .gb_s = rate((double)(bytes * report->decode_steps) * 1e-9, report->decode_seconds),
+        .prefill = rate((double)report->figures.prompt_rows, report->figures.prompt_seconds),
+        .decode = rate((double)report->figures.plain_rows, report->figures.plain_seconds),
+        .gb_s = rate((double)(bytes * report->figures.plain_steps) * 1e-9,
+                     report->figures.plain_seconds),
     };
 }
 
@@ -55,8 +56,8 @@ static uint64_t sum(const struct engine_memory *m)
     return m->weights + m->kv + m->activations;
 }
 
-static void print_text(const struct report *report, const struct engine *e,
-                       const struct run_options *o, uint64_t context)
+static void print_text(const struct report *report, const struct engine *e, uint64_t context,
+                       uint64_t chunk)
 {
     struct figures f = figures_of(report, e);
     for (uint64_t r = 0; r < e->comm.size; r++)
@@ -73,32 +74,30 @@ static void print_text(const struct report *report, const struct engine *e,
         "tprun", "report",
         "device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, kv %s, context %llu, "
         "verify %s, peak memory %llu",
-        e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
-        (unsigned long long)o->chunk, (unsigned long long)e->comm.size,
-        dtype_name(e->bundle->recipe.dtype), dtype_name(e->setup.kv_dtype),
-        (unsigned long long)context, e->setup.verify ? "full" : "header",
-        (unsigned long long)host_memory_peak());
+        e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk,
+        (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
+        dtype_name(e->setup.kv_dtype), (unsigned long long)context,
+        e->setup.verify ? "full" : "header", (unsigned long long)host_memory_peak());
     tp_message("tprun", "report",
                "cold start: exec %.0f ms, map %.1f, hash %.1f, allocate %.1f; first token %.1f ms "
                "after main",
                report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
-               report->first_token_ms);
+               first_token_ms(report));
     tp_message(
         "tprun", "report",
         "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights",
-        (unsigned long long)report->prefill_tokens, f.prefill,
-        (unsigned long long)report->decode_tokens, f.decode, f.gb_s);
+        (unsigned long long)report->figures.prompt_rows, f.prefill,
+        (unsigned long long)report->figures.answer_rows, f.decode, f.gb_s);
 }
 
-static void print_json(const struct report *report, const struct engine *e,
-                       const struct run_options *o, uint64_t context)
+static void print_json(const struct report *report, const struct engine *e, uint64_t context,
+                       uint64_t chunk)
 {
     struct figures f = figures_of(report, e);
     FILE *out = stderr;
     fprintf(out,
             "report: {\"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": %llu, ",
-            e->forward.backend->name, e->setup.kernels->name, e->setup.threads,
-            (unsigned long long)o->chunk);
+            e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk);
     fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",
             (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
             quant_name(e->bundle->recipe.quant), dtype_name(e->setup.kv_dtype));
@@ -108,18 +107,20 @@ static void print_json(const struct report *report, const struct engine *e,
             "\"exec_ms\": %.1f, \"map_ms\": %.3f, \"hash_ms\": %.3f, \"alloc_ms\": %.3f, "
             "\"first_token_ms\": %.3f, ",
             report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
-            report->first_token_ms);
+            first_token_ms(report));
     fprintf(out,
             "\"prefill_tokens\": %llu, \"prefill_tok_s\": %.3f, \"decode_tokens\": %llu, "
-            "\"decode_steps\": %llu, \"decode_tok_s\": %.3f, \"decode_gb_s\": %.4f, ",
-            (unsigned long long)report->prefill_tokens, f.prefill,
-            (unsigned long long)report->decode_tokens, (unsigned long long)report->decode_steps,
-            f.decode, f.gb_s);
+            "\"decode_steps\": %llu, \"decode_tok_s\": %.3f, \"decode_gb_s\": %.4f, "
+            "\"steps\": %llu, \"meetings\": %llu, ",
+            (unsigned long long)report->figures.prompt_rows, f.prefill,
+            (unsigned long long)report->figures.answer_rows,
+            (unsigned long long)report->figures.plain_steps, f.decode, f.gb_s,
+            (unsigned long long)e->steps, (unsigned long long)e->comm.meetings);
     fprintf(out,
             "\"hashed_bytes\": %llu, \"shared_planned_bytes\": %llu, \"shared_used_bytes\": %llu, "
             "\"peak_bytes\": %llu, \"ranks\": [",
             (unsigned long long)e->weights.hashed_bytes, (unsigned long long)e->shared_planned,
-            (unsigned long long)e->shared_used, (unsigned long long)host_memory_peak());
+            (unsigned long long)e->device->used.shared, (unsigned long long)host_memory_peak());
     for (uint64_t r = 0; r < e->comm.size; r++) {
         const struct engine_memory *p = &e->planned[r], *u = &e->used[r];
         fprintf(out,
@@ -136,11 +137,11 @@ static void print_json(const struct report *report, const struct engine *e,
     fflush(out);
 }
 
-void report_print(const struct report *report, const struct engine *engine,
-                  const struct run_options *options, uint64_t context)
+void report_print(const struct report *report, const struct engine *engine, struct report_form form,
+                  uint64_t context, uint64_t chunk)
 {
-    if (options->report_json)
-        print_json(report, engine, options, context);
-    else if (!options->quiet)
-        print_text(report, engine, options, context);
+    if (form.json)
+        print_json(report, engine, context, chunk);
+    else if (!form.quiet)
+        print_text(report, engine, context, chunk);
 }

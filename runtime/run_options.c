@@ -140,13 +140,13 @@ static bool parse_real(int id, const char *value, double min, double max, double
 
 static bool parse_isa(struct run_options *o, const char *value, struct tp_error *err)
 {
-    enum isa isa;
-    bool known = isa_from_name(value, &isa);
-    if (!known && strcmp(value, "amx") != 0)
-        return bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
-    o->kernels = known ? kernels_get(isa) : NULL;
-    return o->kernels || tp_fail(err, TP_E_ISA, "--isa %s: not available here, %s is the best",
-                                 value, kernels_best()->name);
+    static const char *const names[] = {"scalar", "avx2", "avx512", "amx"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        known |= strcmp(value, names[i]) == 0;
+    o->isa = value;
+    return known ? o->device->check_isa(value, err)
+                 : bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
 }
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
@@ -176,33 +176,32 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
 {
     switch (id) {
     case OPT_TEXT:
-        o->text = value;
+        o->prompts.text = value;
         return true;
     case OPT_FILE:
-        o->text_file = value;
+        o->prompts.text_file = value;
         return true;
     case OPT_PROMPT_IDS:
-        o->prompt_ids = value;
+        o->prompts.prompt_ids = value;
         return true;
     case OPT_PROMPTS:
-        o->prompts_file = value;
+        o->prompts.prompts_file = value;
         return true;
     case OPT_N:
-        o->given_n = true;
-        return parse_u64(id, value, 0, UINT32_MAX, &o->n, err);
+        return parse_u64(id, value, 0, UINT32_MAX, &o->prompts.n, err);
     case OPT_TEMP:
-        return parse_real(id, value, 0, 1000, &o->temperature, &o->given_temperature, err);
+        return parse_real(id, value, 0, 1000, &o->choice.temperature, &o->choice.given_temperature, err);
     case OPT_TOP_K:
-        o->given_top_k = true;
-        return parse_u64(id, value, 0, UINT32_MAX, &o->top_k, err);
+        o->choice.given_top_k = true;
+        return parse_u64(id, value, 0, UINT32_MAX, &o->choice.top_k, err);
     case OPT_TOP_P:
-        return parse_real(id, value, 0, 1, &o->top_p, &o->given_top_p, err);
+        return parse_real(id, value, 0, 1, &o->choice.top_p, &o->choice.given_top_p, err);
     case OPT_MIN_P:
-        return parse_real(id, value, 0, 1, &o->min_p, &o->given_min_p, err);
+        return parse_real(id, value, 0, 1, &o->choice.min_p, &o->choice.given_min_p, err);
     case OPT_PENALTY:
-        return parse_real(id, value, 1e-3, 1e3, &o->penalty, &o->given_penalty, err);
+        return parse_real(id, value, 1e-3, 1e3, &o->choice.penalty, &o->choice.given_penalty, err);
     case OPT_SEED:
-        return parse_u64(id, value, 0, UINT64_MAX, &o->seed, err);
+        return parse_u64(id, value, 0, UINT64_MAX, &o->choice.seed, err);
     case OPT_STOP:
         return add_stop(o, value, err);
     case OPT_IGNORE_EOS:
@@ -222,7 +221,7 @@ static bool parse_chat(struct run_options *o, int id, const char *value, struct 
     case OPT_CHAT:
         return o->chat = true;
     case OPT_SYSTEM:
-        o->system = value;
+        o->prompts.system = value;
         return true;
     case OPT_PARSE_SPECIAL:
         return o->parse_special = true;
@@ -285,10 +284,10 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
         o->trace = value;
         return true;
     case OPT_REPORT:
-        o->report_json = strcmp(value, "json") == 0;
-        return o->report_json || strcmp(value, "text") == 0 || bad(id, value, "json or text", err);
+        o->report.json = strcmp(value, "json") == 0;
+        return o->report.json || strcmp(value, "text") == 0 || bad(id, value, "json or text", err);
     case OPT_QUIET:
-        return o->quiet = true;
+        return o->report.quiet = true;
     case OPT_HELP:
         return o->help = true;
     default:
@@ -305,16 +304,16 @@ static bool check(const struct run_options *o, enum run_command command, const c
                        o->bundle ? "a bundle and --template" : "neither bundle nor --template");
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
-    int prompts = !!o->text + !!o->text_file + !!o->prompt_ids + !!o->prompts_file;
+    int prompts = !!o->prompts.text + !!o->prompts.text_file + !!o->prompts.prompt_ids + !!o->prompts.prompts_file;
     if (command & PROMPTS && prompts != 1)
         return tp_fail(err, TP_E_USAGE,
                        "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected", name,
                        prompts ? "more than one" : "none");
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
-    if (command == RUN_GENERATE && !o->chat && (o->system || o->parse_special))
+    if (command == RUN_GENERATE && !o->chat && (o->prompts.system || o->parse_special))
         return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name,
-                       o->system ? "--system" : "--parse-special");
+                       o->prompts.system ? "--system" : "--parse-special");
     if (o->ids && o->json)
         return tp_fail(err, TP_E_USAGE, "%s: --ids and --json exclude each other", name);
     return true;
@@ -338,9 +337,9 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
     *options = (struct run_options){
         .command = command,
         .threads = threads_available(),
-        .kernels = kernels_best(),
+        .device = &device_cpu,
         .chunk = 256,
-        .n = command == RUN_CHAT ? 512 : 128,
+        .prompts.n = command == RUN_CHAT ? 512 : 128,
     };
     optind = 0; /* begins anew, even after a command line that was left in the middle */
     opterr = 0;

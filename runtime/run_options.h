@@ -1,7 +1,9 @@
 /* Command lines of tprun: one table of options, one struct, shared by the subcommands. */
 #pragma once
-#include "error.h"
-#include "kernels.h"
+#include "choice.h"
+#include "dtype.h"
+#include "prompts.h"
+#include "report.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,29 +20,24 @@ enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_
 struct run_options {
     enum run_command command;
     const char *bundle; /* tokenize: or a compiled tokenizer */
-    bool help, quiet;
+    bool help;
     /* the machine */
     int threads; /* of compute, in all; default: processors */
-    const struct kernels *kernels;
+    const struct device_type *device;
+    const char *isa; /* NULL: the best */
     enum dtype kv_dtype; /* DTYPE_NONE: the arithmetic's */
     uint64_t context;    /* positions per sequence; 0: prompt + n */
     uint64_t chunk;      /* rows of a prefill step */
     bool header_only;    /* --verify=header */
     const char *trace;   /* file */
-    bool report_json;
-    /* what to run on: exactly one of four */
-    const char *text, *text_file, *prompt_ids, *prompts_file;
-    /* choosing tokens; a value that was not given stays with generation_config.json */
-    uint64_t n;
-    bool given_temperature, given_top_k, given_top_p, given_min_p, given_penalty, given_n;
-    double temperature, top_p, min_p, penalty;
-    uint64_t top_k, seed;
+    struct report_form report;
+    struct prompts_given prompts;
+    struct choice_given choice;
     const char *stops[RUN_STOPS_MAX];
     int n_stops;
     bool ignore_eos, ids, json;
     /* conversations */
     bool chat; /* generate --chat */
-    const char *system;
     bool parse_special;
     bool stats, no_reuse;    /* chat */
     const char *history;     /* chat: file */

@@ -1,9 +1,11 @@
 #include "sampler.h"
 
-#include "kernels.h"
+#include "checked.h"
 #include "math64.h"
 #include "mem.h"
+#include "threads.h"
 #include <math.h>
+#include <string.h>
 
 struct sampler_options sampler_defaults(void)
 {
@@ -26,16 +28,28 @@ bool sampler_check(const struct sampler_options *o, struct tp_error *err)
 
 bool sampler_init(struct sampler *sampler, size_t vocab, struct tp_error *err)
 {
-    struct sampler_candidate *candidates = mem_array(vocab, sizeof *candidates, err);
-    if (!candidates)
-        return false;
-    *sampler = (struct sampler){vocab, candidates};
-    return true;
+    struct sampler *s = sampler;
+    *s = (struct sampler){.vocab = vocab, .kernels = kernels_best()};
+    s->x = mem_array(vocab, sizeof *s->x, err);
+    s->w = mem_array(vocab, sizeof *s->w, err);
+    s->candidates = mem_array(vocab, sizeof *s->candidates, err);
+    s->ids = mem_array(vocab, sizeof *s->ids, err);
+    s->sums = mem_array(div_ceil(vocab, SAMPLE_CHUNK), sizeof *s->sums, err);
+    s->bins = mem_array(SAMPLE_ROWS, sizeof *s->bins, err);
+    if (s->x && s->w && s->candidates && s->ids && s->sums && s->bins)
+        return true;
+    sampler_free(s);
+    return false;
 }
 
 void sampler_free(struct sampler *sampler)
 {
+    mem_free(sampler->x);
+    mem_free(sampler->w);
     mem_free(sampler->candidates);
+    mem_free(sampler->ids);
+    mem_free(sampler->sums);
+    mem_free(sampler->bins);
     *sampler = (struct sampler){0};
 }
 
@@ -64,8 +78,8 @@ void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
 /* In [0, 1), 53 bits. */
 static double uniform(uint64_t seed, uint64_t sequence, uint64_t position)
 {
-    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32),
-                                 (uint32_t)sequence, (uint32_t)(sequence >> 32)};
+    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), (uint32_t)sequence,
+                                 (uint32_t)(sequence >> 32)};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t r[4];
     philox4x32(counter, key, r);
@@ -117,128 +131,192 @@ static struct sampler_candidate selection_take(struct selection *s)
     return best;
 }
 
-/* ---- picking ---- */
+/* ---- what is kept ---- */
 
-/* Penalised logits of everything that may be picked, in order of id. *best: the first of the
- * highest. */
-static bool gather(struct sampler *sampler, const float *logits, const uint8_t *marks,
-                   const struct sampler_options *options, size_t *count,
-                   struct sampler_candidate *best, struct tp_error *err)
-{
-    float penalty = (float)options->repetition_penalty;
-    size_t n = 0;
-    *best = (struct sampler_candidate){-INFINITY, 0};
-    for (size_t i = 0; i < sampler->vocab; i++) {
-        float x = logits[i];
-        if (!(x < INFINITY))
-            return tp_fail(err, TP_E_NAN, "logits: %s at id %zu", isnan(x) ? "NaN" : "+inf", i);
-        if (marks) {
-            if (marks[i] & SAMPLER_BANNED)
-                continue;
-            if (marks[i] & SAMPLER_SEEN)
-                x = x > 0 ? x / penalty : x * penalty;
-        }
-        sampler->candidates[n] = (struct sampler_candidate){x, (uint32_t)i};
-        if (x > best->logit)
-            *best = sampler->candidates[n];
-        n++;
-    }
-    *count = n;
-    if (best->logit == -INFINITY)
-        return tp_fail(err, TP_E_NAN, "logits: none of %zu is finite", sampler->vocab);
-    return true;
-}
-
-static double weight(struct sampler_candidate c, float max)
-{
-    return (double)kernels_exp(c.logit - max);
-}
-
-static double total_weight(const struct sampler_candidate *list, size_t n, float max)
+static double total_of(const struct sampler *s)
 {
     double total = 0;
-    for (size_t i = 0; i < n; i++)
-        total += weight(list[i], max);
+    for (size_t c = 0; c < div_ceil(s->vocab, SAMPLE_CHUNK); c++)
+        total += s->sums[c];
     return total;
 }
 
-/* Put the first candidates in order at the front of list: count of them, fewer where they have the
- * wanted weight before. How many there are. */
-static size_t take_likeliest(struct sampler_candidate *list, size_t n, size_t count, double wanted,
-                             float max)
+/* Candidates in order, from `mass` on, until their masses reach `wanted`: *mass then, and the last of them. A mass
+ * is a weight or, where they are counted, 1. false: they do not reach it. */
+static bool reach(const struct sampler *s, size_t n, bool counted, double wanted, double *mass,
+                  struct sample_cut *cut)
 {
-    struct selection selection = selection_begin(list, n);
-    double mass = 0;
-    while (selection.taken < count && (selection.taken == 0 || mass < wanted))
-        mass += weight(selection_take(&selection), max);
-    for (size_t i = 0; i < selection.taken && i < n - 1 - i; i++) {
-        struct sampler_candidate c = list[i];
-        list[i] = list[n - 1 - i];
-        list[n - 1 - i] = c;
+    struct selection selection = selection_begin(s->candidates, n);
+    while (selection.taken < n) {
+        struct sampler_candidate c = selection_take(&selection);
+        *mass += counted ? 1 : (double)s->w[c.id];
+        cut->x = c.logit;
+        cut->id = c.id;
+        if (*mass >= wanted)
+            return true;
     }
-    return selection.taken;
+    return false;
 }
 
-/* Top-k, then top-p among what is left; how many stay. */
-static size_t keep_likeliest(struct sampler_candidate *list, size_t n,
-                             const struct sampler_options *options, float max)
+/* All of them, in order: as it is defined. */
+static void cut_all(const struct sampler *s, bool counted, double wanted, struct sample_cut *cut)
 {
-    if (!options->top_k || options->top_k >= n)
-        return take_likeliest(list, n, n, options->top_p * total_weight(list, n, max), max);
-    size_t k = take_likeliest(list, n, (size_t)options->top_k, INFINITY, max);
-    double wanted = options->top_p < 1 ? options->top_p * total_weight(list, k, max) : INFINITY;
+    size_t n = 0;
     double mass = 0;
-    size_t kept = 0;
-    while (kept < k && (kept == 0 || mass < wanted))
-        mass += weight(list[kept++], max);
-    return kept;
+    for (size_t i = 0; i < s->vocab; i++)
+        if (s->w[i] > 0)
+            s->candidates[n++] = (struct sampler_candidate){s->x[i], (uint32_t)i};
+    reach(s, n, counted, wanted, &mass, cut);
 }
 
-/* Turns list into weights, in place of logits. */
-static uint32_t draw(struct sampler_candidate *list, size_t n, float max, double min_p, double u)
+/* The same faster: the mass of everything above the stretch of x in which they reach it, in any order, then that
+ * stretch in order. `unsure`: more than any order of adding can make of a mass. */
+static void cut_at(const struct sampler *s, float max, float range, bool counted, double wanted,
+                   double unsure, struct sample_cut *cut)
 {
-    size_t kept = 0;
-    double total = 0;
-    for (size_t i = 0; i < n; i++) {
-        float w = kernels_exp(list[i].logit - max);
-        if (w == 0 || (double)w < min_p)
+    const float scale = (float)(SAMPLE_BINS - 2) / range;
+    double before = 0, mass, here = 0;
+    int32_t bin = 0;
+    memset(s->bins, 0, SAMPLE_ROWS * sizeof *s->bins);
+    s->kernels->sample_histogram(s->x, counted ? NULL : s->w, s->vocab, max, scale, s->bins);
+    for (; bin < SAMPLE_BINS - 1; bin++, before += here) {
+        here = (s->bins[bin][0] + s->bins[bin][1]) + (s->bins[bin][2] + s->bins[bin][3]);
+        if (before + here >= wanted)
+            break;
+    }
+    if (bin == SAMPLE_BINS - 1 && counted)
+        return; /* so many have no weight: all are kept */
+    mass = before;
+    size_t n = s->kernels->sample_bin(s->x, s->vocab, max, scale, bin, s->ids);
+    for (size_t i = 0; i < n; i++)
+        s->candidates[i] = (struct sampler_candidate){s->x[s->ids[i]], s->ids[i]};
+    if (bin == SAMPLE_BINS - 1 || (before > 0 && before > wanted - unsure) ||
+        !reach(s, n, counted, wanted - unsure, &mass, cut) || mass < wanted + unsure)
+        cut_all(s, counted, wanted, cut);
+}
+
+/* Top-k, then top-p among what is left, then min-p. */
+static struct sample_cut find_cut(const struct sampler *s, float max,
+                                  const struct sampler_options *o)
+{
+    enum { RANGE = 88 }; /* exp(-88) is 0 */
+    struct sample_cut cut = {-INFINITY, UINT32_MAX, 0};
+    if (o->top_k && o->top_k < s->vocab)
+        cut_at(s, max, RANGE, true, (double)o->top_k, 0, &cut);
+    if (o->top_p < 1) {
+        s->kernels->sample_sums(s->x, s->w, s->vocab, cut, s->sums);
+        double total = total_of(s), wanted = o->top_p * total;
+        /* ids below total (1 - top_p) / vocab have less than that share together */
+        double least = total * (1 - o->top_p) / (double)s->vocab;
+        double range = least > 0x1p-120 ? -math64_log(least) : RANGE;
+        struct sample_cut inner = {-INFINITY, UINT32_MAX, 0};
+        cut_at(s, max, (float)(range < 1 ? 1 : range > RANGE ? RANGE : range), false, wanted,
+               total * (double)s->vocab * 0x1p-51, &inner);
+        if (inner.x > cut.x || (inner.x == cut.x && inner.id < cut.id))
+            cut = inner;
+    }
+    cut.weight = (float)o->min_p;
+    if ((double)cut.weight < o->min_p)
+        cut.weight = nextafterf(cut.weight, INFINITY);
+    return cut;
+}
+
+/* ---- picking ---- */
+
+static bool is_kept(const struct sampler *s, size_t i, struct sample_cut cut)
+{
+    return s->w[i] > 0 && s->w[i] >= cut.weight &&
+           (s->x[i] > cut.x || (s->x[i] == cut.x && i <= cut.id));
+}
+
+static uint32_t draw(const struct sampler *s, struct sample_cut cut, double u)
+{
+    size_t chunk = 0, chunks = div_ceil(s->vocab, SAMPLE_CHUNK);
+    s->kernels->sample_sums(s->x, s->w, s->vocab, cut, s->sums);
+    double target = u * total_of(s), sum = 0;
+    while (chunk < chunks && !(sum + s->sums[chunk] > target))
+        sum += s->sums[chunk++];
+    size_t first = chunk < chunks ? chunk * SAMPLE_CHUNK : 0, end = first + SAMPLE_CHUNK;
+    if (chunk == chunks || end > s->vocab)
+        end = s->vocab;
+    uint32_t last = 0; /* the likeliest is always kept */
+    for (size_t i = first; i < end; i++) {
+        if (!is_kept(s, i, cut))
             continue;
-        list[kept++] = (struct sampler_candidate){w, list[i].id};
-        total += (double)w;
+        last = (uint32_t)i;
+        sum += (double)s->w[i];
+        if (chunk < chunks && sum > target)
+            break;
     }
-    double target = u * total, sum = 0;
-    for (size_t i = 0; i + 1 < kept; i++) {
-        sum += (double)list[i].logit;
-        if (sum > target)
-            return list[i].id;
+    return last;
+}
+
+/* The highest of x, which has no NaN and no +inf. */
+static uint32_t first_of(const float *x, float highest)
+{
+    uint32_t i = 0;
+    while (x[i] != highest)
+        i++;
+    return i;
+}
+
+static bool not_a_number(const struct sampler *s, const float *logits, struct tp_error *err)
+{
+    size_t i = 0;
+    while (logits[i] < INFINITY)
+        i++;
+    tp_assert(i < s->vocab);
+    return tp_fail(err, TP_E_NAN, "logits: %s at id %zu", isnan(logits[i]) ? "NaN" : "+inf", i);
+}
+
+/* Penalised logits, -inf for what is never picked. */
+static void apply_marks(const struct sampler *s, const float *logits, const uint8_t *marks,
+                        const struct sampler_options *options)
+{
+    float penalty = (float)options->repetition_penalty;
+    for (size_t i = 0; i < s->vocab; i++) {
+        float x = logits[i];
+        if (marks[i] & SAMPLER_SEEN)
+            x = x > 0 ? x / penalty : x * penalty;
+        s->x[i] = marks[i] & SAMPLER_BANNED ? -INFINITY : x;
     }
-    return list[kept - 1].id; /* the likeliest is always kept: its weight is 1 */
+}
+
+static bool pick(const struct sampler *s, const float *logits, const uint8_t *marks,
+                 const struct sampler_options *o, double u, uint32_t *id, struct tp_error *err)
+{
+    float best;
+    if (!s->kernels->sample_scan(logits, s->vocab, &best))
+        return not_a_number(s, logits, err);
+    if (marks) {
+        apply_marks(s, logits, marks, o);
+        logits = s->x;
+        s->kernels->sample_scan(logits, s->vocab, &best);
+    }
+    if (best == -INFINITY)
+        return tp_fail(err, TP_E_NAN, "logits: none of %zu is finite", s->vocab);
+    if (o->temperature == 0) {
+        *id = first_of(logits, best);
+        return true;
+    }
+    float temperature = (float)o->temperature, max = best / temperature;
+    if (!(fabsf(max) < INFINITY))
+        return tp_fail(err, TP_E_NAN, "logits: %g over temperature %g is not finite", (double)best,
+                       o->temperature);
+    s->kernels->sample_weights(logits, s->vocab, temperature, max, s->x, s->w);
+    *id = draw(s, find_cut(s, max, o), u);
+    return true;
 }
 
 bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *marks,
                   const struct sampler_options *options, uint64_t sequence, uint64_t position,
                   uint32_t *id, struct tp_error *err)
 {
-    struct sampler_candidate best;
-    struct sampler_candidate *list = sampler->candidates;
-    size_t n = 0;
-    if (!gather(sampler, logits, marks, options, &n, &best, err))
-        return false;
-    if (options->temperature == 0) {
-        *id = best.id;
-        return true;
-    }
-    float temperature = (float)options->temperature;
-    for (size_t i = 0; i < n; i++)
-        list[i].logit /= temperature;
-    float max = best.logit / temperature;
-    if (!(max < INFINITY))
-        return tp_fail(err, TP_E_NAN, "logits: %g over temperature %g is +inf", (double)best.logit,
-                       options->temperature);
-    if ((options->top_k && options->top_k < n) || options->top_p < 1)
-        n = keep_likeliest(list, n, options, max);
-    *id = draw(list, n, max, options->min_p, uniform(options->seed, sequence, position));
-    return true;
+    unsigned mode = threads_set_fp_mode();
+    bool ok = pick(sampler, logits, marks, options, uniform(options->seed, sequence, position), id,
+                   err);
+    threads_restore_fp_mode(mode);
+    return ok;
 }
 
 double sampler_nll(const float *logits, size_t vocab, uint32_t id)

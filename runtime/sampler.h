@@ -2,17 +2,12 @@
  * nothing else: no generator state, so that it is the same at any batch, thread count and
  * tensor-parallel degree.
  *
- * Order, as Hugging Face applies them: repetition penalty, temperature, top-k, top-p, min-p, draw.
- * Softmax runs over the vocabulary with kernels_exp, sums in binary64 in the order of the
- * candidates. Candidates are in order of id; where top-k or top-p is on, in order of falling
- * logit, the lower id first among equals. (HF keeps all equals of the k-th; here exactly k are
- * kept.)
+ * Order, as Hugging Face applies them: repetition penalty, temperature, top-k, top-p, min-p, draw;
+ * docs/numerics.md section 10 has every operation. (HF keeps all equals of the k-th; here exactly k are kept.)
  */
 #pragma once
 #include "error.h"
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels.h"
 
 struct sampler_options {
     double temperature;        /* 0: the highest logit, the lowest id among equals */
@@ -40,10 +35,15 @@ struct sampler_candidate {
     uint32_t id;
 };
 
-/* Working memory for one vocabulary: 8 bytes per id. {0} is safe to free. */
+/* Working memory for one vocabulary: 20 bytes per id. {0} is safe to free. */
 struct sampler {
     size_t vocab;
-    struct sampler_candidate *candidates;
+    const struct kernels *kernels;
+    float *x, *w; /* [vocab] logits over temperature; weights */
+    struct sampler_candidate *candidates; /* [vocab] */
+    uint32_t *ids;                        /* [vocab] */
+    double *sums;                         /* [vocab / 1024, rounded up] */
+    double (*bins)[SAMPLE_TABLES];        /* [SAMPLE_ROWS] */
 };
 bool sampler_init(struct sampler *sampler, size_t vocab, struct tp_error *err);
 void sampler_free(struct sampler *sampler);

@@ -15,11 +15,9 @@ struct step_row {
 struct step {
     uint32_t n_rows;
     struct step_row *rows;  /* [n_rows] */
-    float *cos, *sin;       /* [n_rows][head_dim / 2] of each row's position */
     uint32_t *const *pages; /* [sequence][position / 256]: KV pages */
     uint32_t n_logits;
-    uint32_t *logit_rows;              /* [n_logits] rows whose logits are wanted, ascending */
-    uint32_t slice_first, slice_count; /* the part of logit_rows the LM head runs over now */
+    uint32_t *logit_rows; /* [n_logits] rows whose logits are wanted, ascending */
 };
 
 static inline bool step_one_shot(const struct step *step)

@@ -1,5 +1,5 @@
 /* tprun: run a bundle. Subcommands and exit codes, nothing else. */
-#include "run.h"
+#include "cmd.h"
 
 #include "interrupt.h"
 #include "run_help.h"

@@ -1,12 +1,11 @@
 #include "weights.h"
 
 #include "kernels.h"
-#include "threads.h"
 #include <stdatomic.h>
 
 void weights_close(struct weights *weights)
 {
-    for (uint64_t r = 0; weights->shards && r < weights->tp_size; r++) {
+    for (uint64_t r = 0; weights->ranks && weights->shards && r < weights->tp_size; r++) {
         if (weights->decoded[r])
             mem_map_free(weights->decoded[r], weights->decoded_bytes[r]);
         shard_close(&weights->shards[r]);
@@ -115,10 +114,10 @@ static void list_tasks(const struct bundle *bundle, struct load_task *tasks)
     }
 }
 
-static bool run_job(struct load_job *job, int threads, struct mem_arena *arena,
+static bool run_job(struct load_job *job, struct team *team, struct mem_arena *arena,
                     struct tp_error *err)
 {
-    size_t n = (size_t)threads;
+    size_t n = (size_t)team->count;
     struct load_task *tasks = mem_arena_alloc(arena, job->n_tasks * sizeof *tasks, err);
     job->errors = mem_arena_alloc(arena, n * sizeof *job->errors, err);
     job->failed = mem_arena_alloc(arena, n * sizeof *job->failed, err);
@@ -132,7 +131,8 @@ static bool run_job(struct load_job *job, int threads, struct mem_arena *arena,
     list_tasks(job->bundle, tasks);
     job->tasks = tasks;
     job->first_failed = job->n_tasks;
-    ok = ok && threads_run(threads, load_thread, job, err);
+    if (ok)
+        team_call(team, load_thread, job);
     for (size_t i = 0; i < n; i++)
         if (job->scratch[i])
             mem_map_free(job->scratch[i], SHARD_CHUNK_BYTES_MAX);
@@ -146,53 +146,41 @@ static bool run_job(struct load_job *job, int threads, struct mem_arena *arena,
 
 /* ---- binding ---- */
 
-/* Where the weight of a role is kept: a matrix, or a vector. */
-static struct matrix *matrix_of(struct rank_weights *w, const struct tensor *t)
+#define IN_LAYER(role, member) [role] = {true, offsetof(struct layer_weights, member)}
+#define IN_RANK(role, member) [role] = {false, offsetof(struct rank_weights, member)}
+
+/* Where the matrix or the vector of a role is kept. */
+static void *place_of(struct rank_weights *w, const struct tensor *t)
 {
-    struct layer_weights *layer = t->layer == TENSOR_NO_LAYER ? NULL : &w->layers[t->layer];
-    switch (t->role) {
-    case ROLE_EMBED:
-        return &w->embed;
-    case ROLE_LM_HEAD:
-        return &w->lm_head;
-    case ROLE_Q:
-        return &layer->q;
-    case ROLE_K:
-        return &layer->k;
-    case ROLE_V:
-        return &layer->v;
-    case ROLE_O:
-        return &layer->o;
-    case ROLE_GATE:
-        return &layer->gate;
-    case ROLE_UP:
-        return &layer->up;
-    case ROLE_DOWN:
-        return &layer->down;
-    default:
-        return NULL;
-    }
+    static const struct {
+        bool in_layer;
+        size_t at;
+    } places[] = {
+        IN_RANK(ROLE_EMBED, embed),
+        IN_LAYER(ROLE_ATTN_NORM, attn_norm),
+        IN_LAYER(ROLE_Q, q),
+        IN_LAYER(ROLE_K, k),
+        IN_LAYER(ROLE_V, v),
+        IN_LAYER(ROLE_Q_NORM, q_norm),
+        IN_LAYER(ROLE_K_NORM, k_norm),
+        IN_LAYER(ROLE_O, o),
+        IN_LAYER(ROLE_MLP_NORM, mlp_norm),
+        IN_LAYER(ROLE_GATE, gate),
+        IN_LAYER(ROLE_UP, up),
+        IN_LAYER(ROLE_DOWN, down),
+        IN_RANK(ROLE_FINAL_NORM, final_norm),
+        IN_RANK(ROLE_LM_HEAD, lm_head),
+    };
+    char *base = places[t->role].in_layer ? (char *)&w->layers[t->layer] : (char *)w;
+    return base + places[t->role].at;
 }
 
 static const float **vector_of(struct rank_weights *w, const struct tensor *t)
 {
-    struct matrix *matrix = matrix_of(w, t);
-    if (matrix)
-        return t->part == PART_BIAS ? &matrix->bias : &matrix->scale;
-    struct layer_weights *layer = t->layer == TENSOR_NO_LAYER ? NULL : &w->layers[t->layer];
-    switch (t->role) {
-    case ROLE_ATTN_NORM:
-        return &layer->attn_norm;
-    case ROLE_Q_NORM:
-        return &layer->q_norm;
-    case ROLE_K_NORM:
-        return &layer->k_norm;
-    case ROLE_MLP_NORM:
-        return &layer->mlp_norm;
-    default:
-        tp_assert(t->role == ROLE_FINAL_NORM);
-        return &w->final_norm;
-    }
+    struct matrix *matrix = place_of(w, t);
+    return !role_is_matrix(t->role) ? place_of(w, t)
+           : t->part == PART_BIAS   ? &matrix->bias
+                                    : &matrix->scale;
 }
 
 /* The file holds exactly the plan's tensors (checked when it was opened), so each finds its place.
@@ -204,7 +192,7 @@ static void bind_tensor(struct rank_weights *w, const struct tensor *t, const un
         *vector_of(w, t) = (const float *)(const void *)at;
         return;
     }
-    *matrix_of(w, t) = (struct matrix){
+    *(struct matrix *)place_of(w, t) = (struct matrix){
         .w = at,
         .dtype = t->dtype,
         .rows = range_count(t->own_rows),
@@ -260,8 +248,8 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     return true;
 }
 
-bool weights_load(struct weights *weights, const struct bundle *bundle, int threads, bool verify,
-                  struct tp_error *err)
+bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
+                  bool verify, struct tp_error *err)
 {
     bool ok = true;
     for (uint64_t r = 0; ok && r < weights->tp_size; r++) {
@@ -276,7 +264,7 @@ bool weights_load(struct weights *weights, const struct bundle *bundle, int thre
             .n_tasks = count_tasks(bundle),
         };
         struct mem_arena arena = {0};
-        ok = run_job(&job, threads, &arena, err);
+        ok = run_job(&job, team, &arena, err);
         mem_arena_free(&arena);
         weights->hashed_bytes = job.hashed_bytes;
     }

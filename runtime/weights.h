@@ -4,6 +4,7 @@
 #pragma once
 #include "bundle.h"
 #include "model.h"
+#include "threads.h"
 
 struct weights {
     uint64_t tp_size;
@@ -20,9 +21,9 @@ struct weights {
  * A {0} weights may be closed; a failed open leaves nothing to close. */
 bool weights_open(struct weights *weights, const struct bundle *bundle, struct tp_error *err);
 void weights_close(struct weights *weights);
-/* Check every byte against its hash (verify; else headers only) and decode what is compressed, on
- * `threads` threads; then bind. The error is the one of the first bad chunk in file order. */
-bool weights_load(struct weights *weights, const struct bundle *bundle, int threads, bool verify,
-                  struct tp_error *err);
+/* Check every byte against its hash (verify; else headers only) and decode what is compressed, by
+ * the team; then bind. The error is the one of the first bad chunk in file order. */
+bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
+                  bool verify, struct tp_error *err);
 /* Bytes of anonymous memory that weights_load allocates for a rank. */
 uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank);

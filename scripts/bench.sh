@@ -50,6 +50,10 @@ echo "cpu: $cpu; date: $day; commit: $commit"
 part "dots: from memory beside a plain read, and in cache"
 run "$build/tests/bench_kernels"
 
+part "choosing a token among 151,936 ids, one thread"
+run "$build/tests/bench_sampler" avx2
+run "$build/tests/bench_sampler"
+
 part "tokenizers: encoding on one thread beside PyPI tokenizers, interleaved"
 run "${PYTHON:-python3}" scripts/bench_tokenizers.py "$build/tpshard" "$build/tprun" "${SHARED:-../shared}"
 
@@ -58,7 +62,7 @@ if room 10 "TinyLlama size"; then
   part "conversion, TinyLlama size (2.2 GB bf16), tp 4, --mem 256M, against cp + sync"
   run scripts/bench_convert.py "$build/tpshard" "$dir/tl" "$dir/out" 5
   part "decode, TinyLlama size, batch 1, against a plain read of the same weights by the same threads, interleaved"
-  for recipe in "none 1" "none 2" "int8 1" "fp8 1"; do
+  for recipe in "none 1" "none 2" "none 4" "int8 1" "fp8 1"; do
     set -- $recipe
     "$build/tpshard" convert "$dir/tl" -o "$dir/b" --quant "$1" --tp "$2" --no-selftest --force -q
     run "$build/tests/bench_decode" "$dir/b"
@@ -84,6 +88,7 @@ awk '
 / dot .* read .* ratio/ && !/^scalar/ { row("dot " $1 " " $2 ", " $3 " " $4, $NF, $6 " beside " $9 " GB/s") }
 /^[^ ]+ +[0-9.]+ MB\/s, PyPI/ { row("encode " $1, $8, $2 " beside " $5 " MB/s, ready in " $(NF - 1) " ms") }
 /^decode / { sub(/:$/, "", $6); row("decode " $3 " " $4 " " $5 " " $6, $14, $8 " beside " $11 " GB/s, " $15 " tok/s") }
+/^sampler / { split($0, f, ": "); row("choice, " f[1], "", f[2]) }
 /^tprun: report: cold/ { sub(/^tprun: report: cold start: /, ""); row("start", "", $0) }
 /^tprun: report: prefill/ { row("prefill, " $4 " tokens", "", $6 " tok/s") }
 function row(what, ratio, figures) { printf "| %s | %s | %s |\n", what, ratio, figures }

@@ -43,5 +43,12 @@ for room in format/base format/output format kernels tools runtime; do
     esac
   done
 done
+# what only commands may know
+for file in $(grep -l '^#include "\(run_options\|cmd\).h"' runtime/*.[ch]); do
+  case $file in
+  runtime/cmd.[ch] | runtime/cmd_*.c | runtime/run_options.c | runtime/run_help.h | runtime/tprun.c) ;;
+  *) echo "$file includes the command line"; status=1 ;;
+  esac
+done
 [ $status = 0 ] && echo "includes point down"
 exit $status

@@ -11,7 +11,7 @@ rm -rf "$bundle" "$bundle.partial"
 echo "\$ tpshard convert tests/data/demo/stories -o $bundle --tp 3"
 "$build/tpshard" convert tests/data/demo/stories -o "$bundle" --tp 3
 echo
-echo "\$ tprun generate $bundle -p '$prompt' -n 160 --temp 0.5 --seed 55"
+echo "\$ tprun generate $bundle -p '$prompt' -n 160 --temp 0.5 --seed 44"
 # tprun prints what is new; the prompt before it makes it a story.
 printf '%s' "$prompt"
-"$build/tprun" generate "$bundle" -p "$prompt" -n 160 --temp 0.5 --seed 55
+"$build/tprun" generate "$bundle" -p "$prompt" -n 160 --temp 0.5 --seed 44

@@ -1,7 +1,8 @@
 """The logits of a checkpoint from docs/numerics.md alone: slow, in Python floats, every rounding explicit.
 
 A binary32 value is held in a Python float (binary64). Of two binary32 operands +, -, *, / and sqrt in binary64,
-rounded again to binary32, are rounded correctly (53 >= 2 * 24 + 2); only fma needs care.
+rounded again to binary32, are rounded correctly (53 >= 2 * 24 + 2); only fma needs care. No function of libm is used
+but sqrt, which IEEE 754 defines.
 """
 import json
 import math
@@ -79,6 +80,173 @@ def cut(n, i, k):
     return n * i // k
 
 
+# ---- section 11 ----
+
+def two_sum(a, b):
+    s = a + b
+    v = s - a
+    return s, (a - (s - v)) + (b - v)
+
+
+def fast_two_sum(a, b):
+    s = a + b
+    return s, b - (s - a)
+
+
+def split(a):
+    v = a * H("0x1.0000002p+27")
+    h = v - (v - a)
+    return h, a - h
+
+
+def two_product(a, b):
+    q, (xh, xt), (yh, yt) = a * b, split(a), split(b)
+    return q, (((xh * yh - q) + xh * yt) + xt * yh) + xt * yt
+
+
+def pair_product(a, b):
+    h, t = two_product(a[0], b[0])
+    return fast_two_sum(h, t + (a[0] * b[1] + a[1] * b[0]))
+
+
+def pair_sum(a, b):
+    h, t = two_sum(a[0], b[0])
+    return fast_two_sum(h, t + (a[1] + b[1]))
+
+
+def poly(c, x):
+    y = c[-1]
+    for v in c[-2::-1]:
+        y = y * x + v
+    return y
+
+
+def nearest(x):
+    return (x + H("0x1.8p+52")) - H("0x1.8p+52")
+
+
+def exp_pair(h, t=0.0):
+    if h < -708 or h > 709:
+        return 0.0 if h < 0 else math.inf
+    n = nearest(h * H("0x1.71547652b82fep+0"))
+    rh, rt = two_sum(h - n * H("0x1.62e42feep-1"), t - n * H("0x1.a39ef35793c76p-33"))
+    tail = rt + (rh * rt + (rh * rh) * poly([1 / math.factorial(k) for k in range(2, 14)], rh))
+    yh, yt = fast_two_sum(1.0, rh)
+    return math.ldexp(yh + (yt + tail), int(n))
+
+
+def log_pair(x):
+    m, k = math.frexp(x)
+    m, k = 2 * m, k - 1
+    if m > H("0x1.6a09e667f3bcdp+0"):
+        m, k = m / 2, k + 1
+    f, (gh, gt) = m - 1, two_sum(m, 1.0)
+    sh = f / gh
+    bh, bt = two_product(sh, gh)
+    s = sh, (((f - bh) - bt) - sh * gt) / gh
+    z = pair_product(s, s)
+    qh, qt = pair_product(z, (H("0x1.5555555555555p-2"), H("0x1.5555555555555p-56")))
+    q = fast_two_sum(qh, qt + (z[0] * z[0]) * poly([1 / k for k in range(5, 26, 2)], z[0]))
+    hh, ht = pair_sum(s, pair_product(s, q))
+    vh, vt = two_product(float(k), H("0x1.62e42fefa39efp-1"))
+    return pair_sum(fast_two_sum(vh, vt + k * H("0x1.abc9e3b39803fp-56")), (2 * hh, 2 * ht))
+
+
+def pow64(x, y):
+    lh, lt = log_pair(x)
+    qh, qt = two_product(lh, y)
+    return exp_pair(*fast_two_sum(qh, qt + lt * y))
+
+
+def sincos(x):
+    n = nearest(x * H("0x1.45f306dc9c883p-1"))
+    (ah, at), (bh, bt) = two_product(n, H("0x1.921fb54442d18p+0")), two_product(n, H("0x1.1a62633145c07p-54"))
+    rh, rt = x - ah, 0.0
+    for v in (at, bh, bt, n * H("-0x1.f1976b7ed8fbcp-110")):
+        rh, d = two_sum(rh, -v)
+        rt = rt + d
+    rh, rt = fast_two_sum(rh, rt)
+    z = rh * rh
+    half = 0.5 * z
+    odd = [(-1) ** k / math.factorial(2 * k + 1) for k in range(1, 9)]
+    even = [(-1) ** k / math.factorial(2 * k) for k in range(2, 10)]
+    s = rh + (rt * (1 - half) + (z * rh) * poly(odd, z))
+    w = 1 - half
+    c = w + (((1 - w) - half) + ((z * z) * poly(even, z) - rh * rt))
+    return [(s, c), (c, -s), (-s, -c), (-c, s)][int(n) % 4]
+
+
+# ---- section 10 ----
+
+def philox(counter, key):
+    c, k, mask = list(counter), list(key), 0xffffffff
+    for _ in range(10):
+        a, b = 0xd2511f53 * c[0], 0xcd9e8d57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & mask, a >> 32 ^ c[3] ^ k[1], a & mask]
+        k = [k[0] + 0x9e3779b9 & mask, k[1] + 0xbb67ae85 & mask]
+    return c
+
+
+def halves(n):
+    return n & 0xffffffff, n >> 32
+
+
+def chunk_sums(w, kept):
+    sums = []
+    for at in range(0, len(w), 1024):
+        s = [0.0] * 32
+        for i in range(at, min(at + 1024, len(w))):
+            s[i % 32] += w[i] if i in kept else 0.0
+        for half in (16, 8, 4, 2, 1):
+            s = [s[c] + s[c + half] for c in range(half)]
+        sums.append(s[0])
+    return sums
+
+
+def sample(logits, temperature, request, position, seen=(), top_k=0, top_p=1.0, min_p=0.0, penalty=1.0, seed=0):
+    """The id that is picked from logits (f32), seen: ids of prompt and answer."""
+    x, r, t = list(logits), f32(penalty), f32(temperature)
+    for i in set(seen) if penalty != 1 else ():
+        x[i] = f32(x[i] / r) if x[i] > 0 else f32(x[i] * r)
+    if temperature == 0:
+        return x.index(max(x))
+    x = [f32(v / t) for v in x]
+    top = max(x)
+    w = [exp(f32(v - top)) for v in x]
+    order = sorted(range(len(x)), key=lambda i: (-x[i], i))
+    if 0 < top_k < len(x):
+        order = order[:top_k]
+    if top_p < 1:
+        wanted, mass, j = top_p * sum_of(chunk_sums(w, set(order))), 0.0, 0
+        while j < len(order) and (j == 0 or mass < wanted):
+            mass += w[order[j]]
+            j += 1
+        order = order[:j]
+    kept = {i for i in order if w[i] >= min_p and w[i] > 0}
+    sums = chunk_sums(w, kept)
+    words = philox(halves(position) + halves(request), halves(seed))
+    target = ((words[0] >> 5) * 2.0 ** 26 + (words[1] >> 6)) * 2.0 ** -53 * sum_of(sums)
+    p = 0.0
+    for chunk, s in enumerate(sums):
+        if p + s > target:
+            last = None
+            for i in range(chunk * 1024, min(chunk * 1024 + 1024, len(w))):
+                if i in kept:
+                    p, last = p + w[i], i
+                    if p > target:
+                        break
+            return last
+        p += s
+    return max(kept)
+
+
+def sum_of(sums):
+    total = 0.0
+    for s in sums:
+        total += s
+    return total
+
+
 def tree(values, k=0, i=0):
     n = len(values)
     a, b, mid = cut(n, i, 2 ** k), cut(n, i + 1, 2 ** k), cut(n, 2 * i + 1, 2 ** (k + 1))
@@ -129,8 +297,8 @@ class Model:
         d = len(head)
         out = list(head)
         for i in range(d // 2):
-            angle = p * self.c["rope_theta"] ** (-(2 * i) / d)
-            c, s, a, b = f32(math.cos(angle)), f32(math.sin(angle)), head[i], head[i + d // 2]
+            sine, cosine = sincos(p * pow64(float(self.c["rope_theta"]), -(2.0 * i) / d))
+            c, s, a, b = f32(cosine), f32(sine), head[i], head[i + d // 2]
             out[i], out[i + d // 2] = fma(a, c, -f32(b * s)), fma(b, c, f32(a * s))
         return out
 

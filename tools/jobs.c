@@ -6,7 +6,7 @@
 #include "threads.h"
 #include <pthread.h>
 
-struct team {
+struct crew {
     struct jobs *jobs;
     struct progress progress;    /* thread 0's */
     _Atomic uint64_t next;
@@ -17,7 +17,7 @@ struct team {
 
 static void work(void *arg, int index, int count)
 {
-    struct team *team = arg;
+    struct crew *team = arg;
     (void)count;
     for (;;) {
         uint64_t job = atomic_fetch_add(&team->next, 1);
@@ -40,7 +40,7 @@ static void work(void *arg, int index, int count)
 
 bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err)
 {
-    struct team team = {.jobs = jobs};
+    struct crew team = {.jobs = jobs};
     if ((uint64_t)threads > jobs->count)
         threads = jobs->count ? (int)jobs->count : 1;
     atomic_init(&team.failed, UINT64_MAX);

@@ -91,14 +91,13 @@ json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code co
     return parse(file, data, n, 0, code, err);
 }
 
-static json_t *read_file(const char *path, uint64_t limit, size_t flags, enum tp_code code,
-                         struct tp_error *err)
+json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
 {
     char *data;
     size_t n;
     if (!io_read_file(path, limit, &data, &n, err))
         return NULL;
-    json_t *root = parse(path, data, n, flags, code, err);
+    json_t *root = parse(path, data, n, JSON_DECODE_INT_AS_REAL, code, err);
     mem_free(data);
     if (root && !json_is_object(root)) {
         tp_fail(err, code, "%s: %s at top level, an object expected", path, json_type_name(root));
@@ -106,16 +105,6 @@ static json_t *read_file(const char *path, uint64_t limit, size_t flags, enum tp
         root = NULL;
     }
     return root;
-}
-
-json_t *json_read_file(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
-{
-    return read_file(path, limit, 0, code, err);
-}
-
-json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
-{
-    return read_file(path, limit, JSON_DECODE_INT_AS_REAL, code, err);
 }
 
 const json_t *json_find(const json_t *object, const char *key)

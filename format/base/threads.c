@@ -1,17 +1,26 @@
 #include "threads.h"
 #include "mem.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <xmmintrin.h>
 
-void threads_set_fp_mode(void)
+unsigned threads_set_fp_mode(void)
 {
+    unsigned mode = _mm_getcsr();
     _mm_setcsr(0x9fc0);
+    return mode;
+}
+
+void threads_restore_fp_mode(unsigned mode)
+{
+    _mm_setcsr(mode);
 }
 
 int threads_available(void)
@@ -22,67 +31,20 @@ int threads_available(void)
     return CPU_COUNT(&set);
 }
 
-struct start {
-    threads_fn fn;
-    void *arg;
-    int index, count;
-    _Atomic int *go; /* 0 wait, 1 run, 2 give up */
-    pthread_t thread;
-};
+/* ---- the barrier ---- */
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+/* false: a second has passed, where that is the limit. */
+static bool futex_wait(_Atomic uint32_t *word, uint32_t value, bool limited)
 {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    const struct timespec second = {.tv_sec = 1};
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, limited ? &second : NULL, NULL,
+                   0) == 0 ||
+           errno != ETIMEDOUT;
 }
 
 static void futex_wake(_Atomic uint32_t *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-static void *thread_main(void *p)
-{
-    struct start *s = p;
-    while (atomic_load(s->go) == 0)
-        futex_wait((_Atomic uint32_t *)s->go, 0);
-    if (atomic_load(s->go) == 1) {
-        threads_set_fp_mode();
-        s->fn(s->arg, s->index, s->count);
-    }
-    return NULL;
-}
-
-bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err)
-{
-    tp_assert(count >= 1);
-    unsigned mode = _mm_getcsr();
-    _Atomic int go = 0;
-    struct start *starts = mem_array((uint64_t)count, sizeof *starts, err);
-    if (!starts)
-        return false;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 1 << 20);
-    int started = 1;
-    for (; started < count; started++) {
-        starts[started] = (struct start){fn, arg, started, count, &go, 0};
-        if (pthread_create(&starts[started].thread, &attr, thread_main, &starts[started]) != 0)
-            break;
-    }
-    pthread_attr_destroy(&attr);
-    bool ok = started == count ||
-              tp_fail(err, TP_E_MEMORY, "thread %d of %d cannot be started", started, count);
-    atomic_store(&go, ok ? 1 : 2);
-    futex_wake((_Atomic uint32_t *)&go);
-    if (ok) {
-        threads_set_fp_mode();
-        fn(arg, 0, count);
-        _mm_setcsr(mode);
-    }
-    for (int i = 1; i < started; i++)
-        pthread_join(starts[i].thread, NULL);
-    mem_free(starts);
-    return ok;
 }
 
 /* 25 us or so: as long as threads that all have a processor differ within a phase. Processors of a
@@ -96,22 +58,133 @@ void barrier_init(struct barrier *barrier, int count)
     barrier->spin = count <= threads_available() ? SPIN : SPIN_CROWDED;
 }
 
-void barrier_wait(struct barrier *barrier)
+bool barrier_wait_for(struct barrier *barrier, uint32_t seconds)
 {
-    uint32_t phase = atomic_load_explicit(&barrier->phase, memory_order_acquire);
+    uint32_t phase = atomic_load_explicit(&barrier->phase, memory_order_acquire), waited = 0;
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) + 1 ==
         barrier->count) {
         atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&barrier->phase, phase + 1, memory_order_release);
         if (barrier->count > 1)
             futex_wake(&barrier->phase);
-        return;
+        return true;
     }
     for (int i = 0; i < barrier->spin; i++) {
         if (atomic_load_explicit(&barrier->phase, memory_order_acquire) != phase)
-            return;
+            return true;
         _mm_pause();
     }
     while (atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase)
-        futex_wait(&barrier->phase, phase);
+        if (!futex_wait(&barrier->phase, phase, seconds > 0) && ++waited == seconds)
+            return atomic_load_explicit(&barrier->phase, memory_order_acquire) != phase;
+    return true;
+}
+
+void barrier_wait(struct barrier *barrier)
+{
+    barrier_wait_for(barrier, 0);
+}
+
+/* ---- the team ---- */
+
+enum { STARTING, RUNNING, GIVEN_UP };
+
+struct team_thread {
+    struct team *team;
+    int index;
+    pthread_t thread;
+};
+
+static void *thread_main(void *p)
+{
+    struct team_thread *t = p;
+    struct team *team = t->team;
+    while (atomic_load(&team->state) == STARTING)
+        futex_wait(&team->state, STARTING, false);
+    if (atomic_load(&team->state) == GIVEN_UP)
+        return NULL;
+    threads_set_fp_mode();
+    for (;;) {
+        barrier_wait(&team->begin);
+        if (!team->fn)
+            return NULL;
+        team->fn(team->arg, t->index, team->count);
+        barrier_wait(&team->end);
+    }
+}
+
+static void join(struct team *team, int started)
+{
+    for (int i = 1; i < started; i++)
+        pthread_join(team->threads[i].thread, NULL);
+    mem_free(team->threads);
+    team->threads = NULL;
+}
+
+bool team_start(struct team *team, int count, struct tp_error *err)
+{
+    tp_assert(count >= 1);
+    pthread_attr_t attr;
+    int started = 1;
+    *team = (struct team){.count = count};
+    team->threads = mem_array((uint64_t)count, sizeof *team->threads, err);
+    if (!team->threads)
+        return false;
+    barrier_init(&team->begin, count);
+    barrier_init(&team->end, count);
+    /* signals that end a command are for the thread that drives it */
+    sigset_t ending, before;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &ending, &before);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 1 << 20);
+    for (; started < count; started++) {
+        struct team_thread *t = &team->threads[started];
+        *t = (struct team_thread){team, started, 0};
+        if (pthread_create(&t->thread, &attr, thread_main, t) != 0)
+            break;
+    }
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    bool ok = started == count;
+    atomic_store(&team->state, ok ? RUNNING : GIVEN_UP);
+    futex_wake(&team->state);
+    if (!ok) {
+        join(team, started);
+        return tp_fail(err, TP_E_MEMORY, "thread %d of %d cannot be started", started, count);
+    }
+    return true;
+}
+
+void team_call(struct team *team, threads_fn fn, void *arg)
+{
+    unsigned mode = threads_set_fp_mode();
+    team->fn = fn;
+    team->arg = arg;
+    barrier_wait(&team->begin);
+    fn(arg, 0, team->count);
+    barrier_wait(&team->end);
+    threads_restore_fp_mode(mode);
+}
+
+void team_stop(struct team *team)
+{
+    if (!team->threads)
+        return;
+    team->fn = NULL;
+    barrier_wait(&team->begin);
+    join(team, team->count);
+}
+
+bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err)
+{
+    struct team team;
+    if (!team_start(&team, count, err))
+        return false;
+    team_call(&team, fn, arg);
+    team_stop(&team);
+    return true;
 }

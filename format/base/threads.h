@@ -6,19 +6,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef void (*threads_fn)(void *arg, int index, int count);
-
-/* Run fn on `count` threads, index 0 being the caller's, and return when all have. Every thread has
- * the floating-point mode of docs/numerics.md section 1 set and, for index > 0, a 1 MiB stack.
- * Errors  TP_E_MEMORY when a thread cannot be started: fn has then run nowhere. */
-bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
-
-/* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. */
-void threads_set_fp_mode(void);
-
-/* Processors this process may use. */
-int threads_available(void);
-
 /* A barrier for `count` threads: a bounded spin, then futex. One cache line per field that is
  * written. {0} + barrier_init. */
 struct barrier {
@@ -29,3 +16,34 @@ struct barrier {
 };
 void barrier_init(struct barrier *barrier, int count);
 void barrier_wait(struct barrier *barrier);
+/* false: the others have not come in so many seconds that this process could run in; 0: forever. */
+bool barrier_wait_for(struct barrier *barrier, uint32_t seconds);
+
+typedef void (*threads_fn)(void *arg, int index, int count);
+
+/* Threads that stay, and wait for calls without a processor. */
+struct team {
+    int count;
+    _Atomic uint32_t state;
+    struct barrier begin, end;
+    threads_fn fn; /* NULL: the last call */
+    void *arg;
+    struct team_thread *threads; /* [count], of which the caller's is the first */
+};
+/* `count` threads, one of them the caller's, the others with a 1 MiB stack each.
+ * Errors  TP_E_MEMORY when one cannot be started: there is nothing to stop then. */
+bool team_start(struct team *team, int count, struct tp_error *err);
+/* fn on all of them, index 0 being the caller's, which is always the same thread; each with the
+ * floating-point mode of docs/numerics.md section 1. Returns when all have. Allocates nothing. */
+void team_call(struct team *team, threads_fn fn, void *arg);
+void team_stop(struct team *team); /* {0} may be stopped */
+
+/* A team for one call. Errors  TP_E_MEMORY: fn has run nowhere. */
+bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
+
+/* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. Returns what it was. */
+unsigned threads_set_fp_mode(void);
+void threads_restore_fp_mode(unsigned mode);
+
+/* Processors this process may use. */
+int threads_available(void);

@@ -137,7 +137,7 @@ bool owned_id(const struct folder *folder, struct hash128 *id)
     return ok;
 }
 
-const struct owned_file *owned_find(const struct owned *owned, const char *name)
+static const struct owned_file *find(const struct owned *owned, const char *name)
 {
     for (uint32_t i = 0; i < owned->n_files; i++)
         if (strcmp(owned->files[i].name, name) == 0)
@@ -147,7 +147,7 @@ const struct owned_file *owned_find(const struct owned *owned, const char *name)
 
 bool owned_is_ours(const struct owned *owned, const char *name)
 {
-    const struct owned_file *f = owned_find(owned, name);
+    const struct owned_file *f = find(owned, name);
     struct folder_entry now;
     return f && f->as_named && folder_look(&owned->folder, name, &now, NULL) &&
            io_identity_equal(&f->who, &now.who);

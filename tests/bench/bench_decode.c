@@ -5,6 +5,7 @@
  * bench_decode BUNDLE [rounds [steps [isa]]]
  */
 #include "engine.h"
+#include "kernels.h"
 #include "sampler.h"
 
 #include <immintrin.h>
@@ -95,87 +96,62 @@ static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int in
     return sum;
 }
 
-/* ---- the team ---- */
+/* ---- rounds ---- */
 
-/* The engine's own team waits for commands; this one calls the same phases, and reads in between.
- */
 struct bench {
     struct engine engine;
     struct sampler sampler;
-    struct barrier barrier;
     int rounds, steps;
     uint32_t token, position;
-    double begin[THREADS_MAX], end[THREADS_MAX];
     _Atomic uint64_t sink;
     double read_s[ROUNDS_MAX], step_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
 };
 
-/* All threads have left their stamps: from the first begin to the last end. */
-static double span(struct bench *b, int index, int count, double begin)
-{
-    b->begin[index] = begin;
-    b->end[index] = now();
-    barrier_wait(&b->barrier);
-    double first = b->begin[0], last = b->end[0];
-    for (int i = 1; i < count; i++) {
-        first = b->begin[i] < first ? b->begin[i] : first;
-        last = b->end[i] > last ? b->end[i] : last;
-    }
-    barrier_wait(&b->barrier);
-    return last - first;
-}
-
-static double timed_read(struct bench *b, int index, int count)
-{
-    barrier_wait(&b->barrier);
-    double begin = now();
-    b->sink += each_matrix(&b->engine.weights, read_matrix, index, count);
-    return span(b, index, count, begin);
-}
-
-static void decode(struct bench *b, int index)
-{
-    struct engine *e = &b->engine;
-    if (index == 0) {
-        engine_begin(e);
-        tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
-        e->forward.step.slice_first = 0;
-        e->forward.step.slice_count = 1;
-    }
-    barrier_wait(&b->barrier);
-    forward_step(&e->forward, index);
-    forward_logits(&e->forward, index);
-    if (index == 0) {
-        const struct sampler_options greedy = sampler_defaults();
-        struct tp_error err = {0};
-        tp_assert(sampler_pick(&b->sampler, e->comm.logits, NULL, &greedy, 0, b->position,
-                               &b->token, &err));
-    }
-}
-
-static double timed_decode(struct bench *b, int index, int count)
-{
-    barrier_wait(&b->barrier);
-    double begin = now();
-    for (int i = 0; i < b->steps; i++)
-        decode(b, index);
-    return span(b, index, count, begin) / b->steps;
-}
-
-static void team(void *arg, int index, int count)
+static void read_share(void *arg, int index, int count)
 {
     struct bench *b = arg;
+    b->sink += each_matrix(&b->engine.weights, read_matrix, index, count);
+}
+
+static double timed_read(struct bench *b)
+{
+    double begin = now();
+    team_call(&b->engine.team, read_share, b);
+    return now() - begin;
+}
+
+static void decode(struct bench *b)
+{
+    struct engine *e = &b->engine;
+    const struct sampler_options greedy = sampler_defaults();
+    struct tp_error err = {0};
+    uint32_t count;
+    engine_begin(e);
+    tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
+    engine_step(e);
+    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count), NULL, &greedy, 0, b->position,
+                           &b->token, &err));
+}
+
+static double timed_decode(struct bench *b)
+{
+    double begin = now();
+    for (int i = 0; i < b->steps; i++)
+        decode(b);
+    return (now() - begin) / b->steps;
+}
+
+static void run_rounds(struct bench *b)
+{
     for (int i = 0; i < WARM_STEPS; i++)
-        decode(b, index);
+        decode(b);
     for (int i = 0; i < b->rounds; i++) {
-        double before = timed_read(b, index, count);
-        double step = timed_decode(b, index, count);
-        double read = (before + timed_read(b, index, count)) / 2;
-        if (index == 0) {
-            b->read_s[i] = read;
-            b->step_s[i] = step;
-            b->ratio[i] = read / step;
-        }
+        double before = timed_read(b);
+        double step = timed_decode(b);
+        double read = (before + timed_read(b)) / 2;
+        b->read_s[i] = read;
+        b->step_s[i] = step;
+        b->ratio[i] = read / step;
     }
 }
 
@@ -196,8 +172,9 @@ static bool run(struct bench *b, const struct bundle *bundle, const struct kerne
 {
     const uint64_t positions = (uint64_t)(b->rounds * b->steps + WARM_STEPS);
     const struct engine_setup setup = {
+        .device = &device_cpu,
+        .isa = kernels->name,
         .threads = threads,
-        .kernels = kernels,
         .kv_dtype = bundle->recipe.dtype,
         .rows_max = 1,
         .n_sequences = 1,
@@ -205,9 +182,9 @@ static bool run(struct bench *b, const struct bundle *bundle, const struct kerne
         .positions_max = &positions,
     };
     b->token = b->position = 0;
-    barrier_init(&b->barrier, threads);
-    bool ok = engine_open(&b->engine, bundle, &setup, err) && threads_run(threads, team, b, err);
+    bool ok = engine_open(&b->engine, bundle, &setup, err);
     if (ok) {
+        run_rounds(b);
         double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 1) * 1e-9;
         double step = median(b->step_s, b->rounds);
         printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "

@@ -7,6 +7,9 @@
 
 #include "comm.h"
 #include "dtype.h"
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* ---- the tree ---- */
 
@@ -72,7 +75,7 @@ static void reduction_has_the_bits_of_the_tree_at_every_degree(void **state)
     }
 }
 
-/* ---- buffers ---- */
+/* ---- meetings ---- */
 
 static struct model_config small_model(void)
 {
@@ -85,32 +88,62 @@ static struct model_config small_model(void)
                                  .vocab = 50};
 }
 
-static void comm_buffers_are_as_planned_and_do_not_overlap(void **state)
+/* Three ranks, six threads: a rank's meeting waits for its two, another for all. */
+struct meeting {
+    struct comm comm;
+    _Atomic uint32_t of_rank[3], of_all;
+};
+
+static void meet_often(void *arg, int index, int count)
+{
+    struct meeting *m = arg;
+    uint64_t rank = (uint64_t)index / 2;
+    (void)count;
+    for (uint32_t i = 1; i <= 200; i++) {
+        m->of_rank[rank]++;
+        m->comm.meet(&m->comm, rank, COMM_RANK);
+        assert_true(m->of_rank[rank] >= 2 * i);
+        m->of_all++;
+        m->comm.meet(&m->comm, rank, i % 2 ? COMM_ROOTS : COMM_ROWS);
+        assert_true(m->of_all >= 6 * i);
+        m->comm.meet(&m->comm, rank, COMM_RANK);
+    }
+}
+
+static void a_rank_meets_alone_and_all_meet_together(void **state)
 {
     (void)state;
-    struct model_config model = small_model();
+    static struct meeting m;
+    const struct model_config model = small_model();
     struct tp_error err = {0};
-    for (uint64_t tp_size = 1; tp_size <= 8; tp_size++) {
-        struct comm comm;
-        uint64_t planned;
-        assert_true(comm_bytes(&model, tp_size, 3, 2, &planned, &err));
-        assert_true(comm_open_threads(&comm, &model, tp_size, 3, 2, 1, &err));
-        assert_int_equal(comm.memory_bytes, planned);
-        assert_int_equal(comm.row_stride, 64);
-        assert_int_equal(comm.root_stride, 48);
-        assert_int_equal(comm.logit_stride, 64);
-        const float *end = comm.rows;
-        assert_true(comm.logits >= comm.rows + 3 * 64);
-        end = comm.logits + 2 * 64;
-        for (uint64_t r = 0; r < tp_size; r++) {
-            uint64_t a = comm.attention.first_root[r + 1] - comm.attention.first_root[r];
-            uint64_t m = comm.mlp.first_root[r + 1] - comm.mlp.first_root[r];
-            assert_true(comm_root(&comm, r, 0, 0) >= end);
-            end = comm_root(&comm, r, a > m ? a : m, 0);
+    comm_open_threads(&m.comm, &model, 3, 6);
+    assert_true(threads_run(6, meet_often, &m, &err));
+    assert_int_equal(m.of_all, 1200);
+    for (uint64_t tp_size = 1; tp_size <= 9; tp_size++)
+        for (int threads = 1; threads <= 20; threads++) {
+            int sum = 0;
+            for (uint64_t r = 0; r < tp_size; r++)
+                sum += comm_threads_of(tp_size, r, threads);
+            assert_int_equal(sum, (uint64_t)threads < tp_size ? (int)tp_size : threads);
         }
-        assert_true((const char *)end <= (const char *)comm.memory + comm.memory_bytes);
-        comm_close(&comm);
+}
+
+static void whoever_waits_in_vain_ends_the_process(void **state)
+{
+    (void)state;
+    static struct comm comm;
+    const struct model_config model = small_model();
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        comm_open_threads(&comm, &model, 2, 2);
+        comm.deadline = 1;
+        fclose(stderr);
+        comm.meet(&comm, 0, COMM_ROOTS);
+        _exit(0);
     }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == TP_EXIT_COMM);
 }
 
 /* ---- handshake ---- */
@@ -121,7 +154,7 @@ static void set_up(struct comm_hello hellos[3])
         hellos[r] = (struct comm_hello){.format_version = 1,
                                         .tp_size = 3,
                                         .rank = r,
-                                        .mxcsr = 0x9fc0,
+                                        .fp_mode = 0x9fc0,
                                         .kernels = "scalar",
                                         .bundle_id = {{1}},
                                         .rank_map = {{2}},
@@ -156,7 +189,7 @@ static void handshake_refuses_every_difference_by_name(void **state)
     set_up(h), h[1].tp_size = 4, refused(h, "TP degree 0x3 and 0x4");
     set_up(h), h[2].rank_map.bytes[0] = 0, refused(h, "rank map");
     set_up(h), h[2].config.bytes[0] = 0, refused(h, "model and recipe");
-    set_up(h), h[2].mxcsr = 0x1f80, refused(h, "floating-point mode 0x9fc0 and 0x1f80");
+    set_up(h), h[2].fp_mode = 0x1f80, refused(h, "floating-point mode 0x9fc0 and 0x1f80");
     set_up(h), strcpy(h[1].kernels, "avx2"), refused(h, "kernels scalar and avx2");
     set_up(h), h[0].tp_size = h[1].tp_size = h[2].tp_size = 4, refused(h, "TP degree 0x4 and 0x3");
 }
@@ -165,7 +198,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reduction_has_the_bits_of_the_tree_at_every_degree),
-        cmocka_unit_test(comm_buffers_are_as_planned_and_do_not_overlap),
+        cmocka_unit_test(a_rank_meets_alone_and_all_meet_together),
+        cmocka_unit_test(whoever_waits_in_vain_ends_the_process),
         cmocka_unit_test(handshake_accepts_ranks_of_one_bundle),
         cmocka_unit_test(handshake_refuses_every_difference_by_name),
     };

@@ -49,12 +49,12 @@ static void every_option_of_generate_is_read(void **state)
         "--stop a --stop b --ignore-eos --json --context 10 --kv-dtype f16 --chunk 7 --threads 5 "
         "--isa scalar --device cpu --exact --verify=header --trace T --report json -q");
     assert_string_equal(options.bundle, "B");
-    assert_string_equal(options.text, "text");
-    assert_int_equal(options.n, 5);
-    assert_true(options.temperature == 0.5 && options.given_temperature);
-    assert_int_equal(options.top_k, 3);
-    assert_true(options.top_p == 0.9 && options.min_p == 0.1);
-    assert_true(options.seed == UINT64_MAX);
+    assert_string_equal(options.prompts.text, "text");
+    assert_int_equal(options.prompts.n, 5);
+    assert_true(options.choice.temperature == 0.5 && options.choice.given_temperature);
+    assert_int_equal(options.choice.top_k, 3);
+    assert_true(options.choice.top_p == 0.9 && options.choice.min_p == 0.1);
+    assert_true(options.choice.seed == UINT64_MAX);
     assert_int_equal(options.n_stops, 2);
     assert_string_equal(options.stops[1], "b");
     assert_true(options.ignore_eos && options.json && !options.ids);
@@ -62,8 +62,8 @@ static void every_option_of_generate_is_read(void **state)
     assert_int_equal(options.kv_dtype, DTYPE_F16);
     assert_int_equal(options.chunk, 7);
     assert_int_equal(options.threads, 5);
-    assert_string_equal(options.kernels->name, "scalar");
-    assert_true(options.header_only && options.report_json && options.quiet);
+    assert_string_equal(options.isa, "scalar");
+    assert_true(options.header_only && options.report.json && options.report.quiet);
     assert_string_equal(options.trace, "T");
 }
 
@@ -72,13 +72,13 @@ static void every_option_of_chat_is_read(void **state)
     (void)state;
     accepted(RUN_CHAT, "chat B -n 9 --temp 0 --repetition-penalty 1.5 --system S --parse-special "
                        "--stats --history H --no-reuse --context 99 --stop x");
-    assert_int_equal(options.n, 9);
-    assert_true(options.penalty == 1.5 && options.given_penalty);
-    assert_string_equal(options.system, "S");
+    assert_int_equal(options.prompts.n, 9);
+    assert_true(options.choice.penalty == 1.5 && options.choice.given_penalty);
+    assert_string_equal(options.prompts.system, "S");
     assert_true(options.parse_special && options.stats && options.no_reuse);
     assert_string_equal(options.history, "H");
     accepted(RUN_CHAT, "chat B");
-    assert_int_equal(options.n, 512);
+    assert_int_equal(options.prompts.n, 512);
     accepted(RUN_GENERATE, "generate B --chat -p x --system S --parse-special");
     assert_true(options.chat && options.parse_special);
     refused(RUN_GENERATE, "generate B -p x --system S", TP_E_USAGE, "--system goes with --chat");
@@ -91,12 +91,12 @@ static void defaults_are_those_of_the_manual(void **state)
 {
     (void)state;
     accepted(RUN_GENERATE, "generate --prompt-ids 1,2 B");
-    assert_int_equal(options.n, 128);
+    assert_int_equal(options.prompts.n, 128);
     assert_int_equal(options.chunk, 256);
     assert_int_equal(options.context, 0);
     assert_int_equal(options.kv_dtype, DTYPE_NONE);
-    assert_ptr_equal(options.kernels, kernels_best());
-    assert_false(options.given_temperature || options.header_only || options.quiet);
+    assert_null(options.isa);
+    assert_false(options.choice.given_temperature || options.header_only || options.report.quiet);
     accepted(RUN_SELFTEST, "selftest --record B");
     assert_true(options.record);
     accepted(RUN_GENERATE, "generate --help");

@@ -202,6 +202,103 @@ static void picks_follow_the_distribution(void **state)
     }
 }
 
+/* ---- to the last bit: everything sorted, every sum as docs/numerics.md section 10 writes it ---- */
+
+static double chunked(const float *w, const bool *kept, double *sums)
+{
+    double total = 0;
+    for (size_t at = 0; at < VOCAB; at += 1024) {
+        double s[32] = {0};
+        for (size_t i = at; i < VOCAB && i < at + 1024; i++)
+            s[i % 32] += kept[i] ? (double)w[i] : 0;
+        for (size_t half = 16; half; half /= 2)
+            for (size_t c = 0; c < half; c++)
+                s[c] += s[c + half];
+        total += *sums++ = s[0];
+    }
+    return total;
+}
+
+static uint32_t defined(const struct sampler_options *o, uint64_t sequence, uint64_t position)
+{
+    static struct entry e[VOCAB];
+    static float w[VOCAB];
+    static bool kept[VOCAB];
+    double sums[2], mass = 0, sum = 0;
+    size_t n = VOCAB, j = 0;
+    for (size_t i = 0; i < VOCAB; i++)
+        e[i] = (struct entry){(double)(logits[i] / (float)o->temperature), 0, (uint32_t)i};
+    qsort(e, n, sizeof *e, by_logit);
+    for (size_t i = 0; i < VOCAB; i++)
+        w[e[i].id] = kernels_exp((float)e[i].x - (float)e[0].x);
+    n = o->top_k && o->top_k < n ? (size_t)o->top_k : n;
+    memset(kept, 0, sizeof kept);
+    for (size_t i = 0; i < n; i++)
+        kept[e[i].id] = true;
+    if (o->top_p < 1) {
+        double wanted = o->top_p * chunked(w, kept, sums);
+        while (j < n && (j == 0 || mass < wanted))
+            mass += (double)w[e[j++].id];
+        for (; j < n; j++)
+            kept[e[j].id] = false;
+    }
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < VOCAB; i++)
+        if ((kept[i] = kept[i] && w[i] > 0 && (double)w[i] >= o->min_p))
+            last = i;
+    const uint32_t counter[4] = {(uint32_t)position, 0, (uint32_t)sequence, 0};
+    const uint32_t key[2] = {(uint32_t)o->seed, (uint32_t)(o->seed >> 32)};
+    uint32_t r[4];
+    philox4x32(counter, key, r);
+    double u = ((double)(r[0] >> 5) * 0x1p26 + (double)(r[1] >> 6)) * 0x1p-53;
+    double target = u * chunked(w, kept, sums);
+    for (uint32_t c = 0; c < 2; c++) {
+        if (sum + sums[c] > target) {
+            for (uint32_t i = c * 1024; i < VOCAB && i < c * 1024 + 1024; i++)
+                if (kept[i] && (last = i, sum += (double)w[i], sum > target))
+                    break;
+            return last;
+        }
+        sum += sums[c];
+    }
+    return last;
+}
+
+/* Logits of many kinds: of few values, so that cuts fall between equals and on the very mass; flat; peaked. */
+static void picks_are_those_of_the_definition_with_every_instruction_set(void **state)
+{
+    (void)state;
+    static const double ps[] = {0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1};
+    const struct kernels *before = sampler.kernels;
+    for (unsigned seed = 0; seed < 600; seed++) {
+        srand(seed);
+        int values = seed % 3 ? 2 + rand() % 6 : 1 << 20;
+        float spread = (float)(rand() % 5) * 3;
+        for (size_t i = 0; i < VOCAB; i++)
+            logits[i] = (float)(rand() % values) / (float)values * spread;
+        if (seed % 5 == 0)
+            logits[rand() % VOCAB] += (float)(rand() % 20);
+        const struct sampler_options o = {
+            .temperature = 0.25 * (1 + rand() % 8),
+            .top_p = ps[rand() % 8],
+            .top_k = rand() % 2 ? 0 : (uint64_t)(rand() % 2200),
+            .min_p = rand() % 3 ? 0 : 0.01 * (rand() % 101),
+            .repetition_penalty = 1,
+            .seed = seed,
+        };
+        for (uint64_t i = 0; i < 3; i++) {
+            uint32_t wanted = defined(&o, i, seed);
+            for (int isa = 0; isa < ISA_COUNT; isa++) {
+                sampler.kernels = kernels_get((enum isa)isa);
+                if (sampler.kernels && pick(&o, NULL, i, seed) != wanted)
+                    fail_msg("seed %u, isa %d: %u picked, %u by the definition", seed, isa,
+                             pick(&o, NULL, i, seed), wanted);
+            }
+        }
+    }
+    sampler.kernels = before;
+}
+
 static void a_pick_depends_on_seed_sequence_and_position_alone(void **state)
 {
     (void)state;
@@ -314,6 +411,7 @@ int main(void)
         cmocka_unit_test(banned_ids_are_never_picked),
         cmocka_unit_test(the_repetition_penalty_lowers_what_was_seen),
         cmocka_unit_test(picks_follow_the_distribution),
+        cmocka_unit_test(picks_are_those_of_the_definition_with_every_instruction_set),
         cmocka_unit_test(a_pick_depends_on_seed_sequence_and_position_alone),
         cmocka_unit_test(top_k_keeps_the_lowest_ids_among_equals),
         cmocka_unit_test(logits_that_are_not_numbers_are_an_error),

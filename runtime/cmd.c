@@ -1,4 +1,6 @@
-#include "run.h"
+#include "cmd.h"
+
+#include "interrupt.h"
 
 enum { SPARE_PAGES = 16 }; /* so that short sequences can share a step where they come one by one */
 
@@ -24,6 +26,45 @@ bool run_write_trace(struct run *run, struct tp_error *err)
     run->tracing = false;
     bool ok = trace_write(&run->engine.trace, &run->trace, err);
     return output_file_close(&run->trace, ok, err);
+}
+
+void run_note_choice(const struct choice *choice)
+{
+    if (choice->config.ignored)
+        tp_message("tprun", "note", "generation_config.json: %s is ignored",
+                   choice->config.ignored);
+}
+
+bool run_prompts(struct run *run, struct batch *batch,
+                 bool (*fn)(void *arg, uint32_t prompt, uint32_t position, const float *logits,
+                            struct tp_error *err),
+                 void *arg, struct tp_error *err)
+{
+    const struct prompts *p = &run->prompts;
+    bool ran, ok = batch_open(batch, &run->engine, run->options->chunk, err);
+    for (uint32_t i = 0; ok && i < p->count; i++) {
+        const struct request request = {.ids = p->list[i].ids,
+                                        .n_ids = p->list[i].n_ids,
+                                        .sampling = sampler_defaults(),
+                                        .on_logits = fn,
+                                        .arg = arg};
+        ok = batch_add(batch, &request, i, err) == i;
+    }
+    for (uint32_t done = 0; ok && done < p->count;) {
+        ok = interrupt_pending() ? interrupt_fail(err) : batch_step(batch, &ran, err);
+        while (ok && done < p->count && batch_answer(batch, done)->finish != BATCH_GOING) {
+            ok = batch_check(batch, done, err);
+            batch_remove(batch, done++, false);
+        }
+    }
+    return ok;
+}
+
+void run_report(struct run *run, const struct batch *batch)
+{
+    run->report->figures = batch->figures;
+    report_print(run->report, &run->engine, run->options->report, run->context,
+                 run->options->chunk);
 }
 
 static bool open_tokenizer(struct run *run, struct tp_error *err)
@@ -101,8 +142,9 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
 {
     *run = (struct run){.options = options, .report = report};
     bool talk = options->command == RUN_CHAT;
-    bool text = options->text || options->text_file || options->prompts_file || options->n_stops ||
-                options->chat || talk || options->command == RUN_GENERATE;
+    bool text = options->prompts.text || options->prompts.text_file ||
+                options->prompts.prompts_file || options->n_stops || options->chat || talk ||
+                options->command == RUN_GENERATE;
     run->tracing = options->trace != NULL;
     bool ok = (!run->tracing || output_file_open(&run->trace, options->trace, err)) &&
               bundle_open(&run->bundle, options->bundle, false, err) &&
@@ -110,7 +152,8 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
               (!text || open_tokenizer(run, err)) &&
               (!(options->chat || talk) || open_chat(run, err));
     if (ok && !talk)
-        ok = prompts_read(&run->prompts, options, run->has_tokenizer ? &run->tokenizer : NULL,
+        ok = prompts_read(&run->prompts, &options->prompts,
+                          run->has_tokenizer ? &run->tokenizer : NULL,
                           options->chat ? &run->chat : NULL, run->bundle.model.vocab, err) &&
              run_set_lengths(run, err);
     if (!ok)
@@ -144,8 +187,9 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
 {
     const struct run_options *o = run->options;
     struct engine_setup setup = {
+        .device = o->device,
+        .isa = o->isa,
         .threads = o->threads,
-        .kernels = o->kernels,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,
         .rows_max = (uint32_t)rows_max,
         .n_sequences = run->prompts.count,

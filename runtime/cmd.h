@@ -2,8 +2,7 @@
 #pragma once
 #include "engine.h"
 #include "output_file.h"
-#include "prompts.h"
-#include "report.h"
+#include "run_options.h"
 
 struct run {
     const struct run_options *options;
@@ -30,10 +29,20 @@ bool run_set_lengths(struct run *run, struct tp_error *err);
 /* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
  * else one after the other, and a few short ones together (logits). */
 bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err);
+/* All prompts through the model, in order, every row of logits to fn; who is done makes room. The
+ * batch, to be closed in any case, has the figures. TP_E_INTERRUPTED. */
+bool run_prompts(struct run *run, struct batch *batch,
+                 bool (*fn)(void *arg, uint32_t prompt, uint32_t position, const float *logits,
+                            struct tp_error *err),
+                 void *arg, struct tp_error *err);
 /* The file is none of the bundle's, which is read: TP_E_OUTPUT_EXISTS. */
 bool run_check_output(const struct run *run, const struct output_file *file, struct tp_error *err);
 /* --trace FILE, if it was given. */
 bool run_write_trace(struct run *run, struct tp_error *err);
+/* What generation_config.json asks for in vain. */
+void run_note_choice(const struct choice *choice);
+/* What the run says of itself, of the batch's figures. */
+void run_report(struct run *run, const struct batch *batch);
 void run_close(struct run *run);
 
 /* The subcommands: exit status is that of err. */

@@ -1,0 +1,169 @@
+/* A step on the CPU: every thread of the team walks the program, for its ranks or its share of one.
+ */
+#include "cpu.h"
+
+#include "rope.h"
+#include <immintrin.h>
+#include <string.h>
+
+struct crew crew_of(uint64_t tp_size, int thread, int threads)
+{
+    uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
+    if (n < tp_size)
+        return (struct crew){{cut(tp_size, t, n), cut(tp_size, t + 1, n)}, {0, 1}};
+    uint64_t r = 0;
+    while (cut(n, r + 1, tp_size) <= t)
+        r++;
+    uint64_t first = cut(n, r, tp_size);
+    return (struct crew){{r, r + 1}, {t - first, cut(n, r + 1, tp_size) - first}};
+}
+
+struct call {
+    struct cpu_device *device;
+    const struct step *step;
+};
+
+/* One thread of it. */
+struct walk {
+    struct cpu_device *device;
+    const struct step *step;
+    int thread, threads;
+    struct crew crew;
+};
+
+static void run(void *arg, const struct op *op)
+{
+    static cpu_phase *const phases[PHASES] = {
+        [PHASE_EMBED] = cpu_embed,
+        [PHASE_ENTER] = cpu_enter,
+        [PHASE_QKV] = cpu_qkv,
+        [PHASE_ROPE_APPEND] = cpu_rope_append,
+        [PHASE_ATTENTION] = cpu_attention,
+        [PHASE_O_PROJ] = cpu_o_proj,
+        [PHASE_REDUCE_ATTENTION] = cpu_reduce_attention,
+        [PHASE_GATE_UP] = cpu_gate_up,
+        [PHASE_DOWN] = cpu_down,
+        [PHASE_REDUCE_MLP] = cpu_reduce_mlp,
+        [PHASE_LOGITS] = cpu_logits,
+    };
+    const struct walk *w = arg;
+    for (uint64_t r = w->crew.ranks.begin; r < w->crew.ranks.end; r++)
+        phases[op->phase](&w->device->ranks[r], w->step, op, w->crew.share);
+}
+
+static void meet(void *arg, enum comm_what what)
+{
+    const struct walk *w = arg;
+    struct comm *comm = w->device->setup.comm;
+    comm->meet(comm, w->crew.ranks.begin, what);
+    if (w->thread == 0 && what != COMM_RANK)
+        comm->meetings++;
+}
+
+static void after_layer(void *arg, uint32_t layer)
+{
+    const struct walk *w = arg;
+    const struct device_setup *setup = &w->device->setup;
+    if (w->thread != 0)
+        return;
+    setup->after_layer(setup->after_layer_arg, layer);
+    if (layer + 1 == setup->model->n_layers) /* the last reduction applied the final norm */
+        setup->after_layer(setup->after_layer_arg, layer + 1);
+}
+
+static uint64_t rope_pages_of(const struct step *step)
+{
+    uint32_t last = 0;
+    for (uint32_t m = 0; m < step->n_rows; m++)
+        last = step->rows[m].position > last ? step->rows[m].position : last;
+    return last / ATTENTION_CHUNK + 1;
+}
+
+/* cos and sin of pages that no step has needed before: the same for all ranks. */
+static void fill_rope(const struct walk *w)
+{
+    const struct cpu_device *d = w->device;
+    uint64_t half = d->setup.model->head_dim / 2, first = d->rope_filled * ATTENTION_CHUNK;
+    uint64_t pages = rope_pages_of(w->step);
+    if (pages <= d->rope_filled)
+        return;
+    struct share share = {(uint64_t)w->thread, (uint64_t)w->threads};
+    struct range mine = share_of(pages * ATTENTION_CHUNK - first, share);
+    for (uint64_t p = first + mine.begin; p < first + mine.end; p++)
+        rope_row(d->frequencies, half, p, d->setup.model->rope.attention_factor, d->cos + p * half,
+                 d->sin + p * half);
+}
+
+static struct walk walk_of(const struct call *call, int thread, int threads)
+{
+    return (struct walk){call->device, call->step, thread, threads,
+                         crew_of(call->device->setup.comm->size, thread, threads)};
+}
+
+static void step_thread(void *arg, int thread, int threads)
+{
+    const struct call *call = arg;
+    struct walk walk = walk_of(call, thread, threads);
+    const struct walker walker = {run, meet, call->device->setup.after_layer ? after_layer : NULL,
+                                  &walk};
+    fill_rope(&walk); /* read after the first meeting */
+    forward_walk(call->step, call->device->ranks[walk.crew.ranks.begin].weights->partition.layers,
+                 &walker);
+}
+
+static void logits_thread(void *arg, int thread, int threads)
+{
+    struct walk walk = walk_of(arg, thread, threads);
+    forward_walk_logits(&(struct walker){run, meet, NULL, &walk});
+}
+
+static void set_slice(struct cpu_device *d, const struct step *step, uint32_t first)
+{
+    uint32_t left = step->n_logits - first;
+    d->slice_first = first;
+    d->slice_count = left < d->slice_max ? left : (uint32_t)d->slice_max;
+}
+
+void cpu_step(struct device *device, const struct step *step)
+{
+    struct cpu_device *d = cpu_device_of(device);
+    set_slice(d, step, 0);
+    team_call(d->setup.team, step_thread, &(struct call){d, step});
+    uint64_t pages = rope_pages_of(step);
+    d->rope_filled = pages > d->rope_filled ? pages : d->rope_filled;
+}
+
+const float *cpu_logit_rows(struct device *device, const struct step *step, uint32_t first,
+                            uint32_t *count)
+{
+    struct cpu_device *d = cpu_device_of(device);
+    if (first != d->slice_first) {
+        set_slice(d, step, first);
+        team_call(d->setup.team, logits_thread, &(struct call){d, step});
+    }
+    *count = d->slice_count;
+    return d->logits;
+}
+
+/* ---- who computes ---- */
+
+struct introduction {
+    struct cpu_device *device;
+    struct comm_hello *hellos;
+};
+
+static void introduce_thread(void *arg, int thread, int threads)
+{
+    const struct introduction *i = arg;
+    struct crew crew = crew_of(i->device->setup.comm->size, thread, threads);
+    for (uint64_t r = crew.ranks.begin; crew.share.part == 0 && r < crew.ranks.end; r++) {
+        i->hellos[r].fp_mode = _mm_getcsr();
+        strncpy(i->hellos[r].kernels, i->device->kernels->name, sizeof i->hellos[r].kernels - 1);
+    }
+}
+
+void cpu_introduce(struct device *device, struct comm_hello *hellos)
+{
+    struct cpu_device *d = cpu_device_of(device);
+    team_call(d->setup.team, introduce_thread, &(struct introduction){d, hellos});
+}

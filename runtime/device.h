@@ -1,0 +1,74 @@
+/* A device: what runs the program of a step (forward.h) for its local ranks.
+ *
+ * It owns their weights as it wants them, KV cache, activations, and what they leave for each
+ * other: rows, roots, logits. Nothing above it knows an address of any of that, how work is shared
+ * among threads, or which instructions are used; what the host may read it asks for. How a device
+ * does its work changes no bit.
+ */
+#pragma once
+#include "comm.h"
+#include "model.h"
+#include "rank_plan.h"
+#include "step.h"
+
+struct device_setup {
+    const struct model_config *model;
+    const struct rank_plan *plans; /* [tp_size] */
+    struct range ranks;            /* the local ones, of tp_size */
+    struct comm *comm;             /* how they meet */
+    struct team *team;             /* the host's threads */
+    const char *isa;               /* the CPU's instruction set by name; NULL: the best there is */
+    enum dtype kv_dtype;
+    uint64_t rows_max;      /* of a step */
+    uint64_t n_pages;       /* of the KV cache, 256 positions of every layer each */
+    uint64_t positions_max; /* of any sequence */
+    /* After each layer of a step, and with n_layers behind the last, where read_row is allowed.
+     * NULL: off. */
+    void (*after_layer)(void *arg, uint32_t layer);
+    void *after_layer_arg;
+};
+
+struct device_bytes { /* of a rank, beside its weights */
+    uint64_t kv, activations;
+};
+
+struct device_plan { /* memory, in bytes */
+    struct device_bytes ranks[PARTITION_TP_MAX];
+    uint64_t shared;    /* by the local ranks */
+    uint64_t available; /* on the device, for all of it, weights too */
+    uint64_t allowed;   /* to allocate, for all but mapped weights */
+};
+
+struct device {
+    const struct device_type *type;
+    const char *kernels; /* which of its instructions it uses: "avx512" */
+    uint64_t logit_stride;
+    struct device_plan used; /* as allocated */
+};
+
+struct device_type {
+    const char *name;
+    /* TP_E_ISA: there is no such instruction set here. */
+    bool (*check_isa)(const char *isa, struct tp_error *err);
+    /* What open will allocate. TP_E_LIMIT where a size does not fit in 64 bits. */
+    bool (*plan)(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err);
+    /* weights [tp_size]: those of the local ranks are borrowed until close. NULL: TP_E_MEMORY. */
+    struct device *(*open)(const struct device_setup *setup, const struct rank_weights *weights,
+                           struct tp_error *err);
+    void (*close)(struct device *device);
+    /* What computes, of every local rank: kernels and floating-point mode. */
+    void (*introduce)(struct device *device, struct comm_hello *hellos);
+    /* The step through all layers, and the first of its logits; the KV cache grows. */
+    void (*step)(struct device *device, const struct step *step);
+    /* Logits of the wanted rows from `first` on: *count of them, [*count][logit_stride]. Until the
+     * next call. */
+    const float *(*logits)(struct device *device, const struct step *step, uint32_t first,
+                           uint32_t *count);
+    /* The residual stream of a row, or its normed state, to the host: out [hidden]. */
+    void (*read_row)(const struct device *device, const struct step *step, uint32_t row,
+                     bool normed, float *out);
+    /* Zero a KV page of all layers before another sequence gets it. */
+    void (*clear_page)(struct device *device, uint32_t page);
+};
+
+extern const struct device_type device_cpu;

@@ -1,0 +1,255 @@
+/* The CPU as a device: its memory. */
+#include "cpu.h"
+
+#include "checked.h"
+#include "host.h"
+#include "mem.h"
+#include "rope.h"
+#include <math.h>
+#include <string.h>
+
+/* The LM head runs over as many rows at a time as this holds. */
+enum { LOGIT_SLICE_BYTES = 16 << 20 };
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- memory of a rank ---- */
+
+static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint64_t rank)
+{
+    const struct model_config *model = setup->model;
+    const struct partition *partition = &setup->plans[rank].partition;
+    uint64_t d = model->head_dim;
+    r->model = model;
+    r->kv_dtype = setup->kv_dtype;
+    r->rows_max = setup->rows_max;
+    r->n_pages = setup->n_pages;
+    r->parts_max = div_ceil((uint64_t)setup->team->count, setup->comm->size);
+    r->eps = (float)model->rms_eps;
+    r->attention_scale = (float)(1.0 / sqrt((double)d));
+    r->rank = rank;
+    r->n_heads_local = range_count(partition->heads);
+    r->n_kv_heads_local = range_count(partition->kv_heads);
+    r->group = model->n_heads / model->n_kv_heads;
+    r->heads_per_leaf = leaves_of_attention(model).per_leaf;
+    r->head_pad = align_up(d, BLOCK_COLS);
+    r->q_stride = align_up(r->n_heads_local * d, PANEL_ROWS);
+    r->kv_stride = align_up(r->n_kv_heads_local * d, PANEL_ROWS);
+    r->page_bytes = ATTENTION_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
+}
+
+/* Sizes of all blocks, and with r->memory their addresses. */
+static bool place_rank(struct cpu_rank *r, const struct partition *partition, struct tp_error *err)
+{
+    struct leaves attention = leaves_of_attention(r->model), mlp = leaves_of_mlp(r->model);
+    uint64_t rows = r->rows_max, row_stride = align_up(r->model->hidden, BLOCK_COLS);
+    uint64_t fold = TREE_STACK_MAX * align_up(r->model->hidden, PANEL_ROWS);
+    uint64_t scratch = max_u64(fold, max_u64(cpu_matmul_scratch(), cpu_attention_scratch(r)));
+    r->scratch_floats = align_up(scratch, 16);
+    const struct {
+        float **at;
+        uint64_t floats;
+    } blocks[] = {
+        {&r->residual, rows * row_stride},
+        {&r->normed, (rows < STEP_ONE_SHOT_ROWS ? rows : STEP_ONE_SHOT_ROWS) * row_stride},
+        {&r->q, rows * r->q_stride},
+        {&r->k, rows * r->kv_stride},
+        {&r->v, rows * r->kv_stride},
+        {&r->queries, rows * r->n_heads_local * r->head_pad},
+        {&r->attn, rows * leaves_padded(&attention, partition->attention_leaves)},
+        {&r->act, rows * leaves_padded(&mlp, partition->mlp_leaves)},
+        {&r->scratch, r->parts_max * r->scratch_floats},
+    };
+    unsigned char *base = r->memory;
+    uint64_t at = 0;
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        if (base)
+            *blocks[i].at = (float *)(void *)(base + at);
+        at += align_up(blocks[i].floats * sizeof(float), 64);
+    }
+    r->bytes.activations = align_up(at, 4096);
+    uint64_t *kv = &r->bytes.kv;
+    if (!tp_mul(range_count(partition->layers) * r->n_kv_heads_local, 2 * r->page_bytes, kv) ||
+        !tp_mul(*kv, r->n_pages, kv))
+        return tp_fail(err, TP_E_LIMIT, "a KV cache of %llu pages does not fit in 64 bits",
+                       (unsigned long long)r->n_pages);
+    r->kv = base ? base + r->bytes.activations : NULL;
+    return true;
+}
+
+/* ---- memory that the ranks share ---- */
+
+static uint64_t slice_max(const struct device_setup *setup)
+{
+    uint64_t rows = LOGIT_SLICE_BYTES / (setup->model->vocab * sizeof(float));
+    rows = rows < setup->rows_max ? rows : setup->rows_max;
+    return rows ? rows : 1;
+}
+
+static bool take(unsigned char *base, uint64_t *at, float **block, uint64_t count, uint64_t floats,
+                 struct tp_error *err)
+{
+    uint64_t n;
+    if (base)
+        *block = (float *)(void *)(base + *at);
+    return (tp_mul(count, floats, &n) && tp_mul(n, sizeof(float), &n) && tp_align_up(n, 64, &n) &&
+            tp_add(*at, n, at)) ||
+           tp_fail(err, TP_E_LIMIT, "buffers of %llu rows do not fit in 64 bits",
+                   (unsigned long long)count);
+}
+
+static bool take_roots(struct cpu_device *d, struct cpu_roots *roots, uint64_t *at,
+                       struct tp_error *err)
+{
+    const uint64_t *first = roots->tree->first_root;
+    for (uint64_t r = 0; r < d->setup.comm->size; r++)
+        if (!take(d->memory, at, &roots->of[r], d->setup.rows_max,
+                  (first[r + 1] - first[r]) * d->root_stride, err))
+            return false;
+    return true;
+}
+
+/* Sizes of all blocks, and with d->memory their addresses. */
+static bool place_shared(struct cpu_device *d, struct tp_error *err)
+{
+    const struct device_setup *s = &d->setup;
+    uint64_t at = 0, half = s->model->head_dim / 2;
+    d->row_stride = align_up(s->model->hidden, 32);
+    d->root_stride = align_up(s->model->hidden, 16);
+    d->device.logit_stride = align_up(s->model->vocab, 16);
+    d->slice_max = slice_max(s);
+    d->rope_pages = div_ceil(s->positions_max, ATTENTION_CHUNK);
+    d->attention.tree = &s->comm->attention;
+    d->mlp.tree = &s->comm->mlp;
+    bool ok = take(d->memory, &at, &d->rows, s->rows_max, d->row_stride, err) &&
+              take(d->memory, &at, &d->logits, d->slice_max, d->device.logit_stride, err) &&
+              take_roots(d, &d->attention, &at, err) && take_roots(d, &d->mlp, &at, err) &&
+              take(d->memory, &at, &d->cos, d->rope_pages, ATTENTION_CHUNK * half, err) &&
+              take(d->memory, &at, &d->sin, d->rope_pages, ATTENTION_CHUNK * half, err);
+    d->memory_bytes = at;
+    return ok;
+}
+
+static bool check_isa(const char *isa, struct tp_error *err)
+{
+    enum isa known;
+    return !isa || (isa_from_name(isa, &known) && kernels_get(known)) ||
+           tp_fail(err, TP_E_ISA, "--isa %s: not available here, %s is the best", isa,
+                   kernels_best()->name);
+}
+
+static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
+{
+    struct cpu_device *d = mem_alloc(sizeof *d, err);
+    bool ok = d != NULL;
+    if (ok) {
+        d->setup = *setup;
+        ok = check_isa(setup->isa, err) && place_shared(d, err);
+        plan->shared = d->memory_bytes;
+    }
+    for (uint64_t r = setup->ranks.begin; ok && r < setup->ranks.end; r++) {
+        struct cpu_rank rank = {0};
+        set_sizes(&rank, setup, r);
+        ok = place_rank(&rank, &setup->plans[r].partition, err);
+        plan->ranks[r] = rank.bytes;
+    }
+    plan->available = host_memory_available();
+    plan->allowed = host_memory_limit();
+    mem_free(d);
+    return ok;
+}
+
+static void close_device(struct device *device)
+{
+    struct cpu_device *d = cpu_device_of(device);
+    for (uint64_t r = 0; d && r < PARTITION_TP_MAX; r++)
+        if (d->ranks[r].memory)
+            mem_map_free(d->ranks[r].memory, d->ranks[r].bytes.kv + d->ranks[r].bytes.activations);
+    if (d && d->memory)
+        mem_map_free(d->memory, d->memory_bytes);
+    if (d)
+        mem_free(d->frequencies);
+    mem_free(d);
+}
+
+static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_weights *weights,
+                      struct tp_error *err)
+{
+    struct cpu_rank *r = &d->ranks[rank];
+    const struct partition *partition = &d->setup.plans[rank].partition;
+    r->device = d;
+    r->weights = weights;
+    r->kernels = d->kernels;
+    r->bf16 = weights->arithmetic == DTYPE_BF16;
+    set_sizes(r, &d->setup, rank);
+    if (!place_rank(r, partition, err))
+        return false;
+    r->memory = mem_map_alloc(r->bytes.kv + r->bytes.activations, err);
+    d->device.used.ranks[rank] = r->bytes;
+    return r->memory && place_rank(r, partition, err);
+}
+
+static struct device *open_device(const struct device_setup *setup,
+                                  const struct rank_weights *weights, struct tp_error *err)
+{
+    enum isa isa;
+    struct cpu_device *d = mem_alloc(sizeof *d, err);
+    if (!d)
+        return NULL;
+    d->setup = *setup;
+    d->kernels = setup->isa && isa_from_name(setup->isa, &isa) ? kernels_get(isa) : kernels_best();
+    d->device = (struct device){.type = &device_cpu, .kernels = d->kernels->name};
+    d->frequencies = mem_array(setup->model->head_dim / 2, sizeof *d->frequencies, err);
+    bool ok = d->frequencies && place_shared(d, err) &&
+              (d->memory = mem_map_alloc(d->memory_bytes, err)) != NULL && place_shared(d, err);
+    if (ok)
+        rope_frequencies(setup->model, d->frequencies);
+    for (uint64_t r = setup->ranks.begin; ok && r < setup->ranks.end; r++)
+        ok = open_rank(d, r, &weights[r], err);
+    d->device.used.shared = d->memory_bytes;
+    if (ok)
+        return &d->device;
+    close_device(&d->device);
+    return NULL;
+}
+
+static void clear_page(struct device *device, uint32_t page)
+{
+    struct cpu_device *d = cpu_device_of(device);
+    for (uint64_t rank = d->setup.ranks.begin; rank < d->setup.ranks.end; rank++) {
+        struct cpu_rank *r = &d->ranks[rank];
+        uint64_t bytes = r->n_kv_heads_local * 2 * r->page_bytes;
+        uint64_t layers = range_count(r->weights->partition.layers);
+        for (uint64_t layer = 0; layer < layers; layer++)
+            memset(r->kv + (layer * r->n_pages + page) * bytes, 0, bytes);
+    }
+}
+
+/* In a one-shot step every rank has every row. */
+static void read_row(const struct device *device, const struct step *step, uint32_t row,
+                     bool normed, float *out)
+{
+    const struct cpu_device *d = (const struct cpu_device *)(const void *)device;
+    uint64_t rank = d->setup.ranks.begin, tp_size = d->setup.comm->size;
+    while (!step_one_shot(step) && step_rows_of(step, rank, tp_size).end <= row)
+        rank++;
+    const struct cpu_rank *r = &d->ranks[rank];
+    memcpy(out, (normed ? cpu_normed(r, step) : r->residual) + row * d->row_stride,
+           d->setup.model->hidden * sizeof *out);
+}
+
+const struct device_type device_cpu = {
+    .name = "cpu",
+    .check_isa = check_isa,
+    .plan = plan,
+    .open = open_device,
+    .close = close_device,
+    .introduce = cpu_introduce,
+    .step = cpu_step,
+    .logits = cpu_logit_rows,
+    .read_row = read_row,
+    .clear_page = clear_page,
+};
