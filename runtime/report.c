@@ -85,9 +85,11 @@ static void print_text(const struct report *report, const struct engine *e, uint
                first_token_ms(report));
     tp_message(
         "tprun", "report",
-        "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights",
+        "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights; "
+        "%llu steps, %llu meetings",
         (unsigned long long)report->figures.prompt_rows, f.prefill,
-        (unsigned long long)report->figures.answer_rows, f.decode, f.gb_s);
+        (unsigned long long)report->figures.answer_rows, f.decode, f.gb_s,
+        (unsigned long long)e->steps, (unsigned long long)e->comm.meetings);
 }
 
 static void print_json(const struct report *report, const struct engine *e, uint64_t context,
