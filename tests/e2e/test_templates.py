@@ -158,7 +158,7 @@ def test_no_template_exhausts_time_or_memory():
         got = templates.render(text, [{"x": {}}])[0]
         used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
         slowest = max(slowest, used)
-        assert used < 30, (text[:60], used, time.time() - begin)  # without limits: never
+        assert used < 30 * harness.SHARE, (text[:60], used, time.time() - begin)  # without limits: never
         if words is not None:
             assert words in got.get("error", ""), (text[:60], str(got)[:200])
             assert "error" in got, (text[:60], str(got)[:200])
