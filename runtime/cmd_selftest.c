@@ -44,6 +44,14 @@ static bool replay(struct selftest_job *job, struct tp_error *err)
     return ok;
 }
 
+static bool run_test(struct selftest_job *job, struct tp_error *err)
+{
+    if (!run_prompts(job->run, &job->batch, keep_logits, job, err))
+        return false;
+    selftest_set_layers(&job->test, &job->run->engine.trace);
+    return true;
+}
+
 static bool open_job(struct selftest_job *job, const struct run_options *options,
                      struct tp_error *err)
 {
@@ -66,8 +74,7 @@ bool cmd_selftest(const struct run_options *options, struct report *report, stru
 {
     struct run run = {.options = options, .report = report};
     struct selftest_job job = {.run = &run};
-    bool ok = open_job(&job, options, err) &&
-              run_prompts(&run, &job.batch, keep_logits, &job, err) &&
+    bool ok = open_job(&job, options, err) && run_test(&job, err) &&
               (options->record ? record(&job, err) : replay(&job, err));
     if (ok)
         run_report(&run, &job.batch);

@@ -12,6 +12,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
+import read_tokenizer
 from harness import BUILD, ROOT, Folder, checkpoint, run, tprun, tpshard
 
 DEGREES, THREADS, CHUNKS = (1, 2, 3, 5, 7, 8, 16), (1, 2, 3, 5), (1, 7, 33, 4096)
@@ -205,6 +206,25 @@ def test_shapes_no_fixture_has():
             for tp in (2, 3, 7, 48):
                 case.check(tp, None, chunk=7, threads=3)
                 case.check(tp, 2, isa="scalar")
+
+
+def test_recorded_results_are_those_of_the_model():
+    """selftest.json: the residual stream as --trace has it, logits as `logits` writes them, and a change of either is named."""
+    with Folder() as d:
+        harness.convert(checkpoint("yarn"), d + "/b", "--tp", "2", selftest=True)
+        recorded = json.load(open(d + "/b/selftest.json"))["prompts"]
+        vocab, seen = json.load(open(d + "/b/config.json"))["vocab_size"], set()
+        for prompt in recorded:
+            ids = ",".join(map(str, prompt["prompt_ids"]))
+            tprun("logits", d + "/b", "--prompt-ids", ids, "-o", d + "/l", "--trace", d + "/t", "-q")
+            assert prompt["layers"] == [line.split()[2] for line in open(d + "/t")]
+            logits = open(d + "/l", "rb").read()
+            assert len(prompt["positions"]) == len(prompt["prompt_ids"]) == len(logits) // (4 * vocab)
+            for i, position in enumerate(prompt["positions"]):
+                row = logits[4 * vocab * i:4 * vocab * (i + 1)]
+                assert position["logits"] == read_tokenizer.xxh3_128(row).hex()
+            seen.update(prompt["layers"])
+        assert len(seen) == sum(len(p["layers"]) for p in recorded)
 
 
 def test_a_reordered_kernel_is_seen():
