@@ -82,8 +82,7 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
         return false;
     text[n++] = '\n'; /* in place of the NUL */
     struct output_file file;
-    bool ok = output_file_open(&file, rest, err) &&
-              run_check_output(&talk->run, &file, err) &&
+    bool ok = output_file_open(&file, rest, err) && run_check_output(&talk->run, &file, err) &&
               output_file_write(&file, text, n, err);
     mem_free(text);
     return output_file_close(&file, ok, err);
@@ -184,8 +183,8 @@ static bool say(struct talk *talk, struct tp_error *err)
     struct tp_error why = {0};
     struct tp_text *message = &talk->input.message;
     size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
-    bool ok =
-        chat_session_say(&talk->session, &talk->batch, message->data + slash, message->n - slash, &why);
+    bool ok = chat_session_say(&talk->session, &talk->batch, message->data + slash,
+                               message->n - slash, &why);
     putchar('\n');
     if (fflush(stdout) != 0)
         return tp_fail_errno(err, "stdout: cannot be written");

@@ -38,8 +38,7 @@ static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
 void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
                        int threads)
 {
-    *comm = (struct comm){
-        .name = "threads", .size = tp_size, .meet = meet, .deadline = COMM_DEADLINE_SECONDS};
+    *comm = (struct comm){.size = tp_size, .meet = meet, .deadline = COMM_DEADLINE_SECONDS};
     comm_tree_init(&comm->attention, leaves_of_attention(model).count, tp_size);
     comm_tree_init(&comm->mlp, leaves_of_mlp(model).count, tp_size);
     barrier_init(&comm->all, threads);

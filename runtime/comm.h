@@ -32,7 +32,6 @@ enum comm_what {
 enum { COMM_DEADLINE_SECONDS = 3600 }; /* a phase of a large step takes minutes on a slow machine */
 
 struct comm {
-    const char *name;
     uint64_t size; /* ranks */
     struct comm_tree attention, mlp;
     /* Collective: RANK of the threads that work for `rank`, else of all. Whoever waits longer than

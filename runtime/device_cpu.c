@@ -11,11 +11,6 @@
 /* The LM head runs over as many rows at a time as this holds. */
 enum { LOGIT_SLICE_BYTES = 16 << 20 };
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* ---- memory of a rank ---- */
 
 static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint64_t rank)
@@ -47,8 +42,10 @@ static bool place_rank(struct cpu_rank *r, const struct partition *partition, st
     struct leaves attention = leaves_of_attention(r->model), mlp = leaves_of_mlp(r->model);
     uint64_t rows = r->rows_max, row_stride = align_up(r->model->hidden, BLOCK_COLS);
     uint64_t fold = TREE_STACK_MAX * align_up(r->model->hidden, PANEL_ROWS);
-    uint64_t scratch = max_u64(fold, max_u64(cpu_matmul_scratch(), cpu_attention_scratch(r)));
-    r->scratch_floats = align_up(scratch, 16);
+    const uint64_t needs[] = {fold, cpu_matmul_scratch(), cpu_attention_scratch(r)};
+    for (int i = 0; i < 3; i++)
+        r->scratch_floats = needs[i] > r->scratch_floats ? needs[i] : r->scratch_floats;
+    r->scratch_floats = align_up(r->scratch_floats, 16);
     const struct {
         float **at;
         uint64_t floats;

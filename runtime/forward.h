@@ -34,8 +34,7 @@ struct walker {
     void *arg;
 };
 
-/* The step through the layers; n_layers: of the whole model. With logits wanted, those of the first
- * slice. */
+/* The step through these layers; with logits wanted, those of the first slice. */
 void forward_walk(const struct step *step, struct range layers, const struct walker *walker);
 /* The LM head alone. */
 void forward_walk_logits(const struct walker *walker);

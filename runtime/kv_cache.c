@@ -60,8 +60,3 @@ void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint64_t posit
     while (cache->counts[sequence] > kept)
         cache->free[cache->n_free++] = cache->pages[sequence][--cache->counts[sequence]];
 }
-
-void kv_cache_release(struct kv_cache *cache, uint32_t sequence)
-{
-    kv_cache_truncate(cache, sequence, 0);
-}

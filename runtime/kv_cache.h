@@ -35,5 +35,3 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, uint64_t positio
  * positions of the last page keep their old values until they are written anew; attention never
  * looks beyond the position of a row. */
 void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint64_t positions);
-/* Gives all pages of a sequence back. */
-void kv_cache_release(struct kv_cache *cache, uint32_t sequence);

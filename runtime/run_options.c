@@ -190,7 +190,8 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
     case OPT_N:
         return parse_u64(id, value, 0, UINT32_MAX, &o->prompts.n, err);
     case OPT_TEMP:
-        return parse_real(id, value, 0, 1000, &o->choice.temperature, &o->choice.given_temperature, err);
+        return parse_real(id, value, 0, 1000, &o->choice.temperature, &o->choice.given_temperature,
+                          err);
     case OPT_TOP_K:
         o->choice.given_top_k = true;
         return parse_u64(id, value, 0, UINT32_MAX, &o->choice.top_k, err);
@@ -304,7 +305,8 @@ static bool check(const struct run_options *o, enum run_command command, const c
                        o->bundle ? "a bundle and --template" : "neither bundle nor --template");
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
-    int prompts = !!o->prompts.text + !!o->prompts.text_file + !!o->prompts.prompt_ids + !!o->prompts.prompts_file;
+    int prompts = !!o->prompts.text + !!o->prompts.text_file + !!o->prompts.prompt_ids +
+                  !!o->prompts.prompts_file;
     if (command & PROMPTS && prompts != 1)
         return tp_fail(err, TP_E_USAGE,
                        "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected", name,

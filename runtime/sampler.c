@@ -141,8 +141,8 @@ static double total_of(const struct sampler *s)
     return total;
 }
 
-/* Candidates in order, from `mass` on, until their masses reach `wanted`: *mass then, and the last of them. A mass
- * is a weight or, where they are counted, 1. false: they do not reach it. */
+/* Candidates in order, from `mass` on, until their masses reach `wanted`: *mass then, and the last
+ * of them. A mass is a weight or, where they are counted, 1. false: they do not reach it. */
 static bool reach(const struct sampler *s, size_t n, bool counted, double wanted, double *mass,
                   struct sample_cut *cut)
 {
@@ -169,8 +169,8 @@ static void cut_all(const struct sampler *s, bool counted, double wanted, struct
     reach(s, n, counted, wanted, &mass, cut);
 }
 
-/* The same faster: the mass of everything above the stretch of x in which they reach it, in any order, then that
- * stretch in order. `unsure`: more than any order of adding can make of a mass. */
+/* The same faster: the mass of everything above the stretch of x in which they reach it, in any
+ * order, then that stretch in order. `unsure`: more than any order of adding can make of a mass. */
 static void cut_at(const struct sampler *s, float max, float range, bool counted, double wanted,
                    double unsure, struct sample_cut *cut)
 {
@@ -184,13 +184,16 @@ static void cut_at(const struct sampler *s, float max, float range, bool counted
         if (before + here >= wanted)
             break;
     }
-    if (bin == SAMPLE_BINS - 1 && counted)
-        return; /* so many have no weight: all are kept */
+    if (bin == SAMPLE_BINS - 1) { /* where they are counted, so many have no weight: all are kept */
+        if (!counted)
+            cut_all(s, counted, wanted, cut);
+        return;
+    }
     mass = before;
     size_t n = s->kernels->sample_bin(s->x, s->vocab, max, scale, bin, s->ids);
     for (size_t i = 0; i < n; i++)
         s->candidates[i] = (struct sampler_candidate){s->x[s->ids[i]], s->ids[i]};
-    if (bin == SAMPLE_BINS - 1 || (before > 0 && before > wanted - unsure) ||
+    if ((before > 0 && before > wanted - unsure) ||
         !reach(s, n, counted, wanted - unsure, &mass, cut) || mass < wanted + unsure)
         cut_all(s, counted, wanted, cut);
 }
@@ -210,8 +213,11 @@ static struct sample_cut find_cut(const struct sampler *s, float max,
         double least = total * (1 - o->top_p) / (double)s->vocab;
         double range = least > 0x1p-120 ? -math64_log(least) : RANGE;
         struct sample_cut inner = {-INFINITY, UINT32_MAX, 0};
-        cut_at(s, max, (float)(range < 1 ? 1 : range > RANGE ? RANGE : range), false, wanted,
-               total * (double)s->vocab * 0x1p-51, &inner);
+        cut_at(s, max,
+               (float)(range < 1       ? 1
+                       : range > RANGE ? RANGE
+                                       : range),
+               false, wanted, total * (double)s->vocab * 0x1p-51, &inner);
         if (inner.x > cut.x || (inner.x == cut.x && inner.id < cut.id))
             cut = inner;
     }
@@ -313,8 +319,8 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
                   uint32_t *id, struct tp_error *err)
 {
     unsigned mode = threads_set_fp_mode();
-    bool ok = pick(sampler, logits, marks, options, uniform(options->seed, sequence, position), id,
-                   err);
+    bool ok =
+        pick(sampler, logits, marks, options, uniform(options->seed, sequence, position), id, err);
     threads_restore_fp_mode(mode);
     return ok;
 }

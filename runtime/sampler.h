@@ -3,7 +3,8 @@
  * tensor-parallel degree.
  *
  * Order, as Hugging Face applies them: repetition penalty, temperature, top-k, top-p, min-p, draw;
- * docs/numerics.md section 10 has every operation. (HF keeps all equals of the k-th; here exactly k are kept.)
+ * docs/numerics.md section 10 has every operation. (HF keeps all equals of the k-th; here exactly k
+ * are kept.)
  */
 #pragma once
 #include "error.h"
@@ -39,7 +40,7 @@ struct sampler_candidate {
 struct sampler {
     size_t vocab;
     const struct kernels *kernels;
-    float *x, *w; /* [vocab] logits over temperature; weights */
+    float *x, *w;                         /* [vocab] logits over temperature; weights */
     struct sampler_candidate *candidates; /* [vocab] */
     uint32_t *ids;                        /* [vocab] */
     double *sums;                         /* [vocab / 1024, rounded up] */

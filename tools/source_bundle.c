@@ -212,16 +212,15 @@ static bool check(const struct source *source, int threads, struct tp_error *err
 {
     const struct source_bundle *s = self_of(source);
     struct folder folder;
-    struct owned owned;
+    struct owned owned = {.folder.fd = -1};
     bool ok = folder_open(&folder, s->bundle.dir, err) &&
               owned_open(&owned, &folder, ".", s->bundle.dir, err);
     if (ok && !hash_equal(owned.id, s->bundle.manifest_hash))
         ok = tp_fail(err, TP_E_CHANGED, "%s%s: changed while reading", s->bundle.dir, BUNDLE_MANIFEST);
     ok = ok && owned_check(&owned, threads, err);
-    for (uint32_t i = 0; ok && i < owned.n_files; i++)
-        if (!owned.files[i].as_named)
-            ok = tp_fail(err, TP_E_CHANGED, "%s%s: is not what the manifest says, it is damaged or changed",
-                         s->bundle.dir, owned.files[i].name);
+    if (ok && owned_changed(&owned))
+        ok = tp_fail(err, TP_E_CHANGED, "%s%s: is not what the manifest says, it is damaged or changed",
+                     s->bundle.dir, owned_changed(&owned));
     owned_close(&owned);
     folder_close(&folder);
     return ok;

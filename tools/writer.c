@@ -436,9 +436,8 @@ static bool hold_made(struct writer *w, const struct owned *made, struct tp_erro
 {
     if (!hash_equal(made->id, w->stage->made_hash))
         return changed(BUNDLE_MANIFEST, err);
-    for (uint32_t i = 0; i < made->n_files; i++)
-        if (!made->files[i].as_named)
-            return changed(made->files[i].name, err);
+    if (owned_changed(made))
+        return changed(owned_changed(made), err);
     for (uint32_t i = 0; i < made->n_files; i++)
         if (!hold_one(w, &made->files[i], err))
             return false;

@@ -14,8 +14,8 @@
  * caller owns the result (json_decref). */
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err);
-/* io_read_file + json_parse; the top level must be an object. Integers may have any size (model_max_length is 10^30 in
- * many): every number becomes a fraction. */
+/* io_read_file + json_parse; the top level must be an object. Integers may have any size
+ * (model_max_length is 10^30 in many): every number becomes a fraction. */
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err);
 
 /* Typed fields of an object. A missing or null field, or another type, is an error of the given

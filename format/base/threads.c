@@ -37,8 +37,8 @@ int threads_available(void)
 static bool futex_wait(_Atomic uint32_t *word, uint32_t value, bool limited)
 {
     const struct timespec second = {.tv_sec = 1};
-    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, limited ? &second : NULL, NULL,
-                   0) == 0 ||
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, limited ? &second : NULL, NULL, 0) ==
+               0 ||
            errno != ETIMEDOUT;
 }
 

@@ -76,7 +76,8 @@ bool output_decide(struct output *output, const char *path, const char *input, b
         n--;
     if ((size_t)snprintf(given, sizeof given, "%.*s", (int)n, path) >= sizeof given)
         return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", path, IO_PATH_MAX);
-    if (!umask_is_usable(err) || !place_open(&output->place, given, err) || !place_check_folder(&output->place, input, err) ||
+    if (!umask_is_usable(err) || !place_open(&output->place, given, err) ||
+        !place_check_folder(&output->place, input, err) ||
         !find_log(output, &folder, &log, &published, &ours, err) || !read_old(output, err))
         return false;
     journal_close(&log);
@@ -282,12 +283,10 @@ static bool check_published(struct output *o, const struct journal *log, const s
     if (!stage_inputs_equal(log, run, "--force makes it anew", err) ||
         !owned_check(&o->old, o->threads, err))
         return false;
-    for (uint32_t i = 0; i < o->old.n_files; i++)
-        if (!o->old.files[i].as_named)
-            return tp_fail(err, TP_E_CHANGED,
-                           "%s/%s: changed since it was made; move it away, and use --force",
-                           o->place.path, o->old.files[i].name);
-    return true;
+    const char *changed = owned_changed(&o->old);
+    return !changed || tp_fail(err, TP_E_CHANGED,
+                               "%s/%s: changed since it was made; move it away, and use --force",
+                               o->place.path, changed);
 }
 
 /* *done: it was this run, and all is as it should be. Else force alone goes on, or restart over its own. */

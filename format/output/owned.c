@@ -226,6 +226,14 @@ bool owned_check(struct owned *owned, int threads, struct tp_error *err)
                   tp_fail(err, check.error.code, "%s", check.error.text));
 }
 
+const char *owned_changed(const struct owned *owned)
+{
+    for (uint32_t i = 0; i < owned->n_files; i++)
+        if (!owned->files[i].as_named)
+            return owned->files[i].name;
+    return NULL;
+}
+
 /* ---- the manifest of an export ---- */
 
 char *owned_export_text(struct hash128 bundle_id, const struct bundle_file *files, uint32_t n_files,

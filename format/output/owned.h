@@ -33,6 +33,8 @@ void owned_close(struct owned *owned);
 bool owned_id(const struct folder *folder, struct hash128 *id);
 /* Read every byte of the files, and say of each whether it is as named. TP_E_IO: one cannot be read. */
 bool owned_check(struct owned *owned, int threads, struct tp_error *err);
+/* The first file that owned_check found to be another; NULL: none. */
+const char *owned_changed(const struct owned *owned);
 /* The file is as named, and what owned_check saw. */
 bool owned_is_ours(const struct owned *owned, const char *name);
 

@@ -1,5 +1,6 @@
-/* The time of a choice among 151,936 ids on one thread, greedy, with a temperature, with top-p: of the best of many rounds,
- * beside a plain pass of exp over as many values. Logits are normal numbers, flat (sigma 1) and peaked (3). Checks nothing.
+/* The time of a choice among 151,936 ids on one thread, greedy, with a temperature, with top-p: of
+ * the best of many rounds, beside a plain pass of exp over as many values. Logits are normal
+ * numbers, flat (sigma 1) and peaked (3). Checks nothing.
  *
  * bench_sampler [isa]
  */
@@ -27,12 +28,14 @@ static void fill(float *logits, double sigma)
         double sin, cos;
         philox4x32((const uint32_t[4]){i, 0, 0, 0}, (const uint32_t[2]){7, 0}, r);
         math64_sincos((double)r[1] * 0x1p-32 * 6.283185307179586, &sin, &cos);
-        double u = -2 * math64_log(((double)r[0] + 1) * 0x1p-32), root = u > 0 ? math64_exp(0.5 * math64_log(u)) : 0;
+        double u = -2 * math64_log(((double)r[0] + 1) * 0x1p-32),
+               root = u > 0 ? math64_exp(0.5 * math64_log(u)) : 0;
         logits[i] = (float)(sigma * root * cos);
     }
 }
 
-static double best_pick(struct sampler *sampler, const float *logits, const struct sampler_options *options)
+static double best_pick(struct sampler *sampler, const float *logits,
+                        const struct sampler_options *options)
 {
     double best = 1;
     struct tp_error err = {0};
@@ -80,9 +83,11 @@ int main(int argc, char **argv)
     threads_set_fp_mode();
     for (double sigma = 1; sigma <= 3; sigma += 2) {
         fill(logits, sigma);
-        printf("sampler %s sigma=%g: exp %.3f ms", sampler.kernels->name, sigma, 1e3 * best_exp(&sampler, logits, logits + VOCAB));
+        printf("sampler %s sigma=%g: exp %.3f ms", sampler.kernels->name, sigma,
+               1e3 * best_exp(&sampler, logits, logits + VOCAB));
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-            printf("; %s %.3f ms", kinds[i].name, 1e3 * best_pick(&sampler, logits, &kinds[i].options));
+            printf("; %s %.3f ms", kinds[i].name,
+                   1e3 * best_pick(&sampler, logits, &kinds[i].options));
         printf("\n");
     }
     sampler_free(&sampler);

@@ -1,13 +1,20 @@
-/* batch_random BUNDLE THREADS SEED: requests that come, go and are taken back at random steps; each is answered as it is
- * alone: ids, how it ends, and the log-probability of every id, to the last bit. Prints how many; exit status 1 at the first
- * that is not.
+/* batch_random BUNDLE THREADS SEED: requests that come, go and are taken back at random steps; each
+ * is answered as it is alone: ids, how it ends, and the log-probability of every id, to the last
+ * bit. Prints how many; exit status 1 at the first that is not.
  */
 #include "batch.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 7, REQUESTS = 60, PROMPT_MAX = 40, NEW_MAX = 24, POSITIONS = PROMPT_MAX + NEW_MAX, CHUNK = 9 };
+enum {
+    SLOTS = 7,
+    REQUESTS = 60,
+    PROMPT_MAX = 40,
+    NEW_MAX = 24,
+    POSITIONS = PROMPT_MAX + NEW_MAX,
+    CHUNK = 9
+};
 
 struct said {
     uint32_t ids[NEW_MAX], count;
@@ -31,7 +38,8 @@ static uint32_t below(uint32_t n)
     return (uint32_t)rand() % n;
 }
 
-static bool on_logits(void *arg, uint32_t slot, uint32_t position, const float *logits, struct tp_error *err)
+static bool on_logits(void *arg, uint32_t slot, uint32_t position, const float *logits,
+                      struct tp_error *err)
 {
     struct asked *a = arg;
     (void)slot;
@@ -109,7 +117,8 @@ static void run_together(struct batch *b, struct asked *asked)
             if (!in[s])
                 continue;
             const struct answer *answer = batch_answer(b, s);
-            if (answer->finish == BATCH_GOING && (!in[s]->leaves_after || ++age[s] < in[s]->leaves_after))
+            if (answer->finish == BATCH_GOING &&
+                (!in[s]->leaves_after || ++age[s] < in[s]->leaves_after))
                 continue;
             in[s]->here.finish = answer->finish;
             batch_remove(b, s, false);
@@ -135,9 +144,11 @@ static void run_alone(struct batch *b, struct asked *a)
 /* What was said, or, of who left, what had been by then. */
 static bool equal(const struct said *here, const struct said *alone)
 {
-    return here->count <= alone->count && memcmp(here->ids, alone->ids, here->count * sizeof *here->ids) == 0 &&
+    return here->count <= alone->count &&
+           memcmp(here->ids, alone->ids, here->count * sizeof *here->ids) == 0 &&
            memcmp(here->nll, alone->nll, here->count * sizeof *here->nll) == 0 &&
-           (here->finish == BATCH_GOING || (here->finish == alone->finish && here->count == alone->count));
+           (here->finish == BATCH_GOING ||
+            (here->finish == alone->finish && here->count == alone->count));
 }
 
 int main(int argc, char **argv)
@@ -163,7 +174,8 @@ int main(int argc, char **argv)
                                        .positions_max = positions,
                                        .verify = true};
     struct asked *asked = calloc(REQUESTS, sizeof *asked);
-    check(engine_open(&engine, &bundle, &setup, &err) && batch_open(&batch, &engine, CHUNK, &err), "engine", &err);
+    check(engine_open(&engine, &bundle, &setup, &err) && batch_open(&batch, &engine, CHUNK, &err),
+          "engine", &err);
     for (uint32_t i = 0; i < REQUESTS; i++)
         ask(&asked[i], i, bundle.model.vocab);
     run_together(&batch, asked);
@@ -177,7 +189,8 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    printf("%d requests, %u tokens, %u left before their end, %u failed\n", REQUESTS, tokens, left, failed);
+    printf("%d requests, %u tokens, %u left before their end, %u failed\n", REQUESTS, tokens, left,
+           failed);
     batch_close(&batch);
     engine_close(&engine);
     bundle_close(&bundle);

@@ -1,5 +1,6 @@
-/* A second device, for tests: one thread, plain loops, written from docs/numerics.md, no kernels table. Linked in place
- * of the CPU (tprun_plain), it runs the same program of a step through the same engine. Slow.
+/* A second device, for tests: one thread, plain loops, written from docs/numerics.md, no kernels
+ * table. Linked in place of the CPU (tprun_plain), it runs the same program of a step through the
+ * same engine. Slow.
  */
 #include "checked.h"
 #include "device.h"
@@ -18,8 +19,8 @@ enum { POSITIONS = 256 };
 struct rank {
     const struct rank_weights *w;
     float *residual, *normed, *q, *k, *v, *attn, *act; /* [rows][width] */
-    float *roots[2];                                   /* of attention, MLP: [n_roots][rows][hidden] */
-    float *kv;                                         /* [layer][page][k, v][256][KV heads here][head_dim] */
+    float *roots[2]; /* of attention, MLP: [n_roots][rows][hidden] */
+    float *kv;       /* [layer][page][k, v][256][KV heads here][head_dim] */
 };
 
 struct plain {
@@ -65,7 +66,9 @@ static float value_of(const struct matrix *w, uint64_t row, uint64_t col)
 
 static float rounded(enum dtype dtype, float f)
 {
-    return dtype == DTYPE_BF16 ? bf16_to_f32(f32_to_bf16(f)) : dtype == DTYPE_F16 ? f16_to_f32(f32_to_f16_sat(f)) : f;
+    return dtype == DTYPE_BF16  ? bf16_to_f32(f32_to_bf16(f))
+           : dtype == DTYPE_F16 ? f16_to_f32(f32_to_f16_sat(f))
+                                : f;
 }
 
 /* Where an activation enters a matrix. */
@@ -75,16 +78,16 @@ static float entering(const struct rank *r, float f)
 }
 
 /* sum of a(i) x(i) over n, a multiple of 32, as section 3 has it */
-#define DOT(n, a, x)                                                                                                   \
-    ({                                                                                                                 \
-        float acc_ = 0;                                                                                                \
-        for (uint64_t b_ = 0; b_ < (n); b_ += 32) {                                                                    \
-            float even_ = 0, odd_ = 0;                                                                                 \
-            for (uint64_t i = b_; i < b_ + 32; i++)                                                                    \
-                *(i % 2 ? &odd_ : &even_) = fma_f32(a, x, i % 2 ? odd_ : even_);                                       \
-            acc_ = acc_ + (even_ + odd_);                                                                              \
-        }                                                                                                              \
-        acc_ + 0.0f;                                                                                                   \
+#define DOT(n, a, x)                                                                               \
+    ({                                                                                             \
+        float acc_ = 0;                                                                            \
+        for (uint64_t b_ = 0; b_ < (n); b_ += 32) {                                                \
+            float even_ = 0, odd_ = 0;                                                             \
+            for (uint64_t i = b_; i < b_ + 32; i++)                                                \
+                *(i % 2 ? &odd_ : &even_) = fma_f32(a, x, i % 2 ? odd_ : even_);                   \
+            acc_ = acc_ + (even_ + odd_);                                                          \
+        }                                                                                          \
+        acc_ + 0.0f;                                                                               \
     })
 
 static float dot_row(const struct matrix *w, uint64_t row, uint64_t col, uint64_t n, const float *x)
@@ -125,8 +128,8 @@ static void full(const struct matrix *w, const float *x, float *out)
 }
 
 /* Leaves of a matrix, folded to the rank's roots by its own program. */
-static void leaf_dots(struct plain *d, const struct matrix *w, const struct leaf_run *leaves, const float *x,
-                      float *roots, uint64_t m)
+static void leaf_dots(struct plain *d, const struct matrix *w, const struct leaf_run *leaves,
+                      const float *x, float *roots, uint64_t m)
 {
     uint64_t hidden = w->rows, rows = d->setup.rows_max;
     for (uint64_t row = 0; row < hidden; row++) {
@@ -146,13 +149,14 @@ static void leaf_dots(struct plain *d, const struct matrix *w, const struct leaf
 static void next_norm(struct plain *d, struct rank *r, const struct op *op, uint64_t m)
 {
     float *normed = r->normed + m * d->width;
-    norm(r->residual + m * d->width, rank_norm(r->w, op->norm), d->setup.model->hidden, (float)d->setup.model->rms_eps,
-         normed);
+    norm(r->residual + m * d->width, rank_norm(r->w, op->norm), d->setup.model->hidden,
+         (float)d->setup.model->rms_eps, normed);
     for (uint64_t c = 0; c < d->setup.model->hidden; c++)
         normed[c] = entering(r, normed[c]);
 }
 
-static void reduce(struct plain *d, struct rank *r, int kind, const struct matrix *w, const struct op *op, uint64_t m)
+static void reduce(struct plain *d, struct rank *r, int kind, const struct matrix *w,
+                   const struct op *op, uint64_t m)
 {
     const struct comm_tree *tree = kind ? &d->setup.comm->mlp : &d->setup.comm->attention;
     uint64_t hidden = d->setup.model->hidden, tp = d->setup.comm->size;
@@ -163,7 +167,8 @@ static void reduce(struct plain *d, struct rank *r, int kind, const struct matri
         uint64_t depth = 0;
         for (uint64_t rank = 0; rank < tp; rank++)
             for (uint64_t i = 0; i < tree->first_root[rank + 1] - tree->first_root[rank]; i++) {
-                stack[depth++] = d->ranks[rank].roots[kind][(i * d->setup.rows_max + m) * hidden + c];
+                stack[depth++] =
+                    d->ranks[rank].roots[kind][(i * d->setup.rows_max + m) * hidden + c];
                 for (uint8_t k = *merges++; k; k--, depth--)
                     stack[depth - 2] = stack[depth - 2] + stack[depth - 1];
             }
@@ -172,8 +177,8 @@ static void reduce(struct plain *d, struct rank *r, int kind, const struct matri
     next_norm(d, r, op, m);
 }
 
-static float *kv_of(const struct plain *d, const struct rank *r, uint32_t layer, uint32_t page, int value,
-                    uint64_t position, uint64_t head)
+static float *kv_of(const struct plain *d, const struct rank *r, uint32_t layer, uint32_t page,
+                    int value, uint64_t position, uint64_t head)
 {
     uint64_t heads = range_count(r->w->partition.kv_heads), dim = d->setup.model->head_dim;
     uint64_t at = (layer * d->setup.n_pages + page) * 2 + (uint64_t)value;
@@ -213,18 +218,21 @@ static void rope_append(struct plain *d, struct rank *r, const struct op *op, ui
             norm(k, w->k_norm, dim, eps, k);
         rotate(d, k, row->position);
         for (uint64_t i = 0; i < dim; i++) {
-            kv_of(d, r, op->layer, page, 0, row->position % POSITIONS, h)[i] = rounded(d->setup.kv_dtype, k[i]);
-            kv_of(d, r, op->layer, page, 1, row->position % POSITIONS, h)[i] = rounded(d->setup.kv_dtype, v[i]);
+            kv_of(d, r, op->layer, page, 0, row->position % POSITIONS, h)[i] =
+                rounded(d->setup.kv_dtype, k[i]);
+            kv_of(d, r, op->layer, page, 1, row->position % POSITIONS, h)[i] =
+                rounded(d->setup.kv_dtype, v[i]);
         }
     }
 }
 
 /* One query over the chunks that it sees: section 6. */
-static void attend(struct plain *d, struct rank *r, uint32_t layer, const struct step_row *row, uint64_t kv_head,
-                   const float *q, float *out)
+static void attend(struct plain *d, struct rank *r, uint32_t layer, const struct step_row *row,
+                   uint64_t kv_head, const float *q, float *out)
 {
     uint64_t dim = d->setup.model->head_dim, pad = align_up(dim, 32), p = row->position;
-    uint64_t window = d->setup.model->window[layer], lo = window && p + 1 > window ? p + 1 - window : 0;
+    uint64_t window = d->setup.model->window[layer],
+             lo = window && p + 1 > window ? p + 1 - window : 0;
     float scale = (float)(1.0 / sqrt((double)dim)), max = 0, sum = 0, o[MODEL_HEAD_DIM_MAX];
     for (uint64_t c = lo / POSITIONS; c <= p / POSITIONS; c++) {
         uint32_t page = d->step->pages[row->sequence][c];
@@ -242,7 +250,8 @@ static void attend(struct plain *d, struct rank *r, uint32_t layer, const struct
         }
         bool first = c == lo / POSITIONS;
         float l = fold(s), m = first || top > max ? top : max;
-        float a = first || m == max ? 1 : kernels_exp(max - m), b = m == top ? 1 : kernels_exp(top - m);
+        float a = first || m == max ? 1 : kernels_exp(max - m),
+              b = m == top ? 1 : kernels_exp(top - m);
         sum = first ? l : fma_f32(sum, a, l * b);
         for (uint64_t n = 0; n < dim; n++) {
             float v = DOT(POSITIONS, e[i], kv_of(d, r, layer, page, 1, i, kv_head)[n]);
@@ -257,12 +266,15 @@ static void attend(struct plain *d, struct rank *r, uint32_t layer, const struct
 static void attention(struct plain *d, struct rank *r, const struct op *op, uint64_t m)
 {
     const struct partition *p = &r->w->partition;
-    uint64_t dim = d->setup.model->head_dim, group = d->setup.model->n_heads / d->setup.model->n_kv_heads;
-    uint64_t per_leaf = leaves_of_attention(d->setup.model).per_leaf, width = align_up(per_leaf * dim, 32);
+    uint64_t dim = d->setup.model->head_dim,
+             group = d->setup.model->n_heads / d->setup.model->n_kv_heads;
+    uint64_t per_leaf = leaves_of_attention(d->setup.model).per_leaf,
+             width = align_up(per_leaf * dim, 32);
     memset(r->attn + m * d->width, 0, d->width * sizeof(float));
     for (uint64_t h = 0; h < range_count(p->heads); h++)
         attend(d, r, op->layer, &d->step->rows[m], (p->heads.begin + h) / group - p->kv_heads.begin,
-               r->q + m * d->width + h * dim, r->attn + m * d->width + h / per_leaf * width + h % per_leaf * dim);
+               r->q + m * d->width + h * dim,
+               r->attn + m * d->width + h / per_leaf * width + h % per_leaf * dim);
 }
 
 static void gate_up(struct plain *d, struct rank *r, const struct op *op, uint64_t m)
@@ -316,7 +328,8 @@ static void run_row(struct plain *d, struct rank *r, const struct op *op, uint64
     case PHASE_REDUCE_MLP:
         return reduce(d, r, 1, &w->down, op, m);
     default:
-        return full(&r->w->lm_head, x, d->logits + m * d->device.logit_stride + r->w->partition.vocab.begin);
+        return full(&r->w->lm_head, x,
+                    d->logits + m * d->device.logit_stride + r->w->partition.vocab.begin);
     }
 }
 
@@ -354,13 +367,15 @@ static void step(struct device *device, const struct step *step)
 }
 
 /* A row at a time: every row of the step has its logits by now. */
-static const float *logits(struct device *device, const struct step *step, uint32_t first, uint32_t *count)
+static const float *logits(struct device *device, const struct step *step, uint32_t first,
+                           uint32_t *count)
 {
     *count = 1;
     return self_of(device)->logits + step->logit_rows[first] * device->logit_stride;
 }
 
-static void read_row(const struct device *device, const struct step *step, uint32_t row, bool normed, float *out)
+static void read_row(const struct device *device, const struct step *step, uint32_t row,
+                     bool normed, float *out)
 {
     const struct plain *d = (const struct plain *)(const void *)device;
     (void)step;
@@ -381,7 +396,8 @@ static bool check_isa(const char *isa, struct tp_error *err)
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
 {
     (void)setup, (void)err;
-    *plan = (struct device_plan){.available = host_memory_available(), .allowed = host_memory_limit()};
+    *plan =
+        (struct device_plan){.available = host_memory_available(), .allowed = host_memory_limit()};
     return true;
 }
 
@@ -393,7 +409,8 @@ static void close_device(struct device *device)
 
 static uint64_t widest(const struct model_config *m)
 {
-    uint64_t width = m->hidden > m->d_ff ? m->hidden : m->d_ff, heads = m->n_heads * align_up(m->head_dim, 32);
+    uint64_t width = m->hidden > m->d_ff ? m->hidden : m->d_ff,
+             heads = m->n_heads * align_up(m->head_dim, 32);
     return (width > heads ? width : heads) + 64;
 }
 
@@ -405,14 +422,16 @@ static float *floats(struct plain *d, uint64_t n)
     return p;
 }
 
-static struct device *open_device(const struct device_setup *setup, const struct rank_weights *weights,
-                                  struct tp_error *err)
+static struct device *open_device(const struct device_setup *setup,
+                                  const struct rank_weights *weights, struct tp_error *err)
 {
     struct plain *d = mem_alloc(sizeof *d, err);
     const struct model_config *m = setup->model;
     uint64_t rows = setup->rows_max, n = widest(m);
     *d = (struct plain){
-        .device = {.type = &device_cpu, .kernels = "plain", .logit_stride = m->vocab}, .setup = *setup, .width = n};
+        .device = {.type = &device_cpu, .kernels = "plain", .logit_stride = m->vocab},
+        .setup = *setup,
+        .width = n};
     d->dots = floats(d, n);
     d->logits = floats(d, rows * m->vocab);
     rope_frequencies(m, d->frequencies);
@@ -424,8 +443,8 @@ static struct device *open_device(const struct device_setup *setup, const struct
             *own[i] = floats(d, rows * n);
         for (int i = 0; i < 2; i++)
             r->roots[i] = floats(d, TREE_ROOTS_MAX * rows * m->hidden);
-        r->kv = floats(d, m->n_layers * setup->n_pages * 2 * POSITIONS * range_count(r->w->partition.kv_heads) *
-                              m->head_dim);
+        r->kv = floats(d, m->n_layers * setup->n_pages * 2 * POSITIONS *
+                              range_count(r->w->partition.kv_heads) * m->head_dim);
     }
     return &d->device;
 }

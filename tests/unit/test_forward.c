@@ -1,4 +1,5 @@
-/* A step as a program, and who works for which rank: every part of every rank's work is done by exactly one thread. */
+/* A step as a program, and who works for which rank: every part of every rank's work is done by
+ * exactly one thread. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,7 +98,8 @@ static void two_meetings_of_all_ranks_a_layer_in_a_one_shot_step(void **state)
     }
 }
 
-/* Layers [a, b) of a pipeline stage: its reductions apply the norm that the next stage begins with. */
+/* Layers [a, b) of a pipeline stage: its reductions apply the norm that the next stage begins with.
+ */
 static void a_stage_is_a_range_of_layers(void **state)
 {
     (void)state;

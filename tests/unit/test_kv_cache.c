@@ -51,7 +51,7 @@ static void a_page_is_cleared_only_when_it_was_used_before(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(cleared[i], 0);
     uint32_t first = cache.pages[0][0];
-    kv_cache_release(&cache, 0);
+    kv_cache_truncate(&cache, 0, 0);
     assert_int_equal(cache.n_free, 3);
     assert_true(extend(&cache, 1, 1));
     assert_int_equal(cache.pages[1][0], first);
