@@ -23,24 +23,44 @@ static bool bad_value(const struct json_in *in, const char *key, const char *val
                    tp_name_cut(cut_name, value, strlen(value)));
 }
 
+/* A stored format for each matrix that may be quantized: one that does, or the dtype's. */
+static bool read_stored(struct recipe *recipe, const struct json_in *in, struct tp_error *err)
+{
+    const json_t *object;
+    if (!json_get_object(in, "stored", &object, err))
+        return false;
+    const struct json_in stored_in = {object, in->file, in->code};
+    *recipe = recipe_of(recipe->dtype, NULL);
+    for (int role = ROLE_EMBED; role < ROLE_COUNT; role++) {
+        const char *name, *key = role_key((enum role)role);
+        if (!role_is_quantized((enum role)role))
+            continue;
+        if (!json_get_string(&stored_in, key, &name, err))
+            return false;
+        const struct stored *stored = stored_by_name(name);
+        if (!stored || (!stored_quantized(stored) && (enum dtype)stored->id != recipe->dtype))
+            return bad_value(&stored_in, key, name, err);
+        recipe->stored[role] = (uint8_t)stored->id;
+    }
+    return true;
+}
+
 static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
 {
     const json_t *object;
-    const char *dtype, *quant, *target, *compress;
+    const char *dtype, *target, *compress;
     if (!json_get_object(top, "recipe", &object, err))
         return false;
     struct json_in in = {object, top->file, top->code};
-    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "quant", &quant, err) ||
-        !json_get_string(&in, "target", &target, err) ||
+    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "target", &target, err) ||
         !json_get_string(&in, "compress", &compress, err))
         return false;
-    if (!dtype_from_name(dtype, &bundle->recipe.dtype) || bundle->recipe.dtype > DTYPE_BF16)
+    if (!dtype_from_name(dtype, &bundle->recipe.dtype))
         return bad_value(&in, "dtype", dtype, err);
-    if (!quant_from_name(quant, &bundle->recipe.quant))
-        return bad_value(&in, "quant", quant, err);
+    if (!read_stored(&bundle->recipe, &in, err))
+        return false;
     if (strcmp(target, "cpu") != 0)
         return bad_value(&in, "target", target, err);
-    bundle->recipe.target = TARGET_CPU;
     if (strcmp(compress, "none") != 0 && strcmp(compress, "zstd") != 0)
         return bad_value(&in, "compress", compress, err);
     bundle->compress = strcmp(compress, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;

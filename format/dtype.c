@@ -7,7 +7,7 @@ static const struct {
     size_t bytes;
 } dtypes[DTYPE_COUNT] = {
     [DTYPE_NONE] = {"none", 0}, [DTYPE_F32] = {"f32", 4}, [DTYPE_F16] = {"f16", 2},
-    [DTYPE_BF16] = {"bf16", 2}, [DTYPE_I8] = {"int8", 1}, [DTYPE_E4M3] = {"fp8", 1},
+    [DTYPE_BF16] = {"bf16", 2},
 };
 
 size_t dtype_bytes(enum dtype dtype)

@@ -1,4 +1,4 @@
-/* Element types, the arithmetic they imply, and packed layouts. Numbers are on disk: never reused. */
+/* Element types, the arithmetic they imply, and layouts. Numbers are on disk: never reused. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,8 +10,6 @@ enum dtype {
     DTYPE_F32 = 1,
     DTYPE_F16 = 2,
     DTYPE_BF16 = 3,
-    DTYPE_I8 = 4,   /* signed, -127..127, one f32 scale per row */
-    DTYPE_E4M3 = 5, /* FP8 E4M3 (no infinities, 0x7f/0xff NaN), one f32 scale per row */
     DTYPE_COUNT
 };
 
@@ -19,17 +17,12 @@ enum dtype {
 enum layout {
     LAYOUT_NONE = 0,
     LAYOUT_VECTOR_F32 = 1, /* n values as f32, whatever the logical dtype */
-    LAYOUT_PANEL16 = 2,    /* panels of 16 rows; k interleaved by 1 (f32), 2 (16 bit), 4 (8 bit) */
+    LAYOUT_PANEL16 = 2,    /* panels of 16 rows, as the stored format says (stored.h) */
 };
 
 size_t dtype_bytes(enum dtype dtype);
 const char *dtype_name(enum dtype dtype);              /* "f32", "bf16", ... */
 bool dtype_from_name(const char *name, enum dtype *out);
-/* k values of one row that lie side by side in a panel */
-static inline size_t dtype_interleave(enum dtype dtype)
-{
-    return 4 / dtype_bytes(dtype);
-}
 
 /* ---- conversions, exact or round to nearest even; none depends on the floating-point mode ---- */
 
@@ -64,5 +57,5 @@ static inline uint16_t f32_to_bf16(float f)
 float f16_to_f32(uint16_t h);    /* subnormals widened exactly */
 uint16_t f32_to_f16(float f);    /* subnormals kept; beyond 65519.99 gives infinity */
 uint16_t f32_to_f16_sat(float f);/* beyond 65504 saturates: the KV cache's conversion */
-float e4m3_to_f32(uint8_t b);
+float e4m3_to_f32(uint8_t b);    /* FP8 E4M3: no infinities, 0x7f and 0xff NaN */
 uint8_t f32_to_e4m3(float f);    /* saturates at 448 */

@@ -28,6 +28,15 @@ static json_t *leaves_json(const struct model_config *model)
     return json_pack("{s:o, s:o}", "attention", bounds_of(&attention), "mlp", bounds_of(&mlp));
 }
 
+static json_t *stored_json(const struct recipe *recipe)
+{
+    json_t *object = json_object();
+    for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
+        if (role_is_quantized((enum role)role))
+            json_object_set_new(object, role_key((enum role)role), json_string(stored_of(recipe->stored[role])->name));
+    return object;
+}
+
 static json_t *files_json(const struct bundle *bundle, bool with_selftest)
 {
     json_t *list = json_array();
@@ -45,10 +54,10 @@ bool bundle_id_of(const struct bundle *bundle, struct hash128 *id, struct tp_err
     json_t *model = model_config_to_json(&bundle->model, err);
     if (!model)
         return false;
-    json_t *root = json_pack("{s:i, s:o, s:s, s:s, s:o, s:O, s:o}", "version",
+    json_t *root = json_pack("{s:i, s:o, s:s, s:o, s:o, s:O, s:o}", "version",
                              BUNDLE_FORMAT_VERSION, "model", model, "dtype",
-                             dtype_name(bundle->recipe.dtype), "quant",
-                             quant_name(bundle->recipe.quant), "leaves",
+                             dtype_name(bundle->recipe.dtype), "stored",
+                             stored_json(&bundle->recipe), "leaves",
                              leaves_json(&bundle->model), "source", bundle->source, "files",
                              files_json(bundle, false));
     size_t n;
@@ -69,7 +78,7 @@ static json_t *tensor_json(const struct tensor *t, const struct shard_head *head
                      "shape", (json_int_t)t->rows, (json_int_t)t->cols, "rows",
                      (json_int_t)t->own_rows.begin, (json_int_t)t->own_rows.end, "cols",
                      (json_int_t)t->own_cols.begin, (json_int_t)t->own_cols.end, "dtype",
-                     dtype_name(t->dtype), "layout", (int)t->layout, "offset",
+                     t->stored->name, "layout", (int)t->layout, "offset",
                      (json_int_t)t->offset, "bytes", (json_int_t)t->bytes, "hash",
                      hex_of(shard_tensor_hash(t, head->chunks)));
 }
@@ -101,10 +110,10 @@ char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head 
     if (!model)
         return NULL;
     json_t *root = json_pack(
-        "{s:s, s:i, s:o, s:I, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:O, s:o, s:O*, s:o}", "format",
+        "{s:s, s:i, s:o, s:I, s:{s:s, s:o, s:s, s:s}, s:o, s:o, s:O, s:o, s:O*, s:o}", "format",
         "tpshard bundle", "version", BUNDLE_FORMAT_VERSION, "bundle_id", hex_of(bundle->bundle_id),
         "tp_size", (json_int_t)bundle->tp_size, "recipe", "dtype",
-        dtype_name(bundle->recipe.dtype), "quant", quant_name(bundle->recipe.quant), "target",
+        dtype_name(bundle->recipe.dtype), "stored", stored_json(&bundle->recipe), "target",
         "cpu", "compress", bundle->compress == COMPRESS_ZSTD ? "zstd" : "none", "model", model,
         "leaves", leaves_json(&bundle->model), "source", bundle->source, "files",
         files_json(bundle, true), "chat_templates", bundle->templates, "ranks", ranks_json(bundle, heads));

@@ -47,17 +47,10 @@ struct range leaf_columns(const struct leaves *leaves, uint64_t i)
                           min_u64(end * leaves->unit_columns, leaves->columns)};
 }
 
-uint64_t leaf_padded(const struct leaves *leaves, uint64_t i)
+struct leaves leaves_whole(uint64_t columns)
 {
-    return align_up(range_count(leaf_columns(leaves, i)), 32);
-}
-
-uint64_t leaves_padded(const struct leaves *leaves, struct range range)
-{
-    uint64_t sum = 0;
-    for (uint64_t i = range.begin; i < range.end; i++)
-        sum += leaf_padded(leaves, i);
-    return sum;
+    return (struct leaves){
+        .count = 1, .columns = columns, .units = 1, .unit_columns = columns, .per_leaf = 1};
 }
 
 static struct range share(uint64_t n, uint64_t tp_size, uint64_t rank)

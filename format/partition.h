@@ -36,16 +36,14 @@ struct leaves {
     uint64_t columns;    /* columns in all: n_heads * head_dim, or d_ff */
     uint64_t units;      /* things that are cut: heads, or units of 32 columns */
     uint64_t unit_columns;
-    uint64_t per_leaf;   /* attention: heads in a leaf (1 or 2); MLP: 0, units are cut over the leaves */
+    uint64_t per_leaf;   /* units of a leaf; 0 (MLP): units are cut over the leaves */
 };
 struct leaves leaves_of_attention(const struct model_config *model);
 struct leaves leaves_of_mlp(const struct model_config *model);
 /* Columns of leaf i */
 struct range leaf_columns(const struct leaves *leaves, uint64_t i);
-/* Columns of a leaf as stored: padded to a multiple of 32 */
-uint64_t leaf_padded(const struct leaves *leaves, uint64_t i);
-/* Sum of leaf_padded over a range of leaves: the K of a rank's packed o_proj or down_proj */
-uint64_t leaves_padded(const struct leaves *leaves, struct range range);
+/* Columns that are not cut: one leaf of all of them */
+struct leaves leaves_whole(uint64_t columns);
 
 /* What one rank owns. */
 struct partition {

@@ -4,22 +4,22 @@
 #include "shard.h"
 #include <stdio.h>
 
-static const char *const quant_names[] = {
-    [QUANT_NONE] = "none", [QUANT_INT8] = "int8", [QUANT_FP8] = "fp8"};
-
-const char *quant_name(enum quant quant)
+struct recipe recipe_of(enum dtype dtype, const struct stored *quant)
 {
-    return quant_names[quant];
+    struct recipe recipe = {.dtype = dtype, .target = TARGET_CPU};
+    for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
+        if (role_is_matrix((enum role)role))
+            recipe.stored[role] = (uint8_t)(quant && role_is_quantized((enum role)role) ? quant->id : (unsigned)dtype);
+    return recipe;
 }
 
-bool quant_from_name(const char *name, enum quant *out)
+const char *recipe_quant_name(const struct recipe *recipe)
 {
-    for (int i = 0; i < (int)(sizeof quant_names / sizeof *quant_names); i++)
-        if (strcmp(name, quant_names[i]) == 0) {
-            *out = (enum quant)i;
-            return true;
-        }
-    return false;
+    unsigned id = recipe->stored[ROLE_Q];
+    for (int role = ROLE_Q; role < ROLE_COUNT; role++)
+        if (role_is_quantized((enum role)role) && recipe->stored[role] != id)
+            return "mixed";
+    return id == (unsigned)recipe->dtype ? "none" : stored_of(id)->name;
 }
 
 const char *rank_file_name(char buf[RANK_FILE_NAME_MAX], uint64_t rank, uint64_t tp_size)
@@ -38,6 +38,8 @@ static void own_ranges(const struct model_config *model, const struct partition 
 {
     t->own_rows = (struct range){0, t->rows};
     t->own_cols = (struct range){0, t->cols};
+    t->leaves = leaves_whole(t->cols);
+    t->own_leaves = (struct range){0, 1};
     switch (t->role) {
     case ROLE_EMBED:
     case ROLE_LM_HEAD:
@@ -57,21 +59,18 @@ static void own_ranges(const struct model_config *model, const struct partition 
     case ROLE_O:
         t->own_cols = scaled(p->heads, model->head_dim);
         t->leaf_cut = true;
+        t->leaves = leaves_of_attention(model);
+        t->own_leaves = p->attention_leaves;
         break;
     case ROLE_DOWN:
         t->own_cols = p->ff;
         t->leaf_cut = true;
+        t->leaves = leaves_of_mlp(model);
+        t->own_leaves = p->mlp_leaves;
         break;
     default:
         break;
     }
-}
-
-static enum dtype weight_dtype(const struct recipe *recipe, enum role role)
-{
-    if (!role_is_quantized(role) || recipe->quant == QUANT_NONE)
-        return recipe->dtype;
-    return recipe->quant == QUANT_INT8 ? DTYPE_I8 : DTYPE_E4M3;
 }
 
 /* A bias or scale follows the rows of its weight and is a vector. */
@@ -80,25 +79,31 @@ static void make_vector(struct tensor *t, enum dtype dtype)
     t->cols = 1;
     t->own_cols = (struct range){0, 1};
     t->leaf_cut = false;
-    t->dtype = dtype;
+    t->leaves = (struct leaves){0};
+    t->own_leaves = (struct range){0, 0};
+    t->stored = stored_of(dtype);
     t->layout = LAYOUT_VECTOR_F32;
     t->bytes = range_count(t->own_rows) * 4;
     t->chunk_bytes = SHARD_CHUNK_BYTES;
 }
 
-static bool make_matrix(const struct model_config *model, const struct partition *p,
-                        struct tensor *t, struct tp_error *err)
+uint64_t tensor_words(const struct tensor *tensor, struct range leaves)
+{
+    uint64_t words = 0;
+    for (uint64_t i = leaves.begin; i < leaves.end; i++)
+        words += stored_words(tensor->stored, leaf_columns(&tensor->leaves, i));
+    return words;
+}
+
+static bool make_matrix(struct tensor *t, const struct stored *stored, struct tp_error *err)
 {
     t->layout = LAYOUT_PANEL16;
-    if (t->role == ROLE_O || t->role == ROLE_DOWN) {
-        struct leaves leaves =
-            t->role == ROLE_O ? leaves_of_attention(model) : leaves_of_mlp(model);
-        t->k = leaves_padded(&leaves, t->role == ROLE_O ? p->attention_leaves : p->mlp_leaves);
-    } else {
-        t->k = align_up(t->cols, 32);
-    }
-    t->panels = div_ceil(range_count(t->own_rows), 16);
-    uint64_t panel_bytes = t->k * 16 * dtype_bytes(t->dtype);
+    t->stored = stored;
+    t->panels = div_ceil(range_count(t->own_rows), PANEL_ROWS);
+    t->row_words = tensor_words(t, t->own_leaves);
+    for (uint64_t i = t->own_leaves.begin; i < t->own_leaves.end; i++)
+        t->k += (uint64_t)stored_pieces(stored, leaf_columns(&t->leaves, i)).blocks * BLOCK_COLS;
+    uint64_t panel_bytes = tensor_panel_bytes(t);
     if (panel_bytes > SHARD_CHUNK_BYTES_MAX) {
         char name[TENSOR_NAME_MAX];
         return tp_fail(err, TP_E_LIMIT, "%s: 16 rows are %llu bytes, at most %d are supported",
@@ -124,8 +129,7 @@ static bool add(const struct model_config *model, struct rank_plan *plan, enum r
     } else if (part == PART_BIAS || !role_is_matrix(role)) {
         make_vector(t, plan->recipe.dtype);
     } else {
-        t->dtype = weight_dtype(&plan->recipe, role);
-        if (!make_matrix(model, &plan->partition, t, err))
+        if (!make_matrix(t, stored_of(plan->recipe.stored[role]), err))
             return false;
     }
     t->offset = align_up(plan->data_bytes, SHARD_TENSOR_ALIGN);
@@ -142,9 +146,9 @@ static bool add_role(const struct model_config *model, struct rank_plan *plan, e
 {
     if (!role_present(model, role, PART_WEIGHT))
         return true;
-    bool quantized = plan->recipe.quant != QUANT_NONE && role_is_quantized(role);
+    bool row_scale = role_is_matrix(role) && stored_of(plan->recipe.stored[role])->row_scale;
     return add(model, plan, role, layer, PART_WEIGHT, err) &&
-           (!quantized || add(model, plan, role, layer, PART_SCALE, err)) &&
+           (!row_scale || add(model, plan, role, layer, PART_SCALE, err)) &&
            (!role_present(model, role, PART_BIAS) || add(model, plan, role, layer, PART_BIAS, err));
 }
 

@@ -6,20 +6,22 @@
 #include "error.h"
 #include "mem.h"
 #include "partition.h"
+#include "stored.h"
 #include "tensor.h"
 
-enum quant { QUANT_NONE = 0, QUANT_INT8 = 1, QUANT_FP8 = 2 };
 enum target { TARGET_CPU = 1 };
 enum compress { COMPRESS_NONE = 0, COMPRESS_ZSTD = 1 };
 
 /* Options that change what is stored. */
 struct recipe {
-    enum dtype dtype; /* f32, f16, bf16: storage of unquantized matrices, and the arithmetic */
-    enum quant quant;
+    enum dtype dtype; /* the arithmetic, and the values of vectors */
     enum target target;
+    uint8_t stored[ROLE_COUNT]; /* enum stored_id of the role's matrix */
 };
-const char *quant_name(enum quant quant);                       /* "none", "int8", "fp8" */
-bool quant_from_name(const char *name, enum quant *out);
+/* Matrices of the layers as quant, the others as dtype; quant NULL: all as dtype. */
+struct recipe recipe_of(enum dtype dtype, const struct stored *quant);
+/* For people: "none", the format of all matrices that may be quantized, or "mixed" */
+const char *recipe_quant_name(const struct recipe *recipe);
 
 enum {
     SHARD_TENSOR_ALIGN = 256,
@@ -35,14 +37,17 @@ struct tensor {
     enum role role;
     enum part part;
     uint32_t layer;           /* TENSOR_NO_LAYER outside the layers */
-    enum dtype dtype;         /* of the values: vectors are stored as f32 but hold values of this type */
+    const struct stored *stored; /* vectors are stored as f32 but hold values of this type */
     enum layout layout;
     uint64_t rows, cols;      /* the whole tensor; a vector has cols 1 */
     struct range own_rows;    /* what this rank holds, of the whole */
     struct range own_cols;
-    bool leaf_cut;            /* columns are cut by leaves, each padded to 32 inside the packed row */
-    uint64_t k;               /* packed columns (multiple of 32); 0 for a vector */
-    uint64_t panels;          /* of 16 rows; 0 for a vector */
+    bool leaf_cut;            /* columns are cut by leaves; else they are one leaf */
+    struct leaves leaves;     /* of the whole tensor; what follows is 0 for a vector */
+    struct range own_leaves;
+    uint64_t k;               /* packed columns: of all pieces, each padded to BLOCK_COLS */
+    uint64_t row_words;       /* of a packed row, constants included */
+    uint64_t panels;          /* of PANEL_ROWS rows */
     uint64_t offset, bytes;   /* in the data area, before compression; bytes may be 0 */
     uint64_t chunk_bytes;     /* of every chunk but the last */
     uint32_t first_chunk, n_chunks; /* in the file's chunk table */
@@ -69,6 +74,18 @@ bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe
 /* NULL where absent */
 const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role, uint32_t layer,
                                     enum part part);
+/* Words of a packed row of these leaves of a matrix */
+uint64_t tensor_words(const struct tensor *tensor, struct range leaves);
+/* Bytes of the tensor's panel */
+static inline uint64_t tensor_panel_bytes(const struct tensor *tensor)
+{
+    return tensor->row_words * PANEL_ROWS * 4;
+}
+/* Bytes of a row as it is stored: a matrix's words, a vector's f32 */
+static inline uint64_t tensor_row_bytes(const struct tensor *tensor)
+{
+    return tensor->layout == LAYOUT_VECTOR_F32 ? 4 : tensor->row_words * 4;
+}
 /* Bytes of the raw chunk i of a tensor (0 <= i < n_chunks) */
 uint64_t tensor_chunk_bytes(const struct tensor *tensor, uint32_t i);
 uint64_t rank_plan_largest_chunk(const struct rank_plan *plan); /* bytes */

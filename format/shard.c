@@ -30,7 +30,7 @@ static void put_tensor(unsigned char *p, const struct tensor *t, struct hash128 
     le_put_u16(p, (uint16_t)t->role);
     le_put_u16(p + 2, (uint16_t)t->part);
     le_put_u32(p + 4, t->layer);
-    le_put_u16(p + 8, (uint16_t)t->dtype);
+    le_put_u16(p + 8, (uint16_t)t->stored->id);
     le_put_u16(p + 10, (uint16_t)t->layout);
     le_put_u16(p + 12, t->leaf_cut);
     const uint64_t numbers[9] = {t->rows,           t->cols,         t->own_rows.begin,

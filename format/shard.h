@@ -8,7 +8,7 @@
  *
  * header   OFFSET SIZE
  *          0      8    magic 89 54 50 53 0d 0a 1a 0a
- *          8      4    version, 1
+ *          8      4    version, 2
  *          12     4    header bytes, 4096
  *          16     16   bundle id
  *          32     4    tp_size
@@ -28,7 +28,7 @@
  *          128    3952 reserved: zero, checked
  *          4080   16   hash of bytes 0..4079
  * tensor   0      2    role            2  2  part         4  4  layer (0xffffffff: none)
- *          8      2    dtype          10  2  layout      12  2  leaf_cut  14 2 reserved, zero
+ *          8      2    stored format  10  2  layout      12  2  leaf_cut  14 2 reserved, zero
  *          16     8 x 6  rows, cols, own rows begin, end, own columns begin, end
  *          64     8    k              72  8  offset      80  8  bytes
  *          88     4    first chunk    92  4  n_chunks
@@ -50,7 +50,7 @@
 #include "rank_plan.h"
 
 enum {
-    SHARD_VERSION = 1,
+    SHARD_VERSION = 2,
     SHARD_TENSOR_ENTRY = 128,
     SHARD_CHUNK_ENTRY = 64,
     SHARD_RANK_ENTRY = 64,
@@ -112,10 +112,10 @@ bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan
 bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                       unsigned char *out, unsigned char *scratch, struct tp_error *err);
 
-/* One zstd frame of the byte planes of raw (element size dtype_bytes of the stored values; 4 for vectors).
+/* One zstd frame of the byte planes of raw (element: tensor_plane_bytes).
  * out has room for shard_compress_bound(n). Returns bytes written, 0 on error. */
 uint64_t shard_compress_bound(uint64_t n);
 uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element, unsigned char *scratch,
                         unsigned char *out, uint64_t out_size, struct tp_error *err);
-/* Bytes of a stored element of the tensor: the number of its byte planes. */
-size_t tensor_element_bytes(const struct tensor *tensor);
+/* How many byte planes its chunks have: bytes of an element. */
+size_t tensor_plane_bytes(const struct tensor *tensor);

@@ -126,9 +126,9 @@ bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan
 
 /* ---- compression ---- */
 
-size_t tensor_element_bytes(const struct tensor *tensor)
+size_t tensor_plane_bytes(const struct tensor *tensor)
 {
-    return tensor->layout == LAYOUT_VECTOR_F32 ? 4 : dtype_bytes(tensor->dtype);
+    return tensor->layout == LAYOUT_VECTOR_F32 ? 4 : stored_plane_bytes(tensor->stored);
 }
 
 uint64_t shard_compress_bound(uint64_t n)
@@ -167,7 +167,7 @@ bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, ui
     size_t size = ZSTD_decompress(scratch, n, from, chunk->file_bytes);
     if (ZSTD_isError(size) || size != n)
         return chunk_fail(shard, tensor, i, "zstd frame is malformed", err);
-    size_t element = tensor_element_bytes(tensor);
+    size_t element = tensor_plane_bytes(tensor);
     uint64_t count = n / element;
     for (size_t plane = 0; plane < element; plane++)
         for (uint64_t j = 0; j < count; j++)

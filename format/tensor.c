@@ -1,6 +1,7 @@
 #include "tensor.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct {
     const char *name; /* without ".weight"; of a layer where per_layer */
@@ -31,6 +32,12 @@ const char *tensor_name(char buf[TENSOR_NAME_MAX], enum role role, uint32_t laye
     else
         snprintf(buf, TENSOR_NAME_MAX, "%s.%s", roles[role].name, suffix[part]);
     return buf;
+}
+
+const char *role_key(enum role role)
+{
+    const char *dot = strrchr(roles[role].name, '.');
+    return dot ? dot + 1 : roles[role].name;
 }
 
 bool role_is_matrix(enum role role)

@@ -30,6 +30,8 @@ enum part { PART_WEIGHT = 0, PART_BIAS = 1, PART_SCALE = 2 };
 
 /* "model.layers.3.self_attn.q_proj.weight"; scales end in ".weight_scale". Returns buf. */
 const char *tensor_name(char buf[TENSOR_NAME_MAX], enum role role, uint32_t layer, enum part part);
+/* "q_proj": the last part of its name */
+const char *role_key(enum role role);
 /* A matrix (packed in panels), else a vector */
 bool role_is_matrix(enum role role);
 /* The model has this role's weight, and this part of it (PART_BIAS; PART_SCALE is the recipe's matter) */

@@ -4,21 +4,18 @@
  * table ("scalar") is its executable form and needs no FMA hardware. Every function expects the
  * floating-point mode of threads_set_fp_mode() and finite inputs, and never fails.
  *
- * Packed panels (LAYOUT_PANEL16). A panel is 16 rows; its K columns are cut into leaves, every leaf
- * padded with zeros to a multiple of 32 columns, so that K is a multiple of 32 here. With interleave
- * I (1 for f32, 2 for 16-bit, 4 for 8-bit types) element (row r, column k) of a panel is at index
- * (k / I) * 16 * I + r * I + k % I. One block of 32 columns is 512 elements. Panels are 64-byte aligned.
+ * Packed panels (LAYOUT_PANEL16, stored.h). A panel is 16 rows of words: 64 bytes hold a word of each. A dot runs over a leaf
+ * of its columns: pieces, each padded with zeros to blocks of 32 columns. Panels and leaves are 64-byte aligned.
  */
 #pragma once
-#include "dtype.h"
+#include "stored.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT };
 
-/* Rows of a panel, columns of a block: constants of the format. */
-enum { PANEL_ROWS = 16, BLOCK_COLS = 32, ATTENTION_CHUNK = 256 };
+enum { ATTENTION_CHUNK = 256 }; /* a constant of numerics.md */
 
 enum { SAMPLE_CHUNK = 1024, SAMPLE_BINS = 1024, SAMPLE_ROWS = SAMPLE_BINS + 8, SAMPLE_TABLES = 4 };
 
@@ -34,17 +31,21 @@ struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512" */
 
-    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order:
-     * acc = +0; per block of 32: even and odd chain of fma from +0, acc = acc + (even + odd);
-     * finally acc + 0.0f. No scale is applied.
-     *   w      the panel at the first block, blocks * 512 elements of `dtype`
-     *   x      [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read; 64-byte aligned rows
-     *   out    [M][out_stride] f32, 16 per row written
-     * The result for (m, r) does not depend on M. Bytes moved: blocks * 512 * dtype_bytes. */
-    void (*dot[DTYPE_COUNT])(const void *w, size_t blocks, const float *x, size_t x_stride, size_t M,
-                             float *out, size_t out_stride);
+    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order of
+     * docs/numerics.md section 3, groups included. A row's scale is not applied.
+     *   w       the panel at the leaf's first word
+     *   pieces  of the leaf; formats without groups look at the blocks alone
+     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is +0; 64-byte aligned
+     *           rows; x_stride a multiple of 32 where sums are given
+     *   sums    of piece_sums, for formats with a minimum; else not looked at
+     *   out     [M][out_stride] f32, 16 per row written
+     * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
+    void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,
+                              size_t M, float *out, size_t out_stride);
+    /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in the dot's order. */
+    void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M, float *sums);
 
-    /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. */
+    /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16, bf16. */
     void (*panel_row[DTYPE_COUNT])(const void *w, size_t blocks, size_t r, float *out);
 
     /* y = (x * (1 / sqrt(mean(x^2) + eps))) * w; y is rounded to bf16 values when round_bf16. x may be

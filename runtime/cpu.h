@@ -33,18 +33,18 @@ struct cpu_rank {
     uint64_t rank, rows_max, n_pages, parts_max;
     uint64_t n_heads_local, n_kv_heads_local;
     uint64_t group;               /* query heads of a KV head in the model */
-    uint64_t heads_per_leaf;      /* 1 or 2 */
     uint64_t head_pad;            /* head_dim padded to 32 */
     uint64_t q_stride, kv_stride; /* rows of q, and of k and v */
     uint64_t page_bytes;          /* of k, or of v, of one KV head */
+    uint64_t attn_stride, act_stride, x_stride_max; /* rows of attn and act; the longest that enter a matrix */
 
     float *residual; /* [rows_max][row_stride] */
     float *normed;   /* [rows_max][row_stride] in one-shot steps; else device->rows is it */
     float *q;        /* [rows_max][q_stride] as they come out of the matrix */
     float *k, *v;    /* [rows_max][kv_stride] */
     float *queries;  /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
-    float *attn;     /* [rows_max][o.k] the input of o_proj, leaves padded */
-    float *act;      /* [rows_max][down.k] the input of down */
+    float *attn;     /* [rows_max][attn_stride] the input of o_proj, padded as its columns are */
+    float *act;      /* [rows_max][act_stride] the input of down */
     float *scratch;  /* [parts_max][scratch_floats] */
     uint64_t scratch_floats;
     unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
@@ -108,7 +108,7 @@ static inline float *cpu_root(const struct cpu_device *d, const struct cpu_roots
 /* Local query heads of a local KV head */
 struct range cpu_heads_of(const struct cpu_rank *r, uint64_t kv_head);
 /* Floats of scratch that one thread needs in the phases of a file. */
-uint64_t cpu_matmul_scratch(void);
+uint64_t cpu_matmul_scratch(const struct cpu_rank *r);
 uint64_t cpu_attention_scratch(const struct cpu_rank *r);
 
 typedef void cpu_phase(struct cpu_rank *rank, const struct step *step, const struct op *op,

@@ -143,13 +143,14 @@ static void set_visible(const struct cpu_rank *r, const struct step *step, uint3
     }
 }
 
-/* Where the output of a head enters o_proj: leaves hold one head, or two, and are padded each. */
-static float *output_of(const struct cpu_rank *r, uint32_t layer, uint64_t m, uint64_t head)
+/* The output of a head, to where its columns enter o_proj. */
+static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uint64_t head, const float *o)
 {
-    uint64_t d = r->model->head_dim, per_leaf = r->heads_per_leaf;
-    uint64_t leaf_width = align_up(per_leaf * d, BLOCK_COLS);
-    uint64_t column = head / per_leaf * leaf_width + head % per_leaf * d;
-    return r->attn + m * r->weights->layers[layer].o.k + column;
+    uint64_t d = r->model->head_dim;
+    const uint32_t *packed = r->weights->attention.packed + head * d;
+    float *row = r->attn + m * r->weights->layers[layer].o.k;
+    for (uint64_t i = 0; i < d; i++)
+        row[packed[i]] = o[i];
 }
 
 static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,
@@ -171,9 +172,10 @@ static void attend(const struct cpu_rank *r, const struct step *step, uint32_t l
                            r->attention_scale, t.first, t.last, r->bf16, t.fresh, t.max, t.sum, t.o,
                            pad, t.chunk);
     }
-    for (uint64_t i = 0; i < n; i++)
-        k->attention_end(t.o + i * pad, t.sum[i], r->model->head_dim, r->bf16,
-                         output_of(r, layer, rows.begin + i / n_heads, heads.begin + i % n_heads));
+    for (uint64_t i = 0; i < n; i++) {
+        k->attention_end(t.o + i * pad, t.sum[i], r->model->head_dim, r->bf16, t.o + i * pad);
+        put_output(r, layer, rows.begin + i / n_heads, heads.begin + i % n_heads, t.o + i * pad);
+    }
 }
 
 /* Items (tile of rows, KV head) go round the threads. */

@@ -6,9 +6,10 @@
 
 enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
 
-uint64_t cpu_matmul_scratch(void)
+/* A stack of partial sums, or a tile of up; then the sums of x over pieces, at most one for each block. */
+uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
-    return TREE_STACK_MAX * TILE_FLOATS;
+    return TREE_STACK_MAX * TILE_FLOATS + CPU_ROW_TILE / BLOCK_COLS * r->x_stride_max;
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -18,21 +19,34 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 
 static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
 {
-    return w->w + panel * w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+    return w->w + panel * w->panel_bytes;
 }
 
 /* Where an activation tile meets the panels: rows [row, row + n) of x. */
 struct tile {
     const float *x;
     uint64_t x_stride, row, n;
+    float *sums; /* of its rows, where a format has a minimum: room in the thread's scratch */
 };
+
+/* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
+static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct pieces pieces, struct tile t, uint64_t at)
+{
+    if (w->stored->offset == OFFSET_MINIMUM)
+        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + at, t.x_stride, t.n, t.sums + at / BLOCK_COLS);
+}
+
+static float *sums_of(const struct cpu_rank *r, struct share share)
+{
+    return cpu_scratch(r, share) + TREE_STACK_MAX * TILE_FLOATS;
+}
 
 /* out[m][0..16) of one panel: scale and bias after the full dot. */
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    r->kernels->dot[w->dtype](panel_of(w, panel), w->k / BLOCK_COLS, t.x + t.row * t.x_stride,
-                              t.x_stride, t.n, out, out_stride);
+    r->kernels->dot[w->stored->id](panel_of(w, panel), w->pieces, t.x + t.row * t.x_stride, t.x_stride, t.sums, t.n, out,
+                                   out_stride);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
@@ -52,7 +66,7 @@ static void each_tile(const struct cpu_rank *r, struct range panels, struct tile
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
         struct range group = {p, min_u64(p + width, panels.end)};
         for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
-            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m)};
+            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m), all.sums};
             fn(r, arg, t, group);
         }
     }
@@ -70,6 +84,7 @@ static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
 {
     struct full_job *job = arg;
     float *out = job->out + t.row * job->stride;
+    sum_pieces(r, job->w, job->w->pieces, t, 0);
     for (uint64_t p = group.begin; p < group.end; p++)
         full_dot(r, job->w, p, t, out + p * PANEL_ROWS, job->stride);
 }
@@ -79,7 +94,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows, sums_of(r, share)};
     /* the panels of the three in one row, so that the shares are even */
     struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
     uint64_t first = 0;
@@ -109,8 +124,10 @@ static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     uint64_t stride = w->down.k;
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
     float *act = r->act + t.row * stride;
+    sum_pieces(r, &w->gate, w->gate.pieces, t, 0);
     for (uint64_t p = group.begin; p < group.end; p++)
         full_dot(r, &w->gate, p, t, act + p * PANEL_ROWS, stride);
+    sum_pieces(r, &w->up, w->up.pieces, t, 0);
     for (uint64_t p = group.begin; p < group.end; p++) {
         float *at = act + p * PANEL_ROWS;
         uint64_t n = min_u64(PANEL_ROWS, w->gate.rows - p * PANEL_ROWS);
@@ -126,7 +143,7 @@ void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *o
 {
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct gate_job job = {w, cpu_scratch(r, share)};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows, sums_of(r, share)};
     each_tile(r, share_of(w->gate.panels, share), all, gate_tile, &job);
 }
 
@@ -145,12 +162,13 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
     const struct matrix *w = job->w;
     const unsigned char *weights = panel_of(w, panel);
     const float *x = t.x + t.row * t.x_stride;
-    float *top = job->stack;
+    float *top = job->stack, *sums = t.sums;
     for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
-        uint32_t blocks = job->leaves->blocks[i];
-        r->kernels->dot[w->dtype](weights, blocks, x, t.x_stride, t.n, top, PANEL_ROWS);
-        weights += (size_t)blocks * BLOCK_COLS * PANEL_ROWS * dtype_bytes(w->dtype);
-        x += (size_t)blocks * BLOCK_COLS;
+        const struct leaf *leaf = &job->leaves->leaves[i];
+        r->kernels->dot[w->stored->id](weights, leaf->pieces, x, t.x_stride, sums, t.n, top, PANEL_ROWS);
+        weights += leaf->panel_bytes;
+        x += (size_t)leaf->pieces.blocks * BLOCK_COLS;
+        sums += leaf->pieces.blocks;
         for (uint8_t m = job->leaves->merges[i]; m; m--, top -= TILE_FLOATS)
             r->kernels->add(top - TILE_FLOATS, top, t.n * PANEL_ROWS, top - TILE_FLOATS);
     }
@@ -162,8 +180,11 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
 
 static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
+    const struct leaf_job *job = arg;
+    for (uint64_t i = 0, at = 0; i < job->leaves->count; at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
+        sum_pieces(r, job->w, job->leaves->leaves[i].pieces, t, at);
     for (uint64_t p = group.begin; p < group.end; p++)
-        leaf_panel(r, arg, t, p);
+        leaf_panel(r, job, t, p);
 }
 
 static void leaf_dots(const struct cpu_rank *r, const struct step *step, const struct matrix *w,
@@ -172,7 +193,7 @@ static void leaf_dots(const struct cpu_rank *r, const struct step *step, const s
 {
     struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
     if (leaves->count)
-        each_tile(r, share_of(w->panels, share), (struct tile){x, w->k, 0, step->n_rows}, leaf_tile,
+        each_tile(r, share_of(w->panels, share), (struct tile){x, w->k, 0, step->n_rows, sums_of(r, share)}, leaf_tile,
                   &job);
 }
 
@@ -206,7 +227,7 @@ void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op
         float *first = r->device->logits + i * stride + r->weights->partition.vocab.begin;
         struct full_job job = {w, first, stride};
         const float *x = cpu_normed(r, step) + rows[i] * r->device->row_stride;
-        struct tile all = {x, r->device->row_stride, 0, end - i};
+        struct tile all = {x, r->device->row_stride, 0, end - i, sums_of(r, share)};
         each_tile(r, panels, all, full_tile, &job);
     }
 }

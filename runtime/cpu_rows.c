@@ -8,15 +8,13 @@ void cpu_embed(struct cpu_rank *r, const struct step *step, const struct op *op,
     (void)op;
     const struct matrix *w = &r->weights->embed;
     struct range vocab = r->weights->partition.vocab, mine = share_of(step->n_rows, share);
-    uint64_t panel_bytes = w->k * PANEL_ROWS * dtype_bytes(w->dtype);
     for (uint64_t m = mine.begin; m < mine.end; m++) {
         uint64_t token = step->rows[m].token;
         if (token < vocab.begin || token >= vocab.end)
             continue;
         uint64_t row = token - vocab.begin;
-        r->kernels->panel_row[w->dtype](w->w + row / PANEL_ROWS * panel_bytes, w->k / BLOCK_COLS,
-                                        row % PANEL_ROWS,
-                                        r->device->rows + m * r->device->row_stride);
+        r->kernels->panel_row[w->stored->id](w->w + row / PANEL_ROWS * w->panel_bytes, w->k / BLOCK_COLS,
+                                             row % PANEL_ROWS, r->device->rows + m * r->device->row_stride);
     }
 }
 

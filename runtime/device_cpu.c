@@ -29,20 +29,25 @@ static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint
     r->n_heads_local = range_count(partition->heads);
     r->n_kv_heads_local = range_count(partition->kv_heads);
     r->group = model->n_heads / model->n_kv_heads;
-    r->heads_per_leaf = leaves_of_attention(model).per_leaf;
     r->head_pad = align_up(d, BLOCK_COLS);
     r->q_stride = align_up(r->n_heads_local * d, PANEL_ROWS);
     r->kv_stride = align_up(r->n_kv_heads_local * d, PANEL_ROWS);
     r->page_bytes = ATTENTION_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
+    const struct rank_plan *plan = &setup->plans[rank];
+    const uint32_t layer = (uint32_t)partition->layers.begin;
+    r->attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k;
+    r->act_stride = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT)->k;
+    const uint64_t strides[] = {align_up(model->hidden, BLOCK_COLS), r->attn_stride, r->act_stride};
+    for (int i = 0; i < 3; i++)
+        r->x_stride_max = strides[i] > r->x_stride_max ? strides[i] : r->x_stride_max;
 }
 
 /* Sizes of all blocks, and with r->memory their addresses. */
 static bool place_rank(struct cpu_rank *r, const struct partition *partition, struct tp_error *err)
 {
-    struct leaves attention = leaves_of_attention(r->model), mlp = leaves_of_mlp(r->model);
     uint64_t rows = r->rows_max, row_stride = align_up(r->model->hidden, BLOCK_COLS);
     uint64_t fold = TREE_STACK_MAX * align_up(r->model->hidden, PANEL_ROWS);
-    const uint64_t needs[] = {fold, cpu_matmul_scratch(), cpu_attention_scratch(r)};
+    const uint64_t needs[] = {fold, cpu_matmul_scratch(r), cpu_attention_scratch(r)};
     for (int i = 0; i < 3; i++)
         r->scratch_floats = needs[i] > r->scratch_floats ? needs[i] : r->scratch_floats;
     r->scratch_floats = align_up(r->scratch_floats, 16);
@@ -56,8 +61,8 @@ static bool place_rank(struct cpu_rank *r, const struct partition *partition, st
         {&r->k, rows * r->kv_stride},
         {&r->v, rows * r->kv_stride},
         {&r->queries, rows * r->n_heads_local * r->head_pad},
-        {&r->attn, rows * leaves_padded(&attention, partition->attention_leaves)},
-        {&r->act, rows * leaves_padded(&mlp, partition->mlp_leaves)},
+        {&r->attn, rows * r->attn_stride},
+        {&r->act, rows * r->act_stride},
         {&r->scratch, r->parts_max * r->scratch_floats},
     };
     unsigned char *base = r->memory;

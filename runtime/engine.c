@@ -79,11 +79,11 @@ static bool hash_config(const struct engine *e, struct comm_hello *hello, struct
     if (!text)
         return false;
     struct hash_stream stream;
-    const uint32_t recipe[3] = {(uint32_t)b->recipe.dtype, (uint32_t)b->recipe.quant,
-                                (uint32_t)e->setup.kv_dtype};
+    const uint32_t dtypes[2] = {(uint32_t)b->recipe.dtype, (uint32_t)e->setup.kv_dtype};
     hash_start(&stream);
     hash_add(&stream, text, n);
-    hash_add(&stream, recipe, sizeof recipe);
+    hash_add(&stream, dtypes, sizeof dtypes);
+    hash_add(&stream, b->recipe.stored, sizeof b->recipe.stored);
     hello->config = hash_end(&stream);
     mem_free(text);
     hash_start(&stream);

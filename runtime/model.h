@@ -7,23 +7,31 @@
 #pragma once
 #include "model_config.h"
 #include "partition.h"
+#include "stored.h"
 #include <stdint.h>
 
 /* [rows][k] in panels of 16 rows (kernels.h); the last panel is padded with zero rows, k with zero
  * columns. */
 struct matrix {
-    const unsigned char *w; /* panels * k * 16 elements of dtype, 64-byte aligned */
-    enum dtype dtype;
-    uint64_t rows, k, panels;
+    const unsigned char *w; /* panels * panel_bytes, 64-byte aligned */
+    const struct stored *stored;
+    uint64_t rows, k, panels, panel_bytes;
+    struct pieces pieces;   /* of a row that no leaves cut */
     const float *scale; /* [rows], NULL where not quantized */
     const float *bias;  /* [rows], NULL where absent */
+};
+
+struct leaf {
+    struct pieces pieces;
+    uint32_t panel_bytes; /* of it in a panel */
 };
 
 /* The leaves of one kind that a rank owns, in the order of their columns in o_proj or down_proj. */
 struct leaf_run {
     uint32_t count, n_roots;
-    const uint32_t *blocks; /* [count] blocks of 32 columns */
-    const uint8_t *merges;  /* [count] fold program of tree_local */
+    const struct leaf *leaves; /* [count] */
+    const uint8_t *merges;     /* [count] fold program of tree_local */
+    const uint32_t *packed;    /* [columns of the rank] where each is in a row of x, which is padded as the matrix is */
 };
 
 struct layer_weights {

@@ -102,7 +102,7 @@ static void print_json(const struct report *report, const struct engine *e, uint
             e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk);
     fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",
             (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
-            quant_name(e->bundle->recipe.quant), dtype_name(e->setup.kv_dtype));
+            recipe_quant_name(&e->bundle->recipe), dtype_name(e->setup.kv_dtype));
     fprintf(out, "\"context\": %llu, \"sequences\": %u, \"verify\": \"%s\", ",
             (unsigned long long)context, e->setup.n_sequences, e->setup.verify ? "full" : "header");
     fprintf(out,

@@ -151,7 +151,7 @@ static bool parse_isa(struct run_options *o, const char *value, struct tp_error 
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
 {
-    return (dtype_from_name(value, &o->kv_dtype) && o->kv_dtype <= DTYPE_BF16) ||
+    return (dtype_from_name(value, &o->kv_dtype)) ||
            bad(OPT_KV_DTYPE, value, "f32, bf16 or f16", err);
 }
 

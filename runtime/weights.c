@@ -194,25 +194,37 @@ static void bind_tensor(struct rank_weights *w, const struct tensor *t, const un
     }
     *(struct matrix *)place_of(w, t) = (struct matrix){
         .w = at,
-        .dtype = t->dtype,
+        .stored = t->stored,
         .rows = range_count(t->own_rows),
         .k = t->k,
         .panels = t->panels,
+        .panel_bytes = tensor_panel_bytes(t),
+        .pieces = stored_pieces(t->stored, t->own_cols),
     };
 }
 
-static bool bind_leaves(const struct leaves *leaves, struct range owned, struct leaf_run *run,
-                        struct mem_arena *arena, struct tp_error *err)
+/* The leaves of a matrix, the same in every layer. */
+static bool bind_leaves(const struct tensor *t, struct leaf_run *run, struct mem_arena *arena, struct tp_error *err)
 {
+    struct range owned = t->own_leaves;
     uint64_t n = range_count(owned);
-    uint32_t *blocks = mem_arena_alloc(arena, n * sizeof *blocks, err);
+    struct leaf *leaves = mem_arena_alloc(arena, n * sizeof *leaves, err);
     uint8_t *merges = mem_arena_alloc(arena, n, err);
-    if (!blocks || !merges)
+    uint32_t *packed = mem_arena_alloc(arena, range_count(t->own_cols) * sizeof *packed, err), at = 0;
+    if (!leaves || !merges || !packed)
         return false;
-    for (uint64_t i = 0; i < n; i++)
-        blocks[i] = (uint32_t)(leaf_padded(leaves, owned.begin + i) / BLOCK_COLS);
-    *run = (struct leaf_run){.count = (uint32_t)n, .blocks = blocks, .merges = merges};
-    run->n_roots = (uint32_t)tree_local(leaves->count, owned, merges);
+    *run = (struct leaf_run){.count = (uint32_t)n, .leaves = leaves, .merges = merges, .packed = packed};
+    for (uint64_t i = 0; i < n; i++) {
+        struct range leaf = leaf_columns(&t->leaves, owned.begin + i);
+        struct piece piece = {.index = 0};
+        while (stored_next_piece(t->stored, leaf, &piece))
+            for (uint64_t c = piece.cols.begin; c < piece.cols.end; c++)
+                *packed++ = at + (uint32_t)(piece.k + c - piece.cols.begin);
+        leaves[i].pieces = stored_pieces(t->stored, leaf);
+        leaves[i].panel_bytes = (uint32_t)stored_words(t->stored, leaf) * PANEL_ROWS * 4;
+        at += leaves[i].pieces.blocks * BLOCK_COLS;
+    }
+    run->n_roots = (uint32_t)tree_local(t->leaves.count, owned, merges);
     return true;
 }
 
@@ -223,8 +235,7 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     const struct shard *shard = &weights->shards[rank];
     const unsigned char *data = weights->decoded[rank] ? weights->decoded[rank] : shard->data;
     struct rank_weights *w = &weights->ranks[rank];
-    struct leaves attention = leaves_of_attention(&bundle->model);
-    struct leaves mlp = leaves_of_mlp(&bundle->model);
+    const uint32_t layer = (uint32_t)plan->partition.layers.begin;
     *w = (struct rank_weights){
         .model = &bundle->model,
         .partition = plan->partition,
@@ -232,9 +243,8 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     };
     w->layers = mem_arena_alloc(&weights->arena, bundle->model.n_layers * sizeof *w->layers, err);
     if (!w->layers ||
-        !bind_leaves(&attention, plan->partition.attention_leaves, &w->attention, &weights->arena,
-                     err) ||
-        !bind_leaves(&mlp, plan->partition.mlp_leaves, &w->mlp, &weights->arena, err))
+        !bind_leaves(rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT), &w->attention, &weights->arena, err) ||
+        !bind_leaves(rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT), &w->mlp, &weights->arena, err))
         return false;
     for (int vectors = 0; vectors < 2; vectors++) /* a matrix first: its bias and scale join it */
         for (uint32_t i = 0; i < plan->n_tensors; i++)
@@ -244,7 +254,7 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     if (bundle->model.tied_embeddings)
         w->lm_head = w->embed;
     else /* one token reads a row of the embedding */
-        w->decode_bytes -= w->embed.panels * w->embed.k * PANEL_ROWS * dtype_bytes(w->embed.dtype);
+        w->decode_bytes -= w->embed.panels * w->embed.panel_bytes;
     return true;
 }
 

@@ -4,7 +4,7 @@
 #include "differ.h"
 #include "jobs.h"
 #include "le.h"
-#include "quant.h"
+#include "values_of.h"
 
 /* ---- what is not in rank files ---- */
 
@@ -41,10 +41,8 @@ bool against_open(struct against *a, const struct source_bundle *bundle, const c
 {
     struct options o = *options;
     *a = (struct against){.bundle = bundle};
-    o.dtype = bundle->bundle.recipe.dtype;
-    o.quant = bundle->bundle.recipe.quant;
     o.follow_links = true; /* nothing is copied */
-    bool ok = model_folder_open(&a->folder, dir, &o, err) &&
+    bool ok = model_folder_open(&a->folder, dir, &o, &bundle->bundle.recipe, err) &&
               model_equals(&bundle->bundle.model, &a->folder.config->model, bundle->bundle.dir, dir,
                            err) &&
               model_folder_read_files(&a->folder, o.quiet, err) && check_files(a, err);
@@ -111,62 +109,51 @@ uint64_t against_rows_bytes(const struct against *a)
 
 /* ---- values ---- */
 
-/* Where in the whole tensor the value at byte `at` of the rank's packed bytes belongs; false in
- * padding. */
-static bool locate(const struct model_config *model, const struct rank_plan *plan,
-                   const struct tensor *t, uint64_t at, uint64_t *row, uint64_t *col)
+static bool value_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t row, uint64_t col,
+                          float stored, float again, struct tp_error *err)
 {
-    if (t->layout == LAYOUT_VECTOR_F32) {
-        *row = t->own_rows.begin + at / 4;
-        *col = 0;
-        return true;
-    }
-    uint64_t element = dtype_bytes(t->dtype), i = at / element, fold = dtype_interleave(t->dtype);
-    uint64_t in_panel = i % (16 * t->k);
-    uint64_t k = in_panel / (16 * fold) * fold + i % fold;
-    *row = t->own_rows.begin + i / (16 * t->k) * 16 + in_panel / fold % 16;
-    *col = t->own_cols.begin + k;
-    if (t->leaf_cut) {
-        bool attention = t->role == ROLE_O;
-        struct leaves leaves = attention ? leaves_of_attention(model) : leaves_of_mlp(model);
-        uint64_t leaf = attention ? plan->partition.attention_leaves.begin
-                                  : plan->partition.mlp_leaves.begin;
-        for (; k >= leaf_padded(&leaves, leaf); leaf++)
-            k -= leaf_padded(&leaves, leaf);
-        *col = leaf_columns(&leaves, leaf).begin + k;
-        if (*col >= leaf_columns(&leaves, leaf).end)
-            return false;
-    }
-    return *row < t->own_rows.end && *col < t->own_cols.end;
-}
-
-static float value_at(const struct tensor *t, const unsigned char *p)
-{
-    if (t->layout == LAYOUT_VECTOR_F32 || t->dtype == DTYPE_F32)
-        return f32_from_bits(le_u32(p));
-    if (t->dtype == DTYPE_F16)
-        return f16_to_f32(le_u16(p));
-    if (t->dtype == DTYPE_BF16)
-        return bf16_to_f32(le_u16(p));
-    return quant_value(t->dtype, *p);
-}
-
-static bool value_differs(const struct against *a, uint64_t rank, const struct tensor *t,
-                          uint64_t at, const unsigned char *stored, const unsigned char *again,
-                          struct tp_error *err)
-{
-    const struct bundle *bundle = &a->bundle->bundle;
     char name[TENSOR_NAME_MAX];
-    const char *file = io_base_name(a->bundle->shards[rank].path);
-    uint64_t row, col;
-    tensor_name(name, t->role, t->layer, t->part);
-    if (!locate(&bundle->model, &bundle->plans[rank], t, at, &row, &col))
-        return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": padding is not zero", file,
-                       name);
-    return tp_fail(err, TP_E_VALUE_DIFFERS,
-                   "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g", file,
-                   name, (unsigned long long)row, (unsigned long long)col,
-                   (double)value_at(t, stored), a->folder.dir, (double)value_at(t, again));
+    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g",
+                   io_base_name(a->bundle->shards[rank].path), tensor_name(name, t->role, t->layer, t->part),
+                   (unsigned long long)row, (unsigned long long)col, (double)stored, a->folder.dir, (double)again);
+}
+
+static bool vector_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t at,
+                           const unsigned char *stored, const unsigned char *again, struct tp_error *err)
+{
+    return value_differs(a, rank, t, t->own_rows.begin + at, 0, f32_from_bits(le_u32(stored)),
+                         f32_from_bits(le_u32(again)), err);
+}
+
+/* The first value that differs in a panel's first row that does; where none does it is the padding. */
+static bool panel_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t panel,
+                          const unsigned char *stored, const unsigned char *again, struct tp_error *err)
+{
+    uint64_t bytes = tensor_row_bytes(t), cols = range_count(t->own_cols), row = 0, col = 0;
+    unsigned char *rows = mem_array(2 * PANEL_ROWS, bytes, err);
+    float *values = mem_array(2 * cols, sizeof *values, err);
+    if (rows && values) {
+        unsigned char *rows_again = rows + PANEL_ROWS * bytes;
+        pack_deinterleave(stored, t->row_words, rows, bytes);
+        pack_deinterleave(again, t->row_words, rows_again, bytes);
+        while (memcmp(rows + row * bytes, rows_again + row * bytes, bytes) == 0)
+            row++;
+        values_of_row(t, rows + row * bytes, NULL, false, values);
+        values_of_row(t, rows_again + row * bytes, NULL, false, values + cols);
+        while (col < cols && f32_bits(values[col]) == f32_bits(values[cols + col]))
+            col++;
+        char name[TENSOR_NAME_MAX];
+        row += t->own_rows.begin + panel * PANEL_ROWS;
+        if (col < cols && row < t->own_rows.end)
+            value_differs(a, rank, t, row, t->own_cols.begin + col, values[col], values[cols + col], err);
+        else
+            tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu: padding or constants are not what %s gives",
+                    io_base_name(a->bundle->shards[rank].path), tensor_name(name, t->role, t->layer, t->part),
+                    (unsigned long long)row, a->folder.dir);
+    }
+    mem_free(rows);
+    mem_free(values);
+    return false;
 }
 
 bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint32_t c,
@@ -175,13 +162,14 @@ bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint3
 {
     const struct rank_plan *plan = &a->bundle->bundle.plans[rank];
     const struct tensor *t = &plan->tensors[index];
-    uint64_t n = tensor_chunk_bytes(t, c), element = tensor_element_bytes(t);
+    uint64_t n = tensor_chunk_bytes(t, c), at = 0;
     if (!pack_chunk(&a->folder.source.source, plan, index, c, space, again, err))
         return false;
     if (memcmp(raw, again, n) == 0)
         return true;
-    uint64_t at = 0;
-    while (memcmp(raw + at, again + at, element) == 0)
-        at += element;
-    return value_differs(a, rank, t, c * t->chunk_bytes + at, raw + at, again + at, err);
+    bool vector = t->layout == LAYOUT_VECTOR_F32;
+    uint64_t step = vector ? 4 : tensor_panel_bytes(t);
+    while (memcmp(raw + at, again + at, step) == 0)
+        at += step;
+    return (vector ? vector_differs : panel_differs)(a, rank, t, (c * t->chunk_bytes + at) / step, raw + at, again + at, err);
 }

@@ -85,9 +85,10 @@ static void compare_recipe(struct diff *d)
     if (a->recipe.dtype != b->recipe.dtype)
         add(d, "recipe", "dtype", "%s and %s", dtype_name(a->recipe.dtype),
             dtype_name(b->recipe.dtype));
-    if (a->recipe.quant != b->recipe.quant)
-        add(d, "recipe", "quant", "%s and %s", quant_name(a->recipe.quant),
-            quant_name(b->recipe.quant));
+    for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
+        if (role_is_quantized((enum role)role) && a->recipe.stored[role] != b->recipe.stored[role])
+            add(d, "recipe", role_key((enum role)role), "%s and %s", stored_of(a->recipe.stored[role])->name,
+                stored_of(b->recipe.stored[role])->name);
     json_each_difference(json_object_get(a->root, "model"), json_object_get(b->root, "model"),
                          add_field, d);
 }
@@ -115,24 +116,24 @@ static void compare_files(struct diff *d)
 static bool same_form(const struct pair *p)
 {
     return p->a->layout == p->b->layout &&
-           (p->a->layout == LAYOUT_VECTOR_F32 || p->a->dtype == p->b->dtype);
+           (p->a->layout == LAYOUT_VECTOR_F32 || p->a->stored == p->b->stored);
 }
 
-static uint64_t row_bytes(const struct tensor *t)
+/* Then its scales are compared as they are; else as a part of its values. */
+static bool same_stored(const struct diff *d, enum role role)
 {
-    return t->cols * tensor_element_bytes(t);
+    return d->a.bundle.recipe.stored[role] == d->b.bundle.recipe.stored[role];
 }
 
 static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
 {
     const struct rank_plan *a = &d->a.whole, *b = &d->b.whole;
-    bool scales = d->a.bundle.recipe.quant == d->b.bundle.recipe.quant;
     char name[TENSOR_NAME_MAX];
     d->pairs = mem_array(a->n_tensors, sizeof *d->pairs, err);
     for (uint32_t i = 0; d->pairs && i < a->n_tensors; i++) {
         const struct tensor *t = &a->tensors[i];
         const struct tensor *u = rank_plan_find(b, t->role, t->layer, t->part);
-        if (t->part == PART_SCALE && !scales)
+        if (t->part == PART_SCALE && !same_stored(d, t->role))
             continue;
         tensor_name(name, t->role, t->layer, t->part);
         if (!u) {
@@ -141,7 +142,7 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
             add(d, "tensor", name, "shape %llu x %llu and %llu x %llu", (ull)t->rows, (ull)t->cols,
                 (ull)u->rows, (ull)u->cols);
         } else {
-            uint64_t most = row_bytes(t) > row_bytes(u) ? row_bytes(t) : row_bytes(u);
+            uint64_t most = tensor_row_bytes(t) > tensor_row_bytes(u) ? tensor_row_bytes(t) : tensor_row_bytes(u);
             uint64_t rows = BLOCK_BYTES / most / 16 * 16;
             struct pair *p = &d->pairs[d->n_pairs++];
             *p = (struct pair){.a = t, .b = u, .index_a = i, .index_b = (uint32_t)(u - b->tensors)};
@@ -152,7 +153,7 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
     }
     for (uint32_t i = 0; d->pairs && i < b->n_tensors; i++) {
         const struct tensor *u = &b->tensors[i];
-        if ((u->part != PART_SCALE || scales) && !rank_plan_find(a, u->role, u->layer, u->part))
+        if ((u->part != PART_SCALE || same_stored(d, u->role)) && !rank_plan_find(a, u->role, u->layer, u->part))
             add(d, "tensor", tensor_name(name, u->role, u->layer, u->part), "only in the second");
     }
     return d->pairs != NULL;
@@ -164,22 +165,21 @@ struct side {
     const struct source *source;
     const struct tensor *tensor;
     unsigned char *bytes; /* [n][row_bytes] */
-    float *scales;        /* [n]; NULL: values as stored */
+    uint32_t *scales;     /* [n]; NULL: codes */
     float *row;           /* [cols] */
 };
 
 static bool read_side(struct side *s, uint32_t index, bool scaled, uint64_t row, uint64_t n,
                       struct mem_arena *arena, struct tp_error *err)
 {
-    struct range cols = {0, s->tensor->cols};
-    s->bytes = mem_arena_alloc(arena, n * row_bytes(s->tensor), err);
+    s->bytes = mem_arena_alloc(arena, n * tensor_row_bytes(s->tensor), err);
     s->row = mem_arena_alloc(arena, s->tensor->cols * sizeof(float), err);
     if (!s->bytes || !s->row ||
-        !s->source->read_rows(s->source, index, row, n, cols, s->bytes, row_bytes(s->tensor), err))
+        !s->source->read_rows(s->source, index, row, n, s->tensor->own_leaves, s->bytes, tensor_row_bytes(s->tensor), err))
         return false;
     if (!scaled)
         return true;
-    s->scales = mem_arena_alloc(arena, n * sizeof(float), err);
+    s->scales = mem_arena_alloc(arena, n * sizeof *s->scales, err);
     return s->scales && s->source->read_rows(s->source, index + 1, row, n, (struct range){0, 1},
                                              (unsigned char *)s->scales, 4, err);
 }
@@ -189,10 +189,8 @@ static void compare_row(struct side *a, struct side *b, uint64_t i, uint64_t row
                         struct pair *found)
 {
     uint64_t cols = a->tensor->cols;
-    values_of_row(a->tensor, a->bytes + i * row_bytes(a->tensor), cols,
-                  a->scales ? &a->scales[i] : NULL, a->row);
-    values_of_row(b->tensor, b->bytes + i * row_bytes(b->tensor), cols,
-                  b->scales ? &b->scales[i] : NULL, b->row);
+    values_of_row(a->tensor, a->bytes + i * tensor_row_bytes(a->tensor), a->scales ? &a->scales[i] : NULL, false, a->row);
+    values_of_row(b->tensor, b->bytes + i * tensor_row_bytes(b->tensor), b->scales ? &b->scales[i] : NULL, false, b->row);
     for (uint64_t c = 0; c < cols; c++) {
         if (f32_bits(a->row[c]) == f32_bits(b->row[c]))
             continue;
@@ -236,11 +234,11 @@ static bool compare_block(void *arg, uint64_t job, int thread, struct tp_error *
     uint64_t row = (job - p->first_job) * p->block_rows, n = p->a->rows - row;
     n = n < p->block_rows ? n : p->block_rows;
     bool same = same_form(p);
-    bool scaled_a = !same && dtype_bytes(p->a->dtype) == 1;
-    bool scaled_b = !same && dtype_bytes(p->b->dtype) == 1;
+    bool scaled_a = !same && p->a->stored->row_scale;
+    bool scaled_b = !same && p->b->stored->row_scale;
     bool ok = read_side(&a, p->index_a, scaled_a, row, n, &arena, err) &&
               read_side(&b, p->index_b, scaled_b, row, n, &arena, err);
-    uint64_t bytes = row_bytes(p->a);
+    uint64_t bytes = tensor_row_bytes(p->a);
     for (uint64_t i = 0; ok && i < n; i++)
         if (!same || memcmp(a.bytes + i * bytes, b.bytes + i * bytes, bytes) != 0)
             compare_row(&a, &b, i, row + i, &found);
@@ -266,7 +264,7 @@ static bool compare_tensors(struct diff *d, struct tp_error *err)
                            "most %.6g%s",
                            (ull)p->differing, (ull)(p->a->rows * p->a->cols), (ull)p->row,
                            (ull)p->col, p->largest,
-                           same_form(p) && dtype_bytes(p->a->dtype) == 1 ? " (as codes)" : "");
+                           same_form(p) && p->a->stored->row_scale ? " (as codes)" : "");
         json_object_set_new(item, "differing", json_integer((json_int_t)p->differing));
         json_object_set_new(item, "row", json_integer((json_int_t)p->row));
         json_object_set_new(item, "column", json_integer((json_int_t)p->col));

@@ -54,7 +54,7 @@ struct export {
 /* Stored rows, a row as f32, rows as exported, scales. */
 static uint64_t row_space(const struct tensor *t)
 {
-    return t->cols * (tensor_element_bytes(t) + 4) + 4;
+    return tensor_row_bytes(t) + t->cols * 4 + 4;
 }
 
 static uint64_t block_rows(const struct export *x, const struct tensor *t)
@@ -110,20 +110,21 @@ static bool is_exact(enum dtype dtype, const float *wide, uint64_t n, const unsi
     return true;
 }
 
-/* n stored rows to exported ones, by way of one row as f32. Only codes times scales are rounded. */
+/* n stored rows to exported ones, by way of one row as f32. Only what codes mean is rounded. */
 static bool convert_rows(const struct export *x, const struct export_tensor *e, uint64_t n,
-                         const unsigned char *rows, const float *scales, float *wide,
+                         const unsigned char *rows, const uint32_t *scales, float *wide,
                          unsigned char *out, struct tp_error *err)
 {
     const struct tensor *t = &x->source.whole.tensors[e->index];
-    uint64_t from = t->cols * tensor_element_bytes(t), to = t->cols * dtype_bytes(e->dtype);
+    uint64_t from = tensor_row_bytes(t), to = t->cols * dtype_bytes(e->dtype);
+    bool rounded = stored_quantized(t->stored);
     for (uint64_t i = 0; i < n; i++) {
-        values_of_row(t, rows + i * from, t->cols, scales ? &scales[i] : NULL, wide);
+        values_of_row(t, rows + i * from, scales ? &scales[i] : NULL, e->dtype != DTYPE_F32, wide);
         bool fits = values_narrow(e->dtype, wide, t->cols, out + i * to);
-        if (scales && !fits)
+        if (rounded && !fits)
             return tp_fail(err, TP_E_RANGE, "%s: a quantized value is beyond the range of %s",
                            x->source.bundle.dir, dtype_name(e->dtype));
-        if (!scales && !is_exact(e->dtype, wide, t->cols, out + i * to))
+        if (!rounded && !is_exact(e->dtype, wide, t->cols, out + i * to))
             return not_exact(x, t, err);
     }
     return true;
@@ -138,24 +139,25 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
     const struct export_tensor *e = &x->plan.tensors[at];
     const struct tensor *t = &x->source.whole.tensors[e->index];
     const struct export_file *file = &x->plan.files[e->file];
-    bool quantized = t->layout == LAYOUT_PANEL16 && dtype_bytes(t->dtype) == 1;
-    bool as_is = t->layout == LAYOUT_PANEL16 && t->dtype == e->dtype;
+    bool scaled = t->layout == LAYOUT_PANEL16 && t->stored->row_scale;
+    bool as_is = t->layout == LAYOUT_PANEL16 && t->stored->id == (unsigned)e->dtype &&
+                 tensor_row_bytes(t) == t->cols * dtype_bytes(e->dtype); /* not padded either */
     uint64_t most = block_rows(x, t), row = (job - x->first_job[at]) * most, n = t->rows - row;
-    uint64_t stride = t->cols * tensor_element_bytes(t);
+    uint64_t stride = tensor_row_bytes(t);
     n = n < most ? n : most;
     if (!x->spaces[thread] && !(x->spaces[thread] = mem_alloc(x->space_bytes, err)))
         return false;
     /* f32 first, for alignment: a row, scales; then bytes */
-    float *wide = (float *)(void *)x->spaces[thread], *scales = wide + t->cols;
+    float *wide = (float *)(void *)x->spaces[thread];
+    uint32_t *scales = (uint32_t *)(void *)(wide + t->cols);
     unsigned char *rows = (unsigned char *)(scales + n), *out = as_is ? rows : rows + n * stride;
     const struct source *source = &x->source.source;
     uint64_t bytes = n * t->cols * dtype_bytes(e->dtype);
-    struct range cols = {0, t->cols};
     char path[IO_PATH_MAX];
-    if (!source->read_rows(source, e->index, row, n, cols, rows, stride, err) ||
-        (quantized && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
+    if (!source->read_rows(source, e->index, row, n, t->own_leaves, rows, stride, err) ||
+        (scaled && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
                                          (unsigned char *)scales, 4, err)) ||
-        (!as_is && !convert_rows(x, e, n, rows, quantized ? scales : NULL, wide, out, err)))
+        (!as_is && !convert_rows(x, e, n, rows, scaled ? scales : NULL, wide, out, err)))
         return false;
     atomic_fetch_add(&x->jobs.bytes_done, bytes);
     folder_path(path, &x->output.stage.dir, file->name);
@@ -371,9 +373,10 @@ static void print_notes(const struct export *x)
 {
     const struct bundle *b = &x->source.bundle;
     size_t unused = json_array_size(json_object_get(b->source, "unused"));
-    if (b->recipe.quant != QUANT_NONE)
-        tp_message(TPSHARD, "note", "%s weights become %s: code times scale, rounded",
-                   quant_name(b->recipe.quant), dtype_name(b->recipe.dtype));
+    const char *quant = recipe_quant_name(&b->recipe);
+    if (strcmp(quant, "none") != 0)
+        tp_message(TPSHARD, "note", "%s weights become %s: what the codes mean, rounded", quant,
+                   dtype_name(b->recipe.dtype));
     if (unused)
         tp_message(TPSHARD, "note", "%zu tensors of the checkpoint that the model does not use "
                                     "are not in the bundle",

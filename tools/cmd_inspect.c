@@ -44,7 +44,7 @@ static void print_model(const struct bundle *b)
            (ull)m->head_dim, (ull)m->d_ff, (ull)m->vocab,
            m->tied_embeddings ? ", tied embeddings" : "");
     printf("recipe     %s, quant %s, packed for cpu, tp %llu\n", dtype_name(b->recipe.dtype),
-           quant_name(b->recipe.quant), (ull)b->tp_size);
+           recipe_quant_name(&b->recipe), (ull)b->tp_size);
 }
 
 static void print_range(const char *what, struct range r)
@@ -82,7 +82,7 @@ static void print_tensors(const struct bundle *b)
             const char *hash = json_string_value(json_object_get(json_array_get(list, i), "hash"));
             printf("  %-52s %-5s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu "
                    "bytes %llu  %s\n",
-                   tensor_name(name, t->role, t->layer, t->part), dtype_name(t->dtype),
+                   tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                    t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
                    (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin,
                    (ull)t->own_cols.end, (ull)t->cols, (ull)t->offset, (ull)t->bytes,

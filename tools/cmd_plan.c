@@ -17,7 +17,7 @@ static const char help[] =
     "\n"
     "      --tp N,N,...             degrees, 1 to 48 (default 1,2,4,8); nothing has to divide\n"
     "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
-    "      --quant none|int8|fp8    weight-only (default none)\n"
+    OPTIONS_QUANT_HELP
     "      --context N              positions of KV cache a sequence (default 8192, or the "
     "model's)\n"
     "      --batch N                sequences (default 1)\n"
@@ -73,8 +73,8 @@ static void print_head(const struct plan *p)
            (unsigned long long)m->vocab, m->tied_embeddings ? ", tied embeddings" : "");
     printf("%.2f billion parameters as %s", (double)estimate_parameters(m) * 1e-9,
            dtype_name(p->request.recipe.dtype));
-    if (p->request.recipe.quant != QUANT_NONE)
-        printf(", layers as %s", quant_name(p->request.recipe.quant));
+    if (p->options->quant)
+        printf(", layers as %s", p->options->quant->name);
     printf("; KV cache %s, %llu positions, batch %llu\n", dtype_name(p->request.recipe.dtype),
            (unsigned long long)p->request.context, (unsigned long long)p->request.batch);
     uint64_t sliding = 0, width = 0;
@@ -209,7 +209,7 @@ static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *e
         "{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o}", "model", model,
         "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
         *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
-        quant_name(q->recipe.quant), "kv_dtype", dtype_name(q->recipe.dtype), "context",
+        recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
         (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory,
         "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second", p->zstd.bytes_per_second,
         "degrees", degrees);
@@ -280,7 +280,7 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
     struct plan p = {.options = o, .config = config};
     p.request = (struct estimate_request){
         .model = &config->model,
-        .recipe = {planned_dtype(o, config), o->quant, TARGET_CPU},
+        .recipe = recipe_of(planned_dtype(o, config), o->quant),
         .context = o->context < config->model.max_positions ? o->context
                                                              : config->model.max_positions,
         .batch = o->batch,
@@ -298,7 +298,7 @@ int command_plan(int argc, char **argv)
     struct tp_error err = {0};
     struct options o;
     if (!options_parse(&o, argc, argv,
-                       "tp,quant,group,dtype,target,gpu-mem,context,batch,threads,json,ignore-key",
+                       "tp,quant,group,offset,dtype,target,gpu-mem,context,batch,threads,json,ignore-key",
                        &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {

@@ -129,7 +129,7 @@ static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uin
                          struct range rows, struct tp_error *err)
 {
     const struct tensor *t = &v->source.bundle.plans[b].tensors[index];
-    uint64_t stride = t->cols * tensor_element_bytes(t), most = SHARD_CHUNK_BYTES / stride;
+    uint64_t stride = tensor_row_bytes(t), most = SHARD_CHUNK_BYTES / stride;
     most = most > 16 ? most : 16;
     unsigned char *of_a = mem_array(2 * most, stride, err);
     bool ok = of_a != NULL;
@@ -137,8 +137,8 @@ static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uin
         unsigned char *of_b = of_a + most * stride;
         uint64_t n = rows.end - row < most ? rows.end - row : most;
         struct range part = {row, row + n};
-        ok = source_bundle_read_rank(&v->source, a, index, part, t->own_cols, of_a, stride, err) &&
-             source_bundle_read_rank(&v->source, b, index, part, t->own_cols, of_b, stride, err);
+        ok = source_bundle_read_rank(&v->source, a, index, part, t->own_leaves, of_a, stride, err) &&
+             source_bundle_read_rank(&v->source, b, index, part, t->own_leaves, of_b, stride, err);
         for (uint64_t i = 0; ok && i < n; i++)
             if (memcmp(of_a + i * stride, of_b + i * stride, stride) != 0)
                 ok = shared_differ(v, a, b, t, row + i, err);

@@ -17,7 +17,7 @@ static const char convert_help[] =
     "  -o, --output BUNDLE          folder to make\n"
     "      --tp N                   ranks, 1 to 48 (default 1); nothing has to divide\n"
     "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
-    "      --quant none|int8|fp8    weight-only, one scale per output channel (default none)\n"
+    OPTIONS_QUANT_HELP
     "      --compress none|zstd     independent frames of a few MiB (default none)\n"
     "      --target cpu             device the layout is packed for\n"
     "      --mem SIZE               memory for buffers at most (default 1G)\n"
@@ -61,13 +61,13 @@ static bool run_hash(const char *command, const struct model_config *model, stru
     json_decref(json);
     if (!text)
         return false;
-    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,     recipe.dtype,
-                                recipe.quant,          recipe.target,     request->compress,
-                                request->tp_size,      request->selftest, request->n_files};
+    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,    recipe.dtype,      recipe.target,
+                                request->compress,     request->tp_size, request->selftest, request->n_files};
     struct hash_stream stream;
     hash_start(&stream);
     hash_add(&stream, command, strlen(command) + 1);
     hash_add(&stream, numbers, sizeof numbers);
+    hash_add(&stream, recipe.stored, sizeof recipe.stored);
     hash_add(&stream, text, n);
     mem_free(text);
     for (uint32_t i = 0; i < request->n_files; i++) {
@@ -141,7 +141,7 @@ int command_convert(int argc, char **argv)
     struct model_folder folder = {0};
     struct output output = OUTPUT_CLOSED;
     if (!options_parse(&o, argc, argv,
-                       "output,quiet,tp,quant,group,dtype,no-selftest,target,compress,mem,threads,"
+                       "output,quiet,tp,quant,group,offset,dtype,no-selftest,target,compress,mem,threads,"
                        "force,restart,follow-links,dry-run,json,ignore-key",
                        &err))
         return tp_error_print(TPSHARD, &err);
@@ -151,7 +151,7 @@ int command_convert(int argc, char **argv)
     }
     interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
     bool ok = check_arguments(&o, "MODEL_DIR", &err) && decide(&output, &o, &err) &&
-              model_folder_open(&folder, o.args[0], &o, &err) &&
+              model_folder_open(&folder, o.args[0], &o, NULL, &err) &&
               convert(&folder, &o, &output, &err);
     model_folder_close(&folder);
     output_close(&output);

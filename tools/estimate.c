@@ -70,6 +70,10 @@ static bool add_weights(const struct estimate_request *q, uint64_t tp_size, uint
         if (phase)
             *phase += t->bytes; /* no more than data_bytes in all */
         *held += t->bytes;
+        if (t->part == PART_WEIGHT && t->role == ROLE_O)
+            rank->o_columns = t->k;
+        if (t->part == PART_WEIGHT && t->role == ROLE_DOWN)
+            rank->down_columns = t->k;
     }
     rank_plan_free(&plan);
     rank->page_bytes = model->n_layers * range_count(rank->partition.kv_heads) * 2 *
@@ -84,14 +88,11 @@ static uint64_t activations_of(const struct model_config *model, const struct es
                                uint64_t batch)
 {
     const struct partition *p = &rank->partition;
-    struct leaves attention = leaves_of_attention(model), mlp = leaves_of_mlp(model);
     uint64_t rows = max_u64(ESTIMATE_CHUNK, batch), hidden = align_up(model->hidden, 32);
     uint64_t q = range_count(p->heads) * model->head_dim;
     uint64_t kv = range_count(p->kv_heads) * model->head_dim;
     uint64_t padded = range_count(p->heads) * align_up(model->head_dim, 32);
-    uint64_t row = (2 + rank->roots) * hidden + q + 2 * kv + padded +
-                   leaves_padded(&attention, p->attention_leaves) +
-                   leaves_padded(&mlp, p->mlp_leaves);
+    uint64_t row = (2 + rank->roots) * hidden + q + 2 * kv + padded + rank->o_columns + rank->down_columns;
     return (rows * row + batch * align_up(model->vocab, 16)) * sizeof(float);
 }
 
@@ -212,17 +213,11 @@ uint64_t estimate_parameters(const struct model_config *model)
 
 /* ---- compression ---- */
 
-/* Measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at TinyLlama's size:
- * what compresses is the exponents. Decoding: frames, planes and hashes of one core of a 2-core
- * cloud machine. */
+/* Ratios were measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at TinyLlama's size: what
+ * compresses is the exponents. Decoding: frames, planes and hashes of one core of a 2-core cloud machine. */
 static double zstd_ratio(const struct tensor *t)
 {
-    static const double ratios[DTYPE_COUNT] = {[DTYPE_F32] = 0.84,
-                                               [DTYPE_F16] = 0.84,
-                                               [DTYPE_BF16] = 0.68,
-                                               [DTYPE_I8] = 0.90,
-                                               [DTYPE_E4M3] = 0.82};
-    return t->layout == LAYOUT_VECTOR_F32 ? 1 : ratios[t->dtype];
+    return t->layout == LAYOUT_VECTOR_F32 ? 1 : t->stored->zstd_ratio;
 }
 static const double zstd_decoded_per_second = 1.0e9;
 

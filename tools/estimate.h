@@ -30,6 +30,7 @@ struct estimate_rank {
     uint64_t weights, kv, activations, total;
     uint64_t page_bytes;                 /* KV cache of 256 positions of one sequence */
     uint64_t roots;                      /* partial sums it sends, of the phase that has more */
+    uint64_t o_columns, down_columns;    /* of the packed rows of o_proj and down_proj */
 };
 
 struct estimate {

@@ -138,7 +138,7 @@ bool model_folder_reads(const char *name)
 }
 
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
-                       struct tp_error *err)
+                       const struct recipe *recipe, struct tp_error *err)
 {
     struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false};
     *folder = (struct model_folder){.dir = dir};
@@ -156,11 +156,10 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     ok = ok && checkpoint_open(&folder->checkpoint, dir, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
-        folder->recipe = (struct recipe){options->dtype, options->quant, TARGET_CPU};
-        if (folder->recipe.dtype == DTYPE_NONE)
-            folder->recipe.dtype = model->dtype != DTYPE_NONE
-                                       ? model->dtype
-                                       : source_checkpoint_widest(&folder->checkpoint);
+        enum dtype dtype = options->dtype  ? options->dtype
+                           : model->dtype ? model->dtype
+                                          : source_checkpoint_widest(&folder->checkpoint);
+        folder->recipe = recipe ? *recipe : recipe_of(dtype, options->quant);
         ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe, err) &&
              list_inputs(folder, err);
     }

@@ -19,11 +19,11 @@ struct model_folder {
     struct mem_arena arena;
 };
 
-/* Read config, open weights, bind; options give dtype, quant and ignored keys. Notes and warnings go to
+/* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes and warnings go to
  * stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme. With follow_links
  * model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
-                       struct tp_error *err);
+                       const struct recipe *recipe, struct tp_error *err);
 /* Read config.json and the others that travel, compile the tokenizer. */
 bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err);
 /* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache: TP_E_IX_LINK

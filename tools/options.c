@@ -7,7 +7,7 @@
 
 enum option_id {
     OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
-    OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_DTYPE, OPT_SELFTEST, OPT_TARGET, OPT_COMPRESS, OPT_MEM,
+    OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_TARGET, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
     OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS,
 };
@@ -19,6 +19,7 @@ static const struct option long_options[] = {
     {"tp", required_argument, NULL, OPT_TP},
     {"quant", required_argument, NULL, OPT_QUANT},
     {"group", required_argument, NULL, OPT_GROUP},
+    {"offset", required_argument, NULL, OPT_OFFSET},
     {"dtype", required_argument, NULL, OPT_DTYPE},
     {"no-selftest", no_argument, NULL, OPT_SELFTEST},
     {"target", required_argument, NULL, OPT_TARGET},
@@ -89,20 +90,38 @@ static bool parse_count(const char *option, const char *value, uint64_t most, ui
                    (unsigned long long)most);
 }
 
+/* What of a stored format the command line says. */
+struct quant_words {
+    const char *quant, *group, *offset; /* NULL: not given */
+};
+
+static bool parse_quant(struct options *o, const struct quant_words *words, struct tp_error *err)
+{
+    const char *quant = words->quant ? words->quant : "none", *offset = words->offset ? words->offset : "none";
+    uint64_t group = 0;
+    if (strcmp(quant, "w8a8") == 0)
+        return later("quant", quant, err);
+    bool none = strcmp(quant, "none") == 0;
+    if (!none && !stored_by_options(quant, 0, "none"))
+        return bad("quant", quant, "none, int8, fp8 or int4", err);
+    if (words->group && !tp_parse_u64(words->group, strlen(words->group), &group))
+        return bad("group", words->group, "0, 32, 64 or 128", err);
+    if (strcmp(offset, "none") != 0 && strcmp(offset, "zero") != 0 && strcmp(offset, "min") != 0)
+        return bad("offset", offset, "none, zero or min", err);
+    o->quant = none ? NULL : stored_by_options(quant, group, offset);
+    if (none ? group || strcmp(offset, "none") != 0 : !o->quant)
+        return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: no such format with --group %llu --offset %s", quant,
+                       (unsigned long long)group, offset);
+    return true;
+}
+
 static bool parse_recipe(struct options *o, int id, const char *value, struct tp_error *err)
 {
     switch (id) {
-    case OPT_QUANT:
-        if (strcmp(value, "int4") == 0 || strcmp(value, "w8a8") == 0)
-            return later("quant", value, err);
-        return quant_from_name(value, &o->quant) || bad("quant", value, "none, int8 or fp8", err);
-    case OPT_GROUP:
-        return strcmp(value, "0") == 0 || later("group", value, err);
     case OPT_DTYPE:
         if (strcmp(value, "keep") == 0)
             return true;
-        return (dtype_from_name(value, &o->dtype) && o->dtype <= DTYPE_BF16) ||
-               bad("dtype", value, "keep, f32, bf16 or f16", err);
+        return dtype_from_name(value, &o->dtype) || bad("dtype", value, "keep, f32, bf16 or f16", err);
     case OPT_TARGET:
         if (strcmp(value, "cuda") == 0)
             return later("target", value, err);
@@ -135,7 +154,7 @@ static bool parse_number(struct options *o, int id, const char *value, struct tp
     }
 }
 
-static bool take(struct options *o, int id, const char *value, struct tp_error *err)
+static bool take(struct options *o, struct quant_words *words, int id, const char *value, struct tp_error *err)
 {
     switch (id) {
     case OPT_OUTPUT:
@@ -152,7 +171,14 @@ static bool take(struct options *o, int id, const char *value, struct tp_error *
     case OPT_TP:
         return parse_tp(o, value, err);
     case OPT_QUANT:
+        words->quant = value;
+        return true;
     case OPT_GROUP:
+        words->group = value;
+        return true;
+    case OPT_OFFSET:
+        words->offset = value;
+        return true;
     case OPT_DTYPE:
     case OPT_TARGET:
     case OPT_COMPRESS:
@@ -197,6 +223,7 @@ bool options_parse(struct options *options, int argc, char **argv, const char *a
 {
     *options = (struct options){.memory = UINT64_C(1) << 30, .context = 8192, .batch = 1};
     options->threads = threads_available();
+    struct quant_words words = {NULL, NULL, NULL};
     opterr = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, ":o:qh", long_options, NULL)) != -1;) {
@@ -205,7 +232,7 @@ bool options_parse(struct options *options, int argc, char **argv, const char *a
         if (id == '?' || (id != OPT_HELP && !listed(allowed, long_name(id))))
             return tp_fail(err, TP_E_USAGE, "%.64s: no option of tpshard %s (--help lists them)",
                            id == '?' ? argv[optind - 1] : long_name(id), argv[0]);
-        if (!take(options, id, optarg, err))
+        if (!take(options, &words, id, optarg, err))
             return false;
     }
     for (; optind < argc; optind++) {
@@ -213,5 +240,5 @@ bool options_parse(struct options *options, int argc, char **argv, const char *a
             return tp_fail(err, TP_E_USAGE, "%.64s: too many arguments", argv[optind]);
         options->args[options->n_args++] = argv[optind];
     }
-    return true;
+    return parse_quant(options, &words, err);
 }

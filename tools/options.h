@@ -13,7 +13,7 @@ struct options {
     const char *output;                 /* -o */
     uint64_t tp[OPTIONS_TP_LIST_MAX];   /* --tp N, or for plan a list */
     int n_tp;
-    enum quant quant;
+    const struct stored *quant;         /* --quant, --group, --offset; NULL: none */
     enum dtype dtype;                   /* DTYPE_NONE: keep */
     enum compress compress;
     uint64_t memory;                    /* --mem, bytes */
@@ -25,6 +25,13 @@ struct options {
     int n_ignore_keys;
     bool no_selftest, force, restart, follow_links, dry_run, json, quiet, tensors, help;
 };
+
+/* What convert and plan say of --quant. */
+#define OPTIONS_QUANT_HELP                                                                          \
+    "      --quant none|int8|fp8|int4  weight-only (default none). int8, fp8: a scale for each row\n" \
+    "      --group 32|64|128        int4: columns that share a scale (default 128)\n"               \
+    "      --offset none|zero|min   int4: codes around 0 (default), around an integer, or from a\n" \
+    "                               minimum up\n"
 
 /* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that
  * the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later), TP_E_TP_RANGE. */

@@ -3,7 +3,7 @@
 #include "checked.h"
 #include <emmintrin.h>
 
-/* A panel is a matrix of dwords, whatever the element: [16 rows][n] becomes [n][16 rows]. */
+/* A panel is a matrix of words, whatever they hold: [16 rows][n] becomes [n][16 rows]. */
 static void transpose_4x4(const unsigned char *in, size_t in_stride, unsigned char *out,
                           size_t out_stride)
 {
@@ -18,33 +18,40 @@ static void transpose_4x4(const unsigned char *in, size_t in_stride, unsigned ch
     _mm_storeu_ps((float *)(void *)(out + 3 * out_stride), d);
 }
 
-/* dwords is a multiple of 8: columns are padded to 32, an interleave is at most 4 */
-void pack_interleave(const unsigned char *rows, size_t stride, uint64_t dwords, unsigned char *panel)
+void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words, unsigned char *panel)
 {
-    for (uint64_t k = 0; k < dwords; k += 4)
-        for (size_t r = 0; r < 16; r += 4)
+    uint64_t k = 0;
+    for (; k + 4 <= words; k += 4)
+        for (size_t r = 0; r < PANEL_ROWS; r += 4)
             transpose_4x4(rows + r * stride + k * 4, stride, panel + k * 64 + r * 4, 64);
+    for (; k < words; k++)
+        for (size_t r = 0; r < PANEL_ROWS; r++)
+            memcpy(panel + k * 64 + r * 4, rows + r * stride + k * 4, 4);
 }
 
-void pack_deinterleave(const unsigned char *panel, uint64_t dwords, unsigned char *rows,
+void pack_deinterleave(const unsigned char *panel, uint64_t words, unsigned char *rows,
                        size_t stride)
 {
-    for (uint64_t k = 0; k < dwords; k += 4)
-        for (size_t r = 0; r < 16; r += 4)
+    uint64_t k = 0;
+    for (; k + 4 <= words; k += 4)
+        for (size_t r = 0; r < PANEL_ROWS; r += 4)
             transpose_4x4(panel + k * 64 + r * 4, 64, rows + r * stride + k * 4, stride);
+    for (; k < words; k++)
+        for (size_t r = 0; r < PANEL_ROWS; r++)
+            memcpy(rows + r * stride + k * 4, panel + k * 64 + r * 4, 4);
 }
 
 /* Staged rows lie a cache line further apart than they are long: rows of a power of two would all fall into
  * the same sets of the cache. */
 static uint64_t stage_stride(const struct tensor *t)
 {
-    return t->k * dtype_bytes(t->dtype) + 64;
+    return t->row_words * 4 + 64;
 }
 
 /* Panels staged at once. */
 static uint64_t panels_at_once(const struct source *source, const struct tensor *t)
 {
-    uint64_t panel_bytes = t->k * 16 * dtype_bytes(t->dtype);
+    uint64_t panel_bytes = tensor_panel_bytes(t);
     return source->whole_chunks && panel_bytes ? t->chunk_bytes / panel_bytes : 1;
 }
 
@@ -55,40 +62,10 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
         const struct tensor *t = &plan->tensors[i];
         if (t->layout != LAYOUT_PANEL16)
             continue;
-        uint64_t bytes = panels_at_once(source, t) * 16 * stage_stride(t);
+        uint64_t bytes = panels_at_once(source, t) * PANEL_ROWS * stage_stride(t);
         most = bytes > most ? bytes : most;
     }
     return most;
-}
-
-/* The runs of columns of a packed row: one for a full dot, one per leaf where columns are cut; each is
- * read to its place, and what lies between is zero. */
-static bool stage_rows(const struct source *source, const struct rank_plan *plan, uint32_t index,
-                       uint64_t row, uint64_t n_rows, struct pack_space *space, struct tp_error *err)
-{
-    const struct tensor *t = &plan->tensors[index];
-    size_t element = dtype_bytes(t->dtype), stride = stage_stride(t);
-    if (!t->leaf_cut) {
-        if (t->k != t->cols)
-            memset(space->rows, 0, n_rows * stride);
-        return source->read_rows(source, index, row, n_rows, t->own_cols, space->rows, stride, err);
-    }
-    const struct model_config *model = source->model;
-    bool attention = t->role == ROLE_O;
-    struct leaves leaves = attention ? leaves_of_attention(model) : leaves_of_mlp(model);
-    struct range owned =
-        attention ? plan->partition.attention_leaves : plan->partition.mlp_leaves;
-    if (t->k == range_count(t->own_cols)) /* nothing to pad: one run */
-        return source->read_rows(source, index, row, n_rows, t->own_cols, space->rows, stride, err);
-    memset(space->rows, 0, n_rows * stride);
-    uint64_t at = 0;
-    for (uint64_t leaf = owned.begin; leaf < owned.end; leaf++) {
-        if (!source->read_rows(source, index, row, n_rows, leaf_columns(&leaves, leaf),
-                               space->rows + at * element, stride, err))
-            return false;
-        at += leaf_padded(&leaves, leaf);
-    }
-    return true;
 }
 
 bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index, uint32_t c,
@@ -98,21 +75,20 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
     uint64_t bytes = tensor_chunk_bytes(t, c), begin = c * t->chunk_bytes;
     if (t->layout == LAYOUT_VECTOR_F32)
         return source->read_rows(source, index, t->own_rows.begin + begin / 4, bytes / 4,
-                                 t->own_cols, out, 4, err);
-    uint64_t stride = stage_stride(t), dwords = t->k * dtype_bytes(t->dtype) / 4;
-    uint64_t panel_bytes = 64 * dwords;
+                                 t->own_leaves, out, 4, err);
+    uint64_t stride = stage_stride(t), panel_bytes = tensor_panel_bytes(t);
     uint64_t panel = begin / panel_bytes, end = panel + bytes / panel_bytes;
     uint64_t step = panels_at_once(source, t);
     for (; panel < end; panel += step) {
         uint64_t n = panel + step < end ? step : end - panel;
-        uint64_t row = panel * 16, rows = range_count(t->own_rows) - row;
-        if (rows > n * 16)
-            rows = n * 16;
-        if (!stage_rows(source, plan, index, t->own_rows.begin + row, rows, space, err))
+        uint64_t row = panel * PANEL_ROWS, rows = range_count(t->own_rows) - row;
+        if (rows > n * PANEL_ROWS)
+            rows = n * PANEL_ROWS;
+        if (!source->read_rows(source, index, t->own_rows.begin + row, rows, t->own_leaves, space->rows, stride, err))
             return false;
-        memset(space->rows + rows * stride, 0, (n * 16 - rows) * stride);
+        memset(space->rows + rows * stride, 0, (n * PANEL_ROWS - rows) * stride);
         for (uint64_t i = 0; i < n; i++, out += panel_bytes)
-            pack_interleave(space->rows + i * 16 * stride, stride, dwords, out);
+            pack_interleave(space->rows + i * PANEL_ROWS * stride, stride, t->row_words, out);
     }
     return true;
 }

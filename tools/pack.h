@@ -1,4 +1,4 @@
-/* One chunk of a rank file from a source: gather rows and columns, pad, interleave into panels. */
+/* One chunk of a rank file from a source: rows of words, interleaved into panels. */
 #pragma once
 #include "source.h"
 
@@ -14,8 +14,7 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
 bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index, uint32_t c,
                 struct pack_space *space, unsigned char *out, struct tp_error *err);
 
-/* The inverse for 16 rows: a panel's packed columns [begin, begin + n) (multiples of the interleave) to
- * row-major, row r at out + r * stride. dwords = n * element bytes / 4. */
-void pack_interleave(const unsigned char *rows, size_t stride, uint64_t dwords, unsigned char *panel);
-void pack_deinterleave(const unsigned char *panel, uint64_t dwords, unsigned char *rows,
+/* 16 rows of words, row r at rows + r * stride, to a panel; and back. */
+void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words, unsigned char *panel);
+void pack_deinterleave(const unsigned char *panel, uint64_t words, unsigned char *rows,
                        size_t stride);

@@ -14,7 +14,7 @@ static void print_text(const struct rank_plan *plan)
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const struct tensor *t = &plan->tensors[i];
         printf("  %-52s %-5s rows %llu..%llu of %llu, columns %llu..%llu of %llu, at %llu, %llu bytes\n",
-               tensor_name(name, t->role, t->layer, t->part), dtype_name(t->dtype),
+               tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                (unsigned long long)t->own_rows.begin, (unsigned long long)t->own_rows.end,
                (unsigned long long)t->rows, (unsigned long long)t->own_cols.begin,
                (unsigned long long)t->own_cols.end, (unsigned long long)t->cols,
@@ -31,7 +31,7 @@ static json_t *rank_json(const struct rank_plan *plan)
         json_array_append_new(
             tensors,
             json_pack("{s:s, s:s, s:[I,I], s:[I,I], s:[I,I], s:i, s:I, s:I}", "name",
-                      tensor_name(name, t->role, t->layer, t->part), "dtype", dtype_name(t->dtype),
+                      tensor_name(name, t->role, t->layer, t->part), "dtype", t->stored->name,
                       "shape", (json_int_t)t->rows, (json_int_t)t->cols, "rows",
                       (json_int_t)t->own_rows.begin, (json_int_t)t->own_rows.end, "cols",
                       (json_int_t)t->own_cols.begin, (json_int_t)t->own_cols.end, "layout",

@@ -2,7 +2,7 @@
  * are). Convert and reshard write from one, export, verify --against and diff read from one.
  *
  * A source speaks of whole tensors, in the order and by the index of every rank plan of its model and
- * recipe: rows and columns are global, uncut, unpadded.
+ * recipe: rows and leaves are global, uncut.
  */
 #pragma once
 #include "hash.h"
@@ -16,11 +16,11 @@ struct source {
     bool whole_chunks;             /* read_rows is best asked for many rows at once */
     uint64_t worker_bytes;         /* what a thread keeps to read rows */
 
-    /* Values [row, row + n_rows) x [cols.begin, cols.end) of tensor `index` into out, row i at out + i *
-     * stride bytes: elements of tensor->dtype for a matrix, f32 for a vector (columns ignored).
+    /* Rows [row, row + n_rows) of tensor `index` into out, row i at out + i * stride bytes: of a matrix the words of
+     * these leaves, as they are stored side by side (stored.h); of a vector f32, leaves ignored.
      * Any thread. Errors name file and tensor. */
     bool (*read_rows)(const struct source *self, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range cols, unsigned char *out, size_t stride, struct tp_error *err);
+                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err);
 
     /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each done once,
      * any thread. For a checkpoint: *digest of that part of the stored bytes (known, from a journal: it must be

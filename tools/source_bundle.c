@@ -18,61 +18,24 @@ static struct range meet(struct range a, struct range b)
 
 /* What is asked of one rank's copy of a tensor. */
 struct request {
-    const struct model_config *model;
-    const struct rank_plan *plan;
     const struct tensor *tensor;
-    struct range rows, cols; /* global */
-    unsigned char *out;      /* of the first row and column asked for */
+    struct range rows;            /* global */
+    unsigned char *out;           /* of the first row asked for */
     size_t stride;
-    struct range all_cols;   /* that out's rows begin with */
+    uint64_t from, to, n;         /* bytes of a row: where in the rank's, where in out's, how many */
 };
-
-/* Columns [begin, end) of the whole tensor lie at packed column `at` of the rank's rows. */
-struct column_run {
-    struct range cols;
-    uint64_t at;
-};
-
-/* The i-th run of contiguous columns of a rank's tensor; false beyond the last. */
-static bool column_run_at(const struct request *q, uint64_t i, uint64_t *packed,
-                          struct column_run *run)
-{
-    if (!q->tensor->leaf_cut) {
-        *run = (struct column_run){q->tensor->own_cols, 0};
-        return i == 0;
-    }
-    bool attention = q->tensor->role == ROLE_O;
-    struct leaves leaves =
-        attention ? leaves_of_attention(q->model) : leaves_of_mlp(q->model);
-    struct range owned =
-        attention ? q->plan->partition.attention_leaves : q->plan->partition.mlp_leaves;
-    if (owned.begin + i >= owned.end)
-        return false;
-    *run = (struct column_run){leaf_columns(&leaves, owned.begin + i), *packed};
-    *packed += leaf_padded(&leaves, owned.begin + i);
-    return true;
-}
 
 /* Copy what is asked for out of one panel: 16 rows from `row` (global), unpacked to `plain` first. */
 static void take_panel(const struct request *q, const unsigned char *panel, uint64_t row,
                        unsigned char *plain)
 {
-    size_t element = dtype_bytes(q->tensor->dtype), plain_stride = q->tensor->k * element;
-    struct range rows = meet(q->rows, (struct range){row, row + 16});
+    uint64_t words = q->tensor->row_words;
+    struct range rows = meet(q->rows, (struct range){row, row + PANEL_ROWS});
     if (!range_count(rows))
         return;
-    pack_deinterleave(panel, plain_stride / 4, plain, plain_stride);
-    uint64_t packed = 0;
-    struct column_run run;
-    for (uint64_t i = 0; column_run_at(q, i, &packed, &run); i++) {
-        struct range cols = meet(q->cols, run.cols);
-        for (uint64_t r = rows.begin; range_count(cols) && r < rows.end; r++)
-            memcpy(q->out + (r - q->rows.begin) * q->stride +
-                       (cols.begin - q->all_cols.begin) * element,
-                   plain + (r - row) * plain_stride +
-                       (run.at + cols.begin - run.cols.begin) * element,
-                   range_count(cols) * element);
-    }
+    pack_deinterleave(panel, words, plain, words * 4);
+    for (uint64_t r = rows.begin; r < rows.end; r++)
+        memcpy(q->out + (r - q->rows.begin) * q->stride + q->to, plain + (r - row) * words * 4 + q->from, q->n);
 }
 
 /* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
@@ -111,18 +74,18 @@ static bool take_matrix(const struct request *q, const struct shard *shard, stru
                         struct tp_error *err)
 {
     const struct tensor *t = q->tensor;
-    uint64_t panel_bytes = t->k * 16 * dtype_bytes(t->dtype);
+    uint64_t panel_bytes = tensor_panel_bytes(t);
     uint64_t panels = panel_bytes ? t->chunk_bytes / panel_bytes : 1;
     for (uint32_t c = 0; c < t->n_chunks; c++) {
-        struct range rows = {t->own_rows.begin + c * panels * 16,
-                             t->own_rows.begin + (c + 1) * panels * 16};
+        struct range rows = {t->own_rows.begin + c * panels * PANEL_ROWS,
+                             t->own_rows.begin + (c + 1) * panels * PANEL_ROWS};
         if (!range_count(meet(meet(rows, t->own_rows), q->rows)))
             continue;
         if (!shard_read_chunk(shard, t, c, space->chunk, space->scratch, err))
             return false;
         uint64_t n = tensor_chunk_bytes(t, c) / panel_bytes;
         for (uint64_t p = 0; p < n; p++)
-            take_panel(q, space->chunk + p * panel_bytes, rows.begin + p * 16, space->plain);
+            take_panel(q, space->chunk + p * panel_bytes, rows.begin + p * PANEL_ROWS, space->plain);
     }
     return true;
 }
@@ -147,32 +110,35 @@ static bool take_vector(const struct request *q, const struct shard *shard, stru
 }
 
 bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
-                             struct range rows, struct range cols, unsigned char *out, size_t stride,
+                             struct range rows, struct range leaves, unsigned char *out, size_t stride,
                              struct tp_error *err)
 {
     const struct tensor *t = &s->bundle.plans[rank].tensors[index];
-    struct request q = {&s->bundle.model, &s->bundle.plans[rank], t, meet(rows, t->own_rows),
-                        meet(cols, t->own_cols), NULL, stride, cols};
-    if (!range_count(q.rows) || !range_count(q.cols))
+    bool vector = t->layout == LAYOUT_VECTOR_F32;
+    struct range own = meet(leaves, t->own_leaves);
+    struct request q = {.tensor = t, .rows = meet(rows, t->own_rows), .stride = stride};
+    if (!range_count(q.rows) || (!vector && !range_count(own)))
         return true;
     struct space *space = take_space(s, err);
     q.out = out + (q.rows.begin - rows.begin) * stride;
-    bool vector = t->layout == LAYOUT_VECTOR_F32;
+    q.from = tensor_words(t, (struct range){t->own_leaves.begin, own.begin}) * 4;
+    q.to = tensor_words(t, (struct range){leaves.begin, own.begin}) * 4;
+    q.n = tensor_words(t, own) * 4;
     return space && (vector ? take_vector : take_matrix)(&q, &s->shards[rank], space, err);
 }
 
 /* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple where
  * shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range cols, unsigned char *out, size_t stride, struct tp_error *err)
+                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err)
 {
     const struct source_bundle *s = self_of(source);
     for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
         const struct tensor *t = &s->bundle.plans[r].tensors[index];
-        if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, cols, out, stride,
+        if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, leaves, out, stride,
                                      err))
             return false;
-        if (range_count(t->own_rows) == t->rows && range_count(t->own_cols) == t->cols)
+        if (range_count(t->own_rows) == t->rows && !t->leaf_cut)
             break;
     }
     return true;

@@ -1,7 +1,6 @@
 #include "source_checkpoint.h"
 
 #include "checked.h"
-#include "quant.h"
 #include "values.h"
 
 enum {
@@ -15,7 +14,7 @@ struct source_input {
     const unsigned char *data; /* mapped, any alignment */
     enum dtype dtype;          /* as stored */
     uint64_t rows, cols;
-    float *scales;             /* [rows], quantized weights only; filled by prepare */
+    uint32_t *scales;          /* [rows] constants of rows, where the format has them; filled by prepare */
 };
 
 static const struct source_checkpoint *self_of(const struct source *source)
@@ -54,30 +53,77 @@ static bool read_vector(const struct source *source, const struct source_input *
     return true;
 }
 
-static bool read_row(const struct source_input *in, const struct tensor *t, uint64_t row,
-                     struct range cols, unsigned char *out, struct tp_error *err)
+/* n columns from `col` of a row, as f32. */
+static void widen(const struct source_input *in, uint64_t row, uint64_t col, uint64_t n, float *wide)
 {
-    size_t from = dtype_bytes(in->dtype), to = dtype_bytes(t->dtype);
-    const unsigned char *data = in->data + (row * in->cols + cols.begin) * from;
-    uint64_t n = range_count(cols);
+    values_widen(in->dtype, in->data + (row * in->cols + col) * dtype_bytes(in->dtype), n, wide);
+}
+
+/* The constants of the group that column `col` is in: of all of it, whatever part is asked for. */
+static uint32_t group_constants(const struct source_input *in, const struct stored *stored, uint64_t row,
+                                uint64_t col)
+{
     float wide[STRIP];
-    if (in->dtype == t->dtype) {
-        memcpy(out, data, n * to);
+    uint64_t begin = col / stored->group * stored->group, left = in->cols - begin;
+    uint64_t n = left < stored->group ? left : stored->group;
+    widen(in, row, begin, n, wide);
+    return stored->constants(stored, wide, n);
+}
+
+/* The codes or values of a run of columns, padded with zeros to a block. */
+static bool encode_run(const struct source_input *in, const struct stored *stored, uint64_t row, struct range cols,
+                       uint32_t constants, unsigned char *out)
+{
+    uint64_t n = range_count(cols), end = align_up(n, BLOCK_COLS) * stored->bits / 8, used = n * stored->bits / 8;
+    float wide[STRIP];
+    if ((unsigned)in->dtype == stored->id) {
+        memcpy(out, in->data + (row * in->cols + cols.begin) * dtype_bytes(in->dtype), used);
+        memset(out + used, 0, end - used);
         return true;
     }
     for (uint64_t at = 0; at < n; at += STRIP) {
         size_t strip = n - at < STRIP ? n - at : STRIP;
-        values_widen(in->dtype, data + at * from, strip, wide);
-        if (in->scales)
-            quant_codes(t->dtype, wide, strip, in->scales[row], out + at);
-        else if (!values_narrow(t->dtype, wide, strip, out + at * to))
-            return input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
+        widen(in, row, cols.begin + at, strip, wide);
+        if (!stored->encode(stored, wide, strip, constants, out + at * stored->bits / 8))
+            return false;
+    }
+    used = align_up(used, 4);
+    memset(out + used, 0, end - used);
+    return true;
+}
+
+static bool read_leaf(const struct source_input *in, const struct stored *stored, uint64_t row, struct range leaf,
+                      unsigned char *out)
+{
+    struct piece piece = {.index = 0};
+    while (stored_next_piece(stored, leaf, &piece)) {
+        uint32_t constants = stored->group ? group_constants(in, stored, row, piece.cols.begin)
+                             : in->scales  ? in->scales[row]
+                                           : 0;
+        stored_put_constants(stored, out, &piece, constants);
+        if (!encode_run(in, stored, row, piece.cols, constants, out + 4 * piece.word))
+            return false;
     }
     return true;
 }
 
+/* Leaves that need no padding lie side by side: without groups they are one run. */
+static bool read_row(const struct source_input *in, const struct tensor *t, uint64_t row, struct range leaves,
+                     unsigned char *out, struct tp_error *err)
+{
+    bool ok = true;
+    for (uint64_t i = leaves.begin, end; ok && i < leaves.end; i = end) {
+        struct range run = leaf_columns(&t->leaves, i);
+        for (end = i + 1; !t->stored->group && end < leaves.end && range_count(run) % BLOCK_COLS == 0; end++)
+            run.end = leaf_columns(&t->leaves, end).end;
+        ok = read_leaf(in, t->stored, row, run, out);
+        out += 4 * stored_words(t->stored, run);
+    }
+    return ok || input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
+}
+
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range cols, unsigned char *out, size_t stride, struct tp_error *err)
+                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err)
 {
     const struct source_checkpoint *s = self_of(source);
     const struct source_input *in = &s->inputs[index];
@@ -85,7 +131,7 @@ static bool read_rows(const struct source *source, uint32_t index, uint64_t row,
     if (t->layout == LAYOUT_VECTOR_F32)
         return read_vector(source, in, t, row, n_rows, out, err);
     for (uint64_t i = 0; i < n_rows; i++)
-        if (!read_row(in, t, row + i, cols, out + i * stride, err))
+        if (!read_row(in, t, row + i, leaves, out + i * stride, err))
             return false;
     return true;
 }
@@ -107,15 +153,15 @@ static uint32_t prepare_pieces(const struct source *source, uint32_t index)
     return (uint32_t)div_ceil(in->rows, piece_rows(in));
 }
 
-static bool find_scales(const struct source_input *in, enum dtype dtype, struct range rows,
+static bool find_scales(const struct source_input *in, const struct stored *stored, struct range rows,
                         struct tp_error *err)
 {
     float *row = mem_array(in->cols, sizeof *row, err);
     if (!row)
         return false;
     for (uint64_t r = rows.begin; r < rows.end; r++) {
-        values_widen(in->dtype, in->data + r * in->cols * dtype_bytes(in->dtype), in->cols, row);
-        in->scales[r] = quant_scale(dtype, row, in->cols);
+        widen(in, r, 0, in->cols, row);
+        in->scales[r] = stored->constants(stored, row, in->cols);
     }
     mem_free(row);
     return true;
@@ -165,7 +211,7 @@ static bool prepare(const struct source *source, uint32_t index, uint32_t piece,
         return input_fail(in, TP_E_CHANGED, err,
                           "changed since the conversion was interrupted; use --restart");
     *digest = found;
-    return !in->scales || find_scales(in, s->whole.tensors[index].dtype, rows, err);
+    return !in->scales || find_scales(in, s->whole.tensors[index].stored, rows, err);
 }
 
 static bool unchanged(const struct source *source, struct tp_error *err)
@@ -233,7 +279,7 @@ static bool bind(struct source_checkpoint *s, uint32_t index, struct tp_error *e
     char name[TENSOR_NAME_MAX];
     if (t->part == PART_SCALE) { /* follows its weight in the plan */
         struct source_input *weight = &s->inputs[index - 1];
-        weight->scales = mem_arena_alloc(&s->arena, t->rows * sizeof(float), err);
+        weight->scales = mem_arena_alloc(&s->arena, t->rows * sizeof *weight->scales, err);
         *in = *weight;
         return weight->scales != NULL;
     }

@@ -47,7 +47,7 @@ static void squeeze_lane(void *arg, int index, int count)
         tp_fail(&lane->err, TP_E_CHANGED, "%s: changed while it was compressed", s->path);
         return;
     }
-    lane->frame_bytes = shard_compress(lane->raw, n, tensor_element_bytes(t), lane->planes,
+    lane->frame_bytes = shard_compress(lane->raw, n, tensor_plane_bytes(t), lane->planes,
                                        lane->frame, s->max_frame, &lane->err);
     s->head->chunks[at].file_hash = hash_bytes(lane->frame, lane->frame_bytes);
 }

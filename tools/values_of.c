@@ -1,17 +1,20 @@
 #include "values_of.h"
 
-#include "quant.h"
-#include "values.h"
-
-void values_of_row(const struct tensor *tensor, const unsigned char *stored, uint64_t n,
-                   const float *scale, float *out)
+void values_of_row(const struct tensor *tensor, const unsigned char *row, const uint32_t *scale, bool to_odd, float *out)
 {
-    bool codes = tensor->layout == LAYOUT_PANEL16 && dtype_bytes(tensor->dtype) == 1;
-    if (!codes) {
-        values_widen(tensor->layout == LAYOUT_VECTOR_F32 ? DTYPE_F32 : tensor->dtype, stored, n,
-                     out);
+    const struct stored *stored = tensor->stored;
+    if (tensor->layout == LAYOUT_VECTOR_F32) {
+        memcpy(out, row, sizeof *out);
         return;
     }
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = quant_value(tensor->dtype, stored[i]) * (scale ? *scale : 1);
+    for (uint64_t i = tensor->own_leaves.begin; i < tensor->own_leaves.end; i++) {
+        struct range leaf = leaf_columns(&tensor->leaves, i);
+        struct piece piece = {.index = 0};
+        while (stored_next_piece(stored, leaf, &piece)) {
+            uint32_t constants = stored->group ? stored_get_constants(stored, row, &piece) : scale ? *scale : f32_bits(1);
+            stored->decode(stored, row + 4 * piece.word, range_count(piece.cols), constants, to_odd,
+                           out + piece.cols.begin - tensor->own_cols.begin);
+        }
+        row += 4 * stored_words(stored, leaf);
+    }
 }

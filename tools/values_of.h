@@ -2,7 +2,6 @@
 #pragma once
 #include "rank_plan.h"
 
-/* n values of a row: floats widened exactly; codes of quantized weights times scale, or as they are
- * where scale is NULL. out may not alias. */
-void values_of_row(const struct tensor *tensor, const unsigned char *stored, uint64_t n,
-                   const float *scale, float *out);
+/* Row `row` as source->read_rows gives it, of all the leaves that the tensor owns: its values in the order of its columns, f32 as
+ * decode of stored.h has them. scale: the row's, where the format has one; NULL: as if it were 1. */
+void values_of_row(const struct tensor *tensor, const unsigned char *row, const uint32_t *scale, bool to_odd, float *out);

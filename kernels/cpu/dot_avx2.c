@@ -85,16 +85,16 @@ INLINE void columns_e4m3(const char *w, __m256 v[4])
 
 /* Four neighbouring columns, w being at the first of them: rows 0-7, or 8-15 when w is 32 bytes on.
  */
-INLINE void columns(enum dtype dtype, const char *w, __m256 v[4])
+INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
 {
-    switch (dtype) {
-    case DTYPE_F16:
+    switch (stored) {
+    case STORED_F16:
         columns_f16(w, v);
         break;
-    case DTYPE_BF16:
+    case STORED_BF16:
         columns_bf16(w, v);
         break;
-    case DTYPE_I8:
+    case STORED_INT8:
         columns_i8(w, v);
         break;
     default:
@@ -103,7 +103,7 @@ INLINE void columns(enum dtype dtype, const char *w, __m256 v[4])
 }
 
 /* out = out + the blocks' sums, for R rows, straight from the packed panel */
-INLINE void stream(enum dtype dtype, size_t block_bytes, size_t R, const char *w, size_t blocks,
+INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const char *w, size_t blocks,
                    const float *x, size_t x_stride, float *out, size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
@@ -115,7 +115,7 @@ INLINE void stream(enum dtype dtype, size_t block_bytes, size_t R, const char *w
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
-                columns(dtype, w + 32 * half, v);
+                columns(stored, w + 32 * half, v);
 #pragma GCC unroll 4
                 for (size_t i = 0; i < 4; i++)
 #pragma GCC unroll 2
@@ -174,12 +174,12 @@ static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride
         tile(1, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
 }
 
-INLINE void widen(enum dtype dtype, size_t block_bytes, const char *w, size_t blocks, float *wide)
+INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks, float *wide)
 {
     __m256 v[4];
     for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS)
         for (size_t half = 0; half < 2; half++) {
-            columns(dtype, w + 32 * half, v);
+            columns(stored, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
                 _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
         }
@@ -199,18 +199,19 @@ static void finish(size_t M, float *out, size_t out_stride)
             out[m * out_stride + r] = out[m * out_stride + r] + 0.0f;
 }
 
-INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
+INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
+    (void)sums;
     begin(M, out, out_stride);
     if (M == 1) {
-        stream(dtype, block_bytes, 1, w, blocks, x, x_stride, out, out_stride);
+        stream(stored, block_bytes, 1, w, pieces.blocks, x, x_stride, out, out_stride);
     } else if (M == 2) {
-        stream(dtype, block_bytes, 2, w, blocks, x, x_stride, out, out_stride);
+        stream(stored, block_bytes, 2, w, pieces.blocks, x, x_stride, out, out_stride);
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
-        for (size_t b = 0, n; b < blocks; b += n) {
-            n = blocks - b < STRETCH_BLOCKS ? blocks - b : STRETCH_BLOCKS;
-            widen(dtype, block_bytes, (const char *)w + b * block_bytes, n, wide);
+        for (size_t b = 0, n; b < pieces.blocks; b += n) {
+            n = pieces.blocks - b < STRETCH_BLOCKS ? pieces.blocks - b : STRETCH_BLOCKS;
+            widen(stored, block_bytes, (const char *)w + b * block_bytes, n, wide);
             tiles(wide, n, x + b * BLOCK_COLS, x_stride, M, out, out_stride);
         }
     }
@@ -219,17 +220,86 @@ INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
 
 void dot_avx2_f32(DOT_ARGS)
 {
+    (void)sums;
     begin(M, out, out_stride);
-    tiles(w, blocks, x, x_stride, M, out, out_stride);
+    tiles(w, pieces.blocks, x, x_stride, M, out, out_stride);
     finish(M, out, out_stride);
 }
 
-#define DOT(name, dtype, bytes)                                                                    \
+#define DOT(name, stored, bytes)                                                                    \
     void dot_avx2_##name(DOT_ARGS)                                                                 \
     {                                                                                              \
-        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                       \
+        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                       \
     }
-DOT(f16, DTYPE_F16, 2)
-DOT(bf16, DTYPE_BF16, 2)
-DOT(i8, DTYPE_I8, 1)
-DOT(e4m3, DTYPE_E4M3, 1)
+DOT(f16, STORED_F16, 2)
+DOT(bf16, STORED_BF16, 2)
+DOT(i8, STORED_INT8, 1)
+DOT(e4m3, STORED_FP8, 1)
+
+/* ---- groups of 4-bit codes ---- */
+
+/* The columns of a piece's blocks, code - zero. */
+static void widen_int4(const char *w, size_t blocks, const __m256 zero[2], float *wide)
+{
+    const __m256i four = _mm256_set1_epi32(15), magic = _mm256_set1_epi32(0x4b000000);
+    for (size_t line = 0; line < blocks * 4; line++, w += 64, wide += 8 * PANEL_ROWS)
+        for (size_t half = 0; half < 2; half++) {
+            __m256i words = load(w + 32 * half);
+            __m256 bias = _mm256_add_ps(zero[half], _mm256_set1_ps(0x1p23f));
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) {
+                __m256i code = _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), four);
+                _mm256_store_ps(wide + k * PANEL_ROWS + half * 8, _mm256_sub_ps(f32_of(_mm256_or_si256(code, magic)), bias));
+            }
+        }
+}
+
+/* A group is at most STRETCH_BLOCKS. */
+INLINE void groups(enum stored_offset offset, DOT_ARGS)
+{
+    enum { ROWS = 32 };
+    _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS], acc[ROWS * PANEL_ROWS];
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    const char *at = w, *word = at;
+    begin(M, out, out_stride);
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        bool first = offset != OFFSET_NONE || index % 2 == 0;
+        __m256 scale[2], zero[2], minimum[2];
+        if (first) {
+            word = at;
+            at += 64;
+        }
+        for (size_t half = 0; half < 2; half++) {
+            __m256i c = load(word + 32 * half), low = _mm256_slli_epi32(c, 16);
+            scale[half] = f32_of(offset == OFFSET_NONE && first ? low : _mm256_and_si256(c, upper));
+            zero[half] = offset == OFFSET_ZERO ? _mm256_cvtepi32_ps(_mm256_and_si256(c, _mm256_set1_epi32(0xff)))
+                                               : _mm256_set1_ps(offset == OFFSET_NONE ? 8 : 0);
+            minimum[half] = f32_of(low);
+        }
+        n = piece_blocks(pieces, b);
+        widen_int4(at, n, zero, wide);
+        at += n * 256;
+        for (size_t m = 0, rows; m < M; m += rows) {
+            rows = M - m < ROWS ? M - m : ROWS;
+            memset(acc, 0, rows * PANEL_ROWS * sizeof *acc);
+            tiles(wide, n, x + m * x_stride + b * BLOCK_COLS, x_stride, rows, acc, PANEL_ROWS);
+            for (size_t i = 0; i < 2 * rows; i++) {
+                float *o = out + (m + i / 2) * out_stride + i % 2 * 8;
+                __m256 total = _mm256_fmadd_ps(scale[i % 2], _mm256_load_ps(acc + i * 8), _mm256_loadu_ps(o));
+                if (offset == OFFSET_MINIMUM)
+                    total = _mm256_fmadd_ps(minimum[i % 2], _mm256_broadcast_ss(sums + (m + i / 2) * (x_stride / BLOCK_COLS) + b), total);
+                _mm256_storeu_ps(o, total);
+            }
+        }
+    }
+    finish(M, out, out_stride);
+}
+
+#define GROUPS(name, offset)                                                                       \
+    void dot_avx2_int4_##name(DOT_ARGS)                                                            \
+    {                                                                                              \
+        groups(offset, w, pieces, x, x_stride, sums, M, out, out_stride);                          \
+    }
+GROUPS(none, OFFSET_NONE)
+GROUPS(zero, OFFSET_ZERO)
+GROUPS(min, OFFSET_MINIMUM)

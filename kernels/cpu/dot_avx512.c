@@ -94,19 +94,19 @@ INLINE void columns_e4m3(const char *w, __m512 v[4])
 }
 
 /* Four neighbouring columns of a panel, widened; w is at the first of them. */
-INLINE void columns(enum dtype dtype, const char *w, __m512 v[4])
+INLINE void columns(enum stored_id stored, const char *w, __m512 v[4])
 {
-    switch (dtype) {
-    case DTYPE_F32:
+    switch (stored) {
+    case STORED_F32:
         columns_f32(w, v);
         break;
-    case DTYPE_F16:
+    case STORED_F16:
         columns_f16(w, v);
         break;
-    case DTYPE_BF16:
+    case STORED_BF16:
         columns_bf16(w, v);
         break;
-    case DTYPE_I8:
+    case STORED_INT8:
         columns_i8(w, v);
         break;
     default:
@@ -115,7 +115,7 @@ INLINE void columns(enum dtype dtype, const char *w, __m512 v[4])
 }
 
 /* One block of a tile. */
-INLINE void step(enum dtype dtype, size_t block_bytes, size_t R, const char *w, const float *x,
+INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, const char *w, const float *x,
                  size_t x_stride, __m512 acc[TILE_ROWS])
 {
     __m512 even[TILE_ROWS], odd[TILE_ROWS], v[4];
@@ -131,7 +131,7 @@ INLINE void step(enum dtype dtype, size_t block_bytes, size_t R, const char *w, 
         /* Decoding fills the processor's window before it holds enough reads in flight. */
         if (R == 1 && block_bytes == BLOCK_COLS * PANEL_ROWS)
             _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
-        columns(dtype, w, v);
+        columns(stored, w, v);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 4; i += 2)
 #pragma GCC unroll 8
@@ -145,7 +145,7 @@ INLINE void step(enum dtype dtype, size_t block_bytes, size_t R, const char *w, 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile(enum dtype dtype, size_t block_bytes, size_t R, const char *w, size_t blocks,
+INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, const char *w, size_t blocks,
                  const float *x, size_t x_stride, float *out, size_t out_stride)
 {
     __m512 acc[TILE_ROWS];
@@ -153,45 +153,138 @@ INLINE void tile(enum dtype dtype, size_t block_bytes, size_t R, const char *w, 
         acc[r] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
         prefetch_next_page(w + b * block_bytes, block_bytes);
-        step(dtype, block_bytes, R, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
+        step(stored, block_bytes, R, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
     }
     for (size_t r = 0; r < R; r++)
         _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
 }
 
-INLINE void dot(enum dtype dtype, size_t block_bytes, DOT_ARGS)
+/* ---- groups of 4-bit codes ---- */
+
+/* One block: eight columns a line, column 2q in the low half of a word, 2q + 1 in the high one. Codes stay where they are and
+ * become mantissa bits of a number whose last place is their unit; bias takes that number and the zero away. */
+INLINE void step_int4(size_t R, const char *w, const float *x, size_t x_stride, const __m512 bias[4], __m512 acc[TILE_ROWS])
 {
-    size_t tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
-    for (size_t t = 0, m = 0; t < tiles; t++) {
-        size_t rows = (M - m) / (tiles - t);
-        const float *xm = x + m * x_stride;
-        float *om = out + m * out_stride;
-        switch (rows) {
-#define TILE(R)                                                                                    \
-    case R:                                                                                        \
-        tile(dtype, block_bytes, R, w, blocks, xm, x_stride, om, out_stride);                      \
-        break
-            TILE(1);
-            TILE(2);
-            TILE(3);
-            TILE(4);
-            TILE(5);
-            TILE(6);
-            TILE(7);
-            TILE(8);
-#undef TILE
-        }
-        m += rows;
+    enum { AND_OR = 0xea };
+    __m512 even[TILE_ROWS], odd[TILE_ROWS];
+    const float *row[TILE_ROWS];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; r++) {
+        even[r] = odd[r] = _mm512_setzero_ps();
+        row[r] = x + r * x_stride;
+        __asm__("" : "+r"(row[r]));
     }
+#pragma GCC unroll 4
+    for (size_t k = 0; k < BLOCK_COLS; k += 8, w += 64) {
+        if (R == 1)
+            _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+        __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++) {
+            const __m512i mask = _mm512_set1_epi32(15 << 4 * q), magic = _mm512_set1_epi32((150 - 4 * q) << 23);
+            __m512 a = _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(low, mask, magic, AND_OR)), bias[q]);
+            __m512 b = _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(high, mask, magic, AND_OR)), bias[q]);
+#pragma GCC unroll 8
+            for (size_t r = 0; r < R; r++) {
+                even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(row[r][k + 2 * (size_t)q]), even[r]);
+                odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(row[r][k + 2 * (size_t)q + 1]), odd[r]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; r++)
+        acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-#define DOT(name, dtype, bytes)                                                                    \
+INLINE void groups(enum stored_offset offset, size_t R, const char *w, struct pieces pieces, const float *x, size_t x_stride,
+                   const float *sums, float *out, size_t out_stride)
+{
+    __m512 total[TILE_ROWS], acc[TILE_ROWS], bias[4];
+    __m512i word = _mm512_setzero_si512();
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    for (size_t r = 0; r < R; r++)
+        total[r] = _mm512_setzero_ps();
+    for (size_t b = 0, index = 0, end; b < pieces.blocks; index++) {
+        bool first = offset != OFFSET_NONE || index % 2 == 0;
+        if (first) {
+            word = _mm512_load_si512(w);
+            w += 64;
+        }
+        __m512 scale = f32_of(offset == OFFSET_NONE && first ? _mm512_slli_epi32(word, 16) : _mm512_and_si512(word, upper));
+        __m512 zero = offset == OFFSET_ZERO ? _mm512_cvtepi32_ps(_mm512_and_si512(word, _mm512_set1_epi32(0xff)))
+                                            : _mm512_set1_ps(offset == OFFSET_NONE ? 8 : 0);
+        for (int q = 0; q < 4; q++)
+            bias[q] = _mm512_add_ps(zero, _mm512_set1_ps((float)(1 << (23 - 4 * q))));
+        for (size_t r = 0; r < R; r++)
+            acc[r] = _mm512_setzero_ps();
+        size_t start = b;
+        for (end = b + piece_blocks(pieces, b); b < end; b++, w += 256) {
+            prefetch_next_page(w, 256);
+            step_int4(R, w, x + b * BLOCK_COLS, x_stride, bias, acc);
+        }
+        for (size_t r = 0; r < R; r++) {
+            total[r] = _mm512_fmadd_ps(scale, acc[r], total[r]);
+            if (offset == OFFSET_MINIMUM)
+                total[r] = _mm512_fmadd_ps(f32_of(_mm512_slli_epi32(word, 16)),
+                                           _mm512_set1_ps(sums[r * (x_stride / BLOCK_COLS) + start]), total[r]);
+        }
+    }
+    for (size_t r = 0; r < R; r++)
+        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(total[r], _mm512_setzero_ps()));
+}
+
+/* Calls TILE(R, rows of x before) for tiles of R rows that are M together. */
+#define EACH_TILE(TILE)                                                                            \
+    for (size_t t = 0, m = 0, rows, tiles = (M + TILE_ROWS - 1) / TILE_ROWS; t < tiles; t++, m += rows) \
+        switch (rows = (M - m) / (tiles - t)) {                                                    \
+            TILE(1);                                                                               \
+            TILE(2);                                                                               \
+            TILE(3);                                                                               \
+            TILE(4);                                                                               \
+            TILE(5);                                                                               \
+            TILE(6);                                                                               \
+            TILE(7);                                                                               \
+            TILE(8);                                                                               \
+        }
+
+INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
+{
+    (void)sums;
+#define TILE(R)                                                                                    \
+    case R:                                                                                        \
+        tile(stored, block_bytes, R, w, pieces.blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride); \
+        break
+    EACH_TILE(TILE)
+#undef TILE
+}
+
+INLINE void dot_groups(enum stored_offset offset, DOT_ARGS)
+{
+#define TILE(R)                                                                                    \
+    case R:                                                                                        \
+        groups(offset, R, w, pieces, x + m * x_stride, x_stride, sums + m * (x_stride / BLOCK_COLS), out + m * out_stride, \
+               out_stride);                                                                        \
+        break
+    EACH_TILE(TILE)
+#undef TILE
+}
+
+#define DOT(name, stored, bytes)                                                                    \
     void dot_avx512_##name(DOT_ARGS)                                                               \
     {                                                                                              \
-        dot(dtype, 512 * bytes, w, blocks, x, x_stride, M, out, out_stride);                       \
+        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                       \
     }
-DOT(f32, DTYPE_F32, 4)
-DOT(f16, DTYPE_F16, 2)
-DOT(bf16, DTYPE_BF16, 2)
-DOT(i8, DTYPE_I8, 1)
-DOT(e4m3, DTYPE_E4M3, 1)
+DOT(f32, STORED_F32, 4)
+DOT(f16, STORED_F16, 2)
+DOT(bf16, STORED_BF16, 2)
+DOT(i8, STORED_INT8, 1)
+DOT(e4m3, STORED_FP8, 1)
+
+#define GROUPS(name, offset)                                                                       \
+    void dot_avx512_int4_##name(DOT_ARGS)                                                          \
+    {                                                                                              \
+        dot_groups(offset, w, pieces, x, x_stride, sums, M, out, out_stride);                      \
+    }
+GROUPS(none, OFFSET_NONE)
+GROUPS(zero, OFFSET_ZERO)
+GROUPS(min, OFFSET_MINIMUM)

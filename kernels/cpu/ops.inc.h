@@ -144,8 +144,26 @@ static inline size_t panel_index(size_t interleave, size_t r, size_t k)
 PANEL_ROW(f32, float, 1, )
 PANEL_ROW(f16, uint16_t, 2, f16_to_f32)
 PANEL_ROW(bf16, uint16_t, 2, bf16_to_f32)
-PANEL_ROW(i8, int8_t, 4, )
-PANEL_ROW(e4m3, uint8_t, 4, e4m3_to_f32)
+
+/* A dot of ones, as numerics.md section 3 has it. */
+static void piece_sums(struct pieces pieces, const float *x, size_t x_stride, size_t M, float *sums)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t b = 0, n; b < pieces.blocks; b += n) {
+            float sum = 0;
+            n = piece_blocks(pieces, b);
+            for (size_t i = b; i < b + n; i++) {
+                const float *at = x + m * x_stride + i * BLOCK_COLS;
+                float even = at[0] + 0.0f, odd = at[1] + 0.0f;
+                for (size_t k = 2; k < BLOCK_COLS; k += 2) {
+                    even = at[k] + even;
+                    odd = at[k + 1] + odd;
+                }
+                sum = sum + (even + odd);
+            }
+            sums[m * (x_stride / BLOCK_COLS) + b] = sum;
+        }
+}
 
 static void kv_put(void *page, enum dtype kv, size_t panel, size_t row, size_t k, size_t columns,
                    float value)
@@ -265,8 +283,8 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
             continue;
         for (size_t p = span.begin; p < span.end; p += PANEL_ROWS)
             self->dot[kv]((const char *)k + p / PANEL_ROWS * head_pad * column_bytes,
-                          head_pad / BLOCK_COLS, q + m * q_stride, q_stride, rows, s + p,
-                          ATTENTION_CHUNK);
+                          (struct pieces){.blocks = (uint32_t)(head_pad / BLOCK_COLS)}, q + m * q_stride, q_stride, NULL,
+                          rows, s + p, ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
@@ -274,8 +292,8 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
         for (size_t c = 0; c < head_pad; c += PANEL_ROWS)
             self->dot[kv]((const char *)v +
                               (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
-                          (span.end - span.begin) / BLOCK_COLS, s + span.begin, ATTENTION_CHUNK,
-                          rows, o_c + c, head_pad);
+                          (struct pieces){.blocks = (uint32_t)((span.end - span.begin) / BLOCK_COLS)}, s + span.begin,
+                          ATTENTION_CHUNK, NULL, rows, o_c + c, head_pad);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride,
@@ -297,9 +315,8 @@ static void attention_end(const float *o, float l, size_t n, bool round_bf16, fl
 #define OPS_TABLE                                                                                  \
     .panel_row = {[DTYPE_F32] = panel_row_f32,                                                     \
                   [DTYPE_F16] = panel_row_f16,                                                     \
-                  [DTYPE_BF16] = panel_row_bf16,                                                   \
-                  [DTYPE_I8] = panel_row_i8,                                                       \
-                  [DTYPE_E4M3] = panel_row_e4m3},                                                  \
+                  [DTYPE_BF16] = panel_row_bf16},                                                  \
+    .piece_sums = piece_sums,                                                                      \
     .rms_norm = rms_norm, .round_bf16 = round_bf16_all, .add = add, .scale_bias = scale_bias,      \
     .silu_mul = silu_mul, .rope = rope, .attention_chunk = attention_chunk,                        \
     .attention_end = attention_end, .kv_append = kv_append, .exp = exp_all,                        \

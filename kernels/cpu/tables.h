@@ -5,21 +5,40 @@
 extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512;
 
 #define DOT_ARGS                                                                                   \
-    const void *w, size_t blocks, const float *x, size_t x_stride, size_t M, float *out,           \
-        size_t out_stride
+    const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,       \
+        size_t M, float *out, size_t out_stride
 #define DOT_DECLARE(isa)                                                                           \
     void dot_##isa##_f32(DOT_ARGS);                                                                \
     void dot_##isa##_f16(DOT_ARGS);                                                                \
     void dot_##isa##_bf16(DOT_ARGS);                                                               \
     void dot_##isa##_i8(DOT_ARGS);                                                                 \
-    void dot_##isa##_e4m3(DOT_ARGS)
+    void dot_##isa##_e4m3(DOT_ARGS);                                                               \
+    void dot_##isa##_int4_none(DOT_ARGS);                                                          \
+    void dot_##isa##_int4_zero(DOT_ARGS);                                                          \
+    void dot_##isa##_int4_min(DOT_ARGS)
 DOT_DECLARE(scalar);
 DOT_DECLARE(avx2);
 DOT_DECLARE(avx512);
 
 #define DOT_TABLE(isa)                                                                             \
-    .dot = {[DTYPE_F32] = dot_##isa##_f32,                                                         \
-            [DTYPE_F16] = dot_##isa##_f16,                                                         \
-            [DTYPE_BF16] = dot_##isa##_bf16,                                                       \
-            [DTYPE_I8] = dot_##isa##_i8,                                                           \
-            [DTYPE_E4M3] = dot_##isa##_e4m3}
+    .dot = {[STORED_F32] = dot_##isa##_f32,                                                        \
+            [STORED_F16] = dot_##isa##_f16,                                                        \
+            [STORED_BF16] = dot_##isa##_bf16,                                                      \
+            [STORED_INT8] = dot_##isa##_i8,                                                        \
+            [STORED_FP8] = dot_##isa##_e4m3,                                                       \
+            [STORED_INT4_G32] = dot_##isa##_int4_none,                                             \
+            [STORED_INT4_G64] = dot_##isa##_int4_none,                                             \
+            [STORED_INT4_G128] = dot_##isa##_int4_none,                                            \
+            [STORED_INT4_G32_ZERO] = dot_##isa##_int4_zero,                                        \
+            [STORED_INT4_G64_ZERO] = dot_##isa##_int4_zero,                                        \
+            [STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,                                       \
+            [STORED_INT4_G32_MIN] = dot_##isa##_int4_min,                                          \
+            [STORED_INT4_G64_MIN] = dot_##isa##_int4_min,                                          \
+            [STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
+
+/* Blocks of the piece that begins at block b of a leaf. */
+static inline size_t piece_blocks(struct pieces pieces, size_t b)
+{
+    size_t n = b ? pieces.group : pieces.lead, left = pieces.blocks - b;
+    return n < left ? n : left;
+}

@@ -41,26 +41,30 @@ static struct plain *self_of(struct device *device)
 
 /* ---- arithmetic: sections 2 to 5 ---- */
 
-static float value_of(const struct matrix *w, uint64_t row, uint64_t col)
+static uint32_t word_of(const unsigned char *panel, uint64_t row, uint64_t word)
 {
-    uint64_t i = dtype_interleave(w->dtype);
-    uint64_t at = row / 16 * w->k * 16 + col / i * 16 * i + row % 16 * i + col % i;
-    const unsigned char *p = w->w + at * dtype_bytes(w->dtype);
-    uint16_t half;
-    float f;
-    memcpy(&half, p, dtype_bytes(w->dtype) < 2 ? 1 : 2);
-    switch (w->dtype) {
-    case DTYPE_F32:
-        memcpy(&f, p, sizeof f);
-        return f;
-    case DTYPE_F16:
-        return f16_to_f32(half);
-    case DTYPE_BF16:
-        return bf16_to_f32(half);
-    case DTYPE_I8:
-        return (float)(int8_t)*p;
+    uint32_t bits;
+    memcpy(&bits, panel + 4 * (16 * word + row % 16), 4);
+    return bits;
+}
+
+/* Column c of a run of words: the value, the code for scales of rows, the code less its zero for groups. */
+static float value_of(const struct stored *s, const unsigned char *panel, uint64_t row, uint64_t word, uint64_t c,
+                      uint32_t constants)
+{
+    uint32_t per = 32 / s->bits, bits = word_of(panel, row, word + c / per);
+    switch (s->bits) {
+    case 32:
+        return f32_from_bits(bits);
+    case 16:
+        bits >>= c % 2 * 16;
+        return s->id == STORED_F16 ? f16_to_f32((uint16_t)bits) : bf16_to_f32((uint16_t)bits);
+    case 8:
+        bits >>= c % 4 * 8;
+        return s->id == STORED_INT8 ? (float)(int8_t)bits : e4m3_to_f32((uint8_t)bits);
     default:
-        return e4m3_to_f32(*p);
+        bits = bits >> (c % 2 * 16 + c % 8 / 2 * 4) & 15;
+        return (float)bits - (s->offset == OFFSET_NONE ? 8 : s->offset == OFFSET_ZERO ? (float)(constants & 255) : 0);
     }
 }
 
@@ -90,9 +94,26 @@ static float entering(const struct rank *r, float f)
         acc_ + 0.0f;                                                                               \
     })
 
-static float dot_row(const struct matrix *w, uint64_t row, uint64_t col, uint64_t n, const float *x)
+/* A leaf of a row: words from `word` of its panel on, x from its first column on. */
+static float dot_leaf(const struct matrix *w, uint64_t row, uint64_t word, struct pieces pieces, const float *x)
 {
-    return DOT(n, value_of(w, row, col + i), x[col + i]);
+    const unsigned char *panel = w->w + row / 16 * w->panel_bytes;
+    const struct stored *s = w->stored;
+    if (!s->group)
+        return DOT(pieces.blocks * 32, value_of(s, panel, row, word, i, 0), x[i]);
+    float total = 0;
+    uint32_t constants = 0;
+    for (uint32_t b = 0, n, index = 0; b < pieces.blocks; b += n, x += n * 32, word += n * s->bits, index++) {
+        bool second = s->constant_bits == 16 && index % 2;
+        n = b ? pieces.group : pieces.lead;
+        n = n < pieces.blocks - b ? n : pieces.blocks - b;
+        constants = second ? constants & 0xffff0000 : word_of(panel, row, word++);
+        float scale = f32_from_bits(s->constant_bits == 16 && !second ? constants << 16 : constants & 0xffff0000);
+        total = fma_f32(scale, DOT(n * 32, value_of(s, panel, row, word, i, constants), x[i]), total);
+        if (s->offset == OFFSET_MINIMUM)
+            total = fma_f32(f32_from_bits(constants << 16), DOT(n * 32, 1, x[i]), total);
+    }
+    return total + 0.0f;
 }
 
 static float scaled(const struct matrix *w, uint64_t row, float f)
@@ -124,7 +145,7 @@ static void norm(const float *x, const float *w, uint64_t n, float eps, float *y
 static void full(const struct matrix *w, const float *x, float *out)
 {
     for (uint64_t row = 0; row < w->rows; row++)
-        out[row] = scaled(w, row, dot_row(w, row, 0, w->k, x));
+        out[row] = scaled(w, row, dot_leaf(w, row, 0, w->pieces, x));
 }
 
 /* Leaves of a matrix, folded to the rank's roots by its own program. */
@@ -134,9 +155,12 @@ static void leaf_dots(struct plain *d, const struct matrix *w, const struct leaf
     uint64_t hidden = w->rows, rows = d->setup.rows_max;
     for (uint64_t row = 0; row < hidden; row++) {
         float stack[TREE_STACK_MAX];
-        uint64_t depth = 0, col = 0;
-        for (uint32_t i = 0; i < leaves->count; col += leaves->blocks[i++] * 32) {
-            stack[depth++] = dot_row(w, row, col, leaves->blocks[i] * 32, x);
+        uint64_t depth = 0, col = 0, word = 0;
+        for (uint32_t i = 0; i < leaves->count; i++) {
+            const struct leaf *leaf = &leaves->leaves[i];
+            stack[depth++] = dot_leaf(w, row, word, leaf->pieces, x + col);
+            col += leaf->pieces.blocks * 32;
+            word += leaf->panel_bytes / 64;
             for (uint8_t k = leaves->merges[i]; k; k--, depth--)
                 stack[depth - 2] = stack[depth - 2] + stack[depth - 1];
         }
@@ -268,13 +292,14 @@ static void attention(struct plain *d, struct rank *r, const struct op *op, uint
     const struct partition *p = &r->w->partition;
     uint64_t dim = d->setup.model->head_dim,
              group = d->setup.model->n_heads / d->setup.model->n_kv_heads;
-    uint64_t per_leaf = leaves_of_attention(d->setup.model).per_leaf,
-             width = align_up(per_leaf * dim, 32);
-    memset(r->attn + m * d->width, 0, d->width * sizeof(float));
-    for (uint64_t h = 0; h < range_count(p->heads); h++)
+    float *attn = r->attn + m * d->width, out[MODEL_HEAD_DIM_MAX];
+    memset(attn, 0, d->width * sizeof(float));
+    for (uint64_t h = 0; h < range_count(p->heads); h++) {
         attend(d, r, op->layer, &d->step->rows[m], (p->heads.begin + h) / group - p->kv_heads.begin,
-               r->q + m * d->width + h * dim,
-               r->attn + m * d->width + h / per_leaf * width + h % per_leaf * dim);
+               r->q + m * d->width + h * dim, out);
+        for (uint64_t i = 0; i < dim; i++)
+            attn[r->w->attention.packed[h * dim + i]] = out[i];
+    }
 }
 
 static void gate_up(struct plain *d, struct rank *r, const struct op *op, uint64_t m)
@@ -297,7 +322,8 @@ static void embed(struct plain *d, struct rank *r, uint64_t m)
         return;
     for (uint64_t rank = 0; rank < d->setup.comm->size; rank++)
         for (uint64_t c = 0; c < d->setup.model->hidden; c++)
-            d->ranks[rank].residual[m * d->width + c] = value_of(&r->w->embed, token - first, c);
+            d->ranks[rank].residual[m * d->width + c] =
+                value_of(r->w->embed.stored, r->w->embed.w + (token - first) / 16 * r->w->embed.panel_bytes, token - first, 0, c, 0);
 }
 
 static void run_row(struct plain *d, struct rank *r, const struct op *op, uint64_t m)
@@ -410,7 +436,7 @@ static void close_device(struct device *device)
 static uint64_t widest(const struct model_config *m)
 {
     uint64_t width = m->hidden > m->d_ff ? m->hidden : m->d_ff,
-             heads = m->n_heads * align_up(m->head_dim, 32);
+             heads = m->n_heads * (align_up(m->head_dim, 32) + 32); /* a group cuts a leaf once more */
     return (width > heads ? width : heads) + 64;
 }
 

@@ -70,44 +70,44 @@ static inline void *test_memory(size_t bytes)
     return p;
 }
 
-/* Where element (r, k) of a panel lies, by the text of kernels.h. */
-static inline size_t panel_at(enum dtype dtype, size_t r, size_t k)
+/* Where element (r, k) of a panel lies, by the text of format.md. */
+static inline size_t panel_at(enum stored_id stored, size_t r, size_t k)
 {
-    size_t I = dtype_interleave(dtype);
+    size_t I = 32 / stored_of(stored)->bits;
     return (k / I) * 16 * I + r * I + k % I;
 }
 
-static inline float panel_get(enum dtype dtype, const void *w, size_t r, size_t k)
+static inline float panel_get(enum stored_id stored, const void *w, size_t r, size_t k)
 {
-    size_t at = panel_at(dtype, r, k);
-    switch (dtype) {
-    case DTYPE_F32:
+    size_t at = panel_at(stored, r, k);
+    switch (stored) {
+    case STORED_F32:
         return ((const float *)w)[at];
-    case DTYPE_F16:
+    case STORED_F16:
         return f16_to_f32(((const uint16_t *)w)[at]);
-    case DTYPE_BF16:
+    case STORED_BF16:
         return bf16_to_f32(((const uint16_t *)w)[at]);
-    case DTYPE_I8:
+    case STORED_INT8:
         return (float)((const int8_t *)w)[at];
     default:
         return e4m3_to_f32(((const uint8_t *)w)[at]);
     }
 }
 
-static inline void panel_put(enum dtype dtype, void *w, size_t r, size_t k, float value)
+static inline void panel_put(enum stored_id stored, void *w, size_t r, size_t k, float value)
 {
-    size_t at = panel_at(dtype, r, k);
-    switch (dtype) {
-    case DTYPE_F32:
+    size_t at = panel_at(stored, r, k);
+    switch (stored) {
+    case STORED_F32:
         ((float *)w)[at] = value;
         break;
-    case DTYPE_F16:
+    case STORED_F16:
         ((uint16_t *)w)[at] = f32_to_f16_sat(value);
         break;
-    case DTYPE_BF16:
+    case STORED_BF16:
         ((uint16_t *)w)[at] = f32_to_bf16(value);
         break;
-    case DTYPE_I8:
+    case STORED_INT8:
         ((int8_t *)w)[at] = (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value);
         break;
     default:
@@ -115,13 +115,19 @@ static inline void panel_put(enum dtype dtype, void *w, size_t r, size_t k, floa
     }
 }
 
-static inline void panel_random(enum dtype dtype, void *w, size_t columns)
+static inline void panel_random(enum stored_id stored, void *w, size_t columns)
 {
     for (size_t k = 0; k < columns; k++)
         for (size_t r = 0; r < PANEL_ROWS; r++) {
-            float scale = dtype == DTYPE_F16 ? 0x1p-12f : dtype == DTYPE_E4M3 ? 0x1p-4f : 1.0f;
-            panel_put(dtype, w, r, k, random_hostile() * scale);
+            float scale = stored == STORED_F16 ? 0x1p-12f : stored == STORED_FP8 ? 0x1p-4f : 1.0f;
+            panel_put(stored, w, r, k, random_hostile() * scale);
         }
+}
+
+/* One leaf of blocks without groups */
+static inline struct pieces blocks_of(size_t blocks)
+{
+    return (struct pieces){.blocks = (uint32_t)blocks};
 }
 
 static inline void assert_same_bits(const float *a, const float *b, size_t n, const char *what)

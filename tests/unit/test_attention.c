@@ -69,8 +69,8 @@ static void a_page_gives_back_what_was_put_in(void **state)
                         want_k = kv_value(c.kv, c.k_rows[p * c.head_dim + n]);
                         want_v = kv_value(c.kv, c.v_rows[p * c.head_dim + n]);
                     }
-                    assert_true(panel_get(c.kv, k, p % 16, n) == want_k);
-                    assert_true(panel_get(c.kv, v, n % 16, p % 256) == want_v);
+                    assert_true(panel_get((enum stored_id)c.kv, k, p % 16, n) == want_k);
+                    assert_true(panel_get((enum stored_id)c.kv, v, n % 16, p % 256) == want_v);
                 }
             cache_free(&c);
         }
@@ -93,8 +93,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
     memcpy(q, query->q, sizeof q);
     for (size_t chunk = query->low / 256; chunk <= query->p / 256; chunk++) {
         for (size_t i = 0; i < 256; i += 16)
-            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, c->head_pad / 32, q,
-                          c->head_pad, 1, s + i, 16);
+            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, blocks_of(c->head_pad / 32), q,
+                          c->head_pad, NULL, 1, s + i, 16);
         float m_c = -INFINITY, lane[16] = {0};
         for (size_t j = 0; j < 256; j++) {
             bool visible = chunk * 256 + j >= query->low && chunk * 256 + j <= query->p;
@@ -111,7 +111,7 @@ static void reference(const struct cache *c, const struct query *query, float sc
             for (size_t i = 0; i < half; i++)
                 lane[i] += lane[i + half];
         for (size_t i = 0; i < c->head_pad; i += 16)
-            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, 8, s, 256, 1, o_c + i, 16);
+            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, blocks_of(8), s, 256, NULL, 1, o_c + i, 16);
         if (chunk == query->low / 256) {
             m = m_c, l = lane[0];
             memcpy(o, o_c, sizeof o);

@@ -34,7 +34,7 @@ static void set_llama_70b(void)
 static struct estimate_request request_of(uint64_t context, uint64_t batch, uint64_t gpu_memory)
 {
     return (struct estimate_request){.model = &model,
-                                     .recipe = {DTYPE_BF16, QUANT_NONE, TARGET_CPU},
+                                     .recipe = recipe_of(DTYPE_BF16, NULL),
                                      .context = context,
                                      .batch = batch,
                                      .gpu_memory = gpu_memory};
@@ -164,7 +164,7 @@ static void quantized_layers_take_a_byte_a_weight_and_a_scale_a_row(void **state
     (void)state;
     set_llama_70b();
     struct estimate_request request = request_of(1, 1, 0);
-    request.recipe.quant = QUANT_INT8;
+    request.recipe = recipe_of(DTYPE_BF16, stored_of(STORED_INT8));
     struct estimate e = estimate_of(request, 1);
     uint64_t weights = UINT64_C(80) * (2 * 8192 * 8192 + 2 * 1024 * 8192 +
                                        3 * 28672 * UINT64_C(8192));

@@ -14,7 +14,7 @@ struct fixture {
     struct export_plan plan;
 };
 
-static void open_fixture(struct fixture *f, enum dtype dtype, enum quant quant, uint64_t file_bytes,
+static void open_fixture(struct fixture *f, enum dtype dtype, const struct stored *quant, uint64_t file_bytes,
                          json_t *stored)
 {
     struct tp_error err = {0};
@@ -23,7 +23,7 @@ static void open_fixture(struct fixture *f, enum dtype dtype, enum quant quant, 
     b->model = (struct model_config){.n_layers = 3, .hidden = 64, .n_heads = 4, .n_kv_heads = 2,
                                      .head_dim = 16, .d_ff = 96, .vocab = 500, .qkv_bias = true,
                                      .dtype = dtype};
-    b->recipe = (struct recipe){dtype, quant, TARGET_CPU};
+    b->recipe = recipe_of(dtype, quant);
     b->source = stored;
     if (!rank_plan_build(&b->model, b->recipe, 1, 0, &f->source.whole, &err) ||
         !export_plan_build(&f->plan, &f->source, file_bytes, &err))
@@ -75,7 +75,7 @@ static void one_file_is_model_safetensors(void **state)
 {
     (void)state;
     struct fixture f;
-    open_fixture(&f, DTYPE_BF16, QUANT_NONE, EXPORT_FILE_BYTES, NULL);
+    open_fixture(&f, DTYPE_BF16, NULL, EXPORT_FILE_BYTES, NULL);
     assert_int_equal(f.plan.n_files, 1);
     assert_string_equal(f.plan.files[0].name, "model.safetensors");
     assert_int_equal(f.plan.n_tensors, f.source.whole.n_tensors);
@@ -88,7 +88,7 @@ static void files_hold_no_more_than_asked_for_but_a_larger_tensor_alone(void **s
     (void)state;
     struct fixture f;
     const uint64_t most = 20000; /* the embedding and the LM head are 64000 */
-    open_fixture(&f, DTYPE_BF16, QUANT_NONE, most, NULL);
+    open_fixture(&f, DTYPE_BF16, NULL, most, NULL);
     assert_true(f.plan.n_files > 3);
     uint64_t sum = 0;
     for (uint32_t i = 0; i < f.plan.n_files; i++) {
@@ -112,7 +112,7 @@ static void the_index_sends_every_tensor_to_its_file(void **state)
     struct fixture f;
     struct tp_error err = {0};
     size_t n;
-    open_fixture(&f, DTYPE_F32, QUANT_NONE, 50000, NULL);
+    open_fixture(&f, DTYPE_F32, NULL, 50000, NULL);
     char *text = export_index_text(&f.plan, &f.source, &n, &err);
     json_t *root = json_parse("index", text, n, TP_E_JSON, &err);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "metadata"),
@@ -136,7 +136,7 @@ static void scales_are_not_exported_and_codes_become_the_recipes_dtype(void **st
 {
     (void)state;
     struct fixture f;
-    open_fixture(&f, DTYPE_BF16, QUANT_INT8, EXPORT_FILE_BYTES, NULL);
+    open_fixture(&f, DTYPE_BF16, stored_of(STORED_INT8), EXPORT_FILE_BYTES, NULL);
     assert_int_equal(f.plan.n_tensors, f.source.whole.n_tensors - 3 * 7);
     for (uint32_t t = 0; t < f.plan.n_tensors; t++) {
         assert_int_equal(f.plan.tensors[t].dtype, DTYPE_BF16);
@@ -154,7 +154,7 @@ static void a_tensor_has_the_dtype_of_the_checkpoint_where_that_is_exact(void **
                                "model.embed_tokens.weight", "dtype", "bf16", "name",
                                "model.layers.0.input_layernorm.weight", "dtype", "f16", "name",
                                "some.other.name", "dtype", "bf16", 7);
-    open_fixture(&f, DTYPE_F32, QUANT_NONE, EXPORT_FILE_BYTES, json_incref(stored));
+    open_fixture(&f, DTYPE_F32, NULL, EXPORT_FILE_BYTES, json_incref(stored));
     assert_int_equal(f.plan.tensors[0].dtype, DTYPE_BF16);
     assert_int_equal(f.plan.tensors[1].dtype, DTYPE_F16);
     assert_int_equal(f.plan.tensors[2].dtype, DTYPE_F32); /* the list is not this plan's there */
@@ -162,7 +162,7 @@ static void a_tensor_has_the_dtype_of_the_checkpoint_where_that_is_exact(void **
     check_headers(&f);
     close_fixture(&f);
     /* f16 does not hold bf16 */
-    open_fixture(&f, DTYPE_BF16, QUANT_NONE, EXPORT_FILE_BYTES, stored);
+    open_fixture(&f, DTYPE_BF16, NULL, EXPORT_FILE_BYTES, stored);
     assert_int_equal(f.plan.tensors[1].dtype, DTYPE_BF16);
     close_fixture(&f);
 }

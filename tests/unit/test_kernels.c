@@ -4,7 +4,7 @@
 #include "fma.h"
 #include "math64.h"
 
-static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_E4M3};
+static const enum stored_id dtypes[] = {STORED_F32, STORED_F16, STORED_BF16, STORED_INT8, STORED_FP8};
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
 /* ---- fma ---- */
@@ -69,14 +69,14 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
     float *got = test_memory(ROWS * OUT * 4);
     for (int d = 0; d < N_DTYPES; d++)
         for (size_t blocks = 1; blocks <= BLOCKS; blocks++) {
-            enum dtype dtype = dtypes[d];
+            enum stored_id dtype = dtypes[d];
             panel_random(dtype, w, blocks * 32);
             fill_rows(x, ROWS, STRIDE);
-            scalar->dot[dtype](w, blocks, x, STRIDE, ROWS, want, OUT);
+            scalar->dot[dtype](w, blocks_of(blocks), x, STRIDE, NULL, ROWS, want, OUT);
             for (size_t t = 0; t < n_tables; t++)
                 for (size_t M = 1; M <= ROWS; M++) {
                     memset(got, 0, ROWS * OUT * 4);
-                    tables[t]->dot[dtype](w, blocks, x, STRIDE, M, got, OUT);
+                    tables[t]->dot[dtype](w, blocks_of(blocks), x, STRIDE, NULL, M, got, OUT);
                     for (size_t m = 0; m < M; m++) {
                         assert_same_bits(got + m * OUT, want + m * OUT, 16, tables[t]->name);
                         for (size_t i = 16; i < OUT; i++)
@@ -90,6 +90,45 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
     free(got);
 }
 
+/* Leaves cut into pieces: a short one first, whole groups, a short one last. Codes, scales and offsets of any kind. */
+static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    enum { ROWS = 35, BLOCKS = 19, STRIDE = BLOCKS * 32, OUT = 19 };
+    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    size_t n_tables = other_tables(tables);
+    uint32_t *w = test_memory(BLOCKS * (256 + 64));
+    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4), *got = test_memory(ROWS * OUT * 4);
+    float *sums = test_memory(ROWS * BLOCKS * 4), *again = test_memory(ROWS * BLOCKS * 4);
+    for (unsigned id = STORED_INT4_G32; id < STORED_COUNT; id++)
+        for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++)
+            for (uint32_t lead = 1, group = stored_of(id)->group / 32; lead <= group && lead <= blocks; lead++) {
+                struct pieces pieces = {blocks, lead, group};
+                for (size_t i = 0; i < BLOCKS * (256 + 64) / 4; i++) /* whatever is a code here may be a constant there */
+                    w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) | f32_to_bf16(random_scaled(-20, 10));
+                fill_rows(x, ROWS, STRIDE);
+                scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
+                scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
+                for (size_t t = 0; t < n_tables; t++)
+                    for (size_t M = 1; M <= ROWS; M++) {
+                        memset(got, 0, ROWS * OUT * 4);
+                        tables[t]->piece_sums(pieces, x, STRIDE, M, again);
+                        tables[t]->dot[id](w, pieces, x, STRIDE, again, M, got, OUT);
+                        for (size_t m = 0; m < M; m++) {
+                            assert_same_bits(got + m * OUT, want + m * OUT, 16, tables[t]->name);
+                            for (size_t i = 16; i < OUT; i++)
+                                assert_int_equal(f32_bits(got[m * OUT + i]), 0);
+                        }
+                    }
+            }
+    free(w);
+    free(x);
+    free(want);
+    free(got);
+    free(sums);
+    free(again);
+}
+
 /* All 2^16 or 2^8 codes times one, so that every code's widening is seen alone. */
 static void every_code_is_widened_exactly(void **state)
 {
@@ -99,7 +138,7 @@ static void every_code_is_widened_exactly(void **state)
     for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
         for (int d = 1; d < N_DTYPES && kernels_get(isa); d++) {
             const struct kernels *k = kernels_get(isa);
-            uint32_t size = (uint32_t)dtype_bytes(dtypes[d]), codes = size == 1 ? 256 : 65536;
+            uint32_t size = stored_of(dtypes[d])->bits / 8, codes = size == 1 ? 256 : 65536;
             for (uint32_t code = 0; code < codes; code++) {
                 size_t column = code / 16 % 32, at = panel_at(dtypes[d], code % 16, column);
                 memset(w, 0, 512 * size);
@@ -109,7 +148,7 @@ static void every_code_is_widened_exactly(void **state)
                 if (!isfinite(value))
                     continue;
                 x[column] = 1;
-                k->dot[dtypes[d]](w, 1, x, 32, 1, out, 16);
+                k->dot[dtypes[d]](w, blocks_of(1), x, 32, NULL, 1, out, 16);
                 /* a bf16 code below the least normal number is flushed as the operand of an fma */
                 float want = fabsf(value) < 0x1p-126f ? 0 : value;
                 assert_int_equal(f32_bits(out[code % 16]), f32_bits(want + 0.0f));
@@ -131,7 +170,7 @@ static void dot_is_near_the_long_double_sum(void **state)
         for (int d = 0; d < N_DTYPES; d++) {
             panel_random(dtypes[d], w, BLOCKS * 32);
             fill_rows(x, ROWS, BLOCKS * 32);
-            k->dot[dtypes[d]](w, BLOCKS, x, BLOCKS * 32, ROWS, out, 16);
+            k->dot[dtypes[d]](w, blocks_of(BLOCKS), x, BLOCKS * 32, NULL, ROWS, out, 16);
             for (size_t m = 0; m < ROWS; m++)
                 for (size_t r = 0; r < 16; r++) {
                     long double sum = 0, size = 0;
@@ -172,19 +211,19 @@ static void dot_follows_the_order_by_hand(void **state)
         w[2] = 0x1p24f, w[32 * 16 + 2] = 1;
         /* row 3: a negative sum that is flushed must not leave -0 */
         w[3] = -0x1p-126f, w[2 * 16 + 3] = 0x1.8p-126f, w[1 * 16 + 3] = -0x1p-126f;
-        k->dot[DTYPE_F32](w, 2, x, 64, 1, out, 16);
+        k->dot[STORED_F32](w, blocks_of(2), x, 64, NULL, 1, out, 16);
         assert_true(out[0] == 0x1p24f);
         assert_true(out[1] == 0x1p24f + 2);
         assert_true(out[2] == 0x1p24f);
         assert_true(out[3] == -0x1p-126f);
         x[0] = x[2] = x[1] = -0.0f;
-        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
         assert_int_equal(f32_bits(out[3]), 0);
         x[0] = -0x1p-1f, x[1] = x[2] = 0; /* row 0: -2^23, and 1 from column 4 */
-        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
         assert_true(out[0] == -0x1p23f + 1);
         x[0] = 0x1p-1f;
-        k->dot[DTYPE_F32](w, 1, x, 64, 1, out, 16);
+        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
         assert_int_equal(f32_bits(out[3]), 0); /* -0 before the final + 0.0 */
     }
     free(w);
@@ -368,7 +407,7 @@ static void panel_row_decodes_a_row(void **state)
     char *w = test_memory(BLOCKS * 512 * 4);
     float out[BLOCKS * 32];
     for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
-        for (int d = 0; d < N_DTYPES && kernels_get(isa); d++) {
+        for (int d = 0; d < 3 && kernels_get(isa); d++) { /* unquantized */
             panel_random(dtypes[d], w, BLOCKS * 32);
             for (size_t r = 0; r < 16; r++) {
                 kernels_get(isa)->panel_row[dtypes[d]](w, BLOCKS, r, out);
@@ -398,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
         cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
         cmocka_unit_test_setup(dot_is_near_the_long_double_sum, set_fp_mode),
         cmocka_unit_test_setup(dot_follows_the_order_by_hand, set_fp_mode),
