@@ -85,10 +85,9 @@ static void compare_recipe(struct diff *d)
     if (a->recipe.dtype != b->recipe.dtype)
         add(d, "recipe", "dtype", "%s and %s", dtype_name(a->recipe.dtype),
             dtype_name(b->recipe.dtype));
-    for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
-        if (role_is_quantized((enum role)role) && a->recipe.stored[role] != b->recipe.stored[role])
-            add(d, "recipe", role_key((enum role)role), "%s and %s", stored_of(a->recipe.stored[role])->name,
-                stored_of(b->recipe.stored[role])->name);
+    const char *quant_a = recipe_quant_name(&a->recipe), *quant_b = recipe_quant_name(&b->recipe);
+    if (strcmp(quant_a, quant_b) != 0)
+        add(d, "recipe", "quant", "%s and %s", quant_a, quant_b);
     json_each_difference(json_object_get(a->root, "model"), json_object_get(b->root, "model"),
                          add_field, d);
 }

@@ -106,7 +106,7 @@ static void hostile_ones_with_a_digest_that_is_right_are_malformed(void **state)
     assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 18446744073709551616"), TP_EXIT_INPUT);
     assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 1e400"), TP_EXIT_INPUT);
     assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 0"), TP_EXIT_INPUT);
-    assert_int_equal(status_with("\"version\": 1", "\"version\": 2"), TP_EXIT_MISMATCH);
+    assert_int_equal(status_with("\"version\": 2", "\"version\": 3"), TP_EXIT_MISMATCH);
     assert_int_equal(status_with("tpshard bundle", "tpshard bubble"), TP_EXIT_INPUT);
     assert_int_equal(status_with("\"digest\"", "\"digestion\": 1, \"digest\""), TP_EXIT_OK);
 }
