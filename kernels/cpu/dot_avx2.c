@@ -4,6 +4,7 @@
  * again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
  * time read that. Sums of a stretch go on in `out`. None of it changes a bit.
  */
+#include "fma.h"
 #include "prefetch.h"
 #include "tables.h"
 
@@ -239,13 +240,13 @@ DOT(e4m3, STORED_FP8, 1)
 /* ---- groups of 4-bit codes ---- */
 
 /* The columns of a piece's blocks, code - zero. */
-static void widen_int4(const char *w, size_t blocks, const __m256 zero[2], float *wide)
+static void widen_int4(const char *w, size_t blocks, const float *zero, float *wide)
 {
     const __m256i four = _mm256_set1_epi32(15), magic = _mm256_set1_epi32(0x4b000000);
     for (size_t line = 0; line < blocks * 4; line++, w += 64, wide += 8 * PANEL_ROWS)
         for (size_t half = 0; half < 2; half++) {
             __m256i words = load(w + 32 * half);
-            __m256 bias = _mm256_add_ps(zero[half], _mm256_set1_ps(0x1p23f));
+            __m256 bias = _mm256_add_ps(_mm256_load_ps(zero + 8 * half), _mm256_set1_ps(0x1p23f));
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++) {
                 __m256i code = _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), four);
@@ -255,51 +256,16 @@ static void widen_int4(const char *w, size_t blocks, const __m256 zero[2], float
 }
 
 /* A group is at most STRETCH_BLOCKS. */
-INLINE void groups(enum stored_offset offset, DOT_ARGS)
+static void piece_int4(const uint32_t *w, size_t blocks, const float *x, size_t x_stride, const float *zero, size_t M,
+                       float *acc)
 {
-    enum { ROWS = 32 };
-    _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS], acc[ROWS * PANEL_ROWS];
-    const __m256i upper = _mm256_set1_epi32((int)0xffff0000);
-    const char *at = w, *word = at;
-    begin(M, out, out_stride);
-    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
-        bool first = offset != OFFSET_NONE || index % 2 == 0;
-        __m256 scale[2], zero[2], minimum[2];
-        if (first) {
-            word = at;
-            at += 64;
-        }
-        for (size_t half = 0; half < 2; half++) {
-            __m256i c = load(word + 32 * half), low = _mm256_slli_epi32(c, 16);
-            scale[half] = f32_of(offset == OFFSET_NONE && first ? low : _mm256_and_si256(c, upper));
-            zero[half] = offset == OFFSET_ZERO ? _mm256_cvtepi32_ps(_mm256_and_si256(c, _mm256_set1_epi32(0xff)))
-                                               : _mm256_set1_ps(offset == OFFSET_NONE ? 8 : 0);
-            minimum[half] = f32_of(low);
-        }
-        n = piece_blocks(pieces, b);
-        widen_int4(at, n, zero, wide);
-        at += n * 256;
-        for (size_t m = 0, rows; m < M; m += rows) {
-            rows = M - m < ROWS ? M - m : ROWS;
-            memset(acc, 0, rows * PANEL_ROWS * sizeof *acc);
-            tiles(wide, n, x + m * x_stride + b * BLOCK_COLS, x_stride, rows, acc, PANEL_ROWS);
-            for (size_t i = 0; i < 2 * rows; i++) {
-                float *o = out + (m + i / 2) * out_stride + i % 2 * 8;
-                __m256 total = _mm256_fmadd_ps(scale[i % 2], _mm256_load_ps(acc + i * 8), _mm256_loadu_ps(o));
-                if (offset == OFFSET_MINIMUM)
-                    total = _mm256_fmadd_ps(minimum[i % 2], _mm256_broadcast_ss(sums + (m + i / 2) * (x_stride / BLOCK_COLS) + b), total);
-                _mm256_storeu_ps(o, total);
-            }
-        }
-    }
-    finish(M, out, out_stride);
+    _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
+    widen_int4((const char *)w, blocks, zero, wide);
+    begin(M, acc, PANEL_ROWS);
+    tiles(wide, blocks, x, x_stride, M, acc, PANEL_ROWS);
 }
 
-#define GROUPS(name, offset)                                                                       \
-    void dot_avx2_int4_##name(DOT_ARGS)                                                            \
-    {                                                                                              \
-        groups(offset, w, pieces, x, x_stride, sums, M, out, out_stride);                          \
-    }
-GROUPS(none, OFFSET_NONE)
-GROUPS(zero, OFFSET_ZERO)
-GROUPS(min, OFFSET_MINIMUM)
+#include "groups.inc.h"
+GROUPS(dot_avx2_int4_none, OFFSET_NONE)
+GROUPS(dot_avx2_int4_zero, OFFSET_ZERO)
+GROUPS(dot_avx2_int4_min, OFFSET_MINIMUM)

@@ -4,6 +4,7 @@
  * embedded broadcast. With one row the weights stream by at nearly memory speed; with more, the
  * panel is read again from the second-level cache for every tile. R changes no bit.
  */
+#include "fma.h"
 #include "prefetch.h"
 #include "tables.h"
 
@@ -196,41 +197,19 @@ INLINE void step_int4(size_t R, const char *w, const float *x, size_t x_stride, 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void groups(enum stored_offset offset, size_t R, const char *w, struct pieces pieces, const float *x, size_t x_stride,
-                   const float *sums, float *out, size_t out_stride)
+INLINE void tile_int4(size_t R, const char *w, size_t blocks, const float *x, size_t x_stride, const float *zero, float *out)
 {
-    __m512 total[TILE_ROWS], acc[TILE_ROWS], bias[4];
-    __m512i word = _mm512_setzero_si512();
-    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    __m512 acc[TILE_ROWS], bias[4];
+    for (int q = 0; q < 4; q++)
+        bias[q] = _mm512_add_ps(_mm512_load_ps(zero), _mm512_set1_ps((float)(1 << (23 - 4 * q))));
     for (size_t r = 0; r < R; r++)
-        total[r] = _mm512_setzero_ps();
-    for (size_t b = 0, index = 0, end; b < pieces.blocks; index++) {
-        bool first = offset != OFFSET_NONE || index % 2 == 0;
-        if (first) {
-            word = _mm512_load_si512(w);
-            w += 64;
-        }
-        __m512 scale = f32_of(offset == OFFSET_NONE && first ? _mm512_slli_epi32(word, 16) : _mm512_and_si512(word, upper));
-        __m512 zero = offset == OFFSET_ZERO ? _mm512_cvtepi32_ps(_mm512_and_si512(word, _mm512_set1_epi32(0xff)))
-                                            : _mm512_set1_ps(offset == OFFSET_NONE ? 8 : 0);
-        for (int q = 0; q < 4; q++)
-            bias[q] = _mm512_add_ps(zero, _mm512_set1_ps((float)(1 << (23 - 4 * q))));
-        for (size_t r = 0; r < R; r++)
-            acc[r] = _mm512_setzero_ps();
-        size_t start = b;
-        for (end = b + piece_blocks(pieces, b); b < end; b++, w += 256) {
-            prefetch_next_page(w, 256);
-            step_int4(R, w, x + b * BLOCK_COLS, x_stride, bias, acc);
-        }
-        for (size_t r = 0; r < R; r++) {
-            total[r] = _mm512_fmadd_ps(scale, acc[r], total[r]);
-            if (offset == OFFSET_MINIMUM)
-                total[r] = _mm512_fmadd_ps(f32_of(_mm512_slli_epi32(word, 16)),
-                                           _mm512_set1_ps(sums[r * (x_stride / BLOCK_COLS) + start]), total[r]);
-        }
+        acc[r] = _mm512_setzero_ps();
+    for (size_t b = 0; b < blocks; b++) {
+        prefetch_next_page(w + b * 256, 256);
+        step_int4(R, w + b * 256, x + b * BLOCK_COLS, x_stride, bias, acc);
     }
     for (size_t r = 0; r < R; r++)
-        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(total[r], _mm512_setzero_ps()));
+        _mm512_store_ps(out + r * PANEL_ROWS, acc[r]);
 }
 
 /* Calls TILE(R, rows of x before) for tiles of R rows that are M together. */
@@ -258,12 +237,12 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 #undef TILE
 }
 
-INLINE void dot_groups(enum stored_offset offset, DOT_ARGS)
+INLINE void piece_int4(const uint32_t *w, size_t blocks, const float *x, size_t x_stride, const float *zero, size_t M,
+                       float *acc)
 {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        groups(offset, R, w, pieces, x + m * x_stride, x_stride, sums + m * (x_stride / BLOCK_COLS), out + m * out_stride, \
-               out_stride);                                                                        \
+        tile_int4(R, (const char *)w, blocks, x + m * x_stride, x_stride, zero, acc + m * PANEL_ROWS); \
         break
     EACH_TILE(TILE)
 #undef TILE
@@ -280,11 +259,7 @@ DOT(bf16, STORED_BF16, 2)
 DOT(i8, STORED_INT8, 1)
 DOT(e4m3, STORED_FP8, 1)
 
-#define GROUPS(name, offset)                                                                       \
-    void dot_avx512_int4_##name(DOT_ARGS)                                                          \
-    {                                                                                              \
-        dot_groups(offset, w, pieces, x, x_stride, sums, M, out, out_stride);                      \
-    }
-GROUPS(none, OFFSET_NONE)
-GROUPS(zero, OFFSET_ZERO)
-GROUPS(min, OFFSET_MINIMUM)
+#include "groups.inc.h"
+GROUPS(dot_avx512_int4_none, OFFSET_NONE)
+GROUPS(dot_avx512_int4_zero, OFFSET_ZERO)
+GROUPS(dot_avx512_int4_min, OFFSET_MINIMUM)

@@ -62,47 +62,14 @@ DOT(bf16, STORED_BF16)
 DOT(i8, STORED_INT8)
 DOT(e4m3, STORED_FP8)
 
-/* The constants of a leaf's piece, the index-th, and what follows them. A word has two scales where there is no offset. */
-static const uint32_t *constants(enum stored_offset offset, const uint32_t *w, size_t index, uint32_t word[PANEL_ROWS],
-                                 float scale[PANEL_ROWS], float zero[PANEL_ROWS], float minimum[PANEL_ROWS])
+static void piece_int4(const uint32_t *w, size_t blocks, const float *x, size_t x_stride, const float *zero, size_t M,
+                       float *acc)
 {
-    bool first = offset != OFFSET_NONE || index % 2 == 0;
-    for (size_t r = 0; r < PANEL_ROWS; r++) {
-        word[r] = first ? w[r] : word[r];
-        scale[r] = f32_from_bits(offset == OFFSET_NONE && first ? word[r] << 16 : word[r] & 0xffff0000);
-        zero[r] = offset == OFFSET_NONE ? 8 : offset == OFFSET_ZERO ? (float)(word[r] & 0xff) : 0;
-        minimum[r] = f32_from_bits(word[r] << 16);
-    }
-    return first ? w + PANEL_ROWS : w;
+    for (size_t m = 0; m < M; m++)
+        piece(STORED_INT4_G32, w, blocks, x + m * x_stride, zero, acc + m * PANEL_ROWS);
 }
 
-static void groups(enum stored_offset offset, DOT_ARGS)
-{
-    for (size_t m = 0; m < M; m++) {
-        const uint32_t *at = w;
-        uint32_t word[PANEL_ROWS];
-        float total[PANEL_ROWS] = {0}, acc[PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS], minimum[PANEL_ROWS];
-        for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
-            n = piece_blocks(pieces, b);
-            at = constants(offset, at, index, word, scale, zero, minimum);
-            piece(STORED_INT4_G32, at, n, x + m * x_stride + b * BLOCK_COLS, zero, acc);
-            at += n * BLOCK_COLS / 8 * PANEL_ROWS;
-            for (size_t r = 0; r < PANEL_ROWS; r++) {
-                total[r] = fma_f32(scale[r], acc[r], total[r]);
-                if (offset == OFFSET_MINIMUM)
-                    total[r] = fma_f32(minimum[r], sums[m * (x_stride / BLOCK_COLS) + b], total[r]);
-            }
-        }
-        for (size_t r = 0; r < PANEL_ROWS; r++)
-            out[m * out_stride + r] = total[r] + 0.0f;
-    }
-}
-
-#define GROUPS(name, offset)                                                                       \
-    void dot_scalar_int4_##name(DOT_ARGS)                                                          \
-    {                                                                                              \
-        groups(offset, w, pieces, x, x_stride, sums, M, out, out_stride);                          \
-    }
-GROUPS(none, OFFSET_NONE)
-GROUPS(zero, OFFSET_ZERO)
-GROUPS(min, OFFSET_MINIMUM)
+#include "groups.inc.h"
+GROUPS(dot_scalar_int4_none, OFFSET_NONE)
+GROUPS(dot_scalar_int4_zero, OFFSET_ZERO)
+GROUPS(dot_scalar_int4_min, OFFSET_MINIMUM)

@@ -63,7 +63,7 @@ static uint64_t read_all(const unsigned char *p, size_t bytes)
  */
 static uint64_t read_matrix(const struct matrix *w, int index, int count)
 {
-    uint64_t panel = w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+    uint64_t panel = w->panel_bytes;
     uint64_t first = cut(w->panels, (uint64_t)index, (uint64_t)count);
     uint64_t last = cut(w->panels, (uint64_t)index + 1, (uint64_t)count);
     return read_all(w->w + first * panel, (last - first) * panel);
@@ -75,7 +75,7 @@ static uint64_t matrix_bytes(const struct matrix *w, int index, int count)
 {
     (void)index;
     (void)count;
-    return w->panels * w->k * PANEL_ROWS * dtype_bytes(w->dtype);
+    return w->panels * w->panel_bytes;
 }
 
 /* The sum of fn over all that a step multiplies with: the embedding is looked up, not read. */
@@ -189,7 +189,7 @@ static bool run(struct bench *b, const struct bundle *bundle, const struct kerne
         double step = median(b->step_s, b->rounds);
         printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "
                "ratio %.3f  %.2f tok/s\n",
-               kernels->name, dtype_name(bundle->recipe.dtype), quant_name(bundle->recipe.quant),
+               kernels->name, dtype_name(bundle->recipe.dtype), recipe_quant_name(&bundle->recipe),
                (unsigned long long)bundle->tp_size, threads, gb / step,
                gb / median(b->read_s, b->rounds), median(b->ratio, b->rounds), 1 / step);
     }

@@ -15,7 +15,6 @@
 
 enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2 };
 
-static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_E4M3};
 
 static double now(void)
 {
@@ -26,15 +25,20 @@ static double now(void)
 
 struct job {
     const struct kernels *kernels; /* NULL: a plain read */
-    enum dtype dtype;
+    const struct stored *stored;
     const char *weights;
     size_t bytes, M, stride;
-    const float *x;
+    const float *x, *sums;
     float *out; /* per thread M * 16 */
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
     uint64_t sink;
 };
+
+static size_t panel_bytes(const struct stored *stored)
+{
+    return stored_words(stored, (struct range){0, COLUMNS}) * 64;
+}
 
 /* Wide loads read faster than narrow ones here, with four sums to hide their latency. */
 __attribute__((target("avx512f"))) static uint64_t read_wide(const char *p, size_t bytes)
@@ -65,7 +69,9 @@ static uint64_t read_all(const char *p, size_t bytes)
 static void work(void *arg, int index, int count)
 {
     struct job *job = arg;
-    size_t panel = COLUMNS * 16 * (job->kernels ? dtype_bytes(job->dtype) : 4);
+    const struct range leaf = {0, COLUMNS};
+    const struct pieces pieces = stored_pieces(job->stored, leaf);
+    size_t panel = job->kernels ? panel_bytes(job->stored) : COLUMNS * 64;
     size_t panels = job->bytes / panel, first = panels * (size_t)index / (size_t)count;
     size_t last = panels * (size_t)(index + 1) / (size_t)count;
     float *out = job->out + (size_t)index * job->M * 16;
@@ -74,8 +80,8 @@ static void work(void *arg, int index, int count)
     if (!job->kernels)
         job->sink += read_all(job->weights + first * panel, (last - first) * panel);
     for (size_t p = first; job->kernels && p < last; p++)
-        job->kernels->dot[job->dtype](job->weights + p * panel, COLUMNS / 32, job->x, job->stride,
-                                      job->M, out, 16);
+        job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride, job->sums, job->M, out,
+                                           16);
     job->end[index] = now();
 }
 
@@ -120,8 +126,8 @@ static void streaming(struct job *job, int threads, int rounds)
     }
     job->kernels = kernels;
     double gigabytes = (double)job->bytes * 1e-9;
-    printf("%-7s %-5s %d thread%s  dot %6.1f GB/s  read %6.1f GB/s  ratio %.2f\n", kernels->name,
-           dtype_name(job->dtype), threads, threads > 1 ? "s" : " ",
+    printf("%-7s %-13s %d thread%s  dot %6.1f GB/s  read %6.1f GB/s  ratio %.2f\n", kernels->name,
+           job->stored->name, threads, threads > 1 ? "s" : " ",
            gigabytes / median(dot_s, rounds), gigabytes / median(read_s, rounds),
            median(ratio, rounds));
 }
@@ -129,12 +135,12 @@ static void streaming(struct job *job, int threads, int rounds)
 static void arithmetic(struct job *job, int rounds)
 {
     double seconds[ROUNDS_MAX];
-    job->bytes =
-        COLUMNS * 16 * dtype_bytes(job->dtype) * (job->kernels->isa == ISA_SCALAR ? 1 : 64);
+    size_t panels = job->kernels->isa == ISA_SCALAR ? 1 : 64;
+    job->bytes = panels * panel_bytes(job->stored);
     for (int i = 0; i < rounds; i++)
         seconds[i] = run(job, 1);
-    double flop = (double)(job->bytes / dtype_bytes(job->dtype)) * 2 * (double)job->M;
-    printf("%-7s %-5s M %3zu  %7.1f GFLOP/s\n", job->kernels->name, dtype_name(job->dtype), job->M,
+    double flop = (double)(panels * COLUMNS * 16) * 2 * (double)job->M;
+    printf("%-7s %-13s M %3zu  %7.1f GFLOP/s\n", job->kernels->name, job->stored->name, job->M,
            flop * 1e-9 / median(seconds, rounds));
 }
 
@@ -144,11 +150,12 @@ int main(int argc, char **argv)
     size_t bytes = (size_t)(argc > 2 ? atoi(argv[2]) : 512) << 20;
     rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
     struct tp_error err = {0};
-    size_t stride = COLUMNS + 16;
+    size_t stride = COLUMNS + 32;
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
+    float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
     float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
-    if (!weights || !x || !out)
+    if (!weights || !x || !sums || !out)
         return tp_error_print("bench_kernels", &err);
     for (size_t i = 0; i < bytes;
          i += 4) { /* normal numbers in every format, few E4M3 subnormals */
@@ -160,9 +167,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < 256 * stride; i++)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
-        for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+        for (unsigned id = 1; id < STORED_COUNT; id++) {
             struct job job = {
-                kernels_get(isa), dtypes[d], weights, bytes, 1, stride, x, out, {0}, {0}, {0}, 0};
+                kernels_get(isa), stored_of(id), weights, bytes, 1, stride, x, sums, out, {0}, {0}, {0}, 0};
             if (!job.kernels)
                 continue;
             if (isa == ISA_SCALAR)

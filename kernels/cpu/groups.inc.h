@@ -1,0 +1,53 @@
+/* Dots over groups of 4-bit codes, compiled for each instruction set. What is included before it defines
+ * piece_int4(): acc[m][r] = the sum of x row m over a piece's blocks, each code less zero[r]; docs/numerics.md section 3.
+ */
+
+enum { GROUP_ROWS = 32 }; /* rows of x at once */
+
+/* What a piece's word of each row says; second: of the two pieces that the word serves. */
+static inline __attribute__((always_inline)) void
+constants_of(enum stored_offset offset, const uint32_t *word, bool second, float *scale, float *zero, float *minimum)
+{
+    for (size_t r = 0; r < PANEL_ROWS; r++) {
+        scale[r] = f32_from_bits(offset == OFFSET_NONE && !second ? word[r] << 16 : word[r] & 0xffff0000);
+        zero[r] = offset == OFFSET_NONE ? 8 : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff) : 0;
+        minimum[r] = f32_from_bits(word[r] << 16);
+    }
+}
+
+static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset, DOT_ARGS)
+{
+    _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS], minimum[PANEL_ROWS];
+    const uint32_t *at = w, *word = w;
+    for (size_t m = 0; m < M; m++)
+        memset(out + m * out_stride, 0, PANEL_ROWS * sizeof *out);
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        bool second = offset == OFFSET_NONE && index % 2;
+        word = second ? word : at;
+        at += second ? 0 : PANEL_ROWS;
+        n = piece_blocks(pieces, b);
+        constants_of(offset, word, second, scale, zero, minimum);
+        piece_int4(at, n, x + b * BLOCK_COLS, x_stride, zero, M, acc);
+        at += n * BLOCK_COLS / 8 * PANEL_ROWS;
+        for (size_t m = 0; m < M; m++)
+            for (size_t r = 0; r < PANEL_ROWS; r++) {
+                float total = fma_f32(scale[r], acc[m * PANEL_ROWS + r], out[m * out_stride + r]);
+                if (offset == OFFSET_MINIMUM)
+                    total = fma_f32(minimum[r], sums[m * (x_stride / BLOCK_COLS) + b], total);
+                out[m * out_stride + r] = total;
+            }
+    }
+    for (size_t m = 0; m < M; m++)
+        for (size_t r = 0; r < PANEL_ROWS; r++)
+            out[m * out_stride + r] = out[m * out_stride + r] + 0.0f;
+}
+
+#define GROUPS(name, offset)                                                                       \
+    void name(DOT_ARGS)                                                                            \
+    {                                                                                              \
+        for (size_t m = 0, n; m < M; m += n) {                                                     \
+            n = M - m < GROUP_ROWS ? M - m : GROUP_ROWS;                                           \
+            rows_over_groups(offset, w, pieces, x + m * x_stride, x_stride,                        \
+                             sums + m * (x_stride / BLOCK_COLS), n, out + m * out_stride, out_stride); \
+        }                                                                                          \
+    }
