@@ -48,19 +48,16 @@ static bool read_stored(struct recipe *recipe, const struct json_in *in, struct 
 static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
 {
     const json_t *object;
-    const char *dtype, *target, *compress;
+    const char *dtype, *compress;
     if (!json_get_object(top, "recipe", &object, err))
         return false;
     struct json_in in = {object, top->file, top->code};
-    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "target", &target, err) ||
-        !json_get_string(&in, "compress", &compress, err))
+    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "compress", &compress, err))
         return false;
     if (!dtype_from_name(dtype, &bundle->recipe.dtype))
         return bad_value(&in, "dtype", dtype, err);
     if (!read_stored(&bundle->recipe, &in, err))
         return false;
-    if (strcmp(target, "cpu") != 0)
-        return bad_value(&in, "target", target, err);
     if (strcmp(compress, "none") != 0 && strcmp(compress, "zstd") != 0)
         return bad_value(&in, "compress", compress, err);
     bundle->compress = strcmp(compress, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;

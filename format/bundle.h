@@ -75,6 +75,6 @@ bool bundle_check_files(const struct bundle *bundle, struct tp_error *err);
  * heads given per rank for offsets and hashes). Caller frees with mem_free. */
 char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads, size_t *size,
                            struct tp_error *err);
-/* XXH3-128 over model, recipe (not target), leaves, source digests and travelling files but selftest.json:
+/* XXH3-128 over model, recipe, leaves, source digests and travelling files but selftest.json:
  * not tp_size, compression, time, threads or machine. */
 bool bundle_id_of(const struct bundle *bundle, struct hash128 *id, struct tp_error *err);

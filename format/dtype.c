@@ -44,14 +44,15 @@ float f16_to_f32(uint16_t h)
     return f32_from_bits(sign | (113 - shift) << 23 | (mantissa << shift & 0x3ff) << 13);
 }
 
-/* Round the magnitude's bits to a format with `bits` mantissa bits and the given least exponent, the
- * result in units of its least subnormal step as an encoding (exponent and mantissa joined). */
-static uint32_t round_bits(uint32_t magnitude, uint32_t bits, int32_t least_exponent)
+/* A magnitude's bits rounded to f16's, exponent and mantissa joined. */
+static uint32_t round_to_f16(uint32_t magnitude)
 {
+    const uint32_t bits = 10;
+    const int32_t least_exponent = -14;
     int32_t exponent = (int32_t)(magnitude >> 23) - 127;
     uint32_t mantissa = (magnitude & 0x7fffff) | 0x800000;
     if (magnitude >> 23 == 0)
-        return 0; /* f32 subnormals are far below either format */
+        return 0; /* f32 subnormals are far below */
     uint32_t drop = 23 - bits, base = 0;
     if (exponent < least_exponent)
         drop += (uint32_t)(least_exponent - exponent);
@@ -69,7 +70,7 @@ uint16_t f32_to_f16(float f)
     uint32_t u = f32_bits(f), sign = u >> 16 & 0x8000, magnitude = u & 0x7fffffff;
     if (magnitude > 0x7f800000)
         return (uint16_t)(sign | 0x7e00);
-    uint32_t h = magnitude >= 0x47800000 ? 0x7c00 : round_bits(magnitude, 10, -14);
+    uint32_t h = magnitude >= 0x47800000 ? 0x7c00 : round_to_f16(magnitude);
     return (uint16_t)(sign | h);
 }
 
@@ -88,15 +89,4 @@ float e4m3_to_f32(uint8_t b)
         return f32_from_bits(sign | (exponent + 120) << 23 | mantissa << 20);
     float magnitude = (float)mantissa * 0x1p-9f;
     return sign ? -magnitude : magnitude;
-}
-
-uint8_t f32_to_e4m3(float f)
-{
-    uint32_t u = f32_bits(f), sign = u >> 24 & 0x80, magnitude = u & 0x7fffffff;
-    if (magnitude > 0x7f800000)
-        return (uint8_t)(sign | 0x7f);
-    uint32_t b = magnitude >= 0x43e80000 ? 0x7e : round_bits(magnitude, 3, -6); /* 464: ties to 448 */
-    if (b > 0x7e)
-        b = 0x7e;
-    return (uint8_t)(sign | b);
 }

@@ -58,4 +58,3 @@ float f16_to_f32(uint16_t h);    /* subnormals widened exactly */
 uint16_t f32_to_f16(float f);    /* subnormals kept; beyond 65519.99 gives infinity */
 uint16_t f32_to_f16_sat(float f);/* beyond 65504 saturates: the KV cache's conversion */
 float e4m3_to_f32(uint8_t b);    /* FP8 E4M3: no infinities, 0x7f and 0xff NaN */
-uint8_t f32_to_e4m3(float f);    /* saturates at 448 */

@@ -5,11 +5,6 @@
 
 enum { TWO_HEADS_ABOVE = 64 };
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 struct leaves leaves_of_attention(const struct model_config *model)
 {
     uint64_t per_leaf = model->n_heads > TWO_HEADS_ABOVE ? 2 : 1;

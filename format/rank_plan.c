@@ -6,7 +6,7 @@
 
 struct recipe recipe_of(enum dtype dtype, const struct stored *quant)
 {
-    struct recipe recipe = {.dtype = dtype, .target = TARGET_CPU};
+    struct recipe recipe = {.dtype = dtype};
     for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
         if (role_is_matrix((enum role)role))
             recipe.stored[role] = (uint8_t)(quant && role_is_quantized((enum role)role) ? quant->id : (unsigned)dtype);

@@ -9,13 +9,11 @@
 #include "stored.h"
 #include "tensor.h"
 
-enum target { TARGET_CPU = 1 };
 enum compress { COMPRESS_NONE = 0, COMPRESS_ZSTD = 1 };
 
 /* Options that change what is stored. */
 struct recipe {
     enum dtype dtype; /* the arithmetic, and the values of vectors */
-    enum target target;
     uint8_t stored[ROLE_COUNT]; /* enum stored_id of the role's matrix */
 };
 /* Matrices of the layers as quant, the others as dtype; quant NULL: all as dtype. */

@@ -110,7 +110,6 @@ unsigned char *shard_head_write(const struct model_config *model, const struct r
     le_put_u64(h + 96, plan->data_bytes);
     le_put_u64(h + 104, file_bytes_of(plan, head));
     le_put_u32(h + 112, (uint32_t)head->compress);
-    le_put_u32(h + 116, (uint32_t)plan->recipe.target);
     le_put_u64(h + 120, plan->data_align);
     memcpy(h + HEADER_HASH_AT, hash_bytes(h, HEADER_HASH_AT).bytes, 16);
     return bytes;
@@ -169,7 +168,7 @@ static bool check_header(const struct rank_plan *plan, const struct shard_head *
         {"data offset", le_u64(h + 80), plan->data_offset},
         {"raw data bytes", le_u64(h + 96), plan->data_bytes},
         {"file bytes", le_u64(h + 104), file_bytes},
-        {"target", le_u32(h + 116), plan->recipe.target},
+        {"reserved", le_u32(h + 116), 0},
         {"data alignment", le_u64(h + 120), plan->data_align},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

@@ -23,7 +23,7 @@
  *          96     8    data area: raw bytes (equal without compression)
  *          104    8    file bytes
  *          112    4    compression: 0 none, 1 zstd
- *          116    4    target: 1 cpu
+ *          116    4    reserved: zero, checked
  *          120    8    data alignment: 4096 or 2097152
  *          128    3952 reserved: zero, checked
  *          4080   16   hash of bytes 0..4079

@@ -7,7 +7,7 @@
 #include "le.h"
 #include "values.h"
 
-enum { LANES = 16, FACTORS = 9 };
+enum { LANES = 16, FACTORS = 9, STRIP = 128 };
 
 /* Below this a row counts as zero: its scale is 1 and so all its codes are 0. Above, every scale is
  * far from subnormal, and a subnormal element is a zero code. */
@@ -190,38 +190,70 @@ static float bf16_value(float f)
     return bf16_to_f32((b & 0x7fff) == 0x7f80 ? (uint16_t)(b - 1) : b);
 }
 
-static float nearest_integer(float f)
+struct bounds {
+    float lo, hi;
+};
+
+INLINE struct bounds bounds_body(const float *values, size_t n)
 {
-    return (f + 0x1.8p+23f) - 0x1.8p+23f;
+    float lo[LANES], hi[LANES];
+    size_t i = 0;
+    for (size_t c = 0; c < LANES; c++)
+        lo[c] = hi[c] = values[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t c = 0; c < LANES; c++) {
+            lo[c] = values[i + c] < lo[c] ? values[i + c] : lo[c];
+            hi[c] = values[i + c] > hi[c] ? values[i + c] : hi[c];
+        }
+    for (size_t c = 0; i < n; i++, c++) {
+        lo[c] = values[i] < lo[c] ? values[i] : lo[c];
+        hi[c] = values[i] > hi[c] ? values[i] : hi[c];
+    }
+    for (size_t c = 1; c < LANES; c++) {
+        lo[0] = lo[c] < lo[0] ? lo[c] : lo[0];
+        hi[0] = hi[c] > hi[0] ? hi[c] : hi[0];
+    }
+    return (struct bounds){__builtin_fabsf(lo[0]) < LEAST ? 0 : lo[0], __builtin_fabsf(hi[0]) < LEAST ? 0 : hi[0]};
 }
 
-static float clamp(float f, float low, float high)
+/* One code a byte. Clamping to integers first is the same, and the sum with the magic number rounds. */
+INLINE void int4_body(const float *values, size_t n, struct affine a, unsigned char *codes)
 {
-    return f < low ? low : f > high ? high : f;
+    float lowest = -a.zero, highest = 15 - a.zero;
+    uint32_t zero = (uint32_t)a.zero;
+    for (size_t i = 0; i < n; i++) {
+        float q = (values[i] - a.minimum) / a.scale;
+        q = q < lowest ? lowest : q;
+        q = q > highest ? highest : q;
+        codes[i] = (unsigned char)((f32_bits(q + 0x1.8p+23f) + zero) & 15);
+    }
+}
+
+AVX2 static struct bounds bounds_avx2(const float *values, size_t n)
+{
+    return bounds_body(values, n);
+}
+
+AVX2 static void int4_avx2(const float *values, size_t n, struct affine a, unsigned char *codes)
+{
+    int4_body(values, n, a, codes);
 }
 
 STORED_CONSTANTS(int4)
 {
-    float lo = values[0], hi = values[0], scale, low = 0;
-    for (size_t i = 1; i < n; i++) {
-        lo = values[i] < lo ? values[i] : lo;
-        hi = values[i] > hi ? values[i] : hi;
-    }
-    lo = __builtin_fabsf(lo) < LEAST ? 0 : lo;
-    hi = __builtin_fabsf(hi) < LEAST ? 0 : hi;
+    struct bounds b = __builtin_cpu_supports("avx2") ? bounds_avx2(values, n) : bounds_body(values, n);
+    float lo = b.lo < 0 ? b.lo : 0, hi = b.hi > 0 ? b.hi : 0, scale, zero;
     switch (self->offset) {
     case OFFSET_NONE:
-        return f32_bits(bf16_value((-lo >= hi ? lo : hi) / -8.0f)) & 0xffff0000;
+        return f32_bits(bf16_value((-b.lo >= b.hi ? b.lo : b.hi) / -8.0f));
     case OFFSET_ZERO:
-        lo = lo < 0 ? lo : 0;
-        hi = hi > 0 ? hi : 0;
         scale = bf16_value(hi / 15.0f - lo / 15.0f);
-        low = scale > 0 ? clamp(nearest_integer(-lo / scale), 0, 15) : 0;
-        return f32_bits(scale) | (uint32_t)low;
+        zero = scale > 0 ? (-lo / scale + 0x1.8p+23f) - 0x1.8p+23f : 0; /* to nearest */
+        return f32_bits(scale) | (uint32_t)(zero < 15 ? zero : 15);
     default: /* OFFSET_MINIMUM */
-        low = bf16_value(lo);
-        scale = bf16_value(hi / 15.0f - low / 15.0f);
-        return (scale > LEAST ? f32_bits(scale) : 0) | f32_bits(low) >> 16;
+        lo = bf16_value(b.lo);
+        scale = bf16_value(b.hi / 15.0f - lo / 15.0f);
+        return (scale > LEAST ? f32_bits(scale) : 0) | f32_bits(lo) >> 16;
     }
 }
 
@@ -234,14 +266,20 @@ static unsigned code_shift(size_t i)
 STORED_ENCODE(int4)
 {
     struct affine a = affine_of(self, constants);
-    float lowest = -a.zero, highest = 15 - a.zero;
-    for (size_t i = 0; i < n; i += 8) {
-        uint32_t word = 0;
-        for (size_t j = i; j < i + 8 && j < n; j++) {
-            float q = a.scale != 0 ? (values[j] - a.minimum) / a.scale : 0;
-            word |= (uint32_t)(nearest_integer(clamp(q, lowest, highest)) + a.zero) << code_shift(j);
+    unsigned char codes[STRIP];
+    for (size_t at = 0, strip; at < n; at += strip) {
+        strip = n - at < STRIP ? n - at : STRIP;
+        memset(codes, 0, STRIP);
+        if (a.scale == 0)
+            memset(codes, (int)a.zero, strip);
+        else
+            (__builtin_cpu_supports("avx2") ? int4_avx2 : int4_body)(values + at, strip, a, codes);
+        for (size_t i = 0; i < strip; i += 8) {
+            uint32_t word = 0;
+            for (size_t j = 0; j < 8; j++)
+                word |= (uint32_t)codes[i + j] << code_shift(j);
+            le_put_u32(words + (at + i) / 2, word);
         }
-        le_put_u32(words + i / 2, word);
     }
     return true;
 }

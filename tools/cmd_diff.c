@@ -276,19 +276,13 @@ static bool compare_tensors(struct diff *d, struct tp_error *err)
 
 static bool print(const struct diff *d, struct tp_error *err)
 {
-    size_t i, n, count = json_array_size(d->found);
+    size_t i, count = json_array_size(d->found);
     json_t *item;
     if (d->options->json) {
         json_t *root = json_pack("{s:b, s:I, s:I, s:O}", "equal", count == 0, "tp_a",
                                  (json_int_t)d->a.bundle.tp_size, "tp_b",
                                  (json_int_t)d->b.bundle.tp_size, "differences", d->found);
-        char *text = root ? json_text(root, &n, err) : NULL;
-        json_decref(root);
-        if (!text)
-            return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
-        puts(text);
-        mem_free(text);
-        return true;
+        return json_print(root, err);
     }
     json_array_foreach(d->found, i, item)
         printf("%s %s: %s\n", json_string_value(json_object_get(item, "kind")),

@@ -43,7 +43,7 @@ static void print_model(const struct bundle *b)
            m->architecture, (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads,
            (ull)m->head_dim, (ull)m->d_ff, (ull)m->vocab,
            m->tied_embeddings ? ", tied embeddings" : "");
-    printf("recipe     %s, quant %s, packed for cpu, tp %llu\n", dtype_name(b->recipe.dtype),
+    printf("recipe     %s, quant %s, tp %llu\n", dtype_name(b->recipe.dtype),
            recipe_quant_name(&b->recipe), (ull)b->tp_size);
 }
 
@@ -80,7 +80,7 @@ static void print_tensors(const struct bundle *b)
         for (uint32_t i = 0; i < b->plans[r].n_tensors; i++) {
             const struct tensor *t = &b->plans[r].tensors[i];
             const char *hash = json_string_value(json_object_get(json_array_get(list, i), "hash"));
-            printf("  %-52s %-5s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu "
+            printf("  %-52s %-14s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu "
                    "bytes %llu  %s\n",
                    tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                    t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
@@ -174,14 +174,7 @@ static bool print_json(const struct bundle *b, bool tensors, struct tp_error *er
         (double)s.file / (double)s.raw, "selftest", bundle_find_file(b, BUNDLE_SELFTEST) != NULL,
         "chat_templates", b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(),
         "files", json_object_get(b->root, "files"), "ranks", ranks);
-    size_t n;
-    char *text = root ? json_text(root, &n, err) : NULL;
-    json_decref(root);
-    if (!text)
-        return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
-    puts(text);
-    mem_free(text);
-    return true;
+    return json_print(root, err);
 }
 
 int command_inspect(int argc, char **argv)

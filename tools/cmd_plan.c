@@ -213,14 +213,7 @@ static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *e
         (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory,
         "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second", p->zstd.bytes_per_second,
         "degrees", degrees);
-    size_t n;
-    char *text = root ? json_text(root, &n, err) : NULL;
-    json_decref(root);
-    if (!text)
-        return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
-    puts(text);
-    mem_free(text);
-    return true;
+    return json_print(root, err);
 }
 
 /* ---- the command ---- */
@@ -298,7 +291,7 @@ int command_plan(int argc, char **argv)
     struct tp_error err = {0};
     struct options o;
     if (!options_parse(&o, argc, argv,
-                       "tp,quant,group,offset,dtype,target,gpu-mem,context,batch,threads,json,ignore-key",
+                       "tp,quant,group,offset,dtype,gpu-mem,context,batch,threads,json,ignore-key",
                        &err))
         return tp_error_print(TPSHARD, &err);
     if (o.help) {

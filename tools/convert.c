@@ -19,7 +19,6 @@ static const char convert_help[] =
     "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
     OPTIONS_QUANT_HELP
     "      --compress none|zstd     independent frames of a few MiB (default none)\n"
-    "      --target cpu             device the layout is packed for\n"
     "      --mem SIZE               memory for buffers at most (default 1G)\n"
     "      --threads N              (default: all processors)\n"
     "      --no-selftest            do not record reference results with tprun\n"
@@ -61,8 +60,8 @@ static bool run_hash(const char *command, const struct model_config *model, stru
     json_decref(json);
     if (!text)
         return false;
-    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,    recipe.dtype,      recipe.target,
-                                request->compress,     request->tp_size, request->selftest, request->n_files};
+    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,    recipe.dtype,      request->compress,
+                                    request->tp_size, request->selftest, request->n_files};
     struct hash_stream stream;
     hash_start(&stream);
     hash_add(&stream, command, strlen(command) + 1);
@@ -141,7 +140,7 @@ int command_convert(int argc, char **argv)
     struct model_folder folder = {0};
     struct output output = OUTPUT_CLOSED;
     if (!options_parse(&o, argc, argv,
-                       "output,quiet,tp,quant,group,offset,dtype,no-selftest,target,compress,mem,threads,"
+                       "output,quiet,tp,quant,group,offset,dtype,no-selftest,compress,mem,threads,"
                        "force,restart,follow-links,dry-run,json,ignore-key",
                        &err))
         return tp_error_print(TPSHARD, &err);

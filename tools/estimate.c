@@ -2,16 +2,6 @@
 
 #include "checked.h"
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static bool overflow(const char *what, struct tp_error *err)
 {
     return tp_fail(err, TP_E_LIMIT, "%s: more than 2^63 bytes", what);

@@ -7,7 +7,7 @@
 
 enum option_id {
     OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
-    OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_TARGET, OPT_COMPRESS, OPT_MEM,
+    OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
     OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS,
 };
@@ -22,7 +22,6 @@ static const struct option long_options[] = {
     {"offset", required_argument, NULL, OPT_OFFSET},
     {"dtype", required_argument, NULL, OPT_DTYPE},
     {"no-selftest", no_argument, NULL, OPT_SELFTEST},
-    {"target", required_argument, NULL, OPT_TARGET},
     {"compress", required_argument, NULL, OPT_COMPRESS},
     {"mem", required_argument, NULL, OPT_MEM},
     {"threads", required_argument, NULL, OPT_THREADS},
@@ -55,11 +54,6 @@ static bool bad(const char *option, const char *value, const char *expected, str
     char name[TP_NAME_BUF];
     return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", option,
                    tp_name_cut(name, value, strlen(value)), expected);
-}
-
-static bool later(const char *option, const char *value, struct tp_error *err)
-{
-    return tp_fail(err, TP_E_UNSUPPORTED, "--%s %s: not supported by this version", option, value);
 }
 
 static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
@@ -100,7 +94,7 @@ static bool parse_quant(struct options *o, const struct quant_words *words, stru
     const char *quant = words->quant ? words->quant : "none", *offset = words->offset ? words->offset : "none";
     uint64_t group = 0;
     if (strcmp(quant, "w8a8") == 0)
-        return later("quant", quant, err);
+        return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: not supported by this version", quant);
     bool none = strcmp(quant, "none") == 0;
     if (!none && !stored_by_options(quant, 0, "none"))
         return bad("quant", quant, "none, int8, fp8 or int4", err);
@@ -113,23 +107,6 @@ static bool parse_quant(struct options *o, const struct quant_words *words, stru
         return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: no such format with --group %llu --offset %s", quant,
                        (unsigned long long)group, offset);
     return true;
-}
-
-static bool parse_recipe(struct options *o, int id, const char *value, struct tp_error *err)
-{
-    switch (id) {
-    case OPT_DTYPE:
-        if (strcmp(value, "keep") == 0)
-            return true;
-        return dtype_from_name(value, &o->dtype) || bad("dtype", value, "keep, f32, bf16 or f16", err);
-    case OPT_TARGET:
-        if (strcmp(value, "cuda") == 0)
-            return later("target", value, err);
-        return strcmp(value, "cpu") == 0 || bad("target", value, "cpu", err);
-    default: /* OPT_COMPRESS */
-        o->compress = strcmp(value, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;
-        return o->compress || strcmp(value, "none") == 0 || bad("compress", value, "none or zstd", err);
-    }
 }
 
 static bool parse_number(struct options *o, int id, const char *value, struct tp_error *err)
@@ -180,9 +157,11 @@ static bool take(struct options *o, struct quant_words *words, int id, const cha
         words->offset = value;
         return true;
     case OPT_DTYPE:
-    case OPT_TARGET:
+        return strcmp(value, "keep") == 0 || dtype_from_name(value, &o->dtype) ||
+               bad("dtype", value, "keep, f32, bf16 or f16", err);
     case OPT_COMPRESS:
-        return parse_recipe(o, id, value, err);
+        o->compress = strcmp(value, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;
+        return o->compress || strcmp(value, "none") == 0 || bad("compress", value, "none or zstd", err);
     case OPT_MEM:
     case OPT_GPU_MEM:
     case OPT_CONTEXT:

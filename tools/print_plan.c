@@ -13,7 +13,7 @@ static void print_text(const struct rank_plan *plan)
            (unsigned long long)(plan->data_offset + plan->data_bytes));
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const struct tensor *t = &plan->tensors[i];
-        printf("  %-52s %-5s rows %llu..%llu of %llu, columns %llu..%llu of %llu, at %llu, %llu bytes\n",
+        printf("  %-52s %-14s rows %llu..%llu of %llu, columns %llu..%llu of %llu, at %llu, %llu bytes\n",
                tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                (unsigned long long)t->own_rows.begin, (unsigned long long)t->own_rows.end,
                (unsigned long long)t->rows, (unsigned long long)t->own_cols.begin,
@@ -67,13 +67,7 @@ bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t
                (unsigned long long)total);
         return true;
     }
-    size_t n;
     json_t *root = json_pack("{s:I, s:I, s:o}", "tp_size", (json_int_t)tp_size, "bytes",
                              (json_int_t)total, "ranks", ranks);
-    char *text = root ? json_text(root, &n, err) : NULL;
-    json_decref(root);
-    if (text)
-        puts(text);
-    mem_free(text);
-    return text != NULL;
+    return json_print(root, err);
 }

@@ -41,6 +41,16 @@ static inline uint64_t align_up(uint64_t a, uint64_t align)
     return (a + align - 1) / align * align;
 }
 
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Decimal digits only: no sign, no space, no prefix; the whole of text[0..len). */
 bool tp_parse_u64(const char *text, size_t len, uint64_t *out);
 /* The same with an optional suffix K, M, G, T (powers of 1024), as in --mem 256M. */

@@ -239,3 +239,15 @@ char *json_text(const json_t *value, size_t *n, struct tp_error *err)
     free(raw);
     return text;
 }
+
+bool json_print(json_t *value, struct tp_error *err)
+{
+    size_t n;
+    char *text = value ? json_text(value, &n, err) : NULL;
+    json_decref(value);
+    if (!text)
+        return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
+    puts(text);
+    mem_free(text);
+    return true;
+}

@@ -162,11 +162,22 @@ INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, const char
 
 /* ---- groups of 4-bit codes ---- */
 
-/* One block: eight columns a line, column 2q in the low half of a word, 2q + 1 in the high one. Codes stay where they are and
- * become mantissa bits of a number whose last place is their unit; bias takes that number and the zero away. */
-INLINE void step_int4(size_t R, const char *w, const float *x, size_t x_stride, const __m512 bias[4], __m512 acc[TILE_ROWS])
+/* Four bits of each word, from bit `at` on, less the zero. Where all rows have one zero they are looked up in `values`. Else they
+ * stay where they are and become mantissa bits of a number whose last place is their unit, a column of the lower half of the
+ * words as it is, one of the upper half moved down; bias takes that number and the zero away. */
+INLINE __m512 code_int4(enum stored_offset offset, __m512i low, __m512i high, unsigned at, __m512 values, const __m512 *bias)
 {
     enum { AND_OR = 0xea };
+    if (offset != OFFSET_ZERO) /* the lookup has no eyes for what is above four bits */
+        return _mm512_permutexvar_ps(at ? _mm512_srli_epi32(low, at) : low, values);
+    const __m512i mask = _mm512_set1_epi32(15 << at % 16), magic = _mm512_set1_epi32((int)(150 - at % 16) << 23);
+    return _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(at < 16 ? low : high, mask, magic, AND_OR)), bias[at % 16 / 4]);
+}
+
+/* One block: eight columns a line, column 2q from bit 4q on, 2q + 1 from bit 16 + 4q on. */
+INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const float *x, size_t x_stride, __m512 values,
+                      const __m512 bias[4], __m512 acc[TILE_ROWS])
+{
     __m512 even[TILE_ROWS], odd[TILE_ROWS];
     const float *row[TILE_ROWS];
 #pragma GCC unroll 8
@@ -181,14 +192,13 @@ INLINE void step_int4(size_t R, const char *w, const float *x, size_t x_stride, 
             _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
         __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; q++) {
-            const __m512i mask = _mm512_set1_epi32(15 << 4 * q), magic = _mm512_set1_epi32((150 - 4 * q) << 23);
-            __m512 a = _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(low, mask, magic, AND_OR)), bias[q]);
-            __m512 b = _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(high, mask, magic, AND_OR)), bias[q]);
+        for (unsigned q = 0; q < 4; q++) {
+            __m512 a = code_int4(offset, low, high, 4 * q, values, bias);
+            __m512 b = code_int4(offset, low, high, 16 + 4 * q, values, bias);
 #pragma GCC unroll 8
             for (size_t r = 0; r < R; r++) {
-                even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(row[r][k + 2 * (size_t)q]), even[r]);
-                odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(row[r][k + 2 * (size_t)q + 1]), odd[r]);
+                even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(row[r][k + 2 * q]), even[r]);
+                odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(row[r][k + 2 * q + 1]), odd[r]);
             }
         }
     }
@@ -197,17 +207,17 @@ INLINE void step_int4(size_t R, const char *w, const float *x, size_t x_stride, 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile_int4(size_t R, const char *w, size_t blocks, const float *x, size_t x_stride, const float *zero, float *out)
+INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks, const float *x, size_t x_stride,
+                      const float *zero, float *out)
 {
-    __m512 acc[TILE_ROWS], bias[4];
+    const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512 acc[TILE_ROWS], bias[4], values = _mm512_sub_ps(codes, _mm512_set1_ps(offset == OFFSET_NONE ? 8 : 0));
     for (int q = 0; q < 4; q++)
         bias[q] = _mm512_add_ps(_mm512_load_ps(zero), _mm512_set1_ps((float)(1 << (23 - 4 * q))));
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
-    for (size_t b = 0; b < blocks; b++) {
-        prefetch_next_page(w + b * 256, 256);
-        step_int4(R, w + b * 256, x + b * BLOCK_COLS, x_stride, bias, acc);
-    }
+    for (size_t b = 0; b < blocks; b++)
+        step_int4(offset, R, w + b * 256, x + b * BLOCK_COLS, x_stride, values, bias, acc);
     for (size_t r = 0; r < R; r++)
         _mm512_store_ps(out + r * PANEL_ROWS, acc[r]);
 }
@@ -237,12 +247,12 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 #undef TILE
 }
 
-INLINE void piece_int4(const uint32_t *w, size_t blocks, const float *x, size_t x_stride, const float *zero, size_t M,
-                       float *acc)
+INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x, size_t x_stride,
+                       const float *zero, size_t M, float *acc)
 {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile_int4(R, (const char *)w, blocks, x + m * x_stride, x_stride, zero, acc + m * PANEL_ROWS); \
+        tile_int4(offset, R, (const char *)w, blocks, x + m * x_stride, x_stride, zero, acc + m * PANEL_ROWS); \
         break
     EACH_TILE(TILE)
 #undef TILE

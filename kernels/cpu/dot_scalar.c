@@ -62,9 +62,10 @@ DOT(bf16, STORED_BF16)
 DOT(i8, STORED_INT8)
 DOT(e4m3, STORED_FP8)
 
-static void piece_int4(const uint32_t *w, size_t blocks, const float *x, size_t x_stride, const float *zero, size_t M,
-                       float *acc)
+static void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x, size_t x_stride,
+                       const float *zero, size_t M, float *acc)
 {
+    (void)offset;
     for (size_t m = 0; m < M; m++)
         piece(STORED_INT4_G32, w, blocks, x + m * x_stride, zero, acc + m * PANEL_ROWS);
 }

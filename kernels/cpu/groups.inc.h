@@ -8,8 +8,9 @@ enum { GROUP_ROWS = 32 }; /* rows of x at once */
 static inline __attribute__((always_inline)) void
 constants_of(enum stored_offset offset, const uint32_t *word, bool second, float *scale, float *zero, float *minimum)
 {
+    unsigned shift = offset == OFFSET_NONE && !second ? 16 : 0;
     for (size_t r = 0; r < PANEL_ROWS; r++) {
-        scale[r] = f32_from_bits(offset == OFFSET_NONE && !second ? word[r] << 16 : word[r] & 0xffff0000);
+        scale[r] = f32_from_bits(word[r] << shift & 0xffff0000);
         zero[r] = offset == OFFSET_NONE ? 8 : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff) : 0;
         minimum[r] = f32_from_bits(word[r] << 16);
     }
@@ -27,7 +28,7 @@ static inline __attribute__((always_inline)) void rows_over_groups(enum stored_o
         at += second ? 0 : PANEL_ROWS;
         n = piece_blocks(pieces, b);
         constants_of(offset, word, second, scale, zero, minimum);
-        piece_int4(at, n, x + b * BLOCK_COLS, x_stride, zero, M, acc);
+        piece_int4(offset, at, n, x + b * BLOCK_COLS, x_stride, zero, M, acc);
         at += n * BLOCK_COLS / 8 * PANEL_ROWS;
         for (size_t m = 0; m < M; m++)
             for (size_t r = 0; r < PANEL_ROWS; r++) {

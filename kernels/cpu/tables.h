@@ -8,14 +8,9 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512;
     const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,       \
         size_t M, float *out, size_t out_stride
 #define DOT_DECLARE(isa)                                                                           \
-    void dot_##isa##_f32(DOT_ARGS);                                                                \
-    void dot_##isa##_f16(DOT_ARGS);                                                                \
-    void dot_##isa##_bf16(DOT_ARGS);                                                               \
-    void dot_##isa##_i8(DOT_ARGS);                                                                 \
-    void dot_##isa##_e4m3(DOT_ARGS);                                                               \
-    void dot_##isa##_int4_none(DOT_ARGS);                                                          \
-    void dot_##isa##_int4_zero(DOT_ARGS);                                                          \
-    void dot_##isa##_int4_min(DOT_ARGS)
+    void dot_##isa##_f32(DOT_ARGS), dot_##isa##_f16(DOT_ARGS), dot_##isa##_bf16(DOT_ARGS);         \
+    void dot_##isa##_i8(DOT_ARGS), dot_##isa##_e4m3(DOT_ARGS), dot_##isa##_int4_none(DOT_ARGS);    \
+    void dot_##isa##_int4_zero(DOT_ARGS), dot_##isa##_int4_min(DOT_ARGS)
 DOT_DECLARE(scalar);
 DOT_DECLARE(avx2);
 DOT_DECLARE(avx512);
@@ -26,15 +21,9 @@ DOT_DECLARE(avx512);
             [STORED_BF16] = dot_##isa##_bf16,                                                      \
             [STORED_INT8] = dot_##isa##_i8,                                                        \
             [STORED_FP8] = dot_##isa##_e4m3,                                                       \
-            [STORED_INT4_G32] = dot_##isa##_int4_none,                                             \
-            [STORED_INT4_G64] = dot_##isa##_int4_none,                                             \
-            [STORED_INT4_G128] = dot_##isa##_int4_none,                                            \
-            [STORED_INT4_G32_ZERO] = dot_##isa##_int4_zero,                                        \
-            [STORED_INT4_G64_ZERO] = dot_##isa##_int4_zero,                                        \
-            [STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,                                       \
-            [STORED_INT4_G32_MIN] = dot_##isa##_int4_min,                                          \
-            [STORED_INT4_G64_MIN] = dot_##isa##_int4_min,                                          \
-            [STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
+            [STORED_INT4_G32 ... STORED_INT4_G128] = dot_##isa##_int4_none,                        \
+            [STORED_INT4_G32_ZERO ... STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,              \
+            [STORED_INT4_G32_MIN ... STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
 
 /* Blocks of the piece that begins at block b of a leaf. */
 static inline size_t piece_blocks(struct pieces pieces, size_t b)
