@@ -2,6 +2,7 @@
  * thread's. */
 #include "cpu.h"
 
+#include "checked.h"
 #include <string.h>
 
 enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
@@ -10,11 +11,6 @@ enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
     return TREE_STACK_MAX * TILE_FLOATS + CPU_ROW_TILE / BLOCK_COLS * r->x_stride_max;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)

@@ -59,11 +59,6 @@ double host_process_age(void)
     return age > 0 ? age : 0;
 }
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static uint64_t limit_left(int resource, uint64_t used)
 {
     struct rlimit limit;

@@ -243,7 +243,7 @@ def test_wrong_command_lines():
         for status, args in ((2, ("--tp", "0")), (2, ("--tp", "49")), (2, ("--tp", "x")), (2, ("--tp", "-1")), (2, ("--frob",)),
                              (2, ("--mem", "-5")), (4, ("--quant", "w8a8")), (4, ("--quant", "int8", "--group", "64")), (4, ("--group", "32")),
                              (4, ("--quant", "int4", "--group", "16")), (4, ("--quant", "fp8", "--offset", "min")),
-                             (2, ("--quant", "int4", "--group", "x")), (2, ("--quant", "int4", "--offset", "max")), (2, ("--quant", "int4-g64-zero")), (4, ("--target", "cuda")), (2, ("--quant", "int3")),
+                             (2, ("--quant", "int4", "--group", "x")), (2, ("--quant", "int4", "--offset", "max")), (2, ("--quant", "int4-g64-zero")), (2, ("--quant", "int3")),
                              (6, ("--mem", "100K")), (2, ("--threads", "0"))):
             error_line(tpshard("convert", model, "-o", out, *args, status=None), status, "--")
             assert not os.path.exists(out) and not os.path.exists(out + ".partial"), args

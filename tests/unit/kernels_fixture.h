@@ -70,6 +70,24 @@ static inline void *test_memory(size_t bytes)
     return p;
 }
 
+/* The nearest E4M3 code, the even one of two, at most 448: by looking at all of them. */
+static inline uint8_t f32_to_e4m3(float f)
+{
+    uint8_t best = 0;
+    double size = fabs((double)f), least = INFINITY;
+    if (isnan(f))
+        return 0x7f;
+    for (int pass = 0; pass < 2; pass++) /* even codes first */
+        for (unsigned code = (unsigned)pass; code < 0x7f; code += 2) {
+            double off = fabs(fmin(size, 448) - (double)e4m3_to_f32((uint8_t)code));
+            if (off < least) {
+                least = off;
+                best = (uint8_t)code;
+            }
+        }
+    return (uint8_t)((f32_bits(f) >> 24 & 0x80) | best);
+}
+
 /* Where element (r, k) of a panel lies, by the text of format.md. */
 static inline size_t panel_at(enum stored_id stored, size_t r, size_t k)
 {

@@ -46,19 +46,17 @@ static void every_half_widens_exactly_and_comes_back(void **state)
     }
 }
 
-static void every_e4m3_widens_exactly_and_comes_back(void **state)
+static void every_e4m3_widens_exactly(void **state)
 {
     (void)state;
     for (uint32_t code = 0; code < 256; code++) {
         float f = e4m3_to_f32((uint8_t)code);
         if ((code & 0x7f) == 0x7f) {
             assert_true(isnan(f));
-            assert_int_equal(f32_to_e4m3(f) & 0x7f, 0x7f);
             continue;
         }
         assert_true((double)f == value_of(code, 4, 3));
         assert_true(!signbit(f) == !(code >> 7));
-        assert_int_equal(f32_to_e4m3(f), code);
     }
     assert_true(e4m3_to_f32(0x7e) == 448);
     assert_true(e4m3_to_f32(1) == 0x1p-9f);
@@ -100,11 +98,6 @@ static double half_value(uint32_t code)
     return value_of(code, 5, 10); /* 0x7c00 counts as 65536 here */
 }
 
-static double e4m3_value(uint32_t code)
-{
-    return value_of(code, 4, 3);
-}
-
 static double bf16_value(uint32_t code)
 {
     return code == 0x7f80 ? 0x1p128 : (double)bf16_to_f32((uint16_t)code);
@@ -131,12 +124,6 @@ static void rounding_is_to_nearest_even(void **state)
             uint32_t want = size >= 65536 ? 0x7c00 : nearest(size, 0x7c00, half_value);
             assert_int_equal(f32_to_f16(f), sign | want);
             assert_int_equal(f32_to_f16_sat(f), sign | (want == 0x7c00 ? 0x7bff : want));
-        }
-        f = sample(i, e4m3_value, 0x7e);
-        if (!isnan(f)) {
-            double size = fabs((double)f);
-            uint32_t want = size >= 448 ? 0x7e : nearest(size, 0x7e, e4m3_value);
-            assert_int_equal(f32_to_e4m3(f), (f32_bits(f) >> 24 & 0x80) | want);
         }
         f = sample(i, bf16_value, 0x7f80);
         if (isfinite(f))
@@ -189,7 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_widens_exactly_and_comes_back),
-        cmocka_unit_test(every_e4m3_widens_exactly_and_comes_back),
+        cmocka_unit_test(every_e4m3_widens_exactly),
         cmocka_unit_test(every_bf16_widens_and_comes_back),
         cmocka_unit_test(rounding_is_to_nearest_even),
         cmocka_unit_test(halves_agree_with_the_hardware_in_every_mode),
