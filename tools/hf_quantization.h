@@ -5,7 +5,7 @@
 
 #define HF_QUANTIZATION_MAX 96
 
-/* "gptq 4-bit", "awq 4-bit", "fp8", "compressed-tensors int-quantized", "bitsandbytes 8-bit",
+/* "gptq 4-bit", "awq 4-bit", "compressed-tensors int-quantized", "bitsandbytes 8-bit",
  * "modelopt FP8", "mlx 4-bit" ...; "" where config.json names no scheme. */
 bool hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX],
                           struct tp_error *err);
