@@ -284,12 +284,23 @@ STORED_ENCODE(int4)
     return true;
 }
 
+/* a + b, where that is inexact rounded to odd: rounding it to f32 or less is then rounding once. */
+static double sum_to_odd(double a, double b)
+{
+    double sum = a + b, from_b = sum - a, error = (a - (sum - from_b)) + (b - from_b);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    bits += error != 0 && bits % 2 == 0 ? (error > 0) == (sum > 0) ? 1 : UINT64_MAX : 0;
+    memcpy(&sum, &bits, sizeof sum);
+    return sum;
+}
+
 STORED_DECODE(int4)
 {
     struct affine a = affine_of(self, constants);
     for (size_t i = 0; i < n; i++) {
         float code = (float)(le_u32(words + i / 8 * 4) >> code_shift(i) & 15);
-        double exact = (double)((code - a.zero) * a.scale) + (double)a.minimum;
+        double exact = sum_to_odd((double)(code - a.zero) * (double)a.scale, (double)a.minimum);
         float f = (float)exact;
         if (to_odd && (double)f != exact && f32_bits(f) % 2 == 0)
             f = f32_from_bits(f32_bits(f) + ((exact > (double)f) == (exact > 0) ? 1 : -1u));

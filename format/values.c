@@ -17,9 +17,10 @@ void values_widen(enum dtype from, const unsigned char *bytes, size_t n, float *
 bool values_narrow(enum dtype to, const float *values, size_t n, unsigned char *out)
 {
     bool fits = true;
-    if (to == DTYPE_F32)
+    if (to == DTYPE_F32) {
         memcpy(out, values, n * 4);
-    else if (to == DTYPE_BF16)
+        fits = values_finite(DTYPE_F32, out, n) == n;
+    } else if (to == DTYPE_BF16)
         for (size_t i = 0; i < n; i++) {
             uint16_t b = f32_to_bf16(values[i]);
             fits &= (b & 0x7f80) != 0x7f80;

@@ -10,10 +10,14 @@ import os
 import struct
 
 TINY = 2.0 ** -126
+BF16_MOST = float.fromhex("0x1.fep+127")
 
 
 def f32(x):
-    x = struct.unpack("<f", struct.pack("<f", x))[0]
+    try:
+        x = struct.unpack("<f", struct.pack("<f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
     return x if abs(x) >= TINY else math.copysign(0.0, x)
 
 
@@ -36,7 +40,7 @@ def fma(a, b, c):
     return f32(s)
 
 
-def dot(w, x):
+def blocks(w, x):
     w, x = list(w) + [0.0] * (-len(w) % 32), list(x) + [0.0] * (-len(x) % 32)
     acc = 0.0
     for block in range(0, len(w), 32):
@@ -44,6 +48,24 @@ def dot(w, x):
         for j in range(block, block + 32, 2):
             even, odd = fma(w[j], x[j], even), fma(w[j + 1], x[j + 1], odd)
         acc = f32(acc + f32(even + odd))
+    return acc
+
+
+def dot(w, x):
+    return blocks(w, x) + 0.0
+
+
+def grouped(w, x, begin, end, group, constants):
+    """Columns begin to end of a row with a scale and a minimum, or None, of each group."""
+    acc = 0.0
+    while begin < end:
+        g = begin // group
+        stop = min(end, (g + 1) * group)
+        scale, minimum = constants[g]
+        acc = fma(scale, blocks(w[begin:stop], x[begin:stop]), acc)
+        if minimum is not None:
+            acc = fma(minimum, blocks([1.0] * (stop - begin), x[begin:stop]), acc)
+        begin = stop
     return acc + 0.0
 
 
@@ -61,12 +83,12 @@ def exp(given):
     return 0.0 if given < -87.0 else math.ldexp(p, int(n))
 
 
-def chains(values, add):
+def chains(values, add, rounded=f32):
     s = [0.0] * 16
     for i, v in enumerate(values):
         s[i % 16] = add(v, s[i % 16])
     for half in (8, 4, 2, 1):
-        s = [f32(s[c] + s[c + half]) for c in range(half)]
+        s = [rounded(s[c] + s[c + half]) for c in range(half)]
     return s[0]
 
 
@@ -78,6 +100,68 @@ def norm(x, w, eps):
 
 def cut(n, i, k):
     return n * i // k
+
+
+# ---- section 7 ----
+
+LEAST = 2.0 ** -100
+
+
+def int8(row):
+    """Codes, scale."""
+    top = max(map(abs, row))
+    if top < LEAST:
+        return [0.0] * len(row), 1.0
+    scale = f32(top / 127.0)
+    return [float(within(f32(v / scale), -127, 127)) for v in row], scale
+
+
+def e4m3(q):
+    step = 2.0 ** (max(math.frexp(q)[1] - 1, -6) - 3)
+    return max(-448.0, min(448.0, round(q / step) * step))
+
+
+def fp8(row):
+    """The codes' values, scale."""
+    top, tried = max(map(abs, row)), []
+    if top < LEAST:
+        return [0.0] * len(row), 1.0
+    for f in range(32, 23, -1):
+        scale = f32(f32(top / 448.0) * (f / 32))
+        q = [f32(v / scale) for v in row]
+        codes = [e4m3(u) for u in q]
+        error = chains([u - v for u, v in zip(q, codes)], lambda e, s: s + e * e, float)
+        tried.append((error * (scale * scale), codes, scale))
+    return min(tried, key=lambda t: t[0])[1:]
+
+
+def within(x, low, high):
+    return low if x < low else high if x > high else round(x)
+
+
+def finite_bf16(x):
+    return bf16(max(-BF16_MOST, min(BF16_MOST, x)))
+
+
+def int4(group, offset):
+    """Codes, scale and offset (8 for "none", the zero, the minimum) of a group's values."""
+    x, (lo, hi) = group, (v if abs(v) >= LEAST else 0.0 for v in (min(group), max(group)))
+    if offset == "none":
+        scale = finite_bf16(f32((lo if -lo >= hi else hi) / -8))
+        return [within(f32(v / scale), -8, 7) + 8 if scale else 8 for v in x], scale, 8
+    if offset == "zero":
+        lo, hi = min(lo, 0.0), max(hi, 0.0)
+        scale = finite_bf16(f32(f32(hi / 15) - f32(lo / 15)))
+        zero = within(f32(-lo / scale), 0, 15) if scale else 0
+        return [within(round(f32(v / scale)) + zero, 0, 15) if scale else 0 for v in x], scale, zero
+    minimum = finite_bf16(lo)
+    scale = finite_bf16(f32(f32(hi / 15) - f32(minimum / 15)))
+    scale = scale if scale > LEAST else 0.0
+    return [within(f32(f32(v - minimum) / scale), 0, 15) if scale else 0 for v in x], scale, minimum
+
+
+INT4 = {f"int4-g{group}" + ("" if offset == "none" else "-" + offset): (group, offset)  # the stored formats' names
+        for offset in ("none", "zero", "min") for group in (32, 64, 128)}
 
 
 # ---- section 11 ----
@@ -257,41 +341,61 @@ def tree(values, k=0, i=0):
     return f32(tree(values, k + 1, 2 * i) + tree(values, k + 1, 2 * i + 1))
 
 
+def checkpoint(folder):
+    """name -> (rows of values, whether it is a vector) of a folder's model.safetensors"""
+    data = open(os.path.join(folder, "model.safetensors"), "rb").read()
+    n = struct.unpack_from("<Q", data)[0]
+    found = {}
+    for name, t in json.loads(data[8:8 + n]).items():
+        if name == "__metadata__":
+            continue
+        a, b = (8 + n + o for o in t["data_offsets"])
+        if t["dtype"] == "BF16":
+            flat = [struct.unpack("<f", b"\0\0" + data[j:j + 2])[0] for j in range(a, b, 2)]
+        else:
+            flat = struct.unpack(f"<{(b - a) // 4}f" if t["dtype"] == "F32" else f"<{(b - a) // 2}e", data[a:b])
+        cols = t["shape"][1] if len(t["shape"]) == 2 else 1
+        found[name] = [list(flat[j:j + cols]) for j in range(0, len(flat), cols)], len(t["shape"]) == 1
+    return found
+
+
 class Model:
-    def __init__(self, folder, dtype, int8=False):
+    def __init__(self, folder, dtype, quantized=None):
+        """quantized: the stored format of the layers' matrices ("int8", "fp8", "int4-g64-zero"), None for dtype's."""
         self.c = json.load(open(os.path.join(folder, "config.json")))
         self.round = {"bf16": bf16, "f16": f16, "f32": f32}[dtype]
         self.enter = bf16 if dtype == "bf16" else lambda v: v
-        data = open(os.path.join(folder, "model.safetensors"), "rb").read()
-        n = struct.unpack_from("<Q", data)[0]
-        self.w, self.scale = {}, {}
-        for name, t in json.loads(data[8:8 + n]).items():
-            a, b = (8 + n + o for o in t["data_offsets"])
-            if t["dtype"] == "BF16":
-                flat = [struct.unpack("<f", b"\0\0" + data[j:j + 2])[0] for j in range(a, b, 2)]
+        self.w, self.scales, self.groups = {}, {}, {}
+        for name, (rows, is_vector) in checkpoint(folder).items():
+            if quantized and "proj.weight" in name:
+                self.quantize(name, rows, quantized)
             else:
-                flat = list(struct.unpack(f"<{(b - a) // 4}f", data[a:b]))
-            rows = t["shape"][0]
-            cols = len(flat) // rows
-            quantized = int8 and "proj.weight" in name
-            values = flat if quantized else [self.round(v) for v in flat]
-            values = [values[r * cols:(r + 1) * cols] for r in range(rows)] if len(t["shape"]) == 2 else values
-            if quantized:
-                self.scale[name] = [f32(max(abs(v) for v in row) / 127.0) or 1.0 for row in values]
-                values = [[float(round(f32(v / s))) for v in row] for row, s in zip(values, self.scale[name])]
-            self.w[name] = values
+                rows = [[self.round(v) for v in row] for row in rows]
+                self.w[name] = [row[0] for row in rows] if is_vector else rows
 
-    def full(self, name, x):
-        out = [dot(row, x) for row in self.w[name + ".weight"]]
-        if name + ".weight" in self.scale:
-            out = [f32(v * s) for v, s in zip(out, self.scale[name + ".weight"])]
-        return [f32(v + b) for v, b in zip(out, self.w[name + ".bias"])] if name + ".bias" in self.w else out
+    def quantize(self, name, rows, stored):
+        if stored in ("int8", "fp8"):
+            done = [(int8 if stored == "int8" else fp8)(row) for row in rows]
+            self.w[name], self.scales[name] = [codes for codes, _ in done], [scale for _, scale in done]
+            return
+        self.group, offset = INT4[stored]
+        self.w[name], self.groups[name] = [], []
+        for row in rows:
+            done = [int4(row[at:at + self.group], offset) for at in range(0, len(row), self.group)]
+            has_minimum = offset == "min"
+            self.w[name].append([float(code if has_minimum else code - zero) for codes, _, zero in done for code in codes])
+            self.groups[name].append([(scale, minimum if has_minimum else None) for _, scale, minimum in done])
 
-    def leaves(self, name, x, bounds):
-        out = [tree([dot(row[a:b], x[a:b]) for a, b in bounds]) for row in self.w[name + ".weight"]]
-        if name + ".weight" in self.scale:
-            out = [f32(v * s) for v, s in zip(out, self.scale[name + ".weight"])]
-        return [f32(v + b) for v, b in zip(out, self.w[name + ".bias"])] if name + ".bias" in self.w else out
+    def matrix(self, name, x, leaves=None):
+        """A full dot of every row, or one of each leaf and their tree."""
+        weight, out = name + ".weight", []
+        for r, row in enumerate(self.w[weight]):
+            leaf = lambda a, b: dot(row[a:b], x[a:b]) if weight not in self.groups else grouped(
+                row, x, a, b, self.group, self.groups[weight][r])
+            value = tree([leaf(a, b) for a, b in leaves or [(0, len(x))]])
+            value = f32(value * self.scales[weight][r]) if weight in self.scales else value
+            out.append(f32(value + self.w[name + ".bias"][r]) if name + ".bias" in self.w else value)
+        return out
 
     def rope(self, head, p):
         d = len(head)
@@ -340,7 +444,7 @@ class Model:
             keys, values = [[] for _ in range(kv)], [[] for _ in range(kv)]
             for p, row in enumerate(x):
                 h = [self.enter(v) for v in norm(row, self.w[pre + "input_layernorm.weight"], eps)]
-                q, k, v = (self.full(pre + f"self_attn.{n}_proj", h) for n in "qkv")
+                q, k, v = (self.matrix(pre + f"self_attn.{n}_proj", h) for n in "qkv")
                 heads_of = lambda flat, name: [self.head(flat[a:a + d], pre, name, eps, p) for a in range(0, len(flat), d)]
                 for g, (kh, at) in enumerate(zip(heads_of(k, "k"), range(0, kv * d, d))):
                     keys[g].append([cache_type(u) for u in kh])
@@ -349,11 +453,11 @@ class Model:
                 for i, qh in enumerate(heads_of(q, "q")):
                     g = i // (heads // kv)
                     out += self.attend([self.enter(u) for u in qh], keys[g], values[g], p)
-                row = [f32(r + u) for r, u in zip(row, self.leaves(pre + "self_attn.o_proj", out, attention))]
+                row = [f32(r + u) for r, u in zip(row, self.matrix(pre + "self_attn.o_proj", out, attention))]
                 h = [self.enter(v) for v in norm(row, self.w[pre + "post_attention_layernorm.weight"], eps)]
-                gate, up = self.full(pre + "mlp.gate_proj", h), self.full(pre + "mlp.up_proj", h)
+                gate, up = self.matrix(pre + "mlp.gate_proj", h), self.matrix(pre + "mlp.up_proj", h)
                 act = [self.enter(f32(f32(g / f32(1.0 + exp(-g))) * u)) for g, u in zip(gate, up)]
-                x[p] = [f32(r + u) for r, u in zip(row, self.leaves(pre + "mlp.down_proj", act, mlp))]
+                x[p] = [f32(r + u) for r, u in zip(row, self.matrix(pre + "mlp.down_proj", act, mlp))]
         head = self.w.get("lm_head.weight", self.w["model.embed_tokens.weight"])
         rows = [[self.enter(v) for v in norm(row, self.w["model.norm.weight"], eps)] for row in x]
         return b"".join(struct.pack("<f", dot(w, row)) for row in rows for w in head)

@@ -74,7 +74,8 @@ static uint32_t group_constants(const struct source_input *in, const struct stor
 static bool encode_run(const struct source_input *in, const struct stored *stored, uint64_t row, struct range cols,
                        uint32_t constants, unsigned char *out)
 {
-    uint64_t n = range_count(cols), end = align_up(n, BLOCK_COLS) * stored->bits / 8, used = n * stored->bits / 8;
+    uint64_t n = range_count(cols), end = align_up(n, BLOCK_COLS) * stored->bits / 8;
+    uint64_t used = div_ceil(n * stored->bits, 8);
     float wide[STRIP];
     if ((unsigned)in->dtype == stored->id) {
         memcpy(out, in->data + (row * in->cols + cols.begin) * dtype_bytes(in->dtype), used);

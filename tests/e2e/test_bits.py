@@ -5,6 +5,7 @@ what rounding to bf16 would hide), of prompts of 1 to 72 tokens and of tokens ge
 plain C, one thread, one rank, the whole prompt at once, each prompt alone.
 """
 import functools
+import itertools
 import json
 import os
 import random
@@ -138,8 +139,10 @@ def axes(case, degrees=(1, 3, 8)):
 
 
 F32 = ("mqa-bias", "mixed-dtype")
+INT4 = {f"int4-g{group}-{offset}": ("--quant", "int4", "--group", group, "--offset", offset)
+        for group in (32, 64, 128) for offset in ("none", "zero", "min")}
 RECIPES = (("keep", ()), ("int8", ("--quant", "int8")), ("fp8", ("--quant", "fp8")), ("f32", ("--dtype", "f32")),
-           ("f16", ("--dtype", "f16")))
+           ("f16", ("--dtype", "f16")), *((name, INT4[name]) for name in ("int4-g32-none", "int4-g64-zero", "int4-g128-min")))
 
 
 def test_each_axis_alone():
@@ -165,6 +168,26 @@ def test_quantized_weights_at_every_degree():
                 case = Case(d, f"{name}-{quant}", checkpoint(name), ("--quant", quant))
                 axes(case, (1, 3, 8) if harness.SHARE == 1 else (3,))
                 case.check(16, None)
+
+
+def test_groups_of_columns_at_every_degree():
+    """int4: every recipe with every number of threads, instruction set and chunk. These are dealt out over models whose
+    leaves cut groups, degrees, prompts alone and in one batch, fresh bundles and resharded ones."""
+    degrees = (1, 2, 3, 5, 7, 8)
+    machines = [dict(threads=t, isa=isa, chunk=c) for t, isa, c in itertools.product(THREADS, isas(), CHUNKS)]
+    with Folder() as d:
+        wide = synthetic(d + "/s-wide", head_dim=80, hidden_size=72, intermediate_size=1601, num_hidden_layers=1)
+        narrow = synthetic(d + "/s-narrow", num_attention_heads=5, num_key_value_heads=1, head_dim=48, intermediate_size=300)
+        for at, (label, recipe) in enumerate(list(INT4.items())[::harness.SHARE]):
+            fixture, its = (("llama3-rope", "bf16"), ("qwen2-bias", "f16"))[at % 2]
+            random.Random(at).shuffle(machines)
+            deal = itertools.cycle(machines)
+            for name, model, dtype in (("wide", wide, "bf16"), ("narrow", narrow, "f32"), (fixture, checkpoint(fixture), its)):
+                case = Case(d, f"{name}-{label}", model, (*recipe, "--dtype", dtype), lengths=(1, 7, 40))
+                for i, tp in enumerate(degrees):
+                    case.check(tp, i % 3, **next(deal))
+                    case.check(tp, None, **next(deal))
+                    case.check(tp, 2, via=degrees[i - 1], **next(deal))
 
 
 def test_random_combinations():

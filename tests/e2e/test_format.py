@@ -1,6 +1,9 @@
 """What is stored: by an independent reader, by every flipped byte, by mixed and missing rank files."""
 import concurrent.futures
+import fractions
+import functools
 import json
+import math
 import os
 import random
 import shutil
@@ -9,6 +12,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
+import numerics_model
 import read_bundle
 from harness import Folder, checkpoint, convert, error_line, tiny_model, tprun, tpshard
 
@@ -39,12 +43,189 @@ def test_a_reader_written_from_the_document_finds_the_checkpoint():
             for tensor, (dtype, shape, raw) in source.items():
                 code, rows = stored[tensor]
                 assert code == CODES[dtype], tensor
-                found = b"".join(bytes(r) for r in rows)
-                if len(shape) == 1 and dtype != "F32":  # vectors are stored widened
-                    wide = struct.unpack(f"<{len(raw) // 2}{'e' if dtype == 'F16' else 'H'}", raw)
-                    raw = b"".join(struct.pack("<f", v) if dtype == "F16" else struct.pack("<I", v << 16) for v in wide)
-                assert found == raw, f"{name} tp {tp}: {tensor}"
+                if len(shape) == 1:  # vectors are stored widened
+                    raw = struct.pack(f"<{shape[0]}f", *numbers(dtype, raw))
+                assert b"".join(rows) == raw, f"{name} tp {tp}: {tensor}"
 
+
+def numbers(dtype, raw):
+    if dtype == "BF16":
+        return [struct.unpack("<f", b"\0\0" + raw[j:j + 2])[0] for j in range(0, len(raw), 2)]
+    return struct.unpack(f"<{len(raw) // 4}f" if dtype == "F32" else f"<{len(raw) // 2}e", raw)
+
+
+# ---- int4 ----
+
+def quantized(tensor):
+    return tensor.endswith("_proj.weight")
+
+
+def convert_int4(model, bundle, name, tp, *args):
+    """The stored tensors, and what the manifest says of them is true."""
+    group, offset = numerics_model.INT4[name]
+    convert(model, bundle, "--tp", tp, "--quant", "int4", "--group", group, "--offset", offset, *args)
+    manifest, stored = json.load(open(bundle + "/manifest.json")), read_bundle.tensors(bundle)
+    ids = dict(zip(["f32", "f16", "bf16", "int8", "fp8", *numerics_model.INT4], range(1, 15)))
+    assert manifest["version"] == 2 and "quant" not in manifest["recipe"]
+    assert manifest["recipe"]["stored"] == {m + "_proj": name for m in ("q", "k", "v", "o", "gate", "up", "down")}
+    for rank in manifest["ranks"]:
+        for t in rank["tensors"]:
+            assert ids[t["dtype"]] == stored[t["name"]][0] and (t["dtype"] == name) == quantized(t["name"]), t
+    return stored
+
+
+def bf16_bits(x):
+    return struct.unpack("<I", struct.pack("<f", x))[0] >> 16
+
+
+def int4_rows(shape, values, name):
+    """Of every row (code, scale, offset) of each column, as section 7 of numerics.md says and format.md stores them."""
+    (group, kind), rows = numerics_model.INT4[name], []
+    for r in range(shape[0]):
+        row = []
+        for at in range(0, shape[1], group):
+            codes, scale, offset = numerics_model.int4(values[r * shape[1] + at:r * shape[1] + min(at + group, shape[1])], kind)
+            offset = {"none": 0, "zero": offset, "min": bf16_bits(offset)}[kind]
+            row += [(code, bf16_bits(scale), offset) for code in codes]
+        rows.append(row)
+    return rows
+
+
+def check_int4(model, name, degrees, what):
+    source = safetensors(model)
+    want = {t: int4_rows(shape, numbers(dtype, raw), name) for t, (dtype, shape, raw) in source.items() if quantized(t)}
+    for tp in degrees:
+        with Folder() as d:
+            stored = convert_int4(model, d + "/b", name, tp)
+            assert set(stored) == set(source), set(stored) ^ set(source)
+            for tensor, rows in want.items():
+                for r, (found, row) in enumerate(zip(stored[tensor][1], rows)):
+                    different = [(c, f, w) for c, (f, w) in enumerate(zip(found, row)) if f != w]
+                    assert not different, f"{what} {name} tp {tp}: {tensor} row {r}: column, found, wanted: {different[:3]}"
+                assert len(stored[tensor][1]) == len(rows)
+
+
+LEAST, MOST = 2.0 ** -100, float.fromhex("0x1.fffffep+127")
+
+
+def strange(rng, n, top):
+    """n values of which a group may be a part: every case that section 7 names, ties, the ends of f32 (else of f16)."""
+    g, one = rng.gauss, rng.choice((-1, 1)) * 2.0 ** rng.randrange(-20, 11)
+    kinds = [
+        lambda: g(0, 1),
+        lambda: g(0, 1) * one,
+        lambda: rng.choice((0.0, -0.0)),
+        lambda: rng.choice((0.0, 2.0 ** -149, -2.0 ** -126, LEAST * 0.9999999, -LEAST * 0.9)),
+        lambda: rng.choice((LEAST, -LEAST, LEAST * 0.9999999, LEAST * 1.0000002, 0.0)),
+        lambda: rng.choice((0.0, LEAST, 15 * LEAST, 15 * LEAST * (1 + 2.0 ** -9), LEAST * 15.01)),
+        lambda: rng.choice((-LEAST * 8, LEAST * 7, LEAST * 3.5)),
+        lambda: one * 1.2345678,                                   # all the same
+        lambda: one * (1 + rng.random()),                          # of one sign
+        lambda: one * (1 + g(0, 1e-4)),                            # far from zero, close together
+        lambda: one * rng.choice((-8, 7, 8, *(k + 0.5 for k in range(-8, 8)))),
+        lambda: one * rng.choice((0, 15, *(k + 0.5 for k in range(15)))),
+        lambda: one * rng.choice((-15, 0, *(-k - 0.5 for k in range(15)))),
+        lambda: one * rng.choice((-1, 1)),                         # -lo = hi
+        lambda: one * rng.choice((1 + 2.0 ** -8, 1 + 3 * 2.0 ** -8, -0.5, 0.3)),  # halfway between two of bf16
+        lambda: g(0, 1) * 2.0 ** rng.randrange(-110, 10),
+        lambda: g(0, 1e-6),
+    ]
+    if top:
+        kinds += [lambda: rng.choice((-1, 1)) * top * rng.random(), lambda: rng.choice((top, -top, 1e37, 0.0)), lambda: top,
+                  lambda: -top * (1 - rng.random() * 1e-3)]
+    kind = rng.choice(kinds)
+    return [kind() for _ in range(n)]
+
+
+def strange_model(folder, top, **changes):
+    """A tiny model whose matrices hold strange values: whole rows of one kind, and runs of 32 columns."""
+    tiny_model(folder, torch_dtype="float32", **changes)
+    path, rng = folder + "/model.safetensors", random.Random(7)
+    data = open(path, "rb").read()
+    body = 8 + struct.unpack_from("<Q", data)[0]
+    parts = [data[:body]]
+    for name, t in json.loads(data[8:body]).items():
+        a, b = t["data_offsets"]
+        if quantized(name):
+            rows, cols = t["shape"]
+            for _ in range(rows):
+                run = rng.choice((32, cols))
+                row = [v for at in range(0, cols, run) for v in strange(rng, min(run, cols - at), top)]
+                parts.append(struct.pack(f"<{cols}f", *row))
+        else:
+            parts.append(data[body + a:body + b])
+    with open(path, "wb") as f:
+        f.write(b"".join(parts))
+
+
+def heads(n, head_dim, **more):
+    return dict(num_attention_heads=n, num_key_value_heads=1, head_dim=head_dim, **more)
+
+
+SHAPES = {
+    "a leaf at every even place of a group": heads(64, 6),
+    "two heads to a leaf, leaves of one and two units": heads(67, 10, intermediate_size=1601),
+    "heads of 80": heads(3, 80, hidden_size=150, intermediate_size=77),
+    "heads of 48": heads(5, 48, hidden_size=40, intermediate_size=300),
+}
+DEGREES = (1, 2, 3, 5, 7, 8)
+
+
+def test_int4_codes_and_constants_are_those_of_the_document():
+    """Every column's code, and with it the constants of the whole group, on whichever side of a cut it lies."""
+    for what, changes in SHAPES.items():
+        with Folder() as d:
+            strange_model(d + "/m", MOST, **changes)
+            for name in numerics_model.INT4:
+                check_int4(d + "/m", name, DEGREES[::harness.SHARE], what)
+
+
+def test_int4_codes_and_constants_of_checkpoints():
+    recipes = list(numerics_model.INT4)
+    for i, name in enumerate(("llama3-rope", "qwen2-bias", "qwen3-norm", "mixed-dtype")):  # bf16, f32, f16, several
+        check_int4(checkpoint(name), recipes[4 * i % 9], (1 + 3 * i,), name)
+
+
+SIGNIFICANT = {"f32": (24, -149), "bf16": (8, -133), "f16": (11, -24)}  # bits, exponent of the least number
+
+
+@functools.lru_cache(None)
+def meaning(code, scale, offset, kind, dtype):
+    """The number of dtype that is nearest to what a code means, ties to even."""
+    scale, minimum = (fractions.Fraction(struct.unpack("<f", struct.pack("<I", v << 16))[0]) for v in (scale, offset))
+    exact = {"none": (code - 8) * scale, "zero": (code - offset) * scale, "min": code * scale + minimum}[kind]
+    bits, least = SIGNIFICANT[dtype]
+    step = fractions.Fraction(2) ** max(math.frexp(exact)[1] - bits, least)
+    return float(round(exact / step) * step)
+
+
+def test_an_exported_int4_value_is_the_nearest_to_what_its_code_means():
+    """To f32 with values near its end, too; what codes mean beyond it is refused."""
+    with Folder() as d:
+        for top, dtypes in ((0, SIGNIFICANT), (0.9 * MOST, ["f32"])):
+            model = f"{d}/m-{top}"
+            strange_model(model, top, **heads(5, 24, hidden_size=40, intermediate_size=77))
+            source = safetensors(model)
+            for name, (_, kind) in numerics_model.INT4.items():
+                for dtype in dtypes:
+                    check_export(model, f"{model}-{name}-{dtype}", name, kind, dtype, source)
+
+
+def check_export(model, bundle, name, kind, dtype, source):
+    stored = convert_int4(model, bundle, name, 3, "--dtype", dtype)
+    tpshard("export", bundle, "-o", bundle + "-export", "-q")
+    exported = safetensors(bundle + "-export")
+    assert set(exported) == set(source), set(exported) ^ set(source)
+    for tensor, (found, shape, raw) in exported.items():
+        assert (found, shape) == (dtype.upper(), source[tensor][1]), tensor
+        if quantized(tensor):
+            columns, got = [column for row in stored[tensor][1] for column in row], numbers(found, raw)
+            want = [meaning(*column, kind, dtype) for column in columns]
+            wrong = [(c, w, v) for c, w, v in zip(columns, want, got) if w != v]
+            assert not wrong and len(got) == len(columns), f"{bundle}: {tensor}: column, wanted, found: {wrong[:3]}"
+
+
+# ---- damage ----
 
 def refused(done, *names):
     line = error_line(done, done.returncode, *names)
@@ -104,7 +285,8 @@ def flip_all(bundle, places):
 
 def test_sampled_flips_of_larger_bundles_are_refused():
     rng = random.Random(5)
-    for name, args in (("mqa-bias", ("--tp", "3")), ("qwen2-bias", ("--tp", "3", "--compress", "zstd", "--quant", "int8"))):
+    for name, args in (("mqa-bias", ("--tp", "3")), ("qwen2-bias", ("--tp", "3", "--compress", "zstd", "--quant", "int8")),
+                       ("llama3-rope", ("--tp", "5", "--quant", "int4", "--group", "64", "--offset", "min"))):
         with Folder() as d:
             convert(checkpoint(name), d + "/b", *args)
             for _ in range(160 // harness.SHARE):

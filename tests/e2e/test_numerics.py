@@ -24,12 +24,50 @@ def test_a_program_written_from_the_document_has_the_same_bits():
     for name, (changes, dtype) in CASES.items():
         with Folder() as d:
             tiny_model(d + "/m", **changes)
-            for quant in (False, True):
-                convert(d + "/m", f"{d}/{quant}", "--tp", "2", *(["--quant", "int8"] if quant else []))
-                ids = [1, 5, 9, 2, 14, 7]
-                tprun("logits", f"{d}/{quant}", "--prompt-ids", ",".join(map(str, ids)), "-o", d + "/l", "-q")
-                want = numerics_model.Model(d + "/m", dtype, quant).logits(ids)
-                assert open(d + "/l", "rb").read() == want, (name, quant)
+            for quant in (None, "int8", "fp8"):
+                same(d, name, dtype, quant, 2, [1, 5, 9, 2, 14, 7])
+
+
+def same(d, name, dtype, quant, tp, ids):
+    """The logits of d's model are those of the document."""
+    args = ("none",) if quant is None else (quant,)
+    if quant in numerics_model.INT4:
+        group, offset = numerics_model.INT4[quant]
+        args = "int4", "--group", group, "--offset", offset
+    bundle = f"{d}/{quant}-{tp}"
+    convert(d + "/m", bundle, "--tp", tp, "--quant", *args)
+    tprun("logits", bundle, "--prompt-ids", ",".join(map(str, ids)), "-o", d + "/l", "-q")
+    assert open(d + "/l", "rb").read() == numerics_model.Model(d + "/m", dtype, quant).logits(ids), (name, quant, tp)
+
+
+def heads(n, head_dim, **more):
+    return dict(num_attention_heads=n, num_key_value_heads=1, head_dim=head_dim, **more)
+
+
+GROUPS = {
+    "rows below a group": (dict(), "bf16"),
+    "rows of one group and a bit": (heads(2, 4, hidden_size=140, intermediate_size=33), "bf16"),
+    "rows of groups": (heads(2, 64, hidden_size=256, intermediate_size=40), "bf16"),
+    "odd widths, biases": (heads(3, 8, hidden_size=40, intermediate_size=77, attention_bias=True, mlp_bias=True,
+                                 torch_dtype="float32"), "f32"),
+    "heads of 16": (heads(9, 16, intermediate_size=77), "bf16"),
+    "heads of 24": (heads(6, 24, hidden_size=40, torch_dtype="float16"), "f16"),
+    "heads of 48": (heads(5, 48, torch_dtype="float32"), "f32"),
+    "heads of 80": (heads(4, 80), "bf16"),
+    "heads of more than a group": (heads(3, 150), "bf16"),
+    "a leaf at every even place of a group": (heads(64, 6), "bf16"),
+    "two heads to a leaf": (heads(67, 10), "bf16"),
+    "leaves of one and two units": (dict(intermediate_size=1601), "bf16"),
+}
+
+
+def test_groups_are_those_of_the_document():
+    """int4: rows and leaves of every kind, which cut groups everywhere."""
+    for i, (name, (changes, dtype)) in enumerate(GROUPS.items()):
+        with Folder() as d:
+            tiny_model(d + "/m", **changes)
+            for j, quant in enumerate(numerics_model.INT4):
+                same(d, name, dtype, quant, 1 + (i + j) % 3, [1, 5, 9])
 
 
 def test_the_same_across_a_chunk_of_the_cache():
