@@ -1,5 +1,6 @@
 """What is stored: by an independent reader, by every flipped byte, by mixed and missing rank files."""
 import concurrent.futures
+import ctypes
 import fractions
 import functools
 import json
@@ -223,6 +224,57 @@ def check_export(model, bundle, name, kind, dtype, source):
             want = [meaning(*column, kind, dtype) for column in columns]
             wrong = [(c, w, v) for c, w, v in zip(columns, want, got) if w != v]
             assert not wrong and len(got) == len(columns), f"{bundle}: {tensor}: column, wanted, found: {wrong[:3]}"
+
+
+# ---- identity ----
+
+class Hash128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def xxh3(data):
+    """The library that the programs are linked with."""
+    hash_of = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
+    hash_of.restype, hash_of.argtypes = Hash128, (ctypes.c_char_p, ctypes.c_size_t)
+    h = hash_of(data, len(data))
+    return f"{h.high:016x}{h.low:016x}"
+
+
+def json_text(value, depth=0):
+    """As docs/format.md section 2 has it."""
+    pad, end = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, (dict, list)) and not value:
+        return "{}" if isinstance(value, dict) else "[]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{pad}{json.dumps(k, ensure_ascii=False)}: {json_text(v, depth + 1)}" for k, v in value.items()) + end + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(pad + json_text(v, depth + 1) for v in value) + end + "]"
+    if isinstance(value, float):
+        text = "%.17g" % value
+        mantissa, e, exponent = text.partition("e")
+        return f"{mantissa}e{int(exponent)}" if e else text if "." in text else text + ".0"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def test_the_bundle_id_and_the_prompts_of_the_selftest_are_those_of_the_document():
+    for name, args in (("yarn", ()), ("llama3-rope", ("--tp", "3", "--quant", "int4", "--compress", "zstd")), ("mixed-dtype", ("--quant", "int8"))):
+        with Folder() as d:
+            convert(checkpoint(name), d + "/b", *args, selftest=True)
+            text = open(d + "/b/manifest.json", "rb").read()
+            m = json.loads(text)
+            at = text.rindex(b'"digest": "') + len(b'"digest": "')
+            assert xxh3(text[:at]) == m["digest"] and text[at:] == m["digest"].encode() + b'"\n}\n'
+            files = [f for f in m["files"] if f["name"] != "selftest.json"]
+            identity = dict(version=m["version"], model=m["model"], dtype=m["recipe"]["dtype"], stored=m["recipe"]["stored"],
+                            leaves=m["leaves"], source=m["source"], files=files)
+            assert xxh3(json_text(identity).encode()) == m["bundle_id"], name
+            assert json_text(m) + "\n" == text.decode(), name
+            state = 1
+            for prompt in json.load(open(d + "/b/selftest.json"))["prompts"]:
+                for found in prompt["prompt_ids"]:
+                    state = (state * 6364136223846793005 + 1442695040888963407) % 2 ** 64
+                    assert found == (state >> 33) % m["model"]["vocab"]
+                assert len(prompt["layers"]) == m["model"]["n_layers"] + 1 and len(prompt["positions"]) == len(prompt["prompt_ids"])
 
 
 # ---- damage ----
