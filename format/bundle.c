@@ -30,6 +30,7 @@ static bool read_stored(struct recipe *recipe, const struct json_in *in, struct 
     if (!json_get_object(in, "stored", &object, err))
         return false;
     const struct json_in stored_in = {object, in->file, in->code};
+    size_t count = 0;
     *recipe = recipe_of(recipe->dtype, NULL);
     for (int role = ROLE_EMBED; role < ROLE_COUNT; role++) {
         const char *name, *key = role_key((enum role)role);
@@ -41,8 +42,11 @@ static bool read_stored(struct recipe *recipe, const struct json_in *in, struct 
         if (!stored || (!stored_quantized(stored) && (enum dtype)stored->id != recipe->dtype))
             return bad_value(&stored_in, key, name, err);
         recipe->stored[role] = (uint8_t)stored->id;
+        count++;
     }
-    return true;
+    return count == json_object_size(object) ||
+           tp_fail(err, in->code, "%s: recipe.stored: %zu keys expected, %zu found", in->file, count,
+                   json_object_size(object));
 }
 
 static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
@@ -52,7 +56,8 @@ static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct
     if (!json_get_object(top, "recipe", &object, err))
         return false;
     struct json_in in = {object, top->file, top->code};
-    if (!json_get_string(&in, "dtype", &dtype, err) || !json_get_string(&in, "compress", &compress, err))
+    if (!json_get_string(&in, "dtype", &dtype, err) ||
+        !json_get_string(&in, "compress", &compress, err))
         return false;
     if (!dtype_from_name(dtype, &bundle->recipe.dtype))
         return bad_value(&in, "dtype", dtype, err);

@@ -33,7 +33,8 @@ static json_t *stored_json(const struct recipe *recipe)
     json_t *object = json_object();
     for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
         if (role_is_quantized((enum role)role))
-            json_object_set_new(object, role_key((enum role)role), json_string(stored_of(recipe->stored[role])->name));
+            json_object_set_new(object, role_key((enum role)role),
+                                json_string(stored_of(recipe->stored[role])->name));
     return object;
 }
 
@@ -112,10 +113,11 @@ char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head 
     json_t *root = json_pack(
         "{s:s, s:i, s:o, s:I, s:{s:s, s:o, s:s}, s:o, s:o, s:O, s:o, s:O*, s:o}", "format",
         "tpshard bundle", "version", BUNDLE_FORMAT_VERSION, "bundle_id", hex_of(bundle->bundle_id),
-        "tp_size", (json_int_t)bundle->tp_size, "recipe", "dtype",
-        dtype_name(bundle->recipe.dtype), "stored", stored_json(&bundle->recipe), "compress", bundle->compress == COMPRESS_ZSTD ? "zstd" : "none", "model", model,
-        "leaves", leaves_json(&bundle->model), "source", bundle->source, "files",
-        files_json(bundle, true), "chat_templates", bundle->templates, "ranks", ranks_json(bundle, heads));
+        "tp_size", (json_int_t)bundle->tp_size, "recipe", "dtype", dtype_name(bundle->recipe.dtype),
+        "stored", stored_json(&bundle->recipe), "compress",
+        bundle->compress == COMPRESS_ZSTD ? "zstd" : "none", "model", model, "leaves",
+        leaves_json(&bundle->model), "source", bundle->source, "files", files_json(bundle, true),
+        "chat_templates", bundle->templates, "ranks", ranks_json(bundle, heads));
     char *text = root ? sealed_text(root, size, err) : NULL;
     json_decref(root);
     if (!text)

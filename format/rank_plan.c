@@ -9,7 +9,9 @@ struct recipe recipe_of(enum dtype dtype, const struct stored *quant)
     struct recipe recipe = {.dtype = dtype};
     for (int role = ROLE_EMBED; role < ROLE_COUNT; role++)
         if (role_is_matrix((enum role)role))
-            recipe.stored[role] = (uint8_t)(quant && role_is_quantized((enum role)role) ? quant->id : (unsigned)dtype);
+            recipe.stored[role] =
+                (uint8_t)(quant && role_is_quantized((enum role)role) ? quant->id
+                                                                      : (unsigned)dtype);
     return recipe;
 }
 

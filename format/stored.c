@@ -6,13 +6,18 @@
 #include "stored_codes.h"
 
 #define DENSE(id_, name_, bits_, zstd)                                                             \
-    [id_] = {.id = id_, .name = name_, .bits = bits_, .zstd_ratio = zstd, .encode = encode_dense, .decode = decode_dense}
+    [id_] = {.id = id_,                                                                            \
+             .name = name_,                                                                        \
+             .bits = bits_,                                                                        \
+             .zstd_ratio = zstd,                                                                   \
+             .encode = encode_dense,                                                               \
+             .decode = decode_dense}
 #define ROW_SCALE(id_, name_, zstd, code)                                                          \
     [id_] = {.id = id_, .name = name_, .bits = 8, .row_scale = true, .zstd_ratio = zstd,           \
              .constants = constants_##code, .encode = encode_##code, .decode = decode_##code}
-#define GROUPS(id_, group_, suffix, constant, offset_)                                             \
+#define GROUPS(id_, group_, suffix, constant, offset_, zstd)                                             \
     [id_] = {.id = id_, .name = "int4-g" #group_ suffix, .bits = 4, .group = group_,               \
-             .constant_bits = constant, .offset = offset_, .zstd_ratio = 0.95,                     \
+             .constant_bits = constant, .offset = offset_, .zstd_ratio = zstd,                     \
              .constants = constants_int4, .encode = encode_int4, .decode = decode_int4}
 
 static const struct stored rows[STORED_COUNT] = {
@@ -21,15 +26,15 @@ static const struct stored rows[STORED_COUNT] = {
     DENSE(STORED_BF16, "bf16", 16, 0.68),
     ROW_SCALE(STORED_INT8, "int8", 0.90, int8),
     ROW_SCALE(STORED_FP8, "fp8", 0.82, fp8),
-    GROUPS(STORED_INT4_G32, 32, "", 16, OFFSET_NONE),
-    GROUPS(STORED_INT4_G64, 64, "", 16, OFFSET_NONE),
-    GROUPS(STORED_INT4_G128, 128, "", 16, OFFSET_NONE),
-    GROUPS(STORED_INT4_G32_ZERO, 32, "-zero", 32, OFFSET_ZERO),
-    GROUPS(STORED_INT4_G64_ZERO, 64, "-zero", 32, OFFSET_ZERO),
-    GROUPS(STORED_INT4_G128_ZERO, 128, "-zero", 32, OFFSET_ZERO),
-    GROUPS(STORED_INT4_G32_MIN, 32, "-min", 32, OFFSET_MINIMUM),
-    GROUPS(STORED_INT4_G64_MIN, 64, "-min", 32, OFFSET_MINIMUM),
-    GROUPS(STORED_INT4_G128_MIN, 128, "-min", 32, OFFSET_MINIMUM),
+    GROUPS(STORED_INT4_G32, 32, "", 16, OFFSET_NONE, 0.94),
+    GROUPS(STORED_INT4_G64, 64, "", 16, OFFSET_NONE, 0.92),
+    GROUPS(STORED_INT4_G128, 128, "", 16, OFFSET_NONE, 0.89),
+    GROUPS(STORED_INT4_G32_ZERO, 32, "-zero", 32, OFFSET_ZERO, 0.92),
+    GROUPS(STORED_INT4_G64_ZERO, 64, "-zero", 32, OFFSET_ZERO, 0.92),
+    GROUPS(STORED_INT4_G128_ZERO, 128, "-zero", 32, OFFSET_ZERO, 0.90),
+    GROUPS(STORED_INT4_G32_MIN, 32, "-min", 32, OFFSET_MINIMUM, 0.94),
+    GROUPS(STORED_INT4_G64_MIN, 64, "-min", 32, OFFSET_MINIMUM, 0.93),
+    GROUPS(STORED_INT4_G128_MIN, 128, "-min", 32, OFFSET_MINIMUM, 0.90),
 };
 
 const struct stored *stored_of(unsigned id)
@@ -47,12 +52,13 @@ const struct stored *stored_by_name(const char *name)
 
 const struct stored *stored_by_options(const char *quant, uint64_t group, const char *offset)
 {
-    static const char *const offsets[] = {[OFFSET_NONE] = "none", [OFFSET_ZERO] = "zero", [OFFSET_MINIMUM] = "min"};
+    static const char *const offsets[] = {
+        [OFFSET_NONE] = "none", [OFFSET_ZERO] = "zero", [OFFSET_MINIMUM] = "min"};
     const struct stored *found = NULL;
     size_t n = strlen(quant);
     for (unsigned id = STORED_BF16 + 1; id < STORED_COUNT; id++) {
         const struct stored *s = &rows[id];
-        bool family = strncmp(s->name, quant, n) == 0 && (s->name[n] == '\0' || s->name[n] == '-');
+        bool family = strcspn(s->name, "-") == n && strncmp(s->name, quant, n) == 0;
         if (family && (group == 0 || group == s->group) && strcmp(offset, offsets[s->offset]) == 0)
             found = s; /* the last: the largest group */
     }
@@ -71,7 +77,8 @@ static uint64_t piece_end(const struct stored *s, uint64_t at, uint64_t leaf_end
 bool stored_next_piece(const struct stored *s, struct range leaf, struct piece *piece)
 {
     bool first = piece->cols.end == 0;
-    uint64_t at = first ? leaf.begin : piece->cols.end, share = s->constant_bits ? 32 / s->constant_bits : 0;
+    uint64_t at = first ? leaf.begin : piece->cols.end,
+             share = s->constant_bits ? 32 / s->constant_bits : 0;
     if (at >= leaf.end)
         return false;
     struct piece next = {.cols = {at, piece_end(s, at, leaf.end)}};
@@ -93,13 +100,16 @@ static unsigned constants_shift(const struct stored *s, const struct piece *piec
     return s->constant_bits == 16 && piece->index % 2 == 0 ? 16 : 0;
 }
 
-uint32_t stored_get_constants(const struct stored *s, const unsigned char *leaf, const struct piece *piece)
+uint32_t stored_get_constants(const struct stored *s, const unsigned char *leaf,
+                              const struct piece *piece)
 {
-    uint32_t word = s->constant_bits ? le_u32(leaf + 4 * piece->constants) << constants_shift(s, piece) : 0;
+    uint32_t word =
+        s->constant_bits ? le_u32(leaf + 4 * piece->constants) << constants_shift(s, piece) : 0;
     return s->constant_bits == 16 ? word & 0xffff0000 : word;
 }
 
-void stored_put_constants(const struct stored *s, unsigned char *leaf, const struct piece *piece, uint32_t constants)
+void stored_put_constants(const struct stored *s, unsigned char *leaf, const struct piece *piece,
+                          uint32_t constants)
 {
     unsigned char *at = leaf + 4 * piece->constants;
     bool joins = s->constant_bits == 16 && piece->index % 2; /* the word of the piece before */
@@ -111,7 +121,8 @@ struct pieces stored_pieces(const struct stored *s, struct range leaf)
 {
     uint64_t end = piece_end(s, leaf.begin, leaf.end);
     uint32_t lead = (uint32_t)div_ceil(end - leaf.begin, BLOCK_COLS);
-    return (struct pieces){lead + (uint32_t)div_ceil(leaf.end - end, BLOCK_COLS), lead, s->group / BLOCK_COLS};
+    return (struct pieces){lead + (uint32_t)div_ceil(leaf.end - end, BLOCK_COLS), lead,
+                           s->group / BLOCK_COLS};
 }
 
 uint64_t stored_words(const struct stored *s, struct range leaf)

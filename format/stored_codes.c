@@ -1,6 +1,5 @@
-/* Codes and constants of every stored format. Plain C that the compiler vectorizes; 16 lanes by definition, so that any width gives the same
- * bits. Nothing here depends on the floating-point mode: subnormal f32 values cannot reach a code
- * or a choice. */
+/* Codes and constants of every stored format. Plain C that the compiler vectorizes; 16 lanes by
+ * definition, so that any width gives the same bits. */
 #pragma GCC optimize("O3")
 #include "stored_codes.h"
 
@@ -213,7 +212,8 @@ INLINE struct bounds bounds_body(const float *values, size_t n)
         lo[0] = lo[c] < lo[0] ? lo[c] : lo[0];
         hi[0] = hi[c] > hi[0] ? hi[c] : hi[0];
     }
-    return (struct bounds){__builtin_fabsf(lo[0]) < LEAST ? 0 : lo[0], __builtin_fabsf(hi[0]) < LEAST ? 0 : hi[0]};
+    return (struct bounds){__builtin_fabsf(lo[0]) < LEAST ? 0 : lo[0],
+                           __builtin_fabsf(hi[0]) < LEAST ? 0 : hi[0]};
 }
 
 /* One code a byte. Clamping to integers first is the same, and the sum with the magic number rounds. */
@@ -222,7 +222,8 @@ INLINE void int4_body(const float *values, size_t n, struct affine a, unsigned c
     float lowest = -a.zero, highest = 15 - a.zero;
     uint32_t zero = (uint32_t)a.zero;
     for (size_t i = 0; i < n; i++) {
-        float q = (values[i] - a.minimum) / a.scale;
+        float q = (values[i] * 0.5f - a.minimum * 0.5f) /
+                  (a.scale * 0.5f); /* no difference is too large */
         q = q < lowest ? lowest : q;
         q = q > highest ? highest : q;
         codes[i] = (unsigned char)((f32_bits(q + 0x1.8p+23f) + zero) & 15);
@@ -257,7 +258,8 @@ STORED_CONSTANTS(int4)
     }
 }
 
-/* Of eight neighbouring columns an even one has four bits in the low half of the word, an odd one in the high half. */
+/* Of eight neighbouring columns an even one has four bits in the low half of the word, an odd one
+ * in the high half. */
 static unsigned code_shift(size_t i)
 {
     return (unsigned)(i % 2 * 16 + i % 8 / 2 * 4);

@@ -4,8 +4,9 @@
  * table ("scalar") is its executable form and needs no FMA hardware. Every function expects the
  * floating-point mode of threads_set_fp_mode() and finite inputs, and never fails.
  *
- * Packed panels (LAYOUT_PANEL16, stored.h). A panel is 16 rows of words: 64 bytes hold a word of each. A dot runs over a leaf
- * of its columns: pieces, each padded with zeros to blocks of 32 columns. Panels and leaves are 64-byte aligned.
+ * Packed panels (LAYOUT_PANEL16, stored.h). A panel is 16 rows of words: 64 bytes hold a word of
+ * each. A dot runs over a leaf of its columns: pieces, each padded with zeros to blocks of 32
+ * columns. Panels and leaves are 64-byte aligned.
  */
 #pragma once
 #include "stored.h"
@@ -35,14 +36,15 @@ struct kernels {
      * docs/numerics.md section 3, groups included. A row's scale is not applied.
      *   w       the panel at the leaf's first word
      *   pieces  of the leaf; formats without groups look at the blocks alone
-     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is +0; 64-byte aligned
-     *           rows; x_stride a multiple of 32 where sums are given
+     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is +0;
+     *           64-byte aligned rows; x_stride a multiple of 32 where sums are given
      *   sums    of piece_sums, for formats with a minimum; else not looked at
      *   out     [M][out_stride] f32, 16 per row written
      * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
-    void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,
-                              size_t M, float *out, size_t out_stride);
-    /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in the dot's order. */
+    void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride,
+                              const float *sums, size_t M, float *out, size_t out_stride);
+    /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in
+     * the dot's order. */
     void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M, float *sums);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16, bf16. */

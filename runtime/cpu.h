@@ -36,7 +36,8 @@ struct cpu_rank {
     uint64_t head_pad;            /* head_dim padded to 32 */
     uint64_t q_stride, kv_stride; /* rows of q, and of k and v */
     uint64_t page_bytes;          /* of k, or of v, of one KV head */
-    uint64_t attn_stride, act_stride, x_stride_max; /* rows of attn and act; the longest that enter a matrix */
+    uint64_t attn_stride, act_stride,
+        x_stride_max; /* rows of attn and act; the longest that enter a matrix */
 
     float *residual; /* [rows_max][row_stride] */
     float *normed;   /* [rows_max][row_stride] in one-shot steps; else device->rows is it */

@@ -144,7 +144,8 @@ static void set_visible(const struct cpu_rank *r, const struct step *step, uint3
 }
 
 /* The output of a head, to where its columns enter o_proj. */
-static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uint64_t head, const float *o)
+static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uint64_t head,
+                       const float *o)
 {
     uint64_t d = r->model->head_dim;
     const uint32_t *packed = r->weights->attention.packed + head * d;

@@ -7,7 +7,8 @@
 
 enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
 
-/* A stack of partial sums, or a tile of up; then the sums of x over pieces, at most one for each block. */
+/* A stack of partial sums, or a tile of up; then the sums of x over pieces, at most one for each
+ * block. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
     return TREE_STACK_MAX * TILE_FLOATS + CPU_ROW_TILE / BLOCK_COLS * r->x_stride_max;
@@ -26,10 +27,12 @@ struct tile {
 };
 
 /* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
-static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct pieces pieces, struct tile t, uint64_t at)
+static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct pieces pieces,
+                       struct tile t, uint64_t at)
 {
     if (w->stored->offset == OFFSET_MINIMUM)
-        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + at, t.x_stride, t.n, t.sums + at / BLOCK_COLS);
+        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + at, t.x_stride, t.n,
+                               t.sums + at / BLOCK_COLS);
 }
 
 static float *sums_of(const struct cpu_rank *r, struct share share)
@@ -41,8 +44,8 @@ static float *sums_of(const struct cpu_rank *r, struct share share)
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    r->kernels->dot[w->stored->id](panel_of(w, panel), w->pieces, t.x + t.row * t.x_stride, t.x_stride, t.sums, t.n, out,
-                                   out_stride);
+    r->kernels->dot[w->stored->id](panel_of(w, panel), w->pieces, t.x + t.row * t.x_stride,
+                                   t.x_stride, t.sums, t.n, out, out_stride);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
@@ -62,7 +65,8 @@ static void each_tile(const struct cpu_rank *r, struct range panels, struct tile
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
         struct range group = {p, min_u64(p + width, panels.end)};
         for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
-            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m), all.sums};
+            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m),
+                             all.sums};
             fn(r, arg, t, group);
         }
     }
@@ -161,7 +165,8 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
     float *top = job->stack, *sums = t.sums;
     for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
         const struct leaf *leaf = &job->leaves->leaves[i];
-        r->kernels->dot[w->stored->id](weights, leaf->pieces, x, t.x_stride, sums, t.n, top, PANEL_ROWS);
+        r->kernels->dot[w->stored->id](weights, leaf->pieces, x, t.x_stride, sums, t.n, top,
+                                       PANEL_ROWS);
         weights += leaf->panel_bytes;
         x += (size_t)leaf->pieces.blocks * BLOCK_COLS;
         sums += leaf->pieces.blocks;
@@ -177,7 +182,8 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
 static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
     const struct leaf_job *job = arg;
-    for (uint64_t i = 0, at = 0; i < job->leaves->count; at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
+    for (uint64_t i = 0, at = 0; i < job->leaves->count;
+         at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
         sum_pieces(r, job->w, job->leaves->leaves[i].pieces, t, at);
     for (uint64_t p = group.begin; p < group.end; p++)
         leaf_panel(r, job, t, p);
@@ -189,8 +195,8 @@ static void leaf_dots(const struct cpu_rank *r, const struct step *step, const s
 {
     struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
     if (leaves->count)
-        each_tile(r, share_of(w->panels, share), (struct tile){x, w->k, 0, step->n_rows, sums_of(r, share)}, leaf_tile,
-                  &job);
+        each_tile(r, share_of(w->panels, share),
+                  (struct tile){x, w->k, 0, step->n_rows, sums_of(r, share)}, leaf_tile, &job);
 }
 
 void cpu_o_proj(struct cpu_rank *r, const struct step *step, const struct op *op,

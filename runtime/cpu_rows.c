@@ -13,8 +13,9 @@ void cpu_embed(struct cpu_rank *r, const struct step *step, const struct op *op,
         if (token < vocab.begin || token >= vocab.end)
             continue;
         uint64_t row = token - vocab.begin;
-        r->kernels->panel_row[w->stored->id](w->w + row / PANEL_ROWS * w->panel_bytes, w->k / BLOCK_COLS,
-                                             row % PANEL_ROWS, r->device->rows + m * r->device->row_stride);
+        r->kernels->panel_row[w->stored->id](w->w + row / PANEL_ROWS * w->panel_bytes,
+                                             w->k / BLOCK_COLS, row % PANEL_ROWS,
+                                             r->device->rows + m * r->device->row_stride);
     }
 }
 

@@ -31,7 +31,8 @@ struct leaf_run {
     uint32_t count, n_roots;
     const struct leaf *leaves; /* [count] */
     const uint8_t *merges;     /* [count] fold program of tree_local */
-    const uint32_t *packed;    /* [columns of the rank] where each is in a row of x, which is padded as the matrix is */
+    const uint32_t *packed; /* [columns of the rank] where each is in a row of x, which is padded as
+                               the matrix is */
 };
 
 struct layer_weights {

@@ -204,7 +204,8 @@ static void bind_tensor(struct rank_weights *w, const struct tensor *t, const un
 }
 
 /* The leaves of a matrix, the same in every layer. */
-static bool bind_leaves(const struct tensor *t, struct leaf_run *run, struct mem_arena *arena, struct tp_error *err)
+static bool bind_leaves(const struct tensor *t, struct leaf_run *run, struct mem_arena *arena,
+                        struct tp_error *err)
 {
     struct range owned = t->own_leaves;
     uint64_t n = range_count(owned);
@@ -243,8 +244,10 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     };
     w->layers = mem_arena_alloc(&weights->arena, bundle->model.n_layers * sizeof *w->layers, err);
     if (!w->layers ||
-        !bind_leaves(rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT), &w->attention, &weights->arena, err) ||
-        !bind_leaves(rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT), &w->mlp, &weights->arena, err))
+        !bind_leaves(rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT), &w->attention,
+                     &weights->arena, err) ||
+        !bind_leaves(rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT), &w->mlp, &weights->arena,
+                     err))
         return false;
     for (int vectors = 0; vectors < 2; vectors++) /* a matrix first: its bias and scale join it */
         for (uint32_t i = 0; i < plan->n_tensors; i++)

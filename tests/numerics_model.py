@@ -157,7 +157,7 @@ def int4(group, offset):
     minimum = finite_bf16(lo)
     scale = finite_bf16(f32(f32(hi / 15) - f32(minimum / 15)))
     scale = scale if scale > LEAST else 0.0
-    return [within(f32(f32(v - minimum) / scale), 0, 15) if scale else 0 for v in x], scale, minimum
+    return [within(f32(f32(v / 2 - minimum / 2) / (scale / 2)), 0, 15) if scale else 0 for v in x], scale, minimum
 
 
 INT4 = {f"int4-g{group}" + ("" if offset == "none" else "-" + offset): (group, offset)  # the stored formats' names

@@ -109,25 +109,30 @@ uint64_t against_rows_bytes(const struct against *a)
 
 /* ---- values ---- */
 
-static bool value_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t row, uint64_t col,
-                          float stored, float again, struct tp_error *err)
+static bool value_differs(const struct against *a, uint64_t rank, const struct tensor *t,
+                          uint64_t row, uint64_t col, float stored, float again,
+                          struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g",
-                   io_base_name(a->bundle->shards[rank].path), tensor_name(name, t->role, t->layer, t->part),
-                   (unsigned long long)row, (unsigned long long)col, (double)stored, a->folder.dir, (double)again);
+    return tp_fail(err, TP_E_VALUE_DIFFERS,
+                   "%s: tensor \"%s\": row %llu column %llu: %.9g stored, %s gives %.9g",
+                   io_base_name(a->bundle->shards[rank].path),
+                   tensor_name(name, t->role, t->layer, t->part), (unsigned long long)row,
+                   (unsigned long long)col, (double)stored, a->folder.dir, (double)again);
 }
 
-static bool vector_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t at,
-                           const unsigned char *stored, const unsigned char *again, struct tp_error *err)
+static bool vector_differs(const struct against *a, uint64_t rank, const struct tensor *t,
+                           uint64_t at, const unsigned char *stored, const unsigned char *again,
+                           struct tp_error *err)
 {
     return value_differs(a, rank, t, t->own_rows.begin + at, 0, f32_from_bits(le_u32(stored)),
                          f32_from_bits(le_u32(again)), err);
 }
 
 /* The first value that differs in a panel's first row that does; where none does it is the padding. */
-static bool panel_differs(const struct against *a, uint64_t rank, const struct tensor *t, uint64_t panel,
-                          const unsigned char *stored, const unsigned char *again, struct tp_error *err)
+static bool panel_differs(const struct against *a, uint64_t rank, const struct tensor *t,
+                          uint64_t panel, const unsigned char *stored, const unsigned char *again,
+                          struct tp_error *err)
 {
     uint64_t bytes = tensor_row_bytes(t), cols = range_count(t->own_cols), row = 0, col = 0;
     unsigned char *rows = mem_array(2 * PANEL_ROWS, bytes, err);
@@ -145,11 +150,14 @@ static bool panel_differs(const struct against *a, uint64_t rank, const struct t
         char name[TENSOR_NAME_MAX];
         row += t->own_rows.begin + panel * PANEL_ROWS;
         if (col < cols && row < t->own_rows.end)
-            value_differs(a, rank, t, row, t->own_cols.begin + col, values[col], values[cols + col], err);
+            value_differs(a, rank, t, row, t->own_cols.begin + col, values[col], values[cols + col],
+                          err);
         else
-            tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu: padding or constants are not what %s gives",
-                    io_base_name(a->bundle->shards[rank].path), tensor_name(name, t->role, t->layer, t->part),
-                    (unsigned long long)row, a->folder.dir);
+            tp_fail(err, TP_E_VALUE_DIFFERS,
+                    "%s: tensor \"%s\": row %llu: padding or constants are not what %s gives",
+                    io_base_name(a->bundle->shards[rank].path),
+                    tensor_name(name, t->role, t->layer, t->part), (unsigned long long)row,
+                    a->folder.dir);
     }
     mem_free(rows);
     mem_free(values);
@@ -171,5 +179,6 @@ bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint3
     uint64_t step = vector ? 4 : tensor_panel_bytes(t);
     while (memcmp(raw + at, again + at, step) == 0)
         at += step;
-    return (vector ? vector_differs : panel_differs)(a, rank, t, (c * t->chunk_bytes + at) / step, raw + at, again + at, err);
+    return (vector ? vector_differs : panel_differs)(a, rank, t, (c * t->chunk_bytes + at) / step,
+                                                     raw + at, again + at, err);
 }

@@ -88,6 +88,12 @@ static void compare_recipe(struct diff *d)
     const char *quant_a = recipe_quant_name(&a->recipe), *quant_b = recipe_quant_name(&b->recipe);
     if (strcmp(quant_a, quant_b) != 0)
         add(d, "recipe", "quant", "%s and %s", quant_a, quant_b);
+    else
+        for (int role = ROLE_EMBED; role < ROLE_COUNT; role++) /* both mixed */
+            if (role_is_quantized((enum role)role) && a->recipe.stored[role] != b->recipe.stored[role])
+                add(d, "recipe", role_key((enum role)role), "%s and %s",
+                    stored_of(a->recipe.stored[role])->name,
+                    stored_of(b->recipe.stored[role])->name);
     json_each_difference(json_object_get(a->root, "model"), json_object_get(b->root, "model"),
                          add_field, d);
 }
@@ -141,7 +147,8 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
             add(d, "tensor", name, "shape %llu x %llu and %llu x %llu", (ull)t->rows, (ull)t->cols,
                 (ull)u->rows, (ull)u->cols);
         } else {
-            uint64_t most = tensor_row_bytes(t) > tensor_row_bytes(u) ? tensor_row_bytes(t) : tensor_row_bytes(u);
+            uint64_t most = tensor_row_bytes(t) > tensor_row_bytes(u) ? tensor_row_bytes(t)
+                                                                      : tensor_row_bytes(u);
             uint64_t rows = BLOCK_BYTES / most / 16 * 16;
             struct pair *p = &d->pairs[d->n_pairs++];
             *p = (struct pair){.a = t, .b = u, .index_a = i, .index_b = (uint32_t)(u - b->tensors)};
@@ -152,7 +159,8 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
     }
     for (uint32_t i = 0; d->pairs && i < b->n_tensors; i++) {
         const struct tensor *u = &b->tensors[i];
-        if ((u->part != PART_SCALE || same_stored(d, u->role)) && !rank_plan_find(a, u->role, u->layer, u->part))
+        if ((u->part != PART_SCALE || same_stored(d, u->role)) &&
+            !rank_plan_find(a, u->role, u->layer, u->part))
             add(d, "tensor", tensor_name(name, u->role, u->layer, u->part), "only in the second");
     }
     return d->pairs != NULL;
@@ -174,7 +182,8 @@ static bool read_side(struct side *s, uint32_t index, bool scaled, uint64_t row,
     s->bytes = mem_arena_alloc(arena, n * tensor_row_bytes(s->tensor), err);
     s->row = mem_arena_alloc(arena, s->tensor->cols * sizeof(float), err);
     if (!s->bytes || !s->row ||
-        !s->source->read_rows(s->source, index, row, n, s->tensor->own_leaves, s->bytes, tensor_row_bytes(s->tensor), err))
+        !s->source->read_rows(s->source, index, row, n, s->tensor->own_leaves, s->bytes,
+                              tensor_row_bytes(s->tensor), err))
         return false;
     if (!scaled)
         return true;
@@ -188,8 +197,10 @@ static void compare_row(struct side *a, struct side *b, uint64_t i, uint64_t row
                         struct pair *found)
 {
     uint64_t cols = a->tensor->cols;
-    values_of_row(a->tensor, a->bytes + i * tensor_row_bytes(a->tensor), a->scales ? &a->scales[i] : NULL, false, a->row);
-    values_of_row(b->tensor, b->bytes + i * tensor_row_bytes(b->tensor), b->scales ? &b->scales[i] : NULL, false, b->row);
+    values_of_row(a->tensor, a->bytes + i * tensor_row_bytes(a->tensor),
+                  a->scales ? &a->scales[i] : NULL, false, a->row);
+    values_of_row(b->tensor, b->bytes + i * tensor_row_bytes(b->tensor),
+                  b->scales ? &b->scales[i] : NULL, false, b->row);
     for (uint64_t c = 0; c < cols; c++) {
         if (f32_bits(a->row[c]) == f32_bits(b->row[c]))
             continue;

@@ -60,8 +60,9 @@ static bool run_hash(const char *command, const struct model_config *model, stru
     json_decref(json);
     if (!text)
         return false;
-    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,    recipe.dtype,      request->compress,
-                                    request->tp_size, request->selftest, request->n_files};
+    const uint64_t numbers[] = {BUNDLE_FORMAT_VERSION, SHARD_VERSION,    recipe.dtype,
+                                request->compress,     request->tp_size, request->selftest,
+                                request->n_files};
     struct hash_stream stream;
     hash_start(&stream);
     hash_add(&stream, command, strlen(command) + 1);

@@ -82,7 +82,8 @@ static uint64_t activations_of(const struct model_config *model, const struct es
     uint64_t q = range_count(p->heads) * model->head_dim;
     uint64_t kv = range_count(p->kv_heads) * model->head_dim;
     uint64_t padded = range_count(p->heads) * align_up(model->head_dim, 32);
-    uint64_t row = (2 + rank->roots) * hidden + q + 2 * kv + padded + rank->o_columns + rank->down_columns;
+    uint64_t row =
+        (2 + rank->roots) * hidden + q + 2 * kv + padded + rank->o_columns + rank->down_columns;
     return (rows * row + batch * align_up(model->vocab, 16)) * sizeof(float);
 }
 
@@ -203,8 +204,9 @@ uint64_t estimate_parameters(const struct model_config *model)
 
 /* ---- compression ---- */
 
-/* Ratios were measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at TinyLlama's size: what
- * compresses is the exponents. Decoding: frames, planes and hashes of one core of a 2-core cloud machine. */
+/* Ratios were measured with tpshard on weights of scripts/synth_checkpoint, N(0, 0.02) at
+ * TinyLlama's size: what compresses is the exponents. Decoding: frames, planes and hashes of one
+ * core of a 2-core cloud machine. */
 static double zstd_ratio(const struct tensor *t)
 {
     return t->layout == LAYOUT_VECTOR_F32 ? 1 : t->stored->zstd_ratio;

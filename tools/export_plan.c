@@ -31,7 +31,8 @@ static enum dtype dtype_of(const struct source_bundle *source, const struct tens
     const struct bundle *bundle = &source->bundle;
     enum dtype own = bundle->recipe.dtype, stored = dtype_in_checkpoint(bundle, at, name);
     bool kept = bundle->model.dtype == DTYPE_NONE || bundle->model.dtype == own;
-    return kept && !stored_quantized(t->stored) && own == DTYPE_F32 && stored != DTYPE_NONE ? stored : own;
+    return kept && !stored_quantized(t->stored) && own == DTYPE_F32 && stored != DTYPE_NONE ? stored
+                                                                                            : own;
 }
 
 static bool place(struct export_plan *plan, const struct source_bundle *source, uint64_t file_bytes,

@@ -91,7 +91,8 @@ struct quant_words {
 
 static bool parse_quant(struct options *o, const struct quant_words *words, struct tp_error *err)
 {
-    const char *quant = words->quant ? words->quant : "none", *offset = words->offset ? words->offset : "none";
+    const char *quant = words->quant ? words->quant : "none",
+               *offset = words->offset ? words->offset : "none";
     uint64_t group = 0;
     if (strcmp(quant, "w8a8") == 0)
         return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: not supported by this version", quant);
@@ -103,10 +104,11 @@ static bool parse_quant(struct options *o, const struct quant_words *words, stru
     if (strcmp(offset, "none") != 0 && strcmp(offset, "zero") != 0 && strcmp(offset, "min") != 0)
         return bad("offset", offset, "none, zero or min", err);
     o->quant = none ? NULL : stored_by_options(quant, group, offset);
-    if (none ? group || strcmp(offset, "none") != 0 : !o->quant)
-        return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: no such format with --group %llu --offset %s", quant,
-                       (unsigned long long)group, offset);
-    return true;
+    bool known = none ? group == 0 && strcmp(offset, "none") == 0 : o->quant != NULL;
+    return known ||
+           tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: no such format%s%s%s%s", quant,
+                   words->group ? " with --group " : "", words->group ? words->group : "",
+                   words->offset ? " with --offset " : "", words->offset ? words->offset : "");
 }
 
 static bool parse_number(struct options *o, int id, const char *value, struct tp_error *err)
@@ -131,7 +133,8 @@ static bool parse_number(struct options *o, int id, const char *value, struct tp
     }
 }
 
-static bool take(struct options *o, struct quant_words *words, int id, const char *value, struct tp_error *err)
+static bool take(struct options *o, struct quant_words *words, int id, const char *value,
+                 struct tp_error *err)
 {
     switch (id) {
     case OPT_OUTPUT:

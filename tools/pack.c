@@ -41,8 +41,8 @@ void pack_deinterleave(const unsigned char *panel, uint64_t words, unsigned char
             memcpy(rows + r * stride + k * 4, panel + k * 64 + r * 4, 4);
 }
 
-/* Staged rows lie a cache line further apart than they are long: rows of a power of two would all fall into
- * the same sets of the cache. */
+/* Staged rows lie a cache line further apart than they are long: rows of a power of two would all
+ * fall into the same sets of the cache. */
 static uint64_t stage_stride(const struct tensor *t)
 {
     return t->row_words * 4 + 64;
@@ -84,7 +84,8 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
         uint64_t row = panel * PANEL_ROWS, rows = range_count(t->own_rows) - row;
         if (rows > n * PANEL_ROWS)
             rows = n * PANEL_ROWS;
-        if (!source->read_rows(source, index, t->own_rows.begin + row, rows, t->own_leaves, space->rows, stride, err))
+        if (!source->read_rows(source, index, t->own_rows.begin + row, rows, t->own_leaves,
+                               space->rows, stride, err))
             return false;
         memset(space->rows + rows * stride, 0, (n * PANEL_ROWS - rows) * stride);
         for (uint64_t i = 0; i < n; i++, out += panel_bytes)

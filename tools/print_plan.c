@@ -13,7 +13,8 @@ static void print_text(const struct rank_plan *plan)
            (unsigned long long)(plan->data_offset + plan->data_bytes));
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const struct tensor *t = &plan->tensors[i];
-        printf("  %-52s %-14s rows %llu..%llu of %llu, columns %llu..%llu of %llu, at %llu, %llu bytes\n",
+        printf("  %-52s %-14s rows %llu..%llu of %llu, columns %llu..%llu of %llu, at %llu, %llu "
+               "bytes\n",
                tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                (unsigned long long)t->own_rows.begin, (unsigned long long)t->own_rows.end,
                (unsigned long long)t->rows, (unsigned long long)t->own_cols.begin,

@@ -1,8 +1,8 @@
-/* Where the values of a bundle come from: a checkpoint (converted, quantized) or another bundle (as they
- * are). Convert and reshard write from one, export, verify --against and diff read from one.
+/* Where the values of a bundle come from: a checkpoint (converted, quantized) or another bundle (as
+ * they are). Convert and reshard write from one, export, verify --against and diff read from one.
  *
- * A source speaks of whole tensors, in the order and by the index of every rank plan of its model and
- * recipe: rows and leaves are global, uncut.
+ * A source speaks of whole tensors, in the order and by the index of every rank plan of its model
+ * and recipe: rows and leaves are global, uncut.
  */
 #pragma once
 #include "hash.h"
@@ -16,28 +16,29 @@ struct source {
     bool whole_chunks;             /* read_rows is best asked for many rows at once */
     uint64_t worker_bytes;         /* what a thread keeps to read rows */
 
-    /* Rows [row, row + n_rows) of tensor `index` into out, row i at out + i * stride bytes: of a matrix the words of
-     * these leaves, as they are stored side by side (stored.h); of a vector f32, leaves ignored.
-     * Any thread. Errors name file and tensor. */
+    /* Rows [row, row + n_rows) of tensor `index` into out, row i at out + i * stride bytes: of a
+     * matrix the words of these leaves, as they are stored side by side (stored.h); of a vector
+     * f32, leaves ignored. Any thread. Errors name file and tensor. */
     bool (*read_rows)(const struct source *self, uint32_t index, uint64_t row, uint64_t n_rows,
                       struct range leaves, unsigned char *out, size_t stride, struct tp_error *err);
 
-    /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each done once,
-     * any thread. For a checkpoint: *digest of that part of the stored bytes (known, from a journal: it must be
-     * that, TP_E_CHANGED), and the scales of quantized rows (rows of a scale need the preparation of its
-     * weight, the tensor before it). Another bundle needs none. */
+    /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each
+     * done once, any thread. For a checkpoint: *digest of that part of the stored bytes (known,
+     * from a journal: it must be that, TP_E_CHANGED), and the scales of quantized rows (rows of a
+     * scale need the preparation of its weight, the tensor before it). Another bundle needs none. */
     uint32_t (*prepare_pieces)(const struct source *self, uint32_t index);
     bool (*prepare)(const struct source *self, uint32_t index, uint32_t piece, bool known,
                     struct hash128 *digest, struct tp_error *err);
 
-    /* The manifest's "source" object (a new reference): where the values come from. digests[index] is the
-     * hash of the digests of tensor index's pieces; tensors without pieces have none. */
+    /* The manifest's "source" object (a new reference): where the values come from. digests[index]
+     * is the hash of the digests of tensor index's pieces; tensors without pieces have none. */
     json_t *(*describe)(const struct source *self, const struct hash128 *digests,
                         struct tp_error *err);
 
     /* The inputs are still the files that were opened (TP_E_CHANGED names the one that is not). */
     bool (*unchanged)(const struct source *self, struct tp_error *err);
-    /* Every byte of the inputs is what it was (TP_E_CHANGED names the file). NULL where prepare sees to it. */
+    /* Every byte of the inputs is what it was (TP_E_CHANGED names the file). NULL where prepare
+     * sees to it. */
     bool (*check)(const struct source *self, int threads, struct tp_error *err);
     void *state;
 };

@@ -35,7 +35,8 @@ static void take_panel(const struct request *q, const unsigned char *panel, uint
         return;
     pack_deinterleave(panel, words, plain, words * 4);
     for (uint64_t r = rows.begin; r < rows.end; r++)
-        memcpy(q->out + (r - q->rows.begin) * q->stride + q->to, plain + (r - row) * words * 4 + q->from, q->n);
+        memcpy(q->out + (r - q->rows.begin) * q->stride + q->to,
+               plain + (r - row) * words * 4 + q->from, q->n);
 }
 
 /* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
@@ -135,8 +136,8 @@ static bool read_rows(const struct source *source, uint32_t index, uint64_t row,
     const struct source_bundle *s = self_of(source);
     for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
         const struct tensor *t = &s->bundle.plans[r].tensors[index];
-        if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, leaves, out, stride,
-                                     err))
+        if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, leaves, out,
+                                     stride, err))
             return false;
         if (range_count(t->own_rows) == t->rows && !t->leaf_cut)
             break;

@@ -14,7 +14,7 @@ struct source_input {
     const unsigned char *data; /* mapped, any alignment */
     enum dtype dtype;          /* as stored */
     uint64_t rows, cols;
-    uint32_t *scales;          /* [rows] constants of rows, where the format has them; filled by prepare */
+    uint32_t *scales; /* [rows] constants of rows, where the format has them; filled by prepare */
 };
 
 static const struct source_checkpoint *self_of(const struct source *source)
@@ -60,8 +60,8 @@ static void widen(const struct source_input *in, uint64_t row, uint64_t col, uin
 }
 
 /* The constants of the group that column `col` is in: of all of it, whatever part is asked for. */
-static uint32_t group_constants(const struct source_input *in, const struct stored *stored, uint64_t row,
-                                uint64_t col)
+static uint32_t group_constants(const struct source_input *in, const struct stored *stored,
+                                uint64_t row, uint64_t col)
 {
     float wide[STRIP];
     uint64_t begin = col / stored->group * stored->group, left = in->cols - begin;
@@ -71,8 +71,8 @@ static uint32_t group_constants(const struct source_input *in, const struct stor
 }
 
 /* The codes or values of a run of columns, padded with zeros to a block. */
-static bool encode_run(const struct source_input *in, const struct stored *stored, uint64_t row, struct range cols,
-                       uint32_t constants, unsigned char *out)
+static bool encode_run(const struct source_input *in, const struct stored *stored, uint64_t row,
+                       struct range cols, uint32_t constants, unsigned char *out)
 {
     uint64_t n = range_count(cols), end = align_up(n, BLOCK_COLS) * stored->bits / 8;
     uint64_t used = div_ceil(n * stored->bits, 8);
@@ -93,8 +93,8 @@ static bool encode_run(const struct source_input *in, const struct stored *store
     return true;
 }
 
-static bool read_leaf(const struct source_input *in, const struct stored *stored, uint64_t row, struct range leaf,
-                      unsigned char *out)
+static bool read_leaf(const struct source_input *in, const struct stored *stored, uint64_t row,
+                      struct range leaf, unsigned char *out)
 {
     struct piece piece = {.index = 0};
     while (stored_next_piece(stored, leaf, &piece)) {
@@ -109,13 +109,14 @@ static bool read_leaf(const struct source_input *in, const struct stored *stored
 }
 
 /* Leaves that need no padding lie side by side: without groups they are one run. */
-static bool read_row(const struct source_input *in, const struct tensor *t, uint64_t row, struct range leaves,
-                     unsigned char *out, struct tp_error *err)
+static bool read_row(const struct source_input *in, const struct tensor *t, uint64_t row,
+                     struct range leaves, unsigned char *out, struct tp_error *err)
 {
     bool ok = true;
     for (uint64_t i = leaves.begin, end; ok && i < leaves.end; i = end) {
         struct range run = leaf_columns(&t->leaves, i);
-        for (end = i + 1; !t->stored->group && end < leaves.end && range_count(run) % BLOCK_COLS == 0; end++)
+        for (end = i + 1;
+             !t->stored->group && end < leaves.end && range_count(run) % BLOCK_COLS == 0; end++)
             run.end = leaf_columns(&t->leaves, end).end;
         ok = read_leaf(in, t->stored, row, run, out);
         out += 4 * stored_words(t->stored, run);

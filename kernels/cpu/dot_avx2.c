@@ -242,16 +242,20 @@ DOT(e4m3, STORED_FP8, 1)
 /* Column k of the eight in these words, less its zero. */
 INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 zero)
 {
-    __m256i code = _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), _mm256_set1_epi32(15));
-    return offset == OFFSET_MINIMUM ? _mm256_cvtepi32_ps(code) : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
+    __m256i code =
+        _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), _mm256_set1_epi32(15));
+    return offset == OFFSET_MINIMUM ? _mm256_cvtepi32_ps(code)
+                                    : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
 }
 
 /* One row of x over the blocks of a piece, straight from the words. */
-INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks, const float *x, const float *zero, float *out)
+INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks, const float *x,
+                        const float *zero, float *out)
 {
     __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (size_t b = 0; b < blocks; b++) {
-        __m256 chain[2][2] = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, {_mm256_setzero_ps(), _mm256_setzero_ps()}};
+        __m256 chain[2][2] = {{_mm256_setzero_ps(), _mm256_setzero_ps()},
+                              {_mm256_setzero_ps(), _mm256_setzero_ps()}};
         prefetch_next_page(w, 256);
 #pragma GCC unroll 4
         for (size_t line = 0; line < 4; line++, w += 64, x += 8)
@@ -269,18 +273,20 @@ INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks,
         _mm256_store_ps(out + 8 * half, acc[half]);
 }
 
-INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero, float *wide)
+INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
+                       float *wide)
 {
     for (size_t line = 0; line < blocks * 4; line++, w += 64)
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
             for (size_t half = 0; half < 2; half++)
-                _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half)));
+                _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k,
+                                                           _mm256_load_ps(zero + 8 * half)));
 }
 
 /* A group is at most STRETCH_BLOCKS. */
-INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x, size_t x_stride,
-                       const float *zero, size_t M, float *acc)
+INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
+                       size_t x_stride, const float *zero, size_t M, float *acc)
 {
     if (M <= 2) {
         for (size_t m = 0; m < M; m++)

@@ -162,21 +162,26 @@ INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, const char
 
 /* ---- groups of 4-bit codes ---- */
 
-/* Four bits of each word, from bit `at` on, less the zero. Where all rows have one zero they are looked up in `values`. Else they
- * stay where they are and become mantissa bits of a number whose last place is their unit, a column of the lower half of the
- * words as it is, one of the upper half moved down; bias takes that number and the zero away. */
-INLINE __m512 code_int4(enum stored_offset offset, __m512i low, __m512i high, unsigned at, __m512 values, const __m512 *bias)
+/* Four bits of each word, from bit `at` on, less the zero. Where all rows have one zero they are
+ * looked up in `values`. Else they stay where they are and become mantissa bits of a number whose
+ * last place is their unit, a column of the lower half of the words as it is, one of the upper half
+ * moved down; bias takes that number and the zero away. */
+INLINE __m512 code_int4(enum stored_offset offset, __m512i low, __m512i high, unsigned at,
+                        __m512 values, const __m512 *bias)
 {
     enum { AND_OR = 0xea };
     if (offset != OFFSET_ZERO) /* the lookup has no eyes for what is above four bits */
         return _mm512_permutexvar_ps(at ? _mm512_srli_epi32(low, at) : low, values);
-    const __m512i mask = _mm512_set1_epi32(15 << at % 16), magic = _mm512_set1_epi32((int)(150 - at % 16) << 23);
-    return _mm512_sub_ps(f32_of(_mm512_ternarylogic_epi32(at < 16 ? low : high, mask, magic, AND_OR)), bias[at % 16 / 4]);
+    const __m512i mask = _mm512_set1_epi32(15 << at % 16),
+                  magic = _mm512_set1_epi32((int)(150 - at % 16) << 23);
+    return _mm512_sub_ps(
+        f32_of(_mm512_ternarylogic_epi32(at < 16 ? low : high, mask, magic, AND_OR)),
+        bias[at % 16 / 4]);
 }
 
 /* One block: eight columns a line, column 2q from bit 4q on, 2q + 1 from bit 16 + 4q on. */
-INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const float *x, size_t x_stride, __m512 values,
-                      const __m512 bias[4], __m512 acc[TILE_ROWS])
+INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const float *x,
+                      size_t x_stride, __m512 values, const __m512 bias[4], __m512 acc[TILE_ROWS])
 {
     __m512 even[TILE_ROWS], odd[TILE_ROWS];
     const float *row[TILE_ROWS];
@@ -207,11 +212,12 @@ INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks, const float *x, size_t x_stride,
-                      const float *zero, float *out)
+INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks,
+                      const float *x, size_t x_stride, const float *zero, float *out)
 {
     const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512 acc[TILE_ROWS], bias[4], values = _mm512_sub_ps(codes, _mm512_set1_ps(offset == OFFSET_NONE ? 8 : 0));
+    __m512 acc[TILE_ROWS], bias[4],
+        values = _mm512_sub_ps(codes, _mm512_set1_ps(offset == OFFSET_NONE ? 8 : 0));
     for (int q = 0; q < 4; q++)
         bias[q] = _mm512_add_ps(_mm512_load_ps(zero), _mm512_set1_ps((float)(1 << (23 - 4 * q))));
     for (size_t r = 0; r < R; r++)
@@ -247,8 +253,8 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 #undef TILE
 }
 
-INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x, size_t x_stride,
-                       const float *zero, size_t M, float *acc)
+INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
+                       size_t x_stride, const float *zero, size_t M, float *acc)
 {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \

@@ -24,13 +24,15 @@ static inline float element(enum stored_id stored, const void *w, size_t k, size
     case STORED_FP8:
         return e4m3_to_f32(((const uint8_t *)w)[k / 4 * 64 + r * 4 + k % 4]);
     default:
-        return (float)(((const uint32_t *)w)[k / 8 * 16 + r] >> (k % 2 * 16 + k % 8 / 2 * 4) & 15) - zero[r];
+        return (float)(((const uint32_t *)w)[k / 8 * 16 + r] >> (k % 2 * 16 + k % 8 / 2 * 4) & 15) -
+               zero[r];
     }
 }
 
 /* acc: the sum of a piece, for 16 rows. */
-static inline __attribute__((always_inline)) void piece(enum stored_id stored, const void *w, size_t blocks,
-                                                        const float *x, const float *zero, float acc[PANEL_ROWS])
+static inline __attribute__((always_inline)) void piece(enum stored_id stored, const void *w,
+                                                        size_t blocks, const float *x,
+                                                        const float *zero, float acc[PANEL_ROWS])
 {
     memset(acc, 0, PANEL_ROWS * sizeof *acc);
     for (size_t b = 0; b < blocks; b++) {
@@ -62,8 +64,8 @@ DOT(bf16, STORED_BF16)
 DOT(i8, STORED_INT8)
 DOT(e4m3, STORED_FP8)
 
-static void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x, size_t x_stride,
-                       const float *zero, size_t M, float *acc)
+static void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
+                       size_t x_stride, const float *zero, size_t M, float *acc)
 {
     (void)offset;
     for (size_t m = 0; m < M; m++)

@@ -1,12 +1,15 @@
-/* Dots over groups of 4-bit codes, compiled for each instruction set. What is included before it defines
- * piece_int4(): acc[m][r] = the sum of x row m over a piece's blocks, each code less zero[r]; docs/numerics.md section 3.
+/* Dots over groups of 4-bit codes, compiled for each instruction set. What is included before it
+ * defines piece_int4(): acc[m][r] = the sum of x row m over a piece's blocks, each code less
+ * zero[r]; docs/numerics.md section 3.
  */
 
 enum { GROUP_ROWS = 32 }; /* rows of x at once */
 
 /* What a piece's word of each row says; second: of the two pieces that the word serves. */
-static inline __attribute__((always_inline)) void
-constants_of(enum stored_offset offset, const uint32_t *word, bool second, float *scale, float *zero, float *minimum)
+static inline __attribute__((always_inline)) void constants_of(enum stored_offset offset,
+                                                               const uint32_t *word, bool second,
+                                                               float *scale, float *zero,
+                                                               float *minimum)
 {
     unsigned shift = offset == OFFSET_NONE && !second ? 16 : 0;
     for (size_t r = 0; r < PANEL_ROWS; r++) {
@@ -18,7 +21,8 @@ constants_of(enum stored_offset offset, const uint32_t *word, bool second, float
 
 static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset, DOT_ARGS)
 {
-    _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS], minimum[PANEL_ROWS];
+    _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS],
+        minimum[PANEL_ROWS];
     const uint32_t *at = w, *word = w;
     for (size_t m = 0; m < M; m++)
         memset(out + m * out_stride, 0, PANEL_ROWS * sizeof *out);

@@ -283,17 +283,17 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
             continue;
         for (size_t p = span.begin; p < span.end; p += PANEL_ROWS)
             self->dot[kv]((const char *)k + p / PANEL_ROWS * head_pad * column_bytes,
-                          (struct pieces){.blocks = (uint32_t)(head_pad / BLOCK_COLS)}, q + m * q_stride, q_stride, NULL,
-                          rows, s + p, ATTENTION_CHUNK);
+                          (struct pieces){.blocks = (uint32_t)(head_pad / BLOCK_COLS)},
+                          q + m * q_stride, q_stride, NULL, rows, s + p, ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
                               round_p, &max_c[i], &sum_c[i]);
         for (size_t c = 0; c < head_pad; c += PANEL_ROWS)
-            self->dot[kv]((const char *)v +
-                              (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
-                          (struct pieces){.blocks = (uint32_t)((span.end - span.begin) / BLOCK_COLS)}, s + span.begin,
-                          ATTENTION_CHUNK, NULL, rows, o_c + c, head_pad);
+            self->dot[kv](
+                (const char *)v + (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
+                (struct pieces){.blocks = (uint32_t)((span.end - span.begin) / BLOCK_COLS)},
+                s + span.begin, ATTENTION_CHUNK, NULL, rows, o_c + c, head_pad);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride,

@@ -80,8 +80,8 @@ static void work(void *arg, int index, int count)
     if (!job->kernels)
         job->sink += read_all(job->weights + first * panel, (last - first) * panel);
     for (size_t p = first; job->kernels && p < last; p++)
-        job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride, job->sums, job->M, out,
-                                           16);
+        job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride,
+                                           job->sums, job->M, out, 16);
     job->end[index] = now();
 }
 
@@ -168,8 +168,19 @@ int main(int argc, char **argv)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
         for (unsigned id = 1; id < STORED_COUNT; id++) {
-            struct job job = {
-                kernels_get(isa), stored_of(id), weights, bytes, 1, stride, x, sums, out, {0}, {0}, {0}, 0};
+            struct job job = {kernels_get(isa),
+                              stored_of(id),
+                              weights,
+                              bytes,
+                              1,
+                              stride,
+                              x,
+                              sums,
+                              out,
+                              {0},
+                              {0},
+                              {0},
+                              0};
             if (!job.kernels)
                 continue;
             if (isa == ISA_SCALAR)

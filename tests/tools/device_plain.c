@@ -49,8 +49,8 @@ static uint32_t word_of(const unsigned char *panel, uint64_t row, uint64_t word)
 }
 
 /* Column c of a run of words: the value, the code for scales of rows, the code less its zero for groups. */
-static float value_of(const struct stored *s, const unsigned char *panel, uint64_t row, uint64_t word, uint64_t c,
-                      uint32_t constants)
+static float value_of(const struct stored *s, const unsigned char *panel, uint64_t row,
+                      uint64_t word, uint64_t c, uint32_t constants)
 {
     uint32_t per = 32 / s->bits, bits = word_of(panel, row, word + c / per);
     switch (s->bits) {
@@ -64,7 +64,9 @@ static float value_of(const struct stored *s, const unsigned char *panel, uint64
         return s->id == STORED_INT8 ? (float)(int8_t)bits : e4m3_to_f32((uint8_t)bits);
     default:
         bits = bits >> (c % 2 * 16 + c % 8 / 2 * 4) & 15;
-        return (float)bits - (s->offset == OFFSET_NONE ? 8 : s->offset == OFFSET_ZERO ? (float)(constants & 255) : 0);
+        return (float)bits - (s->offset == OFFSET_NONE   ? 8
+                              : s->offset == OFFSET_ZERO ? (float)(constants & 255)
+                                                         : 0);
     }
 }
 
@@ -95,7 +97,8 @@ static float entering(const struct rank *r, float f)
     })
 
 /* A leaf of a row: words from `word` of its panel on, x from its first column on. */
-static float dot_leaf(const struct matrix *w, uint64_t row, uint64_t word, struct pieces pieces, const float *x)
+static float dot_leaf(const struct matrix *w, uint64_t row, uint64_t word, struct pieces pieces,
+                      const float *x)
 {
     const unsigned char *panel = w->w + row / 16 * w->panel_bytes;
     const struct stored *s = w->stored;
@@ -103,12 +106,14 @@ static float dot_leaf(const struct matrix *w, uint64_t row, uint64_t word, struc
         return DOT(pieces.blocks * 32, value_of(s, panel, row, word, i, 0), x[i]);
     float total = 0;
     uint32_t constants = 0;
-    for (uint32_t b = 0, n, index = 0; b < pieces.blocks; b += n, x += n * 32, word += n * s->bits, index++) {
+    for (uint32_t b = 0, n, index = 0; b < pieces.blocks;
+         b += n, x += n * 32, word += n * s->bits, index++) {
         bool second = s->constant_bits == 16 && index % 2;
         n = b ? pieces.group : pieces.lead;
         n = n < pieces.blocks - b ? n : pieces.blocks - b;
         constants = second ? constants & 0xffff0000 : word_of(panel, row, word++);
-        float scale = f32_from_bits(s->constant_bits == 16 && !second ? constants << 16 : constants & 0xffff0000);
+        float scale = f32_from_bits(s->constant_bits == 16 && !second ? constants << 16
+                                                                      : constants & 0xffff0000);
         total = fma_f32(scale, DOT(n * 32, value_of(s, panel, row, word, i, constants), x[i]), total);
         if (s->offset == OFFSET_MINIMUM)
             total = fma_f32(f32_from_bits(constants << 16), DOT(n * 32, 1, x[i]), total);
@@ -322,8 +327,9 @@ static void embed(struct plain *d, struct rank *r, uint64_t m)
         return;
     for (uint64_t rank = 0; rank < d->setup.comm->size; rank++)
         for (uint64_t c = 0; c < d->setup.model->hidden; c++)
-            d->ranks[rank].residual[m * d->width + c] =
-                value_of(r->w->embed.stored, r->w->embed.w + (token - first) / 16 * r->w->embed.panel_bytes, token - first, 0, c, 0);
+            d->ranks[rank].residual[m * d->width + c] = value_of(
+                r->w->embed.stored, r->w->embed.w + (token - first) / 16 * r->w->embed.panel_bytes,
+                token - first, 0, c, 0);
 }
 
 static void run_row(struct plain *d, struct rank *r, const struct op *op, uint64_t m)

@@ -111,7 +111,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
             for (size_t i = 0; i < half; i++)
                 lane[i] += lane[i + half];
         for (size_t i = 0; i < c->head_pad; i += 16)
-            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, blocks_of(8), s, 256, NULL, 1, o_c + i, 16);
+            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, blocks_of(8), s, 256, NULL, 1,
+                          o_c + i, 16);
         if (chunk == query->low / 256) {
             m = m_c, l = lane[0];
             memcpy(o, o_c, sizeof o);

@@ -14,8 +14,8 @@ struct fixture {
     struct export_plan plan;
 };
 
-static void open_fixture(struct fixture *f, enum dtype dtype, const struct stored *quant, uint64_t file_bytes,
-                         json_t *stored)
+static void open_fixture(struct fixture *f, enum dtype dtype, const struct stored *quant,
+                         uint64_t file_bytes, json_t *stored)
 {
     struct tp_error err = {0};
     struct bundle *b = &f->source.bundle;

@@ -98,14 +98,18 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
     size_t n_tables = other_tables(tables);
     uint32_t *w = test_memory(BLOCKS * (256 + 64));
-    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4), *got = test_memory(ROWS * OUT * 4);
+    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4),
+          *got = test_memory(ROWS * OUT * 4);
     float *sums = test_memory(ROWS * BLOCKS * 4), *again = test_memory(ROWS * BLOCKS * 4);
     for (unsigned id = STORED_INT4_G32; id < STORED_COUNT; id++)
         for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++)
-            for (uint32_t lead = 1, group = stored_of(id)->group / 32; lead <= group && lead <= blocks; lead++) {
+            for (uint32_t lead = 1, group = stored_of(id)->group / 32;
+                 lead <= group && lead <= blocks; lead++) {
                 struct pieces pieces = {blocks, lead, group};
-                for (size_t i = 0; i < BLOCKS * (256 + 64) / 4; i++) /* whatever is a code here may be a constant there */
-                    w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) | f32_to_bf16(random_scaled(-20, 10));
+                for (size_t i = 0; i < BLOCKS * (256 + 64) / 4;
+                     i++) /* whatever is a code here may be a constant there */
+                    w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                           f32_to_bf16(random_scaled(-20, 10));
                 fill_rows(x, ROWS, STRIDE);
                 scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
                 scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
@@ -127,6 +131,76 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(got);
     free(sums);
     free(again);
+}
+
+/* One row over the pieces of a leaf, read word by word as format.md has them, in plain loops. */
+static float row_over_groups(const struct stored *s, const uint32_t *w, struct range leaf, size_t r,
+                             const float *x)
+{
+    static const int bits[8] = {0, 16, 4, 20, 8, 24, 12, 28};
+    unsigned char row[4096];
+    struct piece piece = {.index = 0};
+    float total = 0;
+    for (size_t i = 0; i < stored_words(s, leaf); i++)
+        memcpy(row + 4 * i, w + i * 16 + r, 4);
+    while (stored_next_piece(s, leaf, &piece)) {
+        uint32_t c = stored_get_constants(s, row, &piece);
+        float zero = s->offset == OFFSET_NONE   ? 8
+                     : s->offset == OFFSET_ZERO ? (float)(c & 255)
+                                                : 0,
+              p = 0, sum = 0;
+        uint64_t columns = (piece.cols.end - piece.cols.begin + 31) / 32 * 32;
+        for (size_t b = 0; b < columns; b += 32) {
+            float chain[2] = {0, 0}, ones[2] = {0, 0};
+            for (size_t k = b; k < b + 32; k++) {
+                uint32_t word;
+                memcpy(&word, row + 4 * (piece.word + k / 8), 4);
+                float xk = x[piece.k + k], code = (float)(word >> bits[k % 8] & 15) - zero;
+                chain[k % 2] = fma_soft(code, xk, chain[k % 2]);
+                ones[k % 2] = fma_soft(1, xk, ones[k % 2]);
+            }
+            p = p + (chain[0] + chain[1]);
+            sum = sum + (ones[0] + ones[1]);
+        }
+        total = fma_soft(f32_from_bits(c & 0xffff0000), p, total);
+        if (s->offset == OFFSET_MINIMUM)
+            total = fma_soft(f32_from_bits(c << 16), sum, total);
+    }
+    return total + 0.0f;
+}
+
+static void dots_over_groups_are_those_of_the_document(void **state)
+{
+    (void)state;
+    enum { ROWS = 9, COLUMNS = 1024 };
+    uint32_t *w = test_memory(2048 * 64);
+    float *x = test_memory(ROWS * COLUMNS * 4), *sums = test_memory(ROWS * COLUMNS / 32 * 4),
+          out[ROWS * 16];
+    for (int round = 0; round < 400; round++) {
+        const struct stored *s = stored_of(STORED_INT4_G32 + random_below(9));
+        uint64_t begin = random_below(300), n = 1 + random_below(random_below(2) ? 100 : 400);
+        struct range leaf = {begin, begin + n};
+        struct pieces pieces = stored_pieces(s, leaf);
+        for (size_t i = 0; i < 2048 * 16; i++)
+            w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                   f32_to_bf16(random_scaled(-20, 10));
+        fill_rows(x, ROWS, COLUMNS);
+        for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++) {
+            const struct kernels *k = kernels_get(isa);
+            if (!k)
+                continue;
+            k->piece_sums(pieces, x, COLUMNS, ROWS, sums);
+            k->dot[s->id](w, pieces, x, COLUMNS, sums, ROWS, out, 16);
+            for (size_t m = 0; m < ROWS; m += 4)
+                for (size_t r = 0; r < 16; r += 5) {
+                    float want = row_over_groups(s, w, leaf, r, x + m * COLUMNS);
+                    assert_same_bits(out + m * 16 + r, &want, 1, k->name);
+                }
+        }
+    }
+    free(w);
+    free(x);
+    free(sums);
 }
 
 /* All 2^16 or 2^8 codes times one, so that every code's widening is seen alone. */
@@ -438,6 +512,7 @@ int main(void)
         cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
         cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(dots_over_groups_are_those_of_the_document, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
         cmocka_unit_test_setup(dot_is_near_the_long_double_sum, set_fp_mode),
         cmocka_unit_test_setup(dot_follows_the_order_by_hand, set_fp_mode),

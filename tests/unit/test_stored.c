@@ -217,7 +217,8 @@ static void pieces_tile_every_leaf(void **state)
             uint64_t count = 0, at = begin, k = 0, word = 0;
             for (; stored_next_piece(s, leaf, &piece); count++) {
                 uint64_t n = piece.cols.end - piece.cols.begin, blocks = (n + 31) / 32;
-                assert_true(piece.index == count && piece.cols.begin == at && piece.cols.end <= end && n > 0);
+                assert_true(piece.index == count && piece.cols.begin == at &&
+                            piece.cols.end <= end && n > 0);
                 if (s->group) {
                     assert_true(at / s->group == (piece.cols.end - 1) / s->group);
                     assert_true(piece.cols.end == end || piece.cols.end % s->group == 0);
@@ -229,7 +230,10 @@ static void pieces_tile_every_leaf(void **state)
                 }
                 assert_int_equal(piece.k, k);
                 assert_int_equal(piece.word, word);
-                assert_int_equal(count == 0 ? cut.lead : piece.cols.end == end ? blocks : cut.group, blocks);
+                assert_int_equal(count == 0              ? cut.lead
+                                 : piece.cols.end == end ? blocks
+                                                         : cut.group,
+                                 blocks);
                 at = piece.cols.end;
                 k += blocks * 32;
                 word += blocks * 32 * s->bits / 32;
@@ -250,7 +254,9 @@ static void constants_come_back(void **state)
         struct piece piece = {.index = 0};
         memset(row, 0xaa, sizeof row);
         while (stored_next_piece(s, leaf, &piece))
-            stored_put_constants(s, row, &piece, (uint32_t)(piece.index + 1) << 16 | (s->constant_bits == 32 ? 7u : 0));
+            stored_put_constants(s, row, &piece,
+                                 (uint32_t)(piece.index + 1) << 16 |
+                                     (s->constant_bits == 32 ? 7u : 0));
         piece = (struct piece){.index = 0};
         while (stored_next_piece(s, leaf, &piece))
             assert_int_equal(stored_get_constants(s, row, &piece),
@@ -277,6 +283,53 @@ static void formats_are_found(void **state)
 }
 
 /* ---- int4 ---- */
+
+/* Constants and codes of the groups of a row, as one hash. */
+static uint64_t hash_of_groups(const struct stored *s, const float *row, size_t n)
+{
+    uint64_t hash = 0;
+    unsigned char words[64];
+    for (size_t at = 0; at < n; at += s->group) {
+        size_t size = n - at < s->group ? n - at : s->group;
+        uint32_t constants = s->constants(s, row + at, size);
+        assert_true(s->encode(s, row + at, size, constants, words));
+        hash = (hash ^ constants) * UINT64_C(0x100000001b3);
+        for (size_t i = 0; i < (size + 7) / 8 * 4; i++)
+            hash = (hash ^ words[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+static void int4_codes_are_stable_over_versions_and_modes(void **state)
+{
+    (void)state;
+    static float row[MOST];
+    uint32_t seed = 1;
+    for (int i = 0; i < MOST; i++) {
+        seed = seed * 1664525 + 1013904223;
+        int32_t a = (int32_t)seed >> 8;
+        seed = seed * 1664525 + 1013904223;
+        row[i] = (float)(a + ((int32_t)seed >> 8)) * (i / 128 % 3   ? 0x1p-28f
+                                                      : i / 128 % 2 ? 0x1p-124f
+                                                                    : 0x1p-140f);
+    }
+    static const uint64_t want[9] = {
+        UINT64_C(0xb04db492f6e15b4a), UINT64_C(0xc9e2f24cc6e3981e), UINT64_C(0x98506b27e51b947f),
+        UINT64_C(0x20164aa32ecb2877), UINT64_C(0x01b60f4b5c41034e), UINT64_C(0x9785e5ba46dad3bb),
+        UINT64_C(0x84dfbbbb4fa1c830), UINT64_C(0xe2e8ec7dc346f33e), UINT64_C(0xbc170e1a8b7b6985)};
+    for (unsigned i = 0; i < 9; i++) {
+        const struct stored *s = stored_of(STORED_INT4_G32 + i);
+        unsigned mode = _mm_getcsr();
+        uint64_t hash = hash_of_groups(s, row, MOST);
+        threads_set_fp_mode();
+        uint64_t flushed = hash_of_groups(s, row, MOST);
+        _mm_setcsr(mode);
+        assert_true(hash == flushed);
+        if (hash != want[i])
+            fail_msg("%s: 0x%016llx", s->name, (unsigned long long)hash);
+    }
+}
+
 
 static void int4_errors_are_at_most_half_a_step(void **state)
 {
@@ -333,8 +386,15 @@ static void inexact_values_are_rounded_once(void **state)
     const struct stored *s = stored_of(STORED_INT4_G32_MIN);
     int inexact = 0;
     for (int round = 0; round < 200000; round++) {
-        uint16_t scale = f32_to_bf16(fabsf(random_scaled(-30, 0))), minimum = f32_to_bf16(random_scaled(-6, 6));
+        uint16_t scale = f32_to_bf16(fabsf(random_scaled(-30, 0))),
+                 minimum = f32_to_bf16(random_scaled(-6, 6));
         unsigned char words[4] = {(unsigned char)random_below(16)};
+        if (round % 2) { /* codes that mean the middle between two numbers of eight bits, but for a
+                            minimum far below */
+            scale = (uint16_t)(0x3d81 + 2 * random_below(63));
+            minimum = f32_to_bf16(random_scaled(-80, -40));
+            words[0] = (unsigned char)(3 + 2 * random_below(7));
+        }
         uint32_t constants = (uint32_t)scale << 16 | minimum;
         float odd, nearest;
         double exact = (double)words[0] * (double)bf16_to_f32(scale) + (double)bf16_to_f32(minimum);
@@ -363,6 +423,7 @@ int main(void)
         cmocka_unit_test(pieces_tile_every_leaf),
         cmocka_unit_test(constants_come_back),
         cmocka_unit_test(formats_are_found),
+        cmocka_unit_test(int4_codes_are_stable_over_versions_and_modes),
         cmocka_unit_test(int4_errors_are_at_most_half_a_step),
         cmocka_unit_test(groups_of_zeros_or_one_value),
         cmocka_unit_test(inexact_values_are_rounded_once),
