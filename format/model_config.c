@@ -298,9 +298,6 @@ bool model_config_check(const struct model_config *m, const char *file, struct t
         !number_in(file, "rms_norm_eps", m->rms_eps, 1e-30, 1, TP_E_CF_RANGE, err) ||
         !rope_check(&m->rope, file, err))
         return false;
-    if (m->dtype > DTYPE_BF16)
-        return tp_fail(err, TP_E_CF_FIELD, "%s: dtype %s is no dtype of a model", file,
-                       dtype_name(m->dtype));
     for (uint64_t i = 0; i < m->n_layers; i++)
         if (m->window[i] > MODEL_POSITIONS_MAX)
             return tp_fail(err, TP_E_CF_RANGE, "%s: sliding_window: %llu, 1 to %llu expected", file,

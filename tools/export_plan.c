@@ -21,7 +21,7 @@ static enum dtype dtype_in_checkpoint(const struct bundle *bundle, size_t at, co
     const char *dtype_text = json_string_value(json_object_get(entry, "dtype"));
     enum dtype dtype;
     bool known = entry_name && dtype_text && strcmp(entry_name, name) == 0 &&
-                 dtype_from_name(dtype_text, &dtype) && dtype <= DTYPE_BF16;
+                 dtype_from_name(dtype_text, &dtype);
     return known ? dtype : DTYPE_NONE;
 }
 

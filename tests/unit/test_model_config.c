@@ -121,7 +121,7 @@ static void values_out_of_range_are_refused(void **state)
     refused("vocab", json_integer(639), TP_E_CF_TOKEN_ID, "639");
     refused("bos_id", json_integer(-2), TP_E_CF_TOKEN_ID, "bos_token_id");
     refused("rms_eps", json_real(0), TP_E_CF_RANGE, "rms_norm_eps");
-    refused("dtype", json_string("int8"), TP_E_CF_FIELD, "int8");
+    refused("dtype", json_string("int8"), TP_E_MANIFEST, "int8");
     refused("dtype", json_string("f64"), TP_E_MANIFEST, "f64");
     refused("window", json_pack("[i, i, i]", 1, 2, -3), TP_E_MANIFEST, "window");
     refused("architecture",
