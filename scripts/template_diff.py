@@ -14,9 +14,9 @@ import template_reference
 
 NAMES = ["a", "b", "c", "m", "ns", "loop", "x", "y", "f", "messages", "tools"]
 ATTRS = ["role", "content", "a", "x", "items", "index", "first", "last", "length", "upper", "keys", "append", "_p", "name"]
-FILTERS = ["upper", "lower", "trim", "length", "first", "last", "list", "join", "join(',')", "sort", "reverse", "tojson", "tojson(indent=2)", "default('d')", "d(1, true)", "string", "int", "float", "abs", "capitalize", "title", "replace('a', 'b')", "map('upper')", "map(attribute='role')", "select", "reject", "selectattr('role')", "selectattr('role', 'equalto', 'user')", "rejectattr('x')", "unique", "sum", "max", "min", "items", "dictsort", "batch(2)", "slice(2)", "count", "e", "safe", "indent(2)", "truncate(4)", "round", "center(5)", "wordcount", "groupby('role')", "format(1)", "attr('a')"]
-TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "odd", "even", "true", "false", "integer", "float", "boolean", "callable", "eq 1", "in a", "lt 2", "divisibleby 2", "sameas none", "upper", "lower", "filter", "test"]
-METHODS = ["upper()", "lower()", "strip()", "split()", "split(',')", "items()", "keys()", "values()", "get('a')", "get('role', 1)", "startswith('a')", "endswith('b')", "replace('a', 'c')", "title()", "find('a')", "count('a')", "index(1)", "join(['a', 'b'])", "rstrip('\\n')", "lstrip()", "isdigit()", "append(1)", "format(1, a=2)", "pop()", "copy()", "splitlines()", "rsplit('a', 1)", "zfill(3)", "is_integer()", "foo()"]
+FILTERS = ["upper", "lower", "trim", "length", "first", "last", "list", "join", "join(',')", "sort", "reverse", "tojson", "tojson(indent=2)", "default('d')", "d(1, true)", "string", "int", "float", "abs", "capitalize", "title", "replace('a', 'b')", "map('upper')", "map(attribute='role')", "select", "reject", "selectattr('role')", "selectattr('role', 'equalto', 'user')", "rejectattr('x')", "unique", "sum", "max", "min", "items", "dictsort", "dictsort(by='value')", "count", "e", "safe", "indent(2)", "round", "round(1)", "tojson(sort_keys=true)", "join(', ', attribute='role')", "sort(attribute='role')", "map('default', 5)"]
+TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "odd", "even", "true", "false", "integer", "float", "boolean", "callable", "eq 1", "in a", "lt 2", "divisibleby 2"]
+METHODS = ["upper()", "lower()", "strip()", "split()", "split(',')", "items()", "keys()", "values()", "get('a')", "get('role', 1)", "startswith('a')", "endswith('b')", "replace('a', 'c')", "title()", "find('a')", "count('a')", "join(['a', 'b'])", "rstrip('\\n')", "lstrip()", "append(1)", "format(1, a=2)", "pop()", "splitlines()", "rsplit('a', 1)", "foo()"]
 TEXTS = ["x", " ", "\n", "  \n", "\n\n", "a b", "\t", "<|im_start|>", "é", "{", "}", "%", "#"]
 
 
@@ -42,8 +42,8 @@ class Maker:
         if kind == "ints":
             return self.pick("[1, 2, 3]", "[]", "range(4)", f"[{t('int', depth - 1)}, {t('int', depth - 1)}]") if depth > 0 else "[3, 1]"
         if kind == "list":
-            return self.pick(t("ints", depth - 1), f"{t('str', depth - 1)}.split()", f"({t('list', depth - 1)}|list)[{self.pick('1:', ':1', '::-1', ':-1')}]", f"({t('list', depth - 1)}|list + {t('list', depth - 1)}|list)", "messages", "messages|map(attribute='role')|list", "messages|selectattr('role', 'equalto', 'user')|list", "messages|rejectattr('x', 'defined')|list", f"{t('ints', depth - 1)}|{self.pick('sort', 'reverse|list', 'unique|list', 'select(' + chr(39) + 'odd' + chr(39) + ')|list', 'map(' + chr(39) + 'string' + chr(39) + ')|list', 'batch(2)|list')}", f"{t('str', depth - 1)}|list") if depth > 0 else self.pick("[]", "['b', 'a']", "(1, 2)", "messages")
-        return self.pick("'a b'", f"{t('str', depth - 1)}.{self.pick('upper()', 'strip()', 'title()', 'replace(' + chr(39) + 'a' + chr(39) + ', ' + chr(39) + 'xy' + chr(39) + ')', 'lstrip()', 'capitalize()')}", f"{t('str', depth - 1)}|{self.pick('upper', 'trim', 'title', 'e', 'indent(2)', 'truncate(6)', 'center(6)', 'reverse', 'capitalize', 'tojson', 'safe')}", f"({t('str', depth - 1)} {self.pick('~', '+')} {t('str', depth - 1)})", f"({t('str', depth - 1)} ~ {t('list', depth - 1)})", f"({t('str', depth - 1)}[{self.pick('1:', ':2', '::-1', '-3:')}])", f"({t('str', depth - 1)} * 2)", f"{t('list', depth - 1)}|tojson", f"{t('list', depth - 1)}|join('-')", f"{t('int', depth - 1)}|string", f"({t('str', depth - 1)} if {t('bool', depth - 1)} else {t('str', depth - 1)})", f"{r.choice(self.scope)}|default('d')|string", "messages[0].role|d('r')|string", "f(1)" if r.random() < 0.2 else "'f'") if depth > 0 else self.pick("'a'", "''", "'Ab,c'", "'é<'", "' x\\n'")
+            return self.pick(t("ints", depth - 1), f"{t('str', depth - 1)}.split()", f"({t('list', depth - 1)}|list)[{self.pick('1:', ':1', '::-1', ':-1')}]", f"({t('list', depth - 1)}|list + {t('list', depth - 1)}|list)", "messages", "messages|map(attribute='role')|list", "messages|selectattr('role', 'equalto', 'user')|list", "messages|rejectattr('x', 'defined')|list", f"{t('ints', depth - 1)}|{self.pick('sort', 'reverse|list', 'unique|list', 'select(' + chr(39) + 'odd' + chr(39) + ')|list', 'map(' + chr(39) + 'string' + chr(39) + ')|list')}", f"{t('str', depth - 1)}|list") if depth > 0 else self.pick("[]", "['b', 'a']", "(1, 2)", "messages")
+        return self.pick("'a b'", f"{t('str', depth - 1)}.{self.pick('upper()', 'strip()', 'title()', 'replace(' + chr(39) + 'a' + chr(39) + ', ' + chr(39) + 'xy' + chr(39) + ')', 'lstrip()', 'capitalize()')}", f"{t('str', depth - 1)}|{self.pick('upper', 'trim', 'title', 'e', 'indent(2)', 'reverse', 'capitalize', 'tojson', 'safe')}", f"({t('str', depth - 1)} {self.pick('~', '+')} {t('str', depth - 1)})", f"({t('str', depth - 1)} ~ {t('list', depth - 1)})", f"({t('str', depth - 1)}[{self.pick('1:', ':2', '::-1', '-3:')}])", f"({t('str', depth - 1)} * 2)", f"{t('list', depth - 1)}|tojson", f"{t('list', depth - 1)}|join('-')", f"{t('int', depth - 1)}|string", f"({t('str', depth - 1)} if {t('bool', depth - 1)} else {t('str', depth - 1)})", f"{r.choice(self.scope)}|default('d')|string", "messages[0].role|d('r')|string", "f(1)" if r.random() < 0.2 else "'f'") if depth > 0 else self.pick("'a'", "''", "'Ab,c'", "'é<'", "' x\\n'")
 
     def expr(self, depth):
         r = self.r
@@ -81,9 +81,9 @@ class Maker:
         if k == 13:
             return "{" + ", ".join(f"{self.pick(chr(39) + 'a' + chr(39), '1', self.literal())}: {e()}" for _ in range(r.randrange(3))) + "}"
         if k == 14:
-            return f"{self.pick('f', 'range', 'namespace', 'dict', 'm', 'x', 'caller', 'loop', 'cycler', 'joiner')}({self.args(depth - 1)})"
+            return f"{self.pick('f', 'range', 'namespace', 'dict', 'm', 'x', 'caller')}({self.args(depth - 1)})"
         if k == 15:
-            return self.pick("loop.index", "loop.index0", "loop.first", "loop.last", "loop.length", "loop.revindex", "loop.previtem", "loop.nextitem", "loop.cycle('a', 'b')", "loop.changed(x)", "loop.depth", "ns.x", "messages[0].role", "messages[0]['content']", "messages|length", "f.name", "f.arguments", "varargs", "kwargs")
+            return self.pick("loop.index", "loop.index0", "loop.first", "loop.last", "loop.length", "loop.revindex", "loop.previtem", "loop.nextitem", "ns.x", "messages[0].role", "messages[0]['content']", "messages|length")
         if k == 16:
             return f"{p()} {self.pick('<', '==')} {p()} {self.pick('<', '==', 'in')} {p()}"
         return self.literal() if k == 17 else r.choice(self.scope)
@@ -94,8 +94,6 @@ class Maker:
             parts.append(f"{self.pick('a', 'b', 'x')}={self.expr(depth)}")
         if self.r.random() < 0.1:
             parts.append("*" + self.literal())
-        if self.r.random() < 0.1:
-            parts.append("**" + self.pick("{'a': 1}", "{}", "{'q': 2}", "1"))
         return ", ".join(parts)
 
     def tag(self, text):
@@ -119,8 +117,8 @@ class Maker:
         if k == 4:
             return self.pick("{# c #}", "{#- c -#}", "{# c #}\n", t("raw") + "{{ x }}" + t("endraw")) if r.random() < 0.3 else t(f"set {self.pick('x', 'y', 'a', 'b', *(['ns.x', 'x, y', 'm'] if r.random() > self.calm else []))} = {self.expr(2)}")
         if k in (5, 6):
-            text = t(f"for {self.target() if r.random() < 1 - self.calm else self.pick('x', 'y', 'a')} in {self.expr(1) if r.random() > self.calm else self.tame('list', 1)}{self.pick('', '', ' if ' + self.expr(1))}{self.pick('', '', ' recursive')}") + inner(True)
-            return text + (t("else") + inner() if r.random() < 0.3 else "") + t("endfor")
+            text = t(f"for {self.target() if r.random() < 1 - self.calm else self.pick('x', 'y', 'a')} in {self.expr(1) if r.random() > self.calm else self.tame('list', 1)}{self.pick('', '', ' if ' + self.expr(1))}") + inner(True)
+            return text + t("endfor")
         if k in (7, 8):
             text = t(f"if {self.expr(2)}") + inner()
             if r.random() < 0.3:

@@ -79,9 +79,10 @@ static bool is_limit(const struct jinja_error *why)
             strncmp(why->text, overflow, sizeof overflow - 1) == 0);
 }
 
-/* One rendering within the limits; an error that the template means to raise is its own affair. */
+/* One rendering within the limits. *unsupported is what it needed and we have not; an error that the
+ * template means to raise is its own affair. */
 static bool try_render(const struct chat_source *source, const struct jinja_template *compiled,
-                       const char *where, struct tp_error *err)
+                       const char *where, struct tp_error *unsupported, struct tp_error *err)
 {
     const struct jinja_options options = {0};
     struct jinja_error why;
@@ -90,6 +91,9 @@ static bool try_render(const struct chat_source *source, const struct jinja_temp
     bool ok = jinja_render(compiled, variables, data, &options, &text, &why);
     if (ok) {
         jinja_text_free(&text);
+    } else if (why.failure == JINJA_SYNTAX) {
+        jinja_fail(&why, where, unsupported);
+        ok = true;
     } else if (!is_limit(&why) && why.failure != JINJA_MEMORY) {
         jinja_error_free(&why);
         ok = true;
@@ -137,8 +141,9 @@ static bool add_template(struct reader *in, const char *where, const char *name,
             return tp_fail(err, memory ? TP_E_MEMORY : TP_E_TEMPLATE, "%s", syntax.text);
         return refuse(in, name, syntax.text, err);
     }
-    bool ok = try_render(in->out, compiled, where, err) &&
-              add_text(in->out, TEXT_TEMPLATE, name, text, n, err);
+    bool ok = try_render(in->out, compiled, where, &syntax, err) &&
+              (syntax.code ? refuse(in, name, syntax.text, err)
+                           : add_text(in->out, TEXT_TEMPLATE, name, text, n, err));
     jinja_template_free(compiled);
     return ok;
 }

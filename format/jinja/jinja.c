@@ -82,9 +82,8 @@ struct jinja_name *jinja_intern(struct jinja_compile *c, const char *text, size_
     if (!bytes)
         return NULL;
     memcpy(bytes, text, n);
-    name->text = (struct jinja_string){.bytes = bytes, .n = n};
-    for (size_t i = 0; i < n; i++)
-        name->text.n_chars += ((unsigned char)text[i] & 0xc0) != 0x80;
+    name->text =
+        (struct jinja_string){.bytes = bytes, .n = n, .n_chars = jinja_count_chars(text, n)};
     name->id = c->out->n_names++;
     name->next = *slot;
     *slot = name;
@@ -185,10 +184,8 @@ static bool run(struct jinja *j, const json_t *trusted, const json_t *data)
     uint64_t n = ev->compiled->n_names + 1ull;
     ev->resolved = jinja_alloc(j, n * sizeof *ev->resolved);
     ev->known = ev->resolved ? jinja_alloc(j, n) : NULL;
-    if (ev->known && ev->compiled->has_blocks)
-        ev->toplevel = jinja_alloc(j, n * sizeof *ev->toplevel);
-    if (!ev->known || (ev->compiled->has_blocks && !ev->toplevel) ||
-        !variables(j, trusted, false, &ev->trusted) || !variables(j, data, true, &ev->data))
+    if (!ev->known || !variables(j, trusted, false, &ev->trusted) ||
+        !variables(j, data, true, &ev->data))
         return false;
     ev->at = jinja_activate(j, &ev->compiled->code, NULL);
     return ev->at && jinja_enter_scope(j, &ev->compiled->scope) &&

@@ -1,7 +1,6 @@
-/* Arguments to parameters, with Python's complaints. */
+/* Arguments to parameters, with Python's complaints; tables of functions. */
 #include "jinja_inside.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Name i of "a b c" */
@@ -21,13 +20,18 @@ static int count_names(const char *names)
     return n;
 }
 
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static bool too_many(struct jinja *j, const struct jinja_signature *s, int count, size_t given)
 {
     int most = count + s->hidden, least = s->required + s->hidden;
     size_t all = given + (size_t)s->hidden;
     if (most == least)
         return jinja_raise(j, "TypeError", "%s() takes %d positional argument%s but %zu %s given",
-                           s->function, most, most == 1 ? "" : "s", all, all == 1 ? "was" : "were");
+                           s->function, most, plural((size_t)most), all, all == 1 ? "was" : "were");
     return jinja_raise(j, "TypeError",
                        "%s() takes from %d to %d positional arguments but %zu were given",
                        s->function, least, most, all);
@@ -35,23 +39,72 @@ static bool too_many(struct jinja *j, const struct jinja_signature *s, int count
 
 static bool missing(struct jinja *j, const struct jinja_signature *s, const bool *given)
 {
-    char list[256] = "";
-    size_t at = 0;
-    int left = 0, total;
+    size_t count = 0, n[2];
+    const char *names[2];
     for (int i = 0; i < s->required; i++)
-        left += !given[i];
-    total = left;
-    for (int i = 0; i < s->required; i++) {
+        if (!given[i]) {
+            names[count] = name_of(s->names, i, &n[count]);
+            count++;
+        }
+    if (count == 1)
+        return jinja_raise(j, "TypeError", "%s() missing 1 required positional argument: '%.*s'",
+                           s->function, (int)n[0], names[0]);
+    return jinja_raise(j, "TypeError",
+                       "%s() missing 2 required positional arguments: '%.*s' and '%.*s'",
+                       s->function, (int)n[0], names[0], (int)n[1], names[1]);
+}
+
+/* The number of arguments to a function that is written in C, which counts in its own words */
+static bool check_count(struct jinja *j, const struct jinja_signature *s, int count,
+                        const struct jinja_args *args)
+{
+    size_t n = args->count, least = (size_t)s->required, most = (size_t)count;
+    const char *dot = strrchr(s->function, '.'), *bare = dot ? dot + 1 : s->function;
+    if (s->convention == JINJA_PARSED)
+        return n + args->n_keywords <= most ||
+               jinja_raise(j, "TypeError", "%s() takes at most %zu argument%s (%zu given)", bare,
+                           most, plural(most), n + args->n_keywords);
+    if (args->n_keywords)
+        return jinja_raise(j, "TypeError", "%s() takes no keyword arguments", s->function);
+    if (n >= least && n <= most)
+        return true;
+    size_t bound = n < least ? least : most;
+    if (most == 0 && !dot) /* a filter or test: the value counts */
+        return jinja_raise(j, "TypeError", "%s() takes exactly one argument (%zu given)", bare,
+                           n + 1);
+    if (most == 0)
+        return jinja_raise(j, "TypeError", "%s() takes no arguments (%zu given)", s->function, n);
+    if (least == 1 && most == 1 && !s->hidden)
+        return jinja_raise(j, "TypeError", "%s() takes exactly one argument (%zu given)",
+                           s->function, n);
+    bound += (size_t)s->hidden;
+    return jinja_raise(j, "TypeError", "%s expected %s%zu argument%s, got %zu", bare,
+                       least == most ? ""
+                       : n < least   ? "at least "
+                                     : "at most ",
+                       bound, plural(bound), n + (size_t)s->hidden);
+}
+
+static bool bind_keyword(struct jinja *j, const struct jinja_signature *s, int count,
+                         const struct jinja_keyword *keyword, size_t positional, bool *given,
+                         struct jinja_value *values)
+{
+    int at = 0;
+    for (; at < count; at++) {
         size_t n;
-        const char *name = name_of(s->names, i, &n);
-        if (given[i])
-            continue;
-        left--;
-        const char *link = left == 0 ? "" : left > 1 ? ", " : total == 2 ? " and " : ", and ";
-        at += (size_t)snprintf(list + at, sizeof list - at, "'%.*s'%s", (int)n, name, link);
+        const char *known = name_of(s->names, at, &n);
+        if (keyword->name->n == n && memcmp(keyword->name->bytes, known, n) == 0)
+            break;
     }
-    return jinja_raise(j, "TypeError", "%s() missing %d required positional argument%s: %s",
-                       s->function, total, total == 1 ? "" : "s", list);
+    if (at == count)
+        return jinja_raise(j, "TypeError", "%s() got an unexpected keyword argument '%s'",
+                           s->function, jinja_string_text(j, keyword->name));
+    if (given[at] || (size_t)at < positional)
+        return jinja_raise(j, "TypeError", "%s() got multiple values for argument '%s'",
+                           s->function, jinja_string_text(j, keyword->name));
+    given[at] = true;
+    values[at] = keyword->value;
+    return true;
 }
 
 bool jinja_bind(struct jinja *j, const struct jinja_signature *s, const struct jinja_args *args,
@@ -59,25 +112,12 @@ bool jinja_bind(struct jinja *j, const struct jinja_signature *s, const struct j
 {
     bool given[JINJA_PARAMETERS_MAX] = {false};
     int count = count_names(s->names);
-    tp_assert(count <= JINJA_PARAMETERS_MAX);
-    for (size_t i = 0; i < args->n_keywords; i++) {
-        const struct jinja_string *name = args->keywords[i].name;
-        int at = 0;
-        for (; at < count; at++) {
-            size_t n;
-            const char *known = name_of(s->names, at, &n);
-            if (name->n == n && memcmp(name->bytes, known, n) == 0)
-                break;
-        }
-        if (at == count)
-            return jinja_raise(j, "TypeError", "%s() got an unexpected keyword argument '%s'",
-                               s->function, jinja_string_text(j, name));
-        if (given[at] || (size_t)at < args->count)
-            return jinja_raise(j, "TypeError", "%s() got multiple values for argument '%s'",
-                               s->function, jinja_string_text(j, name));
-        given[at] = true;
-        values[at] = args->keywords[i].value;
-    }
+    tp_assert(count <= JINJA_PARAMETERS_MAX && s->required <= 2);
+    if (s->convention != JINJA_BY_NAME && !check_count(j, s, count, args))
+        return false;
+    for (size_t i = 0; i < args->n_keywords; i++)
+        if (!bind_keyword(j, s, count, &args->keywords[i], args->count, given, values))
+            return false;
     if (args->count > (size_t)count)
         return too_many(j, s, count, args->count);
     for (size_t i = 0; i < args->count; i++) {
@@ -90,31 +130,15 @@ bool jinja_bind(struct jinja *j, const struct jinja_signature *s, const struct j
     return true;
 }
 
-bool jinja_positional(struct jinja *j, const char *type, const char *function, size_t min,
-                      size_t max, const struct jinja_args *args)
+bool jinja_apply(struct jinja *j, const struct jinja_builtin *builtin, struct jinja_value value,
+                 const struct jinja_args *args, struct jinja_value *out)
 {
-    const char *dot = *type ? "." : "";
-    size_t n = args->count;
-    if (args->n_keywords)
-        return jinja_raise(j, "TypeError", "%s%s%s() takes no keyword arguments", type, dot,
-                           function);
-    if (n >= min && n <= max)
-        return true;
-    if (max == 0 && !*type) /* a filter or test: the value counts */
-        return jinja_raise(j, "TypeError", "%s() takes exactly one argument (%zu given)", function,
-                           n + 1);
-    if (max == 0)
-        return jinja_raise(j, "TypeError", "%s%s%s() takes no arguments (%zu given)", type, dot,
-                           function, n);
-    if (min == 1 && max == 1)
-        return jinja_raise(j, "TypeError", "%s%s%s() takes exactly one argument (%zu given)", type,
-                           dot, function, n);
-    size_t bound = n < min ? min : max;
-    return jinja_raise(j, "TypeError", "%s expected %s%zu argument%s, got %zu", function,
-                       min == max ? ""
-                       : n < min  ? "at least "
-                                  : "at most ",
-                       bound, bound == 1 ? "" : "s", n);
+    const struct jinja_signature *s = &builtin->signature;
+    struct jinja_value values[JINJA_PARAMETERS_MAX] = {0}; /* all missing */
+    if (s->convention == JINJA_AS_GIVEN)
+        return builtin->function(j, value, args, out);
+    struct jinja_args bound = {.items = values, .count = (size_t)count_names(s->names)};
+    return jinja_bind(j, s, args, values) && builtin->function(j, value, &bound, out);
 }
 
 bool jinja_index(struct jinja *j, struct jinja_value v, int64_t *out)
@@ -126,11 +150,19 @@ bool jinja_index(struct jinja *j, struct jinja_value v, int64_t *out)
     return true;
 }
 
-jinja_function *jinja_find_function(const struct jinja_named_function *table, size_t count,
-                                    const char *name, size_t n)
+const struct jinja_builtin *jinja_find_builtin(const struct jinja_builtin *table, size_t count,
+                                               const char *name, size_t n)
 {
     for (size_t i = 0; i < count; i++)
         if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0)
-            return table[i].function;
+            return &table[i];
     return NULL;
+}
+
+bool jinja_word_in(const char *words, const char *name, size_t n)
+{
+    for (const char *at = words; *at; at += strcspn(at, " "), at += *at == ' ')
+        if (strcspn(at, " ") == n && memcmp(at, name, n) == 0)
+            return true;
+    return false;
 }

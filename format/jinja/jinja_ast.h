@@ -32,11 +32,10 @@ enum jinja_node_kind {
     NODE_GETITEM,  /* object, index or NODE_SLICE */
     NODE_SLICE,    /* start, stop, step, each may be NULL */
     NODE_CALL,     /* callee, arguments ... */
-    NODE_FILTER,   /* operand (NULL: the body of a block), arguments ...; function, name */
-    NODE_TEST,     /* operand, arguments ...; function, name */
+    NODE_FILTER,   /* operand (NULL: the body of a block), arguments ...; builtin, name */
+    NODE_TEST,     /* operand, arguments ...; builtin, name */
     NODE_KEYWORD,  /* an argument NAME=value; name */
     NODE_DYN_ARGS, /* an argument *value */
-    NODE_DYN_KWARGS,
     /* statements */
     NODE_BODY,         /* statements */
     NODE_DATA,         /* value */
@@ -49,14 +48,12 @@ enum jinja_node_kind {
     NODE_WITH,         /* target, value, ..., body */
     NODE_SET,          /* target, value */
     NODE_SET_BLOCK,    /* target, filter or NULL, body */
-    NODE_AUTOESCAPE,   /* value, body */
-    NODE_BLOCK,        /* body; name */
     NODE_BREAK,
     NODE_CONTINUE,
 };
 
 enum { COND_TEST, COND_THEN, COND_ELSE, COND_KIDS };
-enum { FOR_TARGET, FOR_ITER, FOR_BODY, FOR_ELSE, FOR_TEST, FOR_KIDS };
+enum { FOR_TARGET, FOR_ITER, FOR_BODY, FOR_TEST, FOR_KIDS };
 /* A macro's parameters and defaults are NODE_TUPLEs; n defaults belong to the last n parameters. */
 enum { MACRO_PARAMS, MACRO_DEFAULTS, MACRO_BODY, MACRO_KIDS };
 enum { CALL_CALL = MACRO_KIDS, CALL_KIDS }; /* the call: NULL for generation blocks */
@@ -69,7 +66,6 @@ struct jinja_symbol;
 struct jinja_name {
     struct jinja_string text;
     uint32_t id;
-    bool is_block;                  /* a block has this name */
     struct jinja_symbol *innermost; /* while scopes are being made */
     struct jinja_name *next;
 };
@@ -97,15 +93,14 @@ struct jinja_scope {
     size_t count;
 };
 
-/* What runs with slots of its own: the template, macros, recursive loops, tests of loops. */
+/* What runs with slots of its own: the template, macros, tests of loops. */
 struct jinja_code {
     uint32_t n_slots;
 };
 
-/* FOR: the body's, the else branch's and the test's. */
+/* FOR: the body's and the test's. */
 struct jinja_loop_scopes {
-    struct jinja_scope body, otherwise, test;
-    struct jinja_code code; /* of a recursive loop */
+    struct jinja_scope body, test;
     struct jinja_code test_code;
     struct jinja_node *test_target;
     bool extended; /* it has a variable `loop`, which is: */
@@ -114,9 +109,8 @@ struct jinja_loop_scopes {
 struct jinja_macro_scope {
     struct jinja_scope scope;
     struct jinja_code code;
-    bool takes_caller, takes_kwargs, takes_varargs; /* and where they go: */
-    uint32_t caller_slot, kwargs_slot, varargs_slot;
-    bool explicit_caller; /* among the parameters */
+    bool takes_caller; /* and where it goes: */
+    uint32_t caller_slot;
 };
 
 struct jinja_node {
@@ -125,18 +119,16 @@ struct jinja_node {
     uint32_t height;
     enum jinja_operator op;
     enum jinja_name_use use;
-    bool recursive; /* FOR */
-    bool toplevel;  /* SET, SET_BLOCK, MACRO: the names become the template's variables */
     struct jinja_node **kids;
     size_t n_kids;
     struct jinja_name *name;
     struct jinja_ref ref; /* of name */
     struct jinja_value value;
-    jinja_function *function; /* NULL: unknown, an error when called */
+    const struct jinja_builtin *builtin; /* NULL: unknown, an error when called */
     union {
-        struct jinja_scope *scope; /* FILTER_BLOCK, WITH, SET_BLOCK, AUTOESCAPE */
+        struct jinja_scope *scope; /* FILTER_BLOCK, WITH, SET_BLOCK */
         struct jinja_loop_scopes *loop;
-        struct jinja_macro_scope *macro; /* MACRO, CALL_BLOCK, BLOCK */
+        struct jinja_macro_scope *macro; /* MACRO, CALL_BLOCK */
     };
 };
 
@@ -146,7 +138,6 @@ struct jinja_template {
     struct jinja_scope scope;
     struct jinja_code code;
     uint32_t n_names;
-    bool has_blocks; /* then variables set at top level are looked up by name */
 };
 
 /* Compilation in progress: what parser and scopes share. */

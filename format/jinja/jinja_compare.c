@@ -60,20 +60,6 @@ static bool equal_dicts(struct jinja *j, const struct jinja_dict *a, const struc
     return true;
 }
 
-/* dict_keys and dict_items are sets. */
-static bool equal_views(struct jinja *j, struct jinja_value a, struct jinja_value b, bool *equal)
-{
-    *equal = a.sequence == b.sequence;
-    if (*equal || strcmp(a.sequence->type_name, "dict_values") == 0 ||
-        strcmp(b.sequence->type_name, "dict_values") == 0)
-        return true;
-    *equal = a.sequence->count == b.sequence->count;
-    for (size_t i = 0; i < a.sequence->count && *equal; i++)
-        if (!jinja_contains(j, a.sequence->items[i], b, equal))
-            return false;
-    return true;
-}
-
 static bool equal_deep(struct jinja *j, struct jinja_value a, struct jinja_value b, bool *equal)
 {
     switch (a.kind) {
@@ -84,7 +70,7 @@ static bool equal_deep(struct jinja *j, struct jinja_value a, struct jinja_value
     case JINJA_DICT:
         return equal_dicts(j, a.dict, b.dict, equal);
     case JINJA_VIEW:
-        return equal_views(j, a, b, equal);
+        return jinja_refuse(j, "a comparison of views of dicts");
     default:
         *equal = a.sequence == b.sequence;
         return true;
@@ -181,14 +167,6 @@ static bool compare(struct jinja *j, const char *sign, struct jinja_value a, str
     return ok;
 }
 
-bool jinja_less(struct jinja *j, struct jinja_value a, struct jinja_value b, bool *less)
-{
-    int order = 0;
-    bool ok = compare(j, "<", a, b, &order);
-    *less = ok && order == -1;
-    return ok;
-}
-
 bool jinja_order(struct jinja *j, enum jinja_operator op, struct jinja_value a,
                  struct jinja_value b, struct jinja_value *out)
 {
@@ -234,10 +212,7 @@ bool jinja_contains(struct jinja *j, struct jinja_value item, struct jinja_value
     }
     const struct jinja_value *items;
     size_t count;
-    if (box.kind < JINJA_LIST && box.kind != JINJA_UNDEFINED)
-        return jinja_raise(j, "TypeError", "argument of type '%s' is not iterable",
-                           jinja_type_name(box));
-    if (box.kind == JINJA_OBJECT)
+    if (box.kind == JINJA_OBJECT || (box.kind < JINJA_LIST && box.kind != JINJA_UNDEFINED))
         return jinja_raise(j, "TypeError", "argument of type '%s' is not iterable",
                            jinja_type_name(box));
     if (!jinja_iterate(j, box, &items, &count))
@@ -262,10 +237,11 @@ static bool merge(struct jinja *j, struct sorting *s, size_t begin, size_t middl
         bool take_right = left == middle;
         if (!take_right && right < end) {
             /* the right one only where it is strictly before */
-            bool ok = s->reverse ? jinja_less(j, s->keys[left], s->keys[right], &take_right)
-                                 : jinja_less(j, s->keys[right], s->keys[left], &take_right);
-            if (!ok)
+            int order = 0;
+            if (!compare(j, "<", s->keys[s->reverse ? left : right],
+                         s->keys[s->reverse ? right : left], &order))
                 return false;
+            take_right = order == -1;
         }
         size_t from = take_right ? right++ : left++;
         s->item_room[at] = s->items[from];

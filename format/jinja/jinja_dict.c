@@ -1,7 +1,6 @@
 /* Dicts: entries in order of insertion, an open-addressed table over them from a few on. */
 #include "jinja_inside.h"
 
-#include <math.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -12,11 +11,6 @@ enum { FEW = 8 };
 static uint64_t seed_of(const struct jinja_dict *dict)
 {
     return (uint64_t)(uintptr_t)dict;
-}
-
-static uint64_t hash_integer(int64_t i, uint64_t seed)
-{
-    return XXH3_64bits_withSeed(&i, sizeof i, seed);
 }
 
 static bool hash_tuple(struct jinja *j, const struct jinja_sequence *s, uint64_t seed,
@@ -35,39 +29,36 @@ static bool hash_tuple(struct jinja *j, const struct jinja_sequence *s, uint64_t
 
 bool jinja_hash(struct jinja *j, struct jinja_value v, uint64_t seed, uint64_t *out)
 {
+    int64_t i = v.kind;
     switch (v.kind) {
-    case JINJA_UNDEFINED:
-    case JINJA_NONE:
-        *out = hash_integer(v.kind, ~seed);
-        return true;
-    case JINJA_BOOL:
-    case JINJA_INT:
-        *out = hash_integer(jinja_int_of(v), seed);
-        return true;
-    case JINJA_FLOAT: /* 1.0 is the key 1 */
-        if (v.real >= -0x1p63 && v.real < 0x1p63 && v.real == (double)(int64_t)v.real)
-            *out = hash_integer((int64_t)v.real, seed);
-        else
-            *out = XXH3_64bits_withSeed(&v.real, sizeof v.real, seed);
-        return true;
-    case JINJA_STRING:
-        *out = XXH3_64bits_withSeed(v.string->bytes, v.string->n, seed);
-        return true;
-    case JINJA_TUPLE:
-        return hash_tuple(j, v.sequence, seed, out);
-    case JINJA_GENERATOR:
-    case JINJA_RANGE:
-        *out = hash_integer((int64_t)(uintptr_t)v.sequence, seed);
-        return true;
-    case JINJA_OBJECT:
-        *out = hash_integer((int64_t)(uintptr_t)v.object, seed);
-        return true;
     case JINJA_LIST:
     case JINJA_VIEW:
     case JINJA_DICT:
+        return false;
+    case JINJA_TUPLE:
+        return hash_tuple(j, v.sequence, seed, out);
+    case JINJA_STRING:
+        *out = XXH3_64bits_withSeed(v.string->bytes, v.string->n, seed);
+        return true;
+    case JINJA_FLOAT: /* 1.0 is the key 1 */
+        if (v.real >= -0x1p63 && v.real < 0x1p63 && v.real == (double)(int64_t)v.real)
+            i = (int64_t)v.real;
+        else
+            memcpy(&i, &v.real, sizeof i);
         break;
+    case JINJA_BOOL:
+    case JINJA_INT:
+        i = jinja_int_of(v);
+        break;
+    case JINJA_UNDEFINED:
+    case JINJA_NONE:
+        seed = ~seed;
+        break;
+    default: /* itself alone */
+        i = v.kind == JINJA_OBJECT ? (int64_t)(uintptr_t)v.object : (int64_t)(uintptr_t)v.sequence;
     }
-    return false;
+    *out = XXH3_64bits_withSeed(&i, sizeof i, seed);
+    return true;
 }
 
 struct jinja_dict *jinja_make_dict(struct jinja *j)

@@ -27,10 +27,6 @@ static bool find_variable(struct jinja *j, const struct jinja_name *name, struct
 static bool resolve(struct jinja *j, const struct jinja_name *name, struct jinja_value *out)
 {
     struct jinja_evaluator *ev = jinja_evaluator(j);
-    if (ev->toplevel && !jinja_is_missing(ev->toplevel[name->id])) {
-        *out = ev->toplevel[name->id];
-        return true;
-    }
     if (!ev->known[name->id]) {
         if (!find_variable(j, name, &ev->resolved[name->id]))
             return false;
@@ -86,17 +82,11 @@ static bool eval_name(struct jinja *j, const struct jinja_node *node, struct jin
 
 /* ---- assignment ---- */
 
-static bool can_unpack(struct jinja_value v)
-{
-    return v.kind != JINJA_NONE && v.kind != JINJA_BOOL && v.kind != JINJA_INT &&
-           v.kind != JINJA_FLOAT && v.kind != JINJA_OBJECT;
-}
-
 static bool unpack(struct jinja *j, const struct jinja_node *target, struct jinja_value value)
 {
     const struct jinja_value *items;
     size_t count;
-    if (!can_unpack(value))
+    if (!jinja_is_iterable(value))
         return jinja_raise(j, "TypeError", "cannot unpack non-iterable %s object",
                            jinja_type_name(value));
     if (!jinja_iterate(j, value, &items, &count))
@@ -129,88 +119,26 @@ bool jinja_assign(struct jinja *j, const struct jinja_node *target, struct jinja
 
 /* ---- arguments ---- */
 
-struct arguments {
-    struct jinja_value *items;
-    struct jinja_keyword *keywords;
-    size_t count, cap, n_keywords, cap_keywords;
-};
-
-static bool more_room(struct jinja *j, void **items, size_t *cap, size_t count, size_t more,
-                      size_t size)
+/* *value, in the place of room for one */
+static bool add_star(struct jinja *j, struct jinja_value value, size_t room,
+                     struct jinja_value **items, size_t *count)
 {
-    if (count + more <= *cap)
-        return true;
-    size_t bigger = 2 * count + more;
-    void *grown = jinja_alloc(j, bigger * (uint64_t)size);
-    if (!grown)
-        return false;
-    if (count)
-        memcpy(grown, *items, count * size);
-    *items = grown;
-    *cap = bigger;
-    return true;
-}
-
-static bool add_keyword(struct jinja *j, struct arguments *a, const struct jinja_string *name,
-                        struct jinja_value value)
-{
-    if (!jinja_spend(j, a->n_keywords / 16))
-        return false;
-    for (size_t i = 0; i < a->n_keywords; i++)
-        if (a->keywords[i].name->n == name->n &&
-            memcmp(a->keywords[i].name->bytes, name->bytes, name->n) == 0)
-            return jinja_raise(j, "TypeError",
-                               "jinja2.sandbox.SandboxedEnvironment.call() got multiple values for "
-                               "keyword argument '%.*s'",
-                               (int)name->n, name->bytes);
-    void *items = a->keywords;
-    if (!more_room(j, &items, &a->cap_keywords, a->n_keywords, 1, sizeof *a->keywords))
-        return false;
-    a->keywords = items;
-    a->keywords[a->n_keywords++] = (struct jinja_keyword){name, value};
-    return true;
-}
-
-static bool add_items(struct jinja *j, struct arguments *a, const struct jinja_value *values,
-                      size_t count)
-{
-    void *items = a->items;
-    if (!more_room(j, &items, &a->cap, a->count, count, sizeof *a->items))
-        return false;
-    a->items = items;
-    if (count)
-        memcpy(a->items + a->count, values, count * sizeof *values);
-    a->count += count;
-    return true;
-}
-
-static bool add_star(struct jinja *j, struct arguments *a, struct jinja_value value)
-{
-    const struct jinja_value *items;
-    size_t count;
-    if (!can_unpack(value))
+    const struct jinja_value *more;
+    size_t n;
+    if (!jinja_is_iterable(value))
         return jinja_raise(j, "TypeError", "Value after * must be an iterable, not %s",
                            jinja_type_name(value));
-    return jinja_iterate(j, value, &items, &count) && jinja_spend(j, count / 16) &&
-           add_items(j, a, items, count);
-}
-
-static bool add_stars(struct jinja *j, struct arguments *a, struct jinja_value value)
-{
-    if (value.kind == JINJA_UNDEFINED)
-        return jinja_raise_undefined(j, value);
-    if (value.kind != JINJA_DICT)
-        return jinja_raise(j, "TypeError",
-                           "jinja2.sandbox.SandboxedEnvironment.call() argument after ** must be a "
-                           "mapping, not %s",
-                           jinja_type_name(value));
-    for (size_t i = 0; i < value.dict->count; i++) {
-        const struct jinja_entry *entry = &value.dict->entries[i];
-        if (entry->key.kind != JINJA_STRING)
-            return jinja_raise(j, "TypeError", "keywords must be strings");
-        if (!jinja_spend(j, 1) || !add_keyword(j, a, entry->key.string, entry->value))
-            return false;
-    }
+    if (!jinja_iterate(j, value, &more, &n) || !jinja_spend(j, n / 16))
+        return false;
+    struct jinja_value *grown = jinja_array(j, *count + n + room, sizeof *grown);
+    if (!grown)
+        return false;
+    if (*count)
+        memcpy(grown, *items, *count * sizeof *grown);
+    if (n)
+        memcpy(grown + *count, more, n * sizeof *grown);
+    *items = grown;
+    *count += n;
     return true;
 }
 
@@ -218,25 +146,36 @@ static bool add_stars(struct jinja *j, struct arguments *a, struct jinja_value v
 static bool eval_arguments(struct jinja *j, const struct jinja_node *node,
                            const struct jinja_keyword *more, struct jinja_args *out)
 {
-    struct arguments a = {0};
-    for (size_t i = 1; i < node->n_kids; i++) {
+    struct jinja_value *items = NULL, value;
+    struct jinja_keyword *keywords = NULL;
+    size_t count = 0, n_keywords = 0, n = node->n_kids, named = more != NULL;
+    for (size_t i = 1; i < n; i++)
+        named += node->kids[i]->kind == NODE_KEYWORD;
+    if ((n > 1 && !(items = jinja_array(j, n, sizeof *items))) ||
+        (named && !(keywords = jinja_array(j, named, sizeof *keywords))))
+        return false;
+    for (size_t i = 1; i < n; i++) {
         const struct jinja_node *kid = node->kids[i];
-        bool plain =
-            kid->kind != NODE_KEYWORD && kid->kind != NODE_DYN_ARGS && kid->kind != NODE_DYN_KWARGS;
-        struct jinja_value value;
-        if (!jinja_eval(j, plain ? kid : kid->kids[0], &value))
+        bool keyword = kid->kind == NODE_KEYWORD, star = kid->kind == NODE_DYN_ARGS;
+        if (!jinja_eval(j, keyword || star ? kid->kids[0] : kid, &value))
             return false;
         jinja_at(j, node);
-        bool ok = plain                        ? add_items(j, &a, &value, 1)
-                  : kid->kind == NODE_KEYWORD  ? add_keyword(j, &a, &kid->name->text, value)
-                  : kid->kind == NODE_DYN_ARGS ? add_star(j, &a, value)
-                                               : add_stars(j, &a, value);
-        if (!ok)
+        if (keyword)
+            keywords[n_keywords++] = (struct jinja_keyword){&kid->name->text, value};
+        else if (!star)
+            items[count++] = value;
+        else if (!add_star(j, value, n, &items, &count))
             return false;
     }
-    if (more && !add_keyword(j, &a, more->name, more->value))
-        return false;
-    *out = (struct jinja_args){a.items, a.count, a.keywords, a.n_keywords};
+    for (size_t i = 0; more && i < n_keywords; i++)
+        if (jinja_same_string(keywords[i].name, more->name))
+            return jinja_raise(j, "TypeError",
+                               "jinja2.sandbox.SandboxedEnvironment.call() got multiple values for "
+                               "keyword argument '%s'",
+                               jinja_string_text(j, more->name));
+    if (more)
+        keywords[n_keywords++] = *more;
+    *out = (struct jinja_args){items, count, keywords, n_keywords};
     return true;
 }
 
@@ -261,10 +200,10 @@ static bool eval_filter(struct jinja *j, const struct jinja_node *node, struct j
         !eval_arguments(j, node, NULL, &args))
         return false;
     jinja_at(j, node);
-    if (!node->function)
+    if (!node->builtin)
         return jinja_raise(j, "TemplateRuntimeError", "No %s named '%s' found.",
                            node->kind == NODE_FILTER ? "filter" : "test", node->name->text.bytes);
-    return node->function(j, value, &args, out);
+    return jinja_apply(j, node->builtin, value, &args, out);
 }
 
 /* ---- operators ---- */
@@ -284,10 +223,8 @@ static bool eval_unary(struct jinja *j, const struct jinja_node *node, struct ji
     if (!jinja_eval(j, node->kids[0], &value))
         return false;
     jinja_at(j, node);
-    if (node->kind == NODE_NEG)
-        return jinja_negate(j, value, out);
-    if (node->kind == NODE_POS)
-        return jinja_plus(j, value, out);
+    if (node->kind != NODE_NOT)
+        return jinja_sign(j, node->kind == NODE_NEG ? '-' : '+', value, out);
     *out = jinja_bool(!jinja_truth(value));
     return true;
 }
@@ -415,47 +352,28 @@ static bool eval_attribute(struct jinja *j, const struct jinja_node *node, struc
     return jinja_get_attribute(j, object, node->value.string, out);
 }
 
-static bool eval_node(struct jinja *j, const struct jinja_node *node, struct jinja_value *out)
+static bool eval_const(struct jinja *j, const struct jinja_node *node, struct jinja_value *out)
 {
-    switch (node->kind) {
-    case NODE_CONST:
-        *out = node->value;
-        return true;
-    case NODE_NAME:
-        return eval_name(j, node, out);
-    case NODE_TUPLE:
-    case NODE_LIST:
-        return eval_sequence(j, node, out);
-    case NODE_DICT:
-        return eval_dict(j, node, out);
-    case NODE_CONDEXPR:
-        return eval_condition(j, node, out);
-    case NODE_OR:
-    case NODE_AND:
-        return eval_logic(j, node, out);
-    case NODE_NOT:
-    case NODE_NEG:
-    case NODE_POS:
-        return eval_unary(j, node, out);
-    case NODE_BINARY:
-        return eval_binary(j, node, out);
-    case NODE_CONCAT:
-        return eval_concat(j, node, out);
-    case NODE_COMPARE:
-        return eval_compare(j, node, out);
-    case NODE_GETATTR:
-        return eval_attribute(j, node, out);
-    case NODE_GETITEM:
-        return eval_item(j, node, out);
-    case NODE_CALL:
-        return jinja_eval_call(j, node, NULL, out);
-    case NODE_FILTER:
-    case NODE_TEST:
-        return eval_filter(j, node, out);
-    default: /* a slice among several subscripts: Python's slice object, which nothing takes */
-        return jinja_raise(j, "TypeError", "unhashable type: 'slice'");
-    }
+    (void)j;
+    *out = node->value;
+    return true;
 }
+
+static bool eval_call(struct jinja *j, const struct jinja_node *node, struct jinja_value *out)
+{
+    return jinja_eval_call(j, node, NULL, out);
+}
+
+static bool (*const evaluators[])(struct jinja *j, const struct jinja_node *node,
+                                  struct jinja_value *out) = {
+    [NODE_CONST] = eval_const,   [NODE_NAME] = eval_name,       [NODE_TUPLE] = eval_sequence,
+    [NODE_LIST] = eval_sequence, [NODE_DICT] = eval_dict,       [NODE_CONDEXPR] = eval_condition,
+    [NODE_OR] = eval_logic,      [NODE_AND] = eval_logic,       [NODE_NOT] = eval_unary,
+    [NODE_NEG] = eval_unary,     [NODE_POS] = eval_unary,       [NODE_BINARY] = eval_binary,
+    [NODE_CONCAT] = eval_concat, [NODE_COMPARE] = eval_compare, [NODE_GETATTR] = eval_attribute,
+    [NODE_GETITEM] = eval_item,  [NODE_CALL] = eval_call,       [NODE_FILTER] = eval_filter,
+    [NODE_TEST] = eval_filter,
+};
 
 bool jinja_eval(struct jinja *j, const struct jinja_node *node, struct jinja_value *out)
 {
@@ -466,7 +384,7 @@ bool jinja_eval(struct jinja *j, const struct jinja_node *node, struct jinja_val
     if (ev->recursion == JINJA_RECURSION_MAX)
         return jinja_stop(j, JINJA_LIMIT, "evaluation nested deeper than %d", JINJA_RECURSION_MAX);
     ev->recursion++;
-    bool ok = eval_node(j, node, out);
+    bool ok = evaluators[node->kind](j, node, out);
     ev->recursion--;
     return ok;
 }

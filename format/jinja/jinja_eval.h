@@ -3,6 +3,7 @@
  */
 #pragma once
 #include "jinja_ast.h"
+#include "jinja_inside.h"
 
 /* Levels of evaluation at once: what the C stack must hold. */
 #define JINJA_RECURSION_MAX 2500
@@ -19,13 +20,11 @@ struct jinja_evaluator {
     const struct jinja_dict *data, *trusted;
     struct jinja_value *resolved; /* by name: what data, trusted or globals have, once asked for */
     bool *known;
-    struct jinja_value *toplevel; /* by name: what the template has set, for its blocks */
     struct jinja_activation *at;
     struct jinja_builder *out;
     struct jinja_value block_value; /* what a block's filter is applied to */
     uint32_t column;
     uint32_t recursion;
-    bool autoescape;
 };
 
 enum jinja_flow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAIL };
@@ -35,15 +34,6 @@ static inline struct jinja_evaluator *jinja_evaluator(struct jinja *j)
     return j->evaluator;
 }
 
-/* A variable that was not set: never seen by operations. */
-static inline struct jinja_value jinja_missing(void)
-{
-    return (struct jinja_value){.kind = JINJA_UNDEFINED};
-}
-static inline bool jinja_is_missing(struct jinja_value v)
-{
-    return v.kind == JINJA_UNDEFINED && !v.undefined;
-}
 static inline struct jinja_value *jinja_slot(const struct jinja_evaluator *ev, struct jinja_ref ref)
 {
     const struct jinja_activation *a = ev->at;
@@ -74,11 +64,9 @@ void jinja_leave_scope(struct jinja *j, const struct jinja_scope *scope);
 
 /* ---- statements ---- */
 enum jinja_flow jinja_exec(struct jinja *j, const struct jinja_node *node);
-/* What a body writes, as a string; in an autoescape block a safe one. */
+/* What a body writes, as a string. */
 enum jinja_flow jinja_capture(struct jinja *j, const struct jinja_node *body,
                               struct jinja_value *out);
-/* A string that is written as it is. */
-bool jinja_write(struct jinja *j, const struct jinja_string *text);
 
 /* ---- objects ---- */
 bool jinja_make_macro(struct jinja *j, const struct jinja_node *node, struct jinja_value *out);

@@ -1,23 +1,14 @@
 /* Statements. A body that is left early says so by its flow. */
 #include "jinja_eval.h"
 
-#include <string.h>
-
 /* ---- output ---- */
 
-bool jinja_write(struct jinja *j, const struct jinja_string *text)
+static bool write_string(struct jinja *j, const struct jinja_string *text)
 {
     struct jinja_builder *out = jinja_evaluator(j)->out;
     if (text->n > JINJA_OUTPUT_MAX - out->n)
         return jinja_stop(j, JINJA_LIMIT, "more than %u bytes of output", JINJA_OUTPUT_MAX);
     return jinja_add_string(j, out, text);
-}
-
-static bool escape(struct jinja *j, struct jinja_value value, struct jinja_value *out)
-{
-    if (!jinja_evaluator(j)->autoescape)
-        return jinja_str(j, value, out);
-    return jinja_find_filter("escape", 6)(j, value, &(struct jinja_args){0}, out);
 }
 
 static enum jinja_flow print(struct jinja *j, const struct jinja_node *node)
@@ -27,7 +18,7 @@ static enum jinja_flow print(struct jinja *j, const struct jinja_node *node)
         if (!jinja_eval(j, node->kids[i], &value))
             return FLOW_FAIL;
         jinja_at(j, node->kids[i]);
-        if (!escape(j, value, &value) || !jinja_write(j, value.string))
+        if (!jinja_str(j, value, &value) || !write_string(j, value.string))
             return FLOW_FAIL;
     }
     return FLOW_NEXT;
@@ -40,7 +31,7 @@ static enum jinja_flow write_joined(struct jinja *j, struct jinja_value value)
         return jinja_raise(j, "TypeError", "sequence item 0: expected str instance, %s found",
                            jinja_type_name(value)),
                FLOW_FAIL;
-    return jinja_write(j, value.string) ? FLOW_NEXT : FLOW_FAIL;
+    return write_string(j, value.string) ? FLOW_NEXT : FLOW_FAIL;
 }
 
 enum jinja_flow jinja_capture(struct jinja *j, const struct jinja_node *body,
@@ -56,34 +47,7 @@ enum jinja_flow jinja_capture(struct jinja *j, const struct jinja_node *body,
     return jinja_build(j, &text, out) ? FLOW_NEXT : FLOW_FAIL;
 }
 
-/* Markup(value) in an autoescape block */
-static bool make_safe(struct jinja *j, struct jinja_value *value)
-{
-    if (!jinja_evaluator(j)->autoescape || value->kind != JINJA_STRING || value->string->safe)
-        return true;
-    struct jinja_string *copy = jinja_alloc(j, sizeof *copy);
-    if (!copy)
-        return false;
-    *copy = *value->string;
-    copy->safe = true;
-    value->string = copy;
-    return true;
-}
-
 /* ---- variables ---- */
-
-/* What the template sets at top level its blocks see, too. */
-static void publish(struct jinja *j, const struct jinja_node *target)
-{
-    struct jinja_evaluator *ev = jinja_evaluator(j);
-    if (!ev->toplevel)
-        return;
-    if (target->kind == NODE_NAME || target->kind == NODE_MACRO)
-        ev->toplevel[target->name->id] = *jinja_slot(ev, target->ref);
-    else if (target->kind == NODE_TUPLE)
-        for (size_t i = 0; i < target->n_kids; i++)
-            publish(j, target->kids[i]);
-}
 
 static bool check_namespaces(struct jinja *j, const struct jinja_node *target)
 {
@@ -118,18 +82,14 @@ static enum jinja_flow set(struct jinja *j, const struct jinja_node *node)
     if (!check_namespaces(j, node->kids[0]) || !jinja_eval(j, node->kids[1], &value))
         return FLOW_FAIL;
     jinja_at(j, node);
-    if (!jinja_assign(j, node->kids[0], value))
-        return FLOW_FAIL;
-    if (node->toplevel)
-        publish(j, node->kids[0]);
-    return FLOW_NEXT;
+    return jinja_assign(j, node->kids[0], value) ? FLOW_NEXT : FLOW_FAIL;
 }
 
 static bool apply_block_filter(struct jinja *j, const struct jinja_node *filter,
                                struct jinja_value *value)
 {
     jinja_evaluator(j)->block_value = *value;
-    return make_safe(j, &jinja_evaluator(j)->block_value) && jinja_eval(j, filter, value);
+    return jinja_eval(j, filter, value);
 }
 
 static enum jinja_flow set_block(struct jinja *j, const struct jinja_node *node)
@@ -143,11 +103,8 @@ static enum jinja_flow set_block(struct jinja *j, const struct jinja_node *node)
     if (flow == FLOW_NEXT) {
         jinja_at(j, node);
         if ((node->kids[1] && !apply_block_filter(j, node->kids[1], &value)) ||
-            !make_safe(j, &value) || !check_items(j, node->kids[0]) ||
-            !jinja_assign(j, node->kids[0], value))
+            !check_items(j, node->kids[0]) || !jinja_assign(j, node->kids[0], value))
             return FLOW_FAIL;
-        if (node->toplevel)
-            publish(j, node->kids[0]);
     }
     jinja_leave_scope(j, node->scope);
     return flow;
@@ -185,20 +142,6 @@ static enum jinja_flow filter_block(struct jinja *j, const struct jinja_node *no
     return flow;
 }
 
-static enum jinja_flow autoescape(struct jinja *j, const struct jinja_node *node)
-{
-    struct jinja_evaluator *ev = jinja_evaluator(j);
-    struct jinja_value value;
-    if (!jinja_enter_scope(j, node->scope) || !jinja_eval(j, node->kids[0], &value))
-        return FLOW_FAIL;
-    bool before = ev->autoescape;
-    ev->autoescape = jinja_truth(value);
-    enum jinja_flow flow = jinja_exec(j, node->kids[1]);
-    ev->autoescape = before;
-    jinja_leave_scope(j, node->scope);
-    return flow;
-}
-
 static enum jinja_flow call_block(struct jinja *j, const struct jinja_node *node)
 {
     static const struct jinja_string name = {.bytes = "caller", .n = 6, .n_chars = 6};
@@ -212,18 +155,6 @@ static enum jinja_flow call_block(struct jinja *j, const struct jinja_node *node
         return FLOW_FAIL;
     jinja_at(j, node);
     return write_joined(j, value);
-}
-
-static enum jinja_flow block(struct jinja *j, const struct jinja_node *node)
-{
-    struct jinja_evaluator *ev = jinja_evaluator(j);
-    struct jinja_activation *around = ev->at;
-    ev->at = jinja_activate(j, &node->macro->code, NULL);
-    if (!ev->at || !jinja_enter_scope(j, &node->macro->scope))
-        return FLOW_FAIL;
-    enum jinja_flow flow = jinja_exec(j, node->kids[MACRO_BODY]);
-    ev->at = around;
-    return flow;
 }
 
 /* ---- dispatch ---- */
@@ -252,11 +183,7 @@ static enum jinja_flow condition(struct jinja *j, const struct jinja_node *node)
 static enum jinja_flow define_macro(struct jinja *j, const struct jinja_node *node)
 {
     struct jinja_value *slot = jinja_slot(jinja_evaluator(j), node->ref);
-    if (!jinja_make_macro(j, node, slot))
-        return FLOW_FAIL;
-    if (node->toplevel)
-        publish(j, node);
-    return FLOW_NEXT;
+    return jinja_make_macro(j, node, slot) ? FLOW_NEXT : FLOW_FAIL;
 }
 
 static enum jinja_flow exec_node(struct jinja *j, const struct jinja_node *node)
@@ -265,7 +192,7 @@ static enum jinja_flow exec_node(struct jinja *j, const struct jinja_node *node)
     case NODE_BODY:
         return body(j, node);
     case NODE_DATA:
-        return jinja_write(j, node->value.string) ? FLOW_NEXT : FLOW_FAIL;
+        return write_string(j, node->value.string) ? FLOW_NEXT : FLOW_FAIL;
     case NODE_PRINT:
         return print(j, node);
     case NODE_FOR:
@@ -284,10 +211,6 @@ static enum jinja_flow exec_node(struct jinja *j, const struct jinja_node *node)
         return set(j, node);
     case NODE_SET_BLOCK:
         return set_block(j, node);
-    case NODE_AUTOESCAPE:
-        return autoescape(j, node);
-    case NODE_BLOCK:
-        return block(j, node);
     case NODE_BREAK:
         return FLOW_BREAK;
     case NODE_CONTINUE:

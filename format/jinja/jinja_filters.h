@@ -1,36 +1,37 @@
-/* jinja2's filters, by where they are written; the table is in jinja_filters.c. */
+/* What methods of str do, for filters as well; filters. */
 #pragma once
-#include "jinja_methods.h"
+#include "jinja_inside.h"
 
-/* jinja_filter_list.c */
-jinja_function jinja_filter_map, jinja_filter_select, jinja_filter_reject, jinja_filter_selectattr,
-    jinja_filter_rejectattr, jinja_filter_list, jinja_filter_first, jinja_filter_last,
-    jinja_filter_batch, jinja_filter_slice, jinja_filter_items, jinja_filter_reverse,
-    jinja_filter_join, jinja_filter_sum;
-/* jinja_filter_order.c */
-jinja_function jinja_filter_sort, jinja_filter_dictsort, jinja_filter_unique, jinja_filter_min,
-    jinja_filter_max, jinja_filter_groupby;
-/* jinja_filter_text.c */
-jinja_function jinja_filter_upper, jinja_filter_lower, jinja_filter_capitalize, jinja_filter_title,
-    jinja_filter_trim, jinja_filter_replace, jinja_filter_center, jinja_filter_indent,
-    jinja_filter_truncate, jinja_filter_wordcount, jinja_filter_format, jinja_filter_string,
-    jinja_filter_escape, jinja_filter_forceescape, jinja_filter_safe;
-/* jinja_filter_web.c */
-jinja_function jinja_filter_striptags, jinja_filter_urlencode, jinja_filter_xmlattr,
-    jinja_filter_filesizeformat;
-/* jinja_filter_wrap.c, jinja_filter_pprint.c */
-jinja_function jinja_filter_wordwrap, jinja_filter_pprint;
-/* jinja_filter_number.c */
-jinja_function jinja_filter_abs, jinja_filter_int, jinja_filter_float, jinja_filter_round;
+enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE, JINJA_CAPITALIZE };
+/* (jinja_case.c) */
+bool jinja_change_case(struct jinja *j, const struct jinja_string *s, enum jinja_case how,
+                       struct jinja_value *out);
 
-/* make_attrgetter: how attribute="a.b.0" is looked up. */
-struct jinja_path {
-    struct jinja_value *parts; /* strings and ints */
-    size_t count;
-};
-bool jinja_path_parse(struct jinja *j, struct jinja_value attribute, struct jinja_path *path);
-/* fallback (JINJA_NONE: none) stands for an undefined on the way; fold: strings in lower case */
-bool jinja_path_get(struct jinja *j, const struct jinja_path *path, struct jinja_value item,
-                    struct jinja_value fallback, bool fold, struct jinja_value *out);
-/* v where it is no string, else in lower case */
-bool jinja_ignore_case(struct jinja *j, struct jinja_value v, struct jinja_value *out);
+/* The table of str's methods */
+extern const struct jinja_builtin jinja_str_methods[];
+extern const size_t jinja_str_methods_count;
+/* s.split(by): a list; by is not empty */
+bool jinja_split(struct jinja *j, const struct jinja_string *s, const struct jinja_string *by,
+                 struct jinja_value *out);
+/* The lines of s without their ends; with them where keep is set */
+bool jinja_split_lines(struct jinja *j, const struct jinja_string *s, bool keep,
+                       struct jinja_items *lines);
+/* s.strip(chars) on the sides that are asked for; chars: None or missing: spaces */
+bool jinja_strip(struct jinja *j, const struct jinja_string *s, struct jinja_value chars,
+                 const char *name, bool left, bool right, struct jinja_value *out);
+/* s with all occurrences of old, at most count (negative: no limit), replaced */
+bool jinja_replace(struct jinja *j, const struct jinja_string *s, const struct jinja_string *old,
+                   const struct jinja_string *with, int64_t count, struct jinja_value *out);
+/* separator.join(items), all str()ed where any is set */
+bool jinja_join(struct jinja *j, const struct jinja_string *separator,
+                const struct jinja_value *items, size_t count, bool any, struct jinja_value *out);
+
+/* ---- filters as their files write and list them ---- */
+
+#define FILTER(name)                                                                               \
+    static bool filter_##name(struct jinja *j, struct jinja_value value,                           \
+                              __attribute__((unused)) const struct jinja_args *args,               \
+                              struct jinja_value *out)
+
+extern const struct jinja_builtin jinja_list_filters[];
+extern const size_t jinja_list_filters_count;

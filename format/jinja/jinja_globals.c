@@ -1,6 +1,5 @@
-/* The functions a template finds: range, dict, namespace, cycler, joiner, raise_exception,
- * strftime_now. */
-#include "jinja_methods.h"
+/* The functions a template finds: range, dict, namespace, raise_exception, strftime_now. */
+#include "jinja_inside.h"
 
 #include <string.h>
 
@@ -34,7 +33,7 @@ static bool range_call(struct jinja *j, struct jinja_object *self, const struct 
         return jinja_raise(j, "OverflowError",
                            "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
                            RANGE_MAX);
-    struct jinja_sequence *s = jinja_new_sequence(j, JINJA_RANGE, "range", count, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, JINJA_RANGE, count, out);
     if (!s)
         return false;
     for (uint64_t i = 0; i < count; i++)
@@ -49,33 +48,6 @@ static const struct jinja_object_type range_type = {.name = "function", .call = 
 
 /* ---- dict(...) ---- */
 
-/* Pairs of an iterable */
-static bool put_pairs(struct jinja *j, struct jinja_dict *dict, struct jinja_value from)
-{
-    const struct jinja_value *items, *pair;
-    size_t count, n;
-    if (from.kind == JINJA_UNDEFINED) /* asked for keys() */
-        return jinja_raise_undefined(j, from);
-    if (!jinja_iterate(j, from, &items, &count))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (items[i].kind == JINJA_OBJECT ||
-            (items[i].kind < JINJA_STRING && items[i].kind != JINJA_UNDEFINED))
-            return jinja_raise(
-                j, "TypeError",
-                "cannot convert dictionary update sequence element #%zu to a sequence", i);
-        if (!jinja_iterate(j, items[i], &pair, &n))
-            return false;
-        if (n != 2)
-            return jinja_raise(
-                j, "ValueError",
-                "dictionary update sequence element #%zu has length %zu; 2 is required", i, n);
-        if (!jinja_dict_put(j, dict, pair[0], pair[1]))
-            return false;
-    }
-    return true;
-}
-
 /* dict(*args, **keywords) */
 static bool fill_dict(struct jinja *j, const struct jinja_args *args, struct jinja_dict *dict)
 {
@@ -87,8 +59,10 @@ static bool fill_dict(struct jinja *j, const struct jinja_args *args, struct jin
         for (size_t i = 0; i < from->count; i++)
             if (!jinja_dict_put(j, dict, from->entries[i].key, from->entries[i].value))
                 return false;
-    } else if (args->count == 1 && !put_pairs(j, dict, args->items[0])) {
-        return false;
+    } else if (args->count == 1) {
+        return args->items[0].kind == JINJA_UNDEFINED
+                   ? jinja_raise_undefined(j, args->items[0])
+                   : jinja_refuse(j, "a dict or namespace of what is no dict");
     }
     for (size_t i = 0; i < args->n_keywords; i++)
         if (!jinja_dict_put(j, dict, jinja_of_string(args->keywords[i].name),
@@ -108,38 +82,10 @@ static bool dict_call(struct jinja *j, struct jinja_object *self, const struct j
     return true;
 }
 
-static bool fromkeys_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                          struct jinja_value *out)
-{
-    (void)self;
-    const struct jinja_value *items;
-    size_t count;
-    struct jinja_dict *dict = jinja_make_dict(j);
-    if (!dict || !jinja_positional(j, "dict", "fromkeys", 1, 2, args) ||
-        !jinja_iterate(j, args->items[0], &items, &count))
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (!jinja_dict_put(j, dict, items[i], args->count > 1 ? args->items[1] : jinja_none()))
-            return false;
-    *out = jinja_of_dict(dict);
-    return true;
-}
-
-static const struct jinja_object_type fromkeys_type = {.name = "method", .call = fromkeys_call};
-
-static bool dict_get(struct jinja *j, struct jinja_object *self, const struct jinja_string *name,
-                     struct jinja_value *out, bool *found)
-{
-    (void)self;
-    *found = jinja_string_is(name, "fromkeys");
-    return !*found || jinja_make_object(j, &fromkeys_type, NULL, NULL, out);
-}
-
 static const struct jinja_object_type dict_type = {
     .name = "TemplateDict",
     .module = "transformers.utils.chat_template_utils",
     .call = dict_call,
-    .get = dict_get,
 };
 
 /* ---- namespace ---- */
@@ -202,140 +148,14 @@ static bool namespace_call(struct jinja *j, struct jinja_object *self,
 
 static const struct jinja_object_type namespace_maker = {.name = "type", .call = namespace_call};
 
-/* ---- cycler, joiner ---- */
-
-struct cycler {
-    const struct jinja_sequence *items;
-    size_t at;
-};
-
-static bool cycler_next(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                        struct jinja_value *out)
-{
-    static const struct jinja_signature signature = {"Cycler.next", "", 0, 1};
-    struct cycler *c = self->state;
-    if (!jinja_bind(j, &signature, args, NULL))
-        return false;
-    *out = c->items->items[c->at];
-    c->at = (c->at + 1) % c->items->count;
-    return true;
-}
-
-static bool cycler_reset(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                         struct jinja_value *out)
-{
-    static const struct jinja_signature signature = {"Cycler.reset", "", 0, 1};
-    struct cycler *c = self->state;
-    c->at = 0;
-    *out = jinja_none();
-    return jinja_bind(j, &signature, args, NULL);
-}
-
-static const struct jinja_object_type next_type = {.name = "method", .call = cycler_next};
-static const struct jinja_object_type reset_type = {.name = "method", .call = cycler_reset};
-
-static bool cycler_get(struct jinja *j, struct jinja_object *self, const struct jinja_string *name,
-                       struct jinja_value *out, bool *found)
-{
-    const struct cycler *c = self->state;
-    *found = true;
-    if (jinja_string_is(name, "next"))
-        return jinja_make_object(j, &next_type, NULL, self->state, out);
-    if (jinja_string_is(name, "reset"))
-        return jinja_make_object(j, &reset_type, NULL, self->state, out);
-    if (jinja_string_is(name, "current"))
-        *out = c->items->items[c->at];
-    else if (jinja_string_is(name, "pos"))
-        *out = jinja_int((int64_t)c->at);
-    else if (jinja_string_is(name, "items"))
-        *out = (struct jinja_value){.kind = JINJA_TUPLE, .sequence = c->items};
-    else
-        *found = false;
-    return true;
-}
-
-static const struct jinja_object_type cycler_type = {
-    .name = "Cycler", .module = "jinja2.utils", .get = cycler_get};
-
-static bool cycler_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                        struct jinja_value *out)
-{
-    (void)self;
-    struct jinja_value items;
-    if (args->n_keywords)
-        return jinja_raise(j, "TypeError",
-                           "Cycler.__init__() got an unexpected keyword argument '%s'",
-                           jinja_string_text(j, args->keywords[0].name));
-    if (args->count == 0)
-        return jinja_raise(j, "RuntimeError", "at least one item has to be provided");
-    struct cycler *c = jinja_alloc(j, sizeof *c);
-    if (!c || !jinja_make_sequence(j, JINJA_TUPLE, args->items, args->count, &items))
-        return false;
-    c->items = items.sequence;
-    return jinja_make_object(j, &cycler_type, NULL, c, out);
-}
-
-static const struct jinja_object_type cycler_maker = {.name = "type", .call = cycler_call};
-
-struct joiner {
-    struct jinja_value separator;
-    bool used;
-};
-
-static bool joiner_next(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                        struct jinja_value *out)
-{
-    static const struct jinja_signature signature = {"Joiner.__call__", "", 0, 1};
-    struct joiner *state = self->state;
-    if (!jinja_bind(j, &signature, args, NULL))
-        return false;
-    if (!state->used) {
-        state->used = true;
-        return jinja_text_value(j, "", out);
-    }
-    *out = state->separator;
-    return true;
-}
-
-static bool joiner_get(struct jinja *j, struct jinja_object *self, const struct jinja_string *name,
-                       struct jinja_value *out, bool *found)
-{
-    (void)j;
-    const struct joiner *state = self->state;
-    *found = true;
-    if (jinja_string_is(name, "sep"))
-        *out = state->separator;
-    else if (jinja_string_is(name, "used"))
-        *out = jinja_bool(state->used);
-    else
-        *found = false;
-    return true;
-}
-
-static const struct jinja_object_type joiner_type = {
-    .name = "Joiner", .module = "jinja2.utils", .call = joiner_next, .get = joiner_get};
-
-static bool joiner_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                        struct jinja_value *out)
-{
-    (void)self;
-    static const struct jinja_signature signature = {"Joiner.__init__", "sep", 0, 1};
-    struct joiner *state = jinja_alloc(j, sizeof *state);
-    return state && jinja_text_value(j, ", ", &state->separator) &&
-           jinja_bind(j, &signature, args, &state->separator) &&
-           jinja_make_object(j, &joiner_type, NULL, state, out);
-}
-
-static const struct jinja_object_type joiner_maker = {.name = "type", .call = joiner_call};
-
-/* ---- raise_exception, strftime_now, lipsum ---- */
+/* ---- raise_exception, strftime_now ---- */
 
 static bool raise_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
                        struct jinja_value *out)
 {
     (void)self, (void)out;
     static const struct jinja_signature signature = {
-        "_cached_compile_jinja_template.<locals>.raise_exception", "message", 1, 0};
+        "_cached_compile_jinja_template.<locals>.raise_exception", "message", 1, 0, JINJA_BY_NAME};
     struct jinja_value message = jinja_none();
     const struct jinja_string *s;
     if (!jinja_bind(j, &signature, args, &message) || !jinja_to_string(j, message, &s))
@@ -350,7 +170,7 @@ static bool strftime_call(struct jinja *j, struct jinja_object *self, const stru
 {
     (void)self;
     static const struct jinja_signature signature = {
-        "_cached_compile_jinja_template.<locals>.strftime_now", "format", 1, 0};
+        "_cached_compile_jinja_template.<locals>.strftime_now", "format", 1, 0, JINJA_BY_NAME};
     struct jinja_value format = jinja_none();
     if (!jinja_bind(j, &signature, args, &format))
         return false;
@@ -362,14 +182,17 @@ static bool strftime_call(struct jinja *j, struct jinja_object *self, const stru
 
 static const struct jinja_object_type strftime_type = {.name = "function", .call = strftime_call};
 
-static bool lipsum_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
-                        struct jinja_value *out)
+/* jinja2's, which chat templates have no use for */
+static bool refused_call(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
+                         struct jinja_value *out)
 {
-    (void)self, (void)args, (void)out;
-    return jinja_stop(j, JINJA_RUNTIME, "lipsum is not supported");
+    (void)args, (void)out;
+    return jinja_refuse(j, "%s", self->type->name);
 }
 
-static const struct jinja_object_type lipsum_type = {.name = "function", .call = lipsum_call};
+static const struct jinja_object_type cycler_type = {.name = "cycler", .call = refused_call};
+static const struct jinja_object_type joiner_type = {.name = "joiner", .call = refused_call};
+static const struct jinja_object_type lipsum_type = {.name = "lipsum", .call = refused_call};
 
 bool jinja_find_global(struct jinja *j, const char *name, size_t n, struct jinja_value *out,
                        bool *found)
@@ -379,8 +202,8 @@ bool jinja_find_global(struct jinja *j, const char *name, size_t n, struct jinja
         const struct jinja_object_type *type;
     } globals[] = {
         {"range", &range_type},           {"dict", &dict_type},
-        {"namespace", &namespace_maker},  {"cycler", &cycler_maker},
-        {"joiner", &joiner_maker},        {"raise_exception", &raise_type},
+        {"namespace", &namespace_maker},  {"cycler", &cycler_type},
+        {"joiner", &joiner_type},         {"raise_exception", &raise_type},
         {"strftime_now", &strftime_type}, {"lipsum", &lipsum_type},
     };
     *found = false;

@@ -4,13 +4,9 @@
 
 /* count * size bytes, as jinja_alloc */
 void *jinja_array(struct jinja *j, uint64_t count, size_t size);
-/* As jinja_make_undefined; using it is a SecurityError. */
-bool jinja_make_unsafe(struct jinja *j, struct jinja_value *out, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 /* A sequence whose items (JINJA_UNDEFINED without a message) the caller fills at once. Spends a
  * step an item. NULL on error. */
-struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind,
-                                          const char *type_name, size_t count,
+struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind, size_t count,
                                           struct jinja_value *out);
 
 /* Values that grow in number; {0} is empty; its memory is the rendering's. */
@@ -24,6 +20,7 @@ bool jinja_take_items(struct jinja *j, struct jinja_items *list, enum jinja_kind
 
 /* ---- strings (jinja_string.c) ---- */
 
+extern const struct jinja_string jinja_space; /* " " */
 static inline struct jinja_value jinja_of_string(const struct jinja_string *s)
 {
     return (struct jinja_value){.kind = JINJA_STRING, .string = s};
@@ -34,8 +31,6 @@ static inline bool jinja_mark_at(const struct jinja_string *s, size_t i)
 {
     return s->marks ? s->marks[i] != 0 : s->data;
 }
-/* Any byte of it from the data */
-bool jinja_has_data(const struct jinja_string *s);
 bool jinja_same_string(const struct jinja_string *a, const struct jinja_string *b);
 bool jinja_string_is(const struct jinja_string *s, const char *text);
 /* The byte at which character index begins (index <= n_chars); spends what it walks. */
@@ -44,8 +39,7 @@ bool jinja_byte_of(struct jinja *j, const struct jinja_string *s, size_t index, 
 uint32_t jinja_char_at(const struct jinja_string *s, size_t i, size_t *n);
 /* The byte where the character before byte i begins (i > 0) */
 size_t jinja_before(const struct jinja_string *s, size_t i);
-/* A character, n times */
-bool jinja_add_char(struct jinja *j, struct jinja_builder *b, uint32_t c, bool data);
+/* s, n times */
 bool jinja_add_fill(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s,
                     uint64_t times);
 /* The text as bytes only, the template's own */
@@ -55,8 +49,6 @@ bool jinja_to_string(struct jinja *j, struct jinja_value v, const struct jinja_s
 /* str(v), repr(v) appended */
 bool jinja_add_str(struct jinja *j, struct jinja_builder *b, struct jinja_value v);
 bool jinja_add_repr(struct jinja *j, struct jinja_builder *b, struct jinja_value v);
-/* ascii(): s with everything beyond ASCII escaped */
-bool jinja_ascii(struct jinja *j, const struct jinja_string *s, struct jinja_value *out);
 /* For messages: a C string of the rendering's memory; "" after an error. */
 const char *jinja_repr_text(struct jinja *j, struct jinja_value v);
 const char *jinja_string_text(struct jinja *j, const struct jinja_string *s);
@@ -64,6 +56,11 @@ const char *jinja_string_text(struct jinja *j, const struct jinja_string *s);
 /* The same string as Markup, and as plain str */
 bool jinja_mark_safe(struct jinja *j, struct jinja_value v, struct jinja_value *out);
 bool jinja_unmark_safe(struct jinja *j, struct jinja_value v, struct jinja_value *out);
+/* With some characters spelled otherwise: spell gives the number of bytes, 0: as it is. */
+enum { JINJA_SPELLED_MAX = 16 };
+typedef int jinja_speller(uint32_t c, int how, char out[JINJA_SPELLED_MAX]);
+bool jinja_add_spelled(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s,
+                       jinja_speller *spell, int how);
 /* With &, <, >, ' and " as entities; Markup as it is. */
 bool jinja_add_escaped(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s);
 
@@ -71,38 +68,20 @@ bool jinja_add_escaped(struct jinja *j, struct jinja_builder *b, const struct ji
 bool jinja_find(struct jinja *j, const struct jinja_string *s, const struct jinja_string *needle,
                 size_t from, size_t *at);
 
-/* ---- characters (jinja_unicode.c), as Python's str methods see them ---- */
-
+/* Characters as Python's str methods see them (Unicode 14, which Python 3.11 follows) */
 bool jinja_is_space(uint32_t c);
-bool jinja_is_line_end(uint32_t c);
 bool jinja_is_printable(uint32_t c);
-bool jinja_is_alpha(uint32_t c);
 bool jinja_is_decimal(uint32_t c);
-bool jinja_is_digit(uint32_t c);
-bool jinja_is_numeric(uint32_t c);
 int jinja_decimal_digit(uint32_t c); /* its value; -1: no decimal digit */
-/* Unicode's Lowercase and Uppercase properties, titlecase letters */
-bool jinja_is_lower(uint32_t c);
-bool jinja_is_upper(uint32_t c);
-bool jinja_is_title(uint32_t c);
-bool jinja_is_cased(uint32_t c);
-bool jinja_is_case_ignorable(uint32_t c);
-/* Full case mapping of one character; the number of characters in out */
-enum { JINJA_CASE_MAX = 3 };
-int jinja_to_upper(uint32_t c, uint32_t out[JINJA_CASE_MAX]);
-int jinja_to_lower(uint32_t c, uint32_t out[JINJA_CASE_MAX]);
-int jinja_to_title(uint32_t c, uint32_t out[JINJA_CASE_MAX]);
-int jinja_to_folded(uint32_t c, uint32_t out[JINJA_CASE_MAX]);
 
 /* ---- numbers (jinja_number.c) ---- */
 
 enum { JINJA_FLOAT_BUF = 40 };
 /* float.__repr__; n bytes and a NUL */
 size_t jinja_float_repr(double f, char out[JINJA_FLOAT_BUF]);
-/* Python's int(text, base) and float(text), spaces and underscores allowed. *ok false: no number.
+/* Python's int(text) and float(text), spaces and underscores allowed. *ok false: no number.
  * The functions' own false: beyond 64 bits. */
-bool jinja_parse_int(struct jinja *j, const struct jinja_string *s, int64_t base, int64_t *out,
-                     bool *ok);
+bool jinja_parse_int(struct jinja *j, const struct jinja_string *s, int64_t *out, bool *ok);
 bool jinja_parse_float(struct jinja *j, const struct jinja_string *s, double *out, bool *ok);
 /* An integer or bool as a number */
 static inline bool jinja_is_int(struct jinja_value v)
@@ -128,10 +107,14 @@ int jinja_compare_numbers(struct jinja_value a, struct jinja_value b);
 
 /* ---- values ---- */
 
+/* Has iter() in Python */
+static inline bool jinja_is_iterable(struct jinja_value v)
+{
+    return v.kind == JINJA_UNDEFINED || (v.kind >= JINJA_STRING && v.kind != JINJA_OBJECT);
+}
+
 /* hash(v); false: of a type that has none, or nested too deep (j->failed) */
 bool jinja_hash(struct jinja *j, struct jinja_value v, uint64_t seed, uint64_t *out);
-/* "list object", "None", "jinja2.utils.Cycler object": jinja2's object_type_repr */
-const char *jinja_type_repr(struct jinja *j, struct jinja_value v);
 bool jinja_contains(struct jinja *j, struct jinja_value item, struct jinja_value box, bool *found);
 /* <, <=, >, >= */
 bool jinja_order(struct jinja *j, enum jinja_operator op, struct jinja_value a,
@@ -139,27 +122,6 @@ bool jinja_order(struct jinja *j, enum jinja_operator op, struct jinja_value a,
 /* Ascending, stable; keys[i] of items[i]. reverse keeps equal ones in order, as Python does. */
 bool jinja_sort(struct jinja *j, struct jinja_value *items, struct jinja_value *keys, size_t count,
                 bool reverse);
-/* How a slice of length n walks: first index, the one it stops before, step, count. */
-struct jinja_walk {
-    int64_t first, stop, step;
-    size_t count;
-};
-bool jinja_slice_walk(struct jinja *j, struct jinja_value start, struct jinja_value stop,
-                      struct jinja_value step, size_t n, struct jinja_walk *walk);
-/* text % args; args a tuple, a dict or any other value (jinja_format.c) */
-bool jinja_percent(struct jinja *j, const struct jinja_string *text, struct jinja_value args,
-                   struct jinja_value *out);
-/* text.format(args) */
-bool jinja_str_format(struct jinja *j, const struct jinja_string *text,
-                      const struct jinja_args *args, struct jinja_value *out);
-/* format(v, spec), appended */
-bool jinja_add_formatted(struct jinja *j, struct jinja_builder *b, struct jinja_value v,
-                         const struct jinja_string *spec);
-
-/* As jinja_to_json; indent NULL: all on one line; separators NULL: Python's */
-bool jinja_to_json_with(struct jinja *j, struct jinja_value v, const struct jinja_string *indent,
-                        const struct jinja_string *const separators[2], bool sort_keys,
-                        bool ensure_ascii, struct jinja_value *out);
 
 /* The date of now (seconds since 1970, local) */
 bool jinja_strftime(struct jinja *j, const struct jinja_string *format, int64_t now,
@@ -174,21 +136,34 @@ struct jinja_signature {
     const char *function; /* "do_sort" */
     const char *names;
     int required, hidden;
+    enum {
+        JINJA_BY_NAME,
+        JINJA_BY_POSITION, /* written in C: "str.replace"; without a type where the value counts */
+        JINJA_PARSED,      /* written in C, by name, too */
+        JINJA_AS_GIVEN,    /* gets what is written */
+    } convention;
 };
 enum { JINJA_PARAMETERS_MAX = 8 };
 /* values[i] of the parameters given; others are untouched, so hold defaults before. */
 bool jinja_bind(struct jinja *j, const struct jinja_signature *signature,
                 const struct jinja_args *args, struct jinja_value *values);
-/* A C function's arguments: by position, min to max of them, no keywords. function: "replace" */
-bool jinja_positional(struct jinja *j, const char *type, const char *function, size_t min,
-                      size_t max, const struct jinja_args *args);
 /* v as an index: int or bool. "'str' object cannot be interpreted as an integer" */
 bool jinja_index(struct jinja *j, struct jinja_value v, int64_t *out);
 
-/* A name and what is behind it, in tables. */
-struct jinja_named_function {
+/* A filter, test or method, in tables. The function gets as many positional arguments as there are
+ * parameters; those that were not given are missing. */
+struct jinja_builtin {
     const char *name;
     jinja_function *function;
+    struct jinja_signature signature;
 };
-jinja_function *jinja_find_function(const struct jinja_named_function *table, size_t count,
-                                    const char *name, size_t n);
+const struct jinja_builtin *jinja_find_builtin(const struct jinja_builtin *table, size_t count,
+                                               const char *name, size_t n);
+/* Is the name one of words, which spaces divide? */
+bool jinja_word_in(const char *words, const char *name, size_t n);
+static inline struct jinja_value jinja_or(struct jinja_value v, struct jinja_value fallback)
+{
+    return jinja_is_missing(v) ? fallback : v;
+}
+#define jinja_refuse(j, format, ...)                                                               \
+    jinja_stop(j, JINJA_SYNTAX, format " is not supported", ##__VA_ARGS__)

@@ -1,71 +1,26 @@
 #include "jinja_lexer.h"
 
-#include "jinja_literal.h"
 #include "utf8.h"
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
 
-static const struct {
-    enum jinja_token_type type;
-    const char *text;
-} names[] = {
-    {TOKEN_EOF, "end of template"},
-    {TOKEN_DATA, "template data / text"},
-    {TOKEN_BLOCK_BEGIN, "begin of statement block"},
-    {TOKEN_BLOCK_END, "end of statement block"},
-    {TOKEN_VARIABLE_BEGIN, "begin of print statement"},
-    {TOKEN_VARIABLE_END, "end of print statement"},
-    {TOKEN_NAME, "name"},
-    {TOKEN_STRING, "string"},
-    {TOKEN_INTEGER, "integer"},
-    {TOKEN_FLOAT, "float"},
-    /* operators, the longer first */
-    {TOKEN_FLOORDIV, "//"},
-    {TOKEN_POW, "**"},
-    {TOKEN_EQ, "=="},
-    {TOKEN_NE, "!="},
-    {TOKEN_GTEQ, ">="},
-    {TOKEN_LTEQ, "<="},
-    {TOKEN_ADD, "+"},
-    {TOKEN_SUB, "-"},
-    {TOKEN_DIV, "/"},
-    {TOKEN_MUL, "*"},
-    {TOKEN_MOD, "%"},
-    {TOKEN_TILDE, "~"},
-    {TOKEN_LBRACKET, "["},
-    {TOKEN_RBRACKET, "]"},
-    {TOKEN_LPAREN, "("},
-    {TOKEN_RPAREN, ")"},
-    {TOKEN_LBRACE, "{"},
-    {TOKEN_RBRACE, "}"},
-    {TOKEN_GT, ">"},
-    {TOKEN_LT, "<"},
-    {TOKEN_ASSIGN, "="},
-    {TOKEN_DOT, "."},
-    {TOKEN_COLON, ":"},
-    {TOKEN_PIPE, "|"},
-    {TOKEN_COMMA, ","},
-    {TOKEN_SEMICOLON, ";"},
-};
+static const char *const names[TOKEN_TYPES] = {
+    "end of template", "template data / text", "begin of statement block", "end of statement block",
+    "begin of print statement", "end of print statement", "name", "string", "integer", "float",
+    /* operators */
+    "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}",
+    ">", "<", "=", ".", ":", "|", ",", ";"};
 
 const char *jinja_token_type_text(enum jinja_token_type type)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i].type == type)
-            return names[i].text;
-    return "?";
+    return names[type];
 }
 
 const char *jinja_token_text(const struct jinja_token *token, size_t *n)
 {
-    const char *text = token->text;
-    *n = token->n;
-    if (token->type != TOKEN_NAME) {
-        text = jinja_token_type_text(token->type);
-        *n = strlen(text);
-    }
-    return text;
+    *n = token->type == TOKEN_NAME ? token->n : strlen(names[token->type]);
+    return token->type == TOKEN_NAME ? token->text : names[token->type];
 }
 
 void jinja_lexer_init(struct jinja_lexer *lexer, struct jinja_compile *c, const char *source,
@@ -306,12 +261,12 @@ static bool balance(struct jinja_lexer *l, char c)
 
 static bool lex_operator(struct jinja_lexer *l, struct jinja_token *t)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (names[i].type < TOKEN_ADD || !looking_at(l, l->pos, names[i].text))
+    for (enum jinja_token_type i = TOKEN_FLOORDIV; i < TOKEN_TYPES; i++) {
+        if (!looking_at(l, l->pos, names[i]))
             continue;
-        size_t n = strlen(names[i].text);
-        emit(l, t, names[i].type, l->pos, l->pos + n);
-        if (!balance(l, names[i].text[0]))
+        size_t n = strlen(names[i]);
+        emit(l, t, i, l->pos, l->pos + n);
+        if (!balance(l, names[i][0]))
             return false;
         move_to(l, l->pos + n);
         return true;
@@ -343,8 +298,10 @@ static bool lex_name(struct jinja_lexer *l, struct jinja_token *t)
     while (end < l->n && jinja_is_word(char_at(l, end, &k)))
         end += k;
     emit(l, t, TOKEN_NAME, l->pos, end);
-    if (!jinja_is_identifier(t->text, t->n))
-        return fail(l, l->pos, "Invalid character in identifier");
+    for (size_t i = 0; i < t->n; i++)
+        if ((unsigned char)t->text[i] >= 0x80)
+            return jinja_compile_fail(l->compile, JINJA_SYNTAX, t->line, t->column, NULL,
+                                      "a name beyond ASCII is not supported");
     move_to(l, end);
     return true;
 }
@@ -353,6 +310,9 @@ static bool lex_literal(struct jinja_lexer *l, struct jinja_token *t, size_t end
                         enum jinja_token_type type)
 {
     emit(l, t, type, l->pos, end);
+    if (type == TOKEN_INTEGER && *t->text == '0' && end < l->n && strchr("xXoObB", l->source[end]))
+        return jinja_compile_fail(l->compile, JINJA_SYNTAX, t->line, t->column, NULL,
+                                  "an integer of another base is not supported");
     move_to(l, end);
     return type == TOKEN_STRING ? jinja_decode_string(l, t) : jinja_decode_number(l, t);
 }

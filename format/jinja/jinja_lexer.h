@@ -3,45 +3,16 @@
  */
 #pragma once
 #include "jinja_ast.h"
+#include "jinja_inside.h"
 
 enum jinja_token_type {
-    TOKEN_EOF,
-    TOKEN_DATA,
-    TOKEN_BLOCK_BEGIN,
-    TOKEN_BLOCK_END,
-    TOKEN_VARIABLE_BEGIN,
-    TOKEN_VARIABLE_END,
-    TOKEN_NAME,
-    TOKEN_STRING,
-    TOKEN_INTEGER,
-    TOKEN_FLOAT,
-    /* operators */
-    TOKEN_ADD,
-    TOKEN_SUB,
-    TOKEN_DIV,
-    TOKEN_FLOORDIV,
-    TOKEN_MUL,
-    TOKEN_MOD,
-    TOKEN_POW,
-    TOKEN_TILDE,
-    TOKEN_LBRACKET,
-    TOKEN_RBRACKET,
-    TOKEN_LPAREN,
-    TOKEN_RPAREN,
-    TOKEN_LBRACE,
-    TOKEN_RBRACE,
-    TOKEN_EQ,
-    TOKEN_NE,
-    TOKEN_GT,
-    TOKEN_GTEQ,
-    TOKEN_LT,
-    TOKEN_LTEQ,
-    TOKEN_ASSIGN,
-    TOKEN_DOT,
-    TOKEN_COLON,
-    TOKEN_PIPE,
-    TOKEN_COMMA,
-    TOKEN_SEMICOLON,
+    TOKEN_EOF, TOKEN_DATA, TOKEN_BLOCK_BEGIN, TOKEN_BLOCK_END, TOKEN_VARIABLE_BEGIN,
+    TOKEN_VARIABLE_END, TOKEN_NAME, TOKEN_STRING, TOKEN_INTEGER, TOKEN_FLOAT,
+    /* operators, the longer first */
+    TOKEN_FLOORDIV, TOKEN_POW, TOKEN_EQ, TOKEN_NE, TOKEN_GTEQ, TOKEN_LTEQ, TOKEN_ADD, TOKEN_SUB,
+    TOKEN_DIV, TOKEN_MUL, TOKEN_MOD, TOKEN_TILDE, TOKEN_LBRACKET, TOKEN_RBRACKET, TOKEN_LPAREN,
+    TOKEN_RPAREN, TOKEN_LBRACE, TOKEN_RBRACE, TOKEN_GT, TOKEN_LT, TOKEN_ASSIGN, TOKEN_DOT,
+    TOKEN_COLON, TOKEN_PIPE, TOKEN_COMMA, TOKEN_SEMICOLON, TOKEN_TYPES,
 };
 
 struct jinja_token {
@@ -80,3 +51,13 @@ bool jinja_lexer_next(struct jinja_lexer *lexer, struct jinja_token *token);
 /* As jinja2 calls it in messages; a name is itself (then *n of its bytes). */
 const char *jinja_token_text(const struct jinja_token *token, size_t *n);
 const char *jinja_token_type_text(enum jinja_token_type type);
+
+/* ---- what stands between quotes, and numbers (jinja_literal.c) ---- */
+
+/* The characters of a string token, as Python's unicode-escape decodes them. */
+bool jinja_decode_string(struct jinja_lexer *lexer, struct jinja_token *token);
+bool jinja_decode_number(struct jinja_lexer *lexer, struct jinja_token *token);
+/* May the character stand in a word? */
+bool jinja_is_word(uint32_t c);
+/* Bytes of the number that begins at text, 0: none. *real: with fraction or exponent. */
+size_t jinja_number_length(const char *text, size_t n, bool after_dot, bool *real);

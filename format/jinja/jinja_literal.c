@@ -1,4 +1,4 @@
-#include "jinja_literal.h"
+#include "jinja_lexer.h"
 
 #include "checked.h"
 #include "utf8.h"
@@ -6,39 +6,14 @@
 #include <string.h>
 #include <utf8proc.h>
 
-static bool is_letter(uint32_t c)
-{
-    if (c < 0x80)
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || k == UTF8PROC_CATEGORY_NL;
-}
-
-static bool continues_identifier(uint32_t c)
-{
-    if (c < 0x80)
-        return is_letter(c) || (c >= '0' && c <= '9');
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return is_letter(c) || k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC ||
-           k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_PC || c == 0xb7;
-}
-
+/* Letters beyond ASCII stand in a word, too, that is no identifier then. */
 bool jinja_is_word(uint32_t c)
 {
-    return continues_identifier(c) ||
-           (c >= 0x80 && utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_NO);
-}
-
-bool jinja_is_identifier(const char *text, size_t n)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0, k; i < n; i += k) {
-        k = utf8_length(s + i, n - i);
-        uint32_t c = utf8_decode(s + i, k);
-        if (i ? !continues_identifier(c) : !is_letter(c))
-            return false;
-    }
-    return n > 0;
+    if (c < 0x80)
+        return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+               (c >= 'A' && c <= 'Z');
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO;
 }
 
 /* ---- strings ---- */
@@ -151,10 +126,7 @@ bool jinja_decode_string(struct jinja_lexer *lexer, struct jinja_token *t)
             return false;
         }
     }
-    string->bytes = out;
-    string->n = n;
-    for (size_t i = 0; i < n; i++)
-        string->n_chars += ((unsigned char)out[i] & 0xc0) != 0x80;
+    *string = (struct jinja_string){.bytes = out, .n = n, .n_chars = jinja_count_chars(out, n)};
     t->value = (struct jinja_value){.kind = JINJA_STRING, .string = string};
     return true;
 }
@@ -195,42 +167,18 @@ static size_t real_length(const char *s, size_t n)
     return fraction ? i : 0;
 }
 
-static bool is_digit_of(char c, int base)
-{
-    int d = hex_digit(c);
-    return d >= 0 && d < base;
-}
-
-/* (_?digit)* */
-static size_t more_digits(const char *s, size_t n, int base)
-{
-    size_t i = 0;
-    while (i < n &&
-           (is_digit_of(s[i], base) || (s[i] == '_' && i + 1 < n && is_digit_of(s[i + 1], base))))
-        i++;
-    return i;
-}
-
-static int base_of(const char *s, size_t n)
-{
-    if (n < 2 || s[0] != '0')
-        return 10;
-    char c = s[1] | 0x20;
-    return c == 'x' ? 16 : c == 'o' ? 8 : c == 'b' ? 2 : 10;
-}
-
 size_t jinja_number_length(const char *s, size_t n, bool after_dot, bool *real)
 {
     size_t k = after_dot ? 0 : real_length(s, n);
     *real = k > 0;
     if (k)
         return k;
-    if (!n || !is_digit(s[0]))
-        return 0;
-    int base = base_of(s, n);
-    if (base != 10 && (k = more_digits(s + 2, n - 2, base)) > 0)
-        return 2 + k;
-    return 1 + more_digits(s + 1, n - 1, s[0] == '0' ? 1 : 10);
+    k = digits_length(s, n);
+    if (k < 2 || s[0] != '0')
+        return k;
+    for (k = 1; k < n && (s[k] == '0' || (s[k] == '_' && k + 1 < n && s[k + 1] == '0')); k++)
+        ;
+    return k; /* zeros only are a number, too */
 }
 
 bool jinja_decode_number(struct jinja_lexer *lexer, struct jinja_token *t)
@@ -253,11 +201,10 @@ bool jinja_decode_number(struct jinja_lexer *lexer, struct jinja_token *t)
         t->value = jinja_float(real);
         return true;
     }
-    int base = base_of(digits, n);
     int64_t value = 0;
-    for (size_t i = base == 10 ? 0 : 2; i < n; i++)
-        if (__builtin_mul_overflow(value, base, &value) ||
-            __builtin_add_overflow(value, hex_digit(digits[i]), &value))
+    for (size_t i = 0; i < n; i++)
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, digits[i] - '0', &value))
             return jinja_compile_fail(lexer->compile, JINJA_LIMIT, t->line, t->column, NULL,
                                       "%s is an integer of more than 64 bits", digits);
     t->value = jinja_int(value);

@@ -8,21 +8,11 @@ struct macro {
     struct jinja_activation *around;
 };
 
-static bool is_name(const struct jinja_string *s, const char *name)
-{
-    return s->n == strlen(name) && memcmp(s->bytes, name, s->n) == 0;
-}
-
-static const char *macro_name(const struct jinja_node *node)
-{
-    return node->kind == NODE_MACRO ? node->name->text.bytes : NULL;
-}
-
 /* "macro 'x'" or "macro None" */
 static void spell(char *out, size_t size, const struct jinja_node *node)
 {
-    const char *name = macro_name(node);
-    snprintf(out, size, name ? "'%s'" : "None", name);
+    bool named = node->kind == NODE_MACRO;
+    snprintf(out, size, named ? "'%s'" : "None", named ? node->name->text.bytes : "");
 }
 
 /* Keywords are taken out of `left` one by one. */
@@ -34,7 +24,7 @@ struct keywords {
 static bool take(struct keywords *k, const char *name, struct jinja_value *out)
 {
     for (size_t i = 0; i < k->count; i++) {
-        if (!is_name(k->left[i].name, name))
+        if (!jinja_string_is(k->left[i].name, name))
             continue;
         *out = k->left[i].value;
         memmove(k->left + i, k->left + i + 1, (k->count - i - 1) * sizeof *k->left);
@@ -44,44 +34,25 @@ static bool take(struct keywords *k, const char *name, struct jinja_value *out)
     return false;
 }
 
-static bool keywords_dict(struct jinja *j, const struct keywords *k, struct jinja_value *out)
+/* What no parameter took is an error. */
+static bool check_rest(struct jinja *j, const struct jinja_node *node,
+                       const struct jinja_args *args, const struct keywords *left)
 {
-    struct jinja_dict *dict = jinja_make_dict(j);
-    for (size_t i = 0; dict && i < k->count; i++) {
-        struct jinja_value key = {.kind = JINJA_STRING, .string = k->left[i].name};
-        if (!jinja_dict_put(j, dict, key, k->left[i].value))
-            return false;
-    }
-    if (dict)
-        *out = jinja_of_dict(dict);
-    return dict != NULL;
-}
-
-/* What no parameter took: kwargs and varargs, or an error. */
-static bool bind_rest(struct jinja *j, const struct jinja_node *node, const struct jinja_args *args,
-                      const struct keywords *left, struct jinja_value *slots)
-{
-    const struct jinja_macro_scope *m = node->macro;
     size_t n_params = node->kids[MACRO_PARAMS]->n_kids;
     char name[300];
     spell(name, sizeof name, node);
-    if (m->takes_kwargs && !keywords_dict(j, left, &slots[m->kwargs_slot]))
-        return false;
-    for (size_t i = 0; !m->takes_kwargs && i < left->count; i++)
-        if (is_name(left->left[i].name, "caller"))
+    for (size_t i = 0; i < left->count; i++)
+        if (jinja_string_is(left->left[i].name, "caller"))
             return jinja_raise(j, "TypeError",
                                "macro %s was invoked with two values for the special caller "
                                "argument. This is most likely a bug.",
                                name);
-    if (!m->takes_kwargs && left->count)
-        return jinja_raise(j, "TypeError", "macro %s takes no keyword argument '%.*s'", name,
-                           (int)left->left[0].name->n, left->left[0].name->bytes);
-    size_t more = args->count > n_params ? args->count - n_params : 0;
-    if (m->takes_varargs)
-        return jinja_make_sequence(j, JINJA_TUPLE, more ? args->items + n_params : NULL, more,
-                                   &slots[m->varargs_slot]);
-    return !more || jinja_raise(j, "TypeError", "macro %s takes not more than %zu argument(s)",
-                                name, n_params);
+    if (left->count)
+        return jinja_raise(j, "TypeError", "macro %s takes no keyword argument '%s'", name,
+                           jinja_string_text(j, left->left[0].name));
+    return args->count <= n_params ||
+           jinja_raise(j, "TypeError", "macro %s takes not more than %zu argument(s)", name,
+                       n_params);
 }
 
 /* Arguments to the slots of parameters; what was not given stays missing. */
@@ -103,13 +74,13 @@ static bool bind_arguments(struct jinja *j, const struct jinja_node *node,
         else
             take(&left, params->kids[i]->name->text.bytes, slot);
     }
-    if (m->takes_caller && !m->explicit_caller) {
+    if (m->takes_caller) {
         struct jinja_value *slot = &slots[m->caller_slot];
         if ((!take(&left, "caller", slot) || slot->kind == JINJA_NONE) &&
             !jinja_make_undefined(j, slot, "No caller defined"))
             return false;
     }
-    return bind_rest(j, node, args, &left, slots);
+    return check_rest(j, node, args, &left);
 }
 
 static bool bind_defaults(struct jinja *j, const struct jinja_node *node)
@@ -159,63 +130,27 @@ static bool macro_call(struct jinja *j, struct jinja_object *self, const struct 
     if (!jinja_enter(j))
         return false;
     bool ok = run(j, self->data, args, out);
-    if (ok && jinja_evaluator(j)->autoescape) {
-        struct jinja_string *safe = jinja_alloc(j, sizeof *safe);
-        if (!safe)
-            return false;
-        *safe = *out->string;
-        safe->safe = true;
-        out->string = safe;
-    }
     jinja_leave(j);
     return ok;
-}
-
-static bool arguments_tuple(struct jinja *j, const struct jinja_node *params,
-                            struct jinja_value *out)
-{
-    struct jinja_value *items = jinja_alloc(j, (params->n_kids + 1) * sizeof *items);
-    if (!items)
-        return false;
-    for (size_t i = 0; i < params->n_kids; i++)
-        items[i] =
-            (struct jinja_value){.kind = JINJA_STRING, .string = &params->kids[i]->name->text};
-    return jinja_make_sequence(j, JINJA_TUPLE, items, params->n_kids, out);
 }
 
 static bool macro_get(struct jinja *j, struct jinja_object *self, const struct jinja_string *name,
                       struct jinja_value *out, bool *found)
 {
-    const struct macro *macro = self->data;
-    const struct jinja_macro_scope *m = macro->node->macro;
-    *found = true;
-    if (is_name(name, "name")) {
-        *out = jinja_none();
-        if (macro->node->kind == NODE_MACRO)
-            *out = (struct jinja_value){.kind = JINJA_STRING, .string = &macro->node->name->text};
-    } else if (is_name(name, "arguments")) {
-        return arguments_tuple(j, macro->node->kids[MACRO_PARAMS], out);
-    } else if (is_name(name, "catch_kwargs")) {
-        *out = jinja_bool(m->takes_kwargs);
-    } else if (is_name(name, "catch_varargs")) {
-        *out = jinja_bool(m->takes_varargs);
-    } else if (is_name(name, "caller")) {
-        *out = jinja_bool(m->takes_caller);
-    } else if (is_name(name, "explicit_caller")) {
-        *out = jinja_bool(m->explicit_caller);
-    } else {
-        *found = false;
-    }
-    return true;
+    (void)self, (void)out;
+    *found = false;
+    return !jinja_word_in("name arguments catch_kwargs catch_varargs caller explicit_caller",
+                          name->bytes, name->n) ||
+           jinja_refuse(j, "the attribute '%s' of a macro", jinja_string_text(j, name));
 }
 
 static bool macro_print(struct jinja *j, struct jinja_object *self, struct jinja_value *out)
 {
     const struct macro *macro = self->data;
-    const char *name = macro_name(macro->node);
-    char text[400];
-    snprintf(text, sizeof text, name ? "<Macro '%s'>" : "<Macro anonymous>", name);
-    return jinja_make_string(j, text, strlen(text), false, out);
+    char name[300], text[320];
+    spell(name, sizeof name, macro->node);
+    snprintf(text, sizeof text, "<Macro %s>", *name == 'N' ? "anonymous" : name);
+    return jinja_text_value(j, text, out);
 }
 
 static const struct jinja_object_type macro_type = {.name = "Macro",

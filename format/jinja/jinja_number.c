@@ -1,12 +1,12 @@
 /* Numbers and text: Python's shortest float repr, int() and float() of strings. */
 #include "jinja_inside.h"
 
-#include <locale.h>
+#include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 /* The shortest digits that give f (finite, positive) again: d.ddd as digits, n of them, times
  * 10^exponent. */
@@ -92,165 +92,60 @@ bool jinja_float_to_int(struct jinja *j, double f, int64_t *out)
 
 /* ---- from text ---- */
 
-/* The characters of a number in ASCII: other decimal digits become theirs, spaces around go away.
- * NULL where that cannot be a number. */
+/* The characters of a number in ASCII: other decimal digits become theirs, spaces around and
+ * underscores between digits go away; '?' for what no number has. */
 static char *plain_number(struct jinja *j, const struct jinja_string *s)
 {
     char *text = jinja_spend_bytes(j, s->n) ? jinja_alloc(j, s->n + 1) : NULL;
-    size_t n = 0, begin = 0;
+    size_t n = 0;
     if (!text)
         return NULL;
     for (size_t i = 0, k; i < s->n; i += k) {
         uint32_t c = jinja_char_at(s, i, &k);
-        int digit = c < 128 ? -1 : jinja_decimal_digit(c);
-        if (jinja_is_space(c))
-            text[n++] = ' ';
-        else if (c == 0)
-            text[n++] = '?'; /* no number has it */
-        else
-            text[n++] = digit >= 0 ? (char)('0' + digit) : c < 128 ? (char)c : '?';
+        int digit = jinja_decimal_digit(c);
+        text[n++] = jinja_is_space(c) ? ' '
+                    : digit >= 0      ? (char)('0' + digit)
+                    : c && c < 128    ? (char)c
+                                      : '?';
     }
     while (n > 0 && text[n - 1] == ' ')
         n--;
     text[n] = '\0';
-    while (text[begin] == ' ')
-        begin++;
-    return text + begin;
+    text += strspn(text, " ");
+    for (char *from = text, *to = text; (*to = *from); from++)
+        to += *from != '_' || from == text || !isdigit((unsigned char)from[-1]) ||
+              !isdigit((unsigned char)from[1]);
+    return text;
 }
 
-static int digit_of(char c)
+bool jinja_parse_int(struct jinja *j, const struct jinja_string *s, int64_t *out, bool *ok)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A' + 10;
-    return 99;
-}
-
-/* 0x, 0o, 0b where the base allows it; base 0 takes what it says. */
-static const char *skip_prefix(const char *t, int64_t *base)
-{
-    int64_t said = 0;
-    if (t[0] == '0') {
-        char c = (char)(t[1] | 0x20);
-        said = c == 'x' ? 16 : c == 'o' ? 8 : c == 'b' ? 2 : 0;
-    }
-    if (said && (*base == 0 || *base == said)) {
-        *base = said;
-        return t[2] == '_' ? t + 3 : t + 2;
-    }
-    if (*base == 0)
-        *base = 10;
-    return t;
-}
-
-bool jinja_parse_int(struct jinja *j, const struct jinja_string *s, int64_t base, int64_t *out,
-                     bool *ok)
-{
-    *ok = false;
-    if (base != 0 && (base < 2 || base > 36))
-        return jinja_raise(j, "ValueError", "int() base must be >= 2 and <= 36, or 0");
     const char *t = plain_number(j, s);
+    *ok = false;
     if (!t)
         return false;
-    bool negative = *t == '-', zero_led, any = base == 0;
-    if (*t == '+' || *t == '-')
-        t++;
-    t = skip_prefix(t, &base);
-    zero_led = any && base == 10 && *t == '0';
-    int64_t value = 0;
-    bool was_digit = false, over = false;
-    for (; *t; t++) {
-        if (*t == '_' && was_digit) {
-            was_digit = false;
-            continue;
-        }
-        int digit = digit_of(*t);
-        if (digit >= base)
-            return true;
-        if (zero_led && digit)
-            return true;
-        was_digit = true;
-        over |= __builtin_mul_overflow(value, base, &value);
-        over |= negative ? __builtin_sub_overflow(value, digit, &value)
-                         : __builtin_add_overflow(value, digit, &value);
-    }
-    if (!was_digit)
+    const char *digits = t + (*t == '+' || *t == '-');
+    if (!*digits || digits[strspn(digits, "0123456789")])
         return true;
-    if (over)
-        return jinja_stop(j, JINJA_LIMIT, "an integer does not fit in 64 bits");
-    *ok = true;
-    *out = value;
-    return true;
-}
-
-static bool parse_special(const char *t, double *out)
-{
-    double sign = *t == '-' ? -1 : 1;
-    if (*t == '+' || *t == '-')
-        t++;
-    if (strcasecmp(t, "inf") == 0 || strcasecmp(t, "infinity") == 0)
-        *out = sign * INFINITY;
-    else if (strcasecmp(t, "nan") == 0)
-        *out = (double)NAN;
-    else
-        return false;
-    return true;
-}
-
-/* sign digits . digits e sign digits, underscores between digits; these are taken out in place */
-static bool check_decimal(char *t)
-{
-    char *to = t;
-    bool digits = false, was_digit = false;
-    if (*t == '+' || *t == '-')
-        *to++ = *t++;
-    int part = 0; /* 1 after the point, 2 after the e */
-    for (; *t; t++) {
-        if (*t >= '0' && *t <= '9') {
-            digits = was_digit = true;
-            *to++ = *t;
-            continue;
-        }
-        if (*t == '_') {
-            if (!was_digit || t[1] < '0' || t[1] > '9')
-                return false;
-        } else if (*t == '.' && part == 0) {
-            part = 1;
-            *to++ = *t;
-        } else if ((*t == 'e' || *t == 'E') && part < 2 && digits) {
-            part = 2;
-            digits = false;
-            *to++ = *t;
-            if (t[1] == '+' || t[1] == '-')
-                *to++ = *++t;
-        } else {
-            return false;
-        }
-        was_digit = false;
-    }
-    *to = '\0';
-    return digits;
+    errno = 0;
+    *out = strtoll(t, NULL, 10);
+    *ok = errno == 0;
+    return *ok || jinja_stop(j, JINJA_LIMIT, "an integer does not fit in 64 bits");
 }
 
 bool jinja_parse_float(struct jinja *j, const struct jinja_string *s, double *out, bool *ok)
 {
-    char *t = plain_number(j, s);
+    const char *t = plain_number(j, s);
     *ok = false;
     if (!t)
         return false;
-    if (parse_special(t, out)) {
-        *ok = true;
+    const char *bare = t + (*t == '+' || *t == '-');
+    char *end;
+    *ok = strcasecmp(bare, "inf") == 0 || strcasecmp(bare, "infinity") == 0 ||
+          strcasecmp(bare, "nan") == 0;
+    if (!*ok && t[strspn(t, "0123456789.eE+-")])
         return true;
-    }
-    if (!check_decimal(t))
-        return true;
-    char *dot = strchr(t, '.');
-    if (dot)
-        *dot = *localeconv()->decimal_point;
-    *out = strtod(t, NULL);
-    *ok = true;
+    *out = strtod(t, &end);
+    *ok = end != t && *end == '\0';
     return true;
 }

@@ -6,31 +6,14 @@
 
 const char *jinja_type_name(struct jinja_value v)
 {
-    switch (v.kind) {
-    case JINJA_UNDEFINED:
-        return "Undefined";
-    case JINJA_NONE:
-        return "NoneType";
-    case JINJA_BOOL:
-        return "bool";
-    case JINJA_INT:
-        return "int";
-    case JINJA_FLOAT:
-        return "float";
-    case JINJA_STRING:
+    static const char *const names[] = {"Undefined", "NoneType", "bool", "int", "float"};
+    if (v.kind <= JINJA_FLOAT)
+        return names[v.kind];
+    if (v.kind == JINJA_STRING)
         return v.string->safe ? "Markup" : "str";
-    case JINJA_LIST:
-    case JINJA_TUPLE:
-    case JINJA_GENERATOR:
-    case JINJA_VIEW:
-    case JINJA_RANGE:
-        return v.sequence->type_name;
-    case JINJA_DICT:
-        return "dict";
-    case JINJA_OBJECT:
-        break;
-    }
-    return v.object->type->name;
+    return v.kind == JINJA_DICT     ? "dict"
+           : v.kind == JINJA_OBJECT ? v.object->type->name
+                                    : v.sequence->type_name;
 }
 
 bool jinja_truth(struct jinja_value v)
@@ -47,31 +30,21 @@ bool jinja_truth(struct jinja_value v)
         return v.real != 0;
     case JINJA_STRING:
         return v.string->n != 0;
-    case JINJA_LIST:
-    case JINJA_TUPLE:
-    case JINJA_VIEW:
-    case JINJA_RANGE:
-        return v.sequence->count != 0;
     case JINJA_DICT:
         return v.dict->count != 0;
     case JINJA_GENERATOR:
     case JINJA_OBJECT:
-        break;
+        return true;
+    default:
+        return v.sequence->count != 0;
     }
-    return true;
 }
 
-static bool too_big(struct jinja *j)
+/* The two give false where the result does not fit. */
+static bool divide_floor(int64_t a, int64_t b, int64_t *quotient, int64_t *rest)
 {
-    return jinja_stop(j, JINJA_LIMIT, "an integer does not fit in 64 bits");
-}
-
-static bool divide_floor(struct jinja *j, int64_t a, int64_t b, int64_t *quotient, int64_t *rest)
-{
-    if (b == -1) {
-        *rest = 0;
-        return __builtin_sub_overflow((int64_t)0, a, quotient) ? too_big(j) : true;
-    }
+    if (b == -1)
+        return !__builtin_sub_overflow((int64_t)0, a, quotient);
     *quotient = a / b;
     *rest = a % b;
     if (*rest != 0 && (*rest < 0) != (b < 0)) {
@@ -81,20 +54,17 @@ static bool divide_floor(struct jinja *j, int64_t a, int64_t b, int64_t *quotien
     return true;
 }
 
-static bool int_power(struct jinja *j, int64_t base, int64_t exponent, int64_t *out)
+static bool int_power(int64_t base, int64_t exponent, int64_t *result)
 {
-    int64_t result = 1;
-    for (;;) {
-        if ((exponent & 1) && __builtin_mul_overflow(result, base, &result))
-            return too_big(j);
+    for (*result = 1;;) {
+        if ((exponent & 1) && __builtin_mul_overflow(*result, base, result))
+            return false;
         exponent >>= 1;
         if (exponent == 0)
-            break;
+            return true;
         if (__builtin_mul_overflow(base, base, &base))
-            return too_big(j);
+            return false;
     }
-    *out = result;
-    return true;
 }
 
 static bool float_power(struct jinja *j, double a, double b, struct jinja_value *out)
@@ -102,7 +72,7 @@ static bool float_power(struct jinja *j, double a, double b, struct jinja_value 
     if (a == 0 && b < 0)
         return jinja_raise(j, "ZeroDivisionError", "0.0 cannot be raised to a negative power");
     if (a < 0 && isfinite(a) && isfinite(b) && b != floor(b))
-        return jinja_stop(j, JINJA_RUNTIME, "complex numbers are not supported");
+        return jinja_refuse(j, "a complex number");
     double r = pow(a, b);
     if (isinf(r) && isfinite(a) && isfinite(b))
         return jinja_raise(j, "OverflowError", "(34, 'Numerical result out of range')");
@@ -122,46 +92,31 @@ static double int_true_divide(int64_t a, int64_t b)
 static bool int_arithmetic(struct jinja *j, enum jinja_operator op, int64_t a, int64_t b,
                            struct jinja_value *out)
 {
-    int64_t r = 0, rest;
+    int64_t r = 0, rest = 0;
     bool over = false;
-    switch (op) {
-    case JINJA_ADD:
-        over = __builtin_add_overflow(a, b, &r);
-        break;
-    case JINJA_SUB:
-        over = __builtin_sub_overflow(a, b, &r);
-        break;
-    case JINJA_MUL:
-        over = __builtin_mul_overflow(a, b, &r);
-        break;
-    case JINJA_DIV:
-        if (b == 0)
-            return jinja_raise(j, "ZeroDivisionError", "division by zero");
+    if (op == JINJA_POW && b < 0)
+        return float_power(j, (double)a, (double)b, out);
+    if (b == 0 && (op == JINJA_DIV || op == JINJA_FLOOR_DIV || op == JINJA_MOD))
+        return jinja_raise(j, "ZeroDivisionError",
+                           op == JINJA_DIV   ? "division by zero"
+                           : op == JINJA_MOD ? "integer modulo by zero"
+                                             : "integer division or modulo by zero");
+    if (op == JINJA_DIV) {
         *out = jinja_float(int_true_divide(a, b));
         return true;
-    case JINJA_FLOOR_DIV:
-        if (b == 0)
-            return jinja_raise(j, "ZeroDivisionError", "integer division or modulo by zero");
-        if (!divide_floor(j, a, b, &r, &rest))
-            return false;
-        break;
-    case JINJA_MOD:
-        if (b == 0)
-            return jinja_raise(j, "ZeroDivisionError", "integer modulo by zero");
-        if (b != -1 && !divide_floor(j, a, b, &rest, &r))
-            return false;
-        break;
-    default:
-        if (b < 0)
-            return float_power(j, (double)a, (double)b, out);
-        if (!int_power(j, a, b, &r))
-            return false;
-        break;
     }
-    if (over)
-        return too_big(j);
-    *out = jinja_int(r);
-    return true;
+    if (op == JINJA_ADD)
+        over = __builtin_add_overflow(a, b, &r);
+    else if (op == JINJA_SUB)
+        over = __builtin_sub_overflow(a, b, &r);
+    else if (op == JINJA_MUL)
+        over = __builtin_mul_overflow(a, b, &r);
+    else if (op == JINJA_POW)
+        over = !int_power(a, b, &r);
+    else if (op == JINJA_FLOOR_DIV || b != -1)
+        over = !divide_floor(a, b, &r, &rest);
+    *out = jinja_int(op == JINJA_MOD ? rest : r);
+    return !over || jinja_stop(j, JINJA_LIMIT, "an integer does not fit in 64 bits");
 }
 
 /* Python's float_divmod */
@@ -192,33 +147,22 @@ static void float_divide(double a, double b, double *quotient, double *rest)
 static bool float_arithmetic(struct jinja *j, enum jinja_operator op, double a, double b,
                              struct jinja_value *out)
 {
-    double quotient, rest;
-    switch (op) {
-    case JINJA_ADD:
-        *out = jinja_float(a + b);
-        return true;
-    case JINJA_SUB:
-        *out = jinja_float(a - b);
-        return true;
-    case JINJA_MUL:
-        *out = jinja_float(a * b);
-        return true;
-    case JINJA_DIV:
-        if (b == 0)
-            return jinja_raise(j, "ZeroDivisionError", "float division by zero");
-        *out = jinja_float(a / b);
-        return true;
-    case JINJA_FLOOR_DIV:
-    case JINJA_MOD:
-        if (b == 0)
-            return jinja_raise(j, "ZeroDivisionError",
-                               op == JINJA_MOD ? "float modulo" : "float floor division by zero");
-        float_divide(a, b, &quotient, &rest);
-        *out = jinja_float(op == JINJA_MOD ? rest : quotient);
-        return true;
-    default:
+    double quotient, rest, r;
+    if (op == JINJA_POW)
         return float_power(j, a, b, out);
+    if (b == 0 && (op == JINJA_DIV || op == JINJA_FLOOR_DIV || op == JINJA_MOD))
+        return jinja_raise(j, "ZeroDivisionError",
+                           op == JINJA_MOD   ? "float modulo"
+                           : op == JINJA_DIV ? "float division by zero"
+                                             : "float floor division by zero");
+    if (op == JINJA_FLOOR_DIV || op == JINJA_MOD) {
+        float_divide(a, b, &quotient, &rest);
+        r = op == JINJA_MOD ? rest : quotient;
+    } else {
+        r = op == JINJA_ADD ? a + b : op == JINJA_SUB ? a - b : op == JINJA_MUL ? a * b : a / b;
     }
+    *out = jinja_float(r);
+    return true;
 }
 
 /* ---- sequences ---- */
@@ -232,8 +176,7 @@ static bool add_sequences(struct jinja *j, struct jinja_value a, struct jinja_va
                           struct jinja_value *out)
 {
     struct jinja_sequence *s =
-        jinja_new_sequence(j, a.kind, a.kind == JINJA_LIST ? "list" : "tuple",
-                           a.sequence->count + b.sequence->count, out);
+        jinja_new_sequence(j, a.kind, a.sequence->count + b.sequence->count, out);
     if (!s)
         return false;
     if (a.sequence->count)
@@ -276,8 +219,7 @@ static bool repeat(struct jinja *j, struct jinja_value v, int64_t times, struct 
     uint64_t count;
     if (__builtin_mul_overflow(n, v.sequence->count, &count) || count > SIZE_MAX / 64)
         return jinja_alloc(j, UINT64_MAX / 2) != NULL;
-    struct jinja_sequence *s =
-        jinja_new_sequence(j, v.kind, v.kind == JINJA_LIST ? "list" : "tuple", count, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, v.kind, count, out);
     for (uint64_t i = 0; s && i < count; i++)
         s->items[i] = v.sequence->items[i % v.sequence->count];
     return s != NULL;
@@ -297,7 +239,7 @@ static bool arithmetic(struct jinja *j, enum jinja_operator op, struct jinja_val
                        struct jinja_value b, struct jinja_value *out)
 {
     if (op == JINJA_MOD && a.kind == JINJA_STRING)
-        return jinja_percent(j, a.string, b, out);
+        return jinja_refuse(j, "formatting with %% and a string");
     if (a.kind == JINJA_UNDEFINED || b.kind == JINJA_UNDEFINED)
         return jinja_raise_undefined(j, a.kind == JINJA_UNDEFINED ? a : b);
     if (jinja_is_int(a) && jinja_is_int(b))
@@ -320,12 +262,8 @@ static bool arithmetic(struct jinja *j, enum jinja_operator op, struct jinja_val
 bool jinja_operate(struct jinja *j, enum jinja_operator op, struct jinja_value a,
                    struct jinja_value b, struct jinja_value *out)
 {
-    struct jinja_builder text = {0};
     bool yes;
     switch (op) {
-    case JINJA_CONCAT:
-        return jinja_add_str(j, &text, a) && jinja_add_str(j, &text, b) &&
-               jinja_build(j, &text, out);
     case JINJA_EQ:
     case JINJA_NE:
         if (!jinja_equal(j, a, b, &yes))
@@ -348,26 +286,16 @@ bool jinja_operate(struct jinja *j, enum jinja_operator op, struct jinja_value a
     }
 }
 
-bool jinja_negate(struct jinja *j, struct jinja_value v, struct jinja_value *out)
+bool jinja_sign(struct jinja *j, char sign, struct jinja_value v, struct jinja_value *out)
 {
+    bool minus = sign == '-';
     if (v.kind == JINJA_UNDEFINED)
         return jinja_raise_undefined(j, v);
-    if (v.kind == JINJA_FLOAT) {
-        *out = jinja_float(-v.real);
-        return true;
-    }
     if (jinja_is_int(v))
-        return int_arithmetic(j, JINJA_SUB, 0, jinja_int_of(v), out);
-    return jinja_raise(j, "TypeError", "bad operand type for unary -: '%s'", jinja_type_name(v));
-}
-
-bool jinja_plus(struct jinja *j, struct jinja_value v, struct jinja_value *out)
-{
-    if (v.kind == JINJA_UNDEFINED)
-        return jinja_raise_undefined(j, v);
-    if (!jinja_is_number(v))
-        return jinja_raise(j, "TypeError", "bad operand type for unary +: '%s'",
+        return int_arithmetic(j, minus ? JINJA_SUB : JINJA_ADD, 0, jinja_int_of(v), out);
+    if (v.kind != JINJA_FLOAT)
+        return jinja_raise(j, "TypeError", "bad operand type for unary %c: '%s'", sign,
                            jinja_type_name(v));
-    *out = v.kind == JINJA_FLOAT ? v : jinja_int(jinja_int_of(v));
+    *out = jinja_float(minus ? -v.real : v.real);
     return true;
 }

@@ -1,21 +1,9 @@
 #include "jinja_parser.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 /* ---- tokens ---- */
-
-bool parser_fail(struct jinja_parser *p, const struct jinja_token *at, const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return jinja_compile_fail(p->compile, JINJA_SYNTAX, at->line, at->column, "TemplateSyntaxError",
-                              "%s", text);
-}
 
 bool parser_next(struct jinja_parser *p)
 {
@@ -60,7 +48,7 @@ bool parser_expect(struct jinja_parser *p, enum jinja_token_type type, struct ji
     return parser_next(p);
 }
 
-bool parser_expect_name(struct jinja_parser *p, const char *name)
+static bool expect_name(struct jinja_parser *p, const char *name)
 {
     return parser_is_name(&p->token, name) ? parser_next(p) : fail_expected(p, name);
 }
@@ -121,6 +109,28 @@ struct jinja_node *node_done(struct jinja_parser *p, struct jinja_node *node)
     return NULL;
 }
 
+struct jinja_node *node_two(struct jinja_parser *p, enum jinja_node_kind kind,
+                            const struct jinja_token *at, struct jinja_node *left,
+                            struct jinja_node *right)
+{
+    struct jinja_node *node = left && right ? node_new(p, kind, at, 2) : NULL;
+    if (!node)
+        return NULL;
+    node->kids[0] = left;
+    node->kids[1] = right;
+    return node_done(p, node);
+}
+
+struct jinja_node *node_one(struct jinja_parser *p, enum jinja_node_kind kind,
+                            const struct jinja_token *at, struct jinja_node *kid)
+{
+    struct jinja_node *node = kid ? node_new(p, kind, at, 1) : NULL;
+    if (!node)
+        return NULL;
+    node->kids[0] = kid;
+    return node_done(p, node);
+}
+
 bool node_list_add(struct jinja_parser *p, struct node_list *list, struct jinja_node *node)
 {
     if (!node)
@@ -152,17 +162,6 @@ struct jinja_node *node_of_list(struct jinja_parser *p, enum jinja_node_kind kin
 
 /* ---- unknown tags and early ends ---- */
 
-static void append(char *text, size_t size, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void append(char *text, size_t size, const char *format, ...)
-{
-    size_t n = strlen(text);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text + n, size - n, format, args);
-    va_end(args);
-}
-
 static bool ends_with(const char *const *ends, const struct jinja_token *token)
 {
     for (; ends && *ends; ends++)
@@ -174,27 +173,24 @@ static bool ends_with(const char *const *ends, const struct jinja_token *token)
 /* tag NULL: the template ended. */
 static bool fail_tag(struct jinja_parser *p, const struct jinja_token *tag)
 {
-    char text[900] = "Unexpected end of template.";
-    if (tag)
-        snprintf(text, sizeof text, "Encountered unknown tag '%.*s'.",
-                 tag->n < 256 ? (int)tag->n : 256, tag->text);
-    if (p->n_ends) {
-        const char *const *ends = p->ends[p->n_ends - 1];
-        bool nesting = false;
-        for (int i = 0; tag && i < p->n_ends; i++)
-            nesting |= ends_with(p->ends[i], tag);
-        append(text, sizeof text, "%s",
-               nesting ? " You probably made a nesting mistake. Jinja is expecting this tag, but "
-                         "currently looking for "
-                       : " Jinja was looking for the following tags: ");
-        for (size_t i = 0; ends[i]; i++)
-            append(text, sizeof text, "%s'%s'", i ? " or " : "", ends[i]);
-        append(text, sizeof text, ".");
-    }
+    char wanted[300] = "", inside[300] = "";
+    const char *const *ends = p->n_ends ? p->ends[p->n_ends - 1] : NULL;
+    bool nesting = false;
+    for (int i = 0; tag && i < p->n_ends; i++)
+        nesting |= ends_with(p->ends[i], tag);
+    const char *before = nesting ? " You probably made a nesting mistake. Jinja is expecting this "
+                                   "tag, but currently looking for "
+                                 : " Jinja was looking for the following tags: ";
+    for (size_t i = 0, n = 0; ends && ends[i]; i++)
+        n += (size_t)snprintf(wanted + n, sizeof wanted - n, "%s'%s'%s", i ? " or " : before,
+                              ends[i], ends[i + 1] ? "" : ".");
     if (p->n_tags)
-        append(text, sizeof text, " The innermost block that needs to be closed is '%.*s'.",
-               (int)p->tags[p->n_tags - 1].n, p->tags[p->n_tags - 1].name);
-    return parser_fail(p, tag ? tag : &p->token, "%s", text);
+        snprintf(inside, sizeof inside, " The innermost block that needs to be closed is '%.*s'.",
+                 (int)p->tags[p->n_tags - 1].n, p->tags[p->n_tags - 1].name);
+    if (!tag)
+        return parser_fail(p, &p->token, "Unexpected end of template.%s%s", wanted, inside);
+    return parser_fail(p, tag, "Encountered unknown tag '%.*s'.%s%s",
+                       tag->n < 256 ? (int)tag->n : 256, tag->text, wanted, inside);
 }
 
 /* ---- bodies ---- */
@@ -209,9 +205,8 @@ static struct jinja_node *data(struct jinja_parser *p)
     if (!node || !bytes)
         return NULL;
     memcpy(bytes, p->token.text, p->token.n);
-    *string = (struct jinja_string){.bytes = bytes, .n = p->token.n};
-    for (size_t i = 0; i < string->n; i++)
-        string->n_chars += ((unsigned char)bytes[i] & 0xc0) != 0x80;
+    *string = (struct jinja_string){
+        .bytes = bytes, .n = p->token.n, .n_chars = jinja_count_chars(bytes, p->token.n)};
     node->value = (struct jinja_value){.kind = JINJA_STRING, .string = string};
     return parser_next(p) ? node : NULL;
 }
@@ -279,22 +274,23 @@ typedef struct jinja_node *tag_parser(struct jinja_parser *p, const struct jinja
 
 static struct jinja_node *parse_for(struct jinja_parser *p, const struct jinja_token *at)
 {
-    static const char *const ends[] = {"endfor", "else", NULL}, *const last[] = {"endfor", NULL};
+    static const char *const ends[] = {"endfor", "else", NULL};
     struct jinja_node *node = node_new(p, NODE_FOR, at, FOR_KIDS);
-    bool test, other;
+    bool test;
     if (!node || !(node->kids[FOR_TARGET] = parse_target(p, USE_STORE, "in", false)) ||
-        !parser_expect_name(p, "in") ||
+        !expect_name(p, "in") ||
         !(node->kids[FOR_ITER] = parse_tuple(
               p, &(struct tuple_rules){.without_condexpr = true, .end = "recursive"})) ||
         !parser_skip_name(p, "if", &test) ||
-        (test && !(node->kids[FOR_TEST] = parse_expression(p, true))) ||
-        !parser_skip_name(p, "recursive", &node->recursive) ||
-        !(node->kids[FOR_BODY] = body(p, ends, false)))
+        (test && !(node->kids[FOR_TEST] = parse_expression(p, true))))
         return NULL;
-    other = parser_is_name(&p->token, "else");
-    if (!parser_next(p) || (other && !(node->kids[FOR_ELSE] = body(p, last, true))))
+    if (parser_is_name(&p->token, "recursive"))
+        return parser_refuse(p, &p->token, "a recursive loop"), NULL;
+    if (!(node->kids[FOR_BODY] = body(p, ends, false)))
         return NULL;
-    return node_done(p, node);
+    if (parser_is_name(&p->token, "else"))
+        return parser_refuse(p, &p->token, "'else' of a loop"), NULL;
+    return parser_next(p) ? node_done(p, node) : NULL;
 }
 
 static struct jinja_node *parse_if(struct jinja_parser *p, const struct jinja_token *at)
@@ -347,16 +343,6 @@ static struct jinja_node *parse_with(struct jinja_parser *p, const struct jinja_
             return NULL;
     return node_list_add(p, &list, body(p, ends, true)) ? node_of_list(p, NODE_WITH, at, &list)
                                                         : NULL;
-}
-
-static struct jinja_node *parse_autoescape(struct jinja_parser *p, const struct jinja_token *at)
-{
-    static const char *const ends[] = {"endautoescape", NULL};
-    struct jinja_node *node = node_new(p, NODE_AUTOESCAPE, at, 2);
-    if (!node || !(node->kids[0] = parse_expression(p, true)) ||
-        !(node->kids[1] = body(p, ends, true)))
-        return NULL;
-    return node_done(p, node);
 }
 
 /* "(a, b=c)" into the tuples of a macro. */
@@ -450,41 +436,15 @@ static struct jinja_node *parse_print(struct jinja_parser *p, const struct jinja
     return node_of_list(p, NODE_PRINT, at, &list);
 }
 
-static struct jinja_node *parse_block(struct jinja_parser *p, const struct jinja_token *at)
-{
-    static const char *const ends[] = {"endblock", NULL};
-    struct jinja_node *node = node_new(p, NODE_BLOCK, at, MACRO_KIDS);
-    struct jinja_token name;
-    if (!node || !no_signature(p, node) || !parser_expect(p, TOKEN_NAME, &name))
-        return NULL;
-    if (parser_is_name(&p->token, "scoped") || parser_is_name(&p->token, "required")) {
-        jinja_compile_fail(p->compile, JINJA_SYNTAX, p->token.line, p->token.column, NULL,
-                           "scoped and required blocks are not supported");
-        return NULL;
-    }
-    if (p->token.type == TOKEN_SUB) {
-        parser_fail(p, &p->token,
-                    "Block names in Jinja have to be valid Python identifiers and may not contain "
-                    "hyphens, use an underscore instead.");
-        return NULL;
-    }
-    node->name = jinja_intern(p->compile, name.text, name.n);
-    if (!node->name || !(node->kids[MACRO_BODY] = body(p, ends, true)))
-        return NULL;
-    bool again;
-    return parser_skip_name(p, node->name->text.bytes, &again) ? node_done(p, node) : NULL;
-}
-
 static struct jinja_node *parse_break(struct jinja_parser *p, const struct jinja_token *at)
 {
     return node_new(p, parser_is_name(at, "break") ? NODE_BREAK : NODE_CONTINUE, at, 0);
 }
 
-/* Tags that need other templates: there are none here. */
+/* Tags that need other templates, and those that no chat template has. */
 static struct jinja_node *refuse(struct jinja_parser *p, const struct jinja_token *at)
 {
-    jinja_compile_fail(p->compile, JINJA_SYNTAX, at->line, at->column, NULL,
-                       "the tag '%.*s' is not supported", (int)at->n, at->text);
+    parser_refuse(p, at, "the tag '%.*s'", (int)at->n, at->text);
     return NULL;
 }
 
@@ -500,11 +460,11 @@ static const struct {
     {"filter", parse_filter_block},
     {"with", parse_with},
     {"print", parse_print},
-    {"block", parse_block},
-    {"autoescape", parse_autoescape},
     {"break", parse_break},
     {"continue", parse_break},
     {"generation", parse_generation},
+    {"block", refuse},
+    {"autoescape", refuse},
     {"include", refuse},
     {"import", refuse},
     {"from", refuse},

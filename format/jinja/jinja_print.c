@@ -13,63 +13,30 @@ static bool add_int(struct jinja *j, struct jinja_builder *b, int64_t i)
 }
 
 /* The escape of a character that repr does not show as it is; 0 bytes: shown */
-static int escape_of(uint32_t c, char quote, char out[12])
+static int escape_of(uint32_t c, int quote, char out[JINJA_SPELLED_MAX])
 {
-    if (c == '\\' || c == (unsigned char)quote)
-        return snprintf(out, 12, "\\%c", (char)c);
-    if (c == '\n')
-        return snprintf(out, 12, "\\n");
-    if (c == '\r')
-        return snprintf(out, 12, "\\r");
-    if (c == '\t')
-        return snprintf(out, 12, "\\t");
+    static const char plain[] = "\n\r\t", letters[] = "nrt";
+    const char *place = c && c < 128 ? strchr(plain, (int)c) : NULL;
+    if (place)
+        return snprintf(out, JINJA_SPELLED_MAX, "\\%c", letters[place - plain]);
+    if (c == '\\' || c == (uint32_t)quote)
+        return snprintf(out, JINJA_SPELLED_MAX, "\\%c", (char)c);
     if (jinja_is_printable(c))
         return 0;
-    if (c < 0x100)
-        return snprintf(out, 12, "\\x%02x", c);
-    return c < 0x10000 ? snprintf(out, 12, "\\u%04x", c) : snprintf(out, 12, "\\U%08x", c);
-}
-
-bool jinja_ascii(struct jinja *j, const struct jinja_string *s, struct jinja_value *out)
-{
-    struct jinja_builder text = {0};
-    if (!jinja_spend_bytes(j, s->n))
-        return false;
-    for (size_t i = 0, n; i < s->n; i += n) {
-        char escape[12];
-        uint32_t c = jinja_char_at(s, i, &n);
-        int length = c < 0x80      ? snprintf(escape, 12, "%c", (char)c)
-                     : c < 0x100   ? snprintf(escape, 12, "\\x%02x", c)
-                     : c < 0x10000 ? snprintf(escape, 12, "\\u%04x", c)
-                                   : snprintf(escape, 12, "\\U%08x", c);
-        if (!jinja_add(j, &text, escape, (size_t)length, jinja_mark_at(s, i)))
-            return false;
-    }
-    return jinja_build(j, &text, out);
+    return snprintf(out, JINJA_SPELLED_MAX,
+                    c < 0x100     ? "\\x%02x"
+                    : c < 0x10000 ? "\\u%04x"
+                                  : "\\U%08x",
+                    c);
 }
 
 static bool add_string_repr(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s)
 {
     bool double_quote = s->n && memchr(s->bytes, '\'', s->n) && !memchr(s->bytes, '"', s->n);
     char quote = double_quote ? '"' : '\'';
-    if (s->safe && !jinja_add_text(j, b, "Markup("))
-        return false;
-    if (!jinja_spend_bytes(j, s->n) || !jinja_add(j, b, &quote, 1, false))
-        return false;
-    size_t begin = 0;
-    for (size_t i = 0, n; i < s->n; i += n) {
-        char escape[12];
-        uint32_t c = jinja_char_at(s, i, &n);
-        int length = escape_of(c, quote, escape);
-        if (length == 0)
-            continue;
-        if (!jinja_add_part(j, b, s, begin, i) ||
-            !jinja_add(j, b, escape, (size_t)length, jinja_mark_at(s, i)))
-            return false;
-        begin = i + n;
-    }
-    return jinja_add_part(j, b, s, begin, s->n) && jinja_add(j, b, &quote, 1, false) &&
-           (!s->safe || jinja_add_text(j, b, ")"));
+    return (!s->safe || jinja_add_text(j, b, "Markup(")) && jinja_spend_bytes(j, s->n) &&
+           jinja_add(j, b, &quote, 1, false) && jinja_add_spelled(j, b, s, escape_of, quote) &&
+           jinja_add(j, b, &quote, 1, false) && (!s->safe || jinja_add_text(j, b, ")"));
 }
 
 static bool add_items(struct jinja *j, struct jinja_builder *b, const struct jinja_sequence *s)

@@ -18,7 +18,8 @@ struct symbol_scope;
 struct jinja_symbol {
     struct jinja_name *name;
     struct symbol_scope *scope;
-    struct jinja_symbol *hidden; /* of the same name, in an outer scope */
+    struct jinja_symbol *hidden;             /* of the same name, in an outer scope */
+    struct jinja_symbol *next, *next_stored; /* of the same scope */
     struct function *function;
     uint32_t slot;
     enum jinja_load load;
@@ -28,18 +29,15 @@ struct jinja_symbol {
 
 struct symbol_scope {
     struct function *function;
-    struct jinja_symbol **symbols;
-    size_t count, cap;
-    /* those that were stored to, in order: a condition's branches are looked at afterwards */
-    struct jinja_symbol **stores;
-    size_t n_stores, cap_stores;
+    struct jinja_symbol *symbols; /* the last first */
+    size_t count;
+    struct jinja_symbol *stored; /* a condition's branches are looked at afterwards */
 };
 
 /* What binding must know of where it is. */
 struct place {
     struct symbol_scope *scope;
     bool soft;      /* under a condition: unknown filters are errors only when called */
-    bool toplevel;  /* what is set is the template's variable */
     bool breakable; /* a loop to break is around, in the same function */
 };
 
@@ -54,23 +52,6 @@ static bool fail_assertion(struct jinja_compile *c, const struct jinja_node *at,
 }
 
 /* ---- scopes ---- */
-
-static bool push(struct jinja_compile *c, struct jinja_symbol ***items, size_t *count, size_t *cap,
-                 struct jinja_symbol *item)
-{
-    if (*count == *cap) {
-        size_t bigger = *cap ? 2 * *cap : 8;
-        struct jinja_symbol **grown = jinja_compile_alloc(c, bigger * sizeof *grown);
-        if (!grown)
-            return false;
-        if (*count)
-            memcpy(grown, *items, *count * sizeof *grown);
-        *items = grown;
-        *cap = bigger;
-    }
-    (*items)[(*count)++] = item;
-    return true;
-}
 
 static struct symbol_scope *open_scope(struct jinja_compile *c, struct function *function)
 {
@@ -92,15 +73,14 @@ static bool close_scope(struct jinja_compile *c, struct symbol_scope *s, struct 
     if (!out->variables)
         return false;
     out->count = s->count;
-    for (size_t i = 0; i < s->count; i++) {
-        const struct jinja_symbol *symbol = s->symbols[i];
-        out->variables[i] =
+    size_t i = s->count;
+    for (struct jinja_symbol *symbol = s->symbols; symbol; symbol = symbol->next) {
+        out->variables[--i] =
             (struct jinja_variable){symbol->name, symbol->slot, symbol->load, {0, 0}};
         if (symbol->load == LOAD_ALIAS)
             out->variables[i].alias = ref_from(s->function, symbol->alias);
+        symbol->name->innermost = symbol->hidden;
     }
-    for (size_t i = s->count; i-- > 0;)
-        s->symbols[i]->name->innermost = s->symbols[i]->hidden;
     return true;
 }
 
@@ -121,27 +101,30 @@ static struct jinja_symbol *define(struct jinja_compile *c, struct symbol_scope 
     struct jinja_symbol *symbol = own(s, name);
     if (!symbol) {
         symbol = jinja_compile_alloc(c, sizeof *symbol);
-        if (!symbol || !push(c, &s->symbols, &s->count, &s->cap, symbol))
+        if (!symbol)
             return NULL;
         *symbol = (struct jinja_symbol){.name = name,
                                         .scope = s,
+                                        .next = s->symbols,
                                         .hidden = name->innermost,
                                         .function = s->function,
                                         .slot = s->function->n_slots++};
-        name->innermost = symbol;
+        name->innermost = s->symbols = symbol;
+        s->count++;
     }
     symbol->load = load;
     symbol->alias = NULL;
     return symbol;
 }
 
-static bool mark_stored(struct jinja_compile *c, struct symbol_scope *s,
-                        struct jinja_symbol *symbol)
+static struct jinja_symbol *mark_stored(struct symbol_scope *s, struct jinja_symbol *symbol)
 {
-    if (!symbol || symbol->stored)
-        return symbol != NULL;
-    symbol->stored = true;
-    return push(c, &s->stores, &s->n_stores, &s->cap_stores, symbol);
+    if (symbol && !symbol->stored) {
+        symbol->stored = true;
+        symbol->next_stored = s->stored;
+        s->stored = symbol;
+    }
+    return symbol;
 }
 
 static bool see_store(struct jinja_compile *c, struct symbol_scope *s, struct jinja_name *name)
@@ -152,7 +135,7 @@ static bool see_store(struct jinja_compile *c, struct symbol_scope *s, struct ji
         if (symbol)
             symbol->alias = around;
     }
-    return mark_stored(c, s, symbol);
+    return mark_stored(s, symbol) != NULL;
 }
 
 static bool see_load(struct jinja_compile *c, struct symbol_scope *s, struct jinja_name *name)
@@ -163,8 +146,7 @@ static bool see_load(struct jinja_compile *c, struct symbol_scope *s, struct jin
 static struct jinja_symbol *declare(struct jinja_compile *c, struct symbol_scope *s,
                                     struct jinja_name *name)
 {
-    struct jinja_symbol *symbol = define(c, s, name, LOAD_PARAMETER);
-    return mark_stored(c, s, symbol) ? symbol : NULL;
+    return mark_stored(s, define(c, s, name, LOAD_PARAMETER));
 }
 
 /* ---- seeing the names of a scope ---- */
@@ -182,12 +164,11 @@ static bool see_if(struct jinja_compile *c, struct symbol_scope *s, const struct
 {
     if (!see(c, s, node->kids[0]))
         return false;
-    size_t before = s->n_stores;
+    const struct jinja_symbol *before = s->stored;
     for (size_t i = 1; i < node->n_kids; i++)
         if (!see(c, s, node->kids[i]))
             return false;
-    for (size_t i = before; i < s->n_stores; i++) {
-        struct jinja_symbol *symbol = s->stores[i];
+    for (struct jinja_symbol *symbol = s->stored; symbol != before; symbol = symbol->next_stored) {
         symbol->alias = outer(s, symbol->name);
         symbol->load = symbol->alias ? LOAD_ALIAS : LOAD_RESOLVE;
     }
@@ -222,9 +203,6 @@ static bool see(struct jinja_compile *c, struct symbol_scope *s, const struct ji
         return see(c, s, node->kids[1]) && see(c, s, node->kids[0]);
     case NODE_SET_BLOCK:
         return see(c, s, node->kids[0]);
-    case NODE_AUTOESCAPE:
-    case NODE_BLOCK:
-        return true;
     default:
         return see_kids(c, s, node);
     }
@@ -248,7 +226,7 @@ static bool see_target(struct jinja_compile *c, struct symbol_scope *s,
  * has been set. */
 static bool reads(const struct jinja_node *node, const char *name, bool *known)
 {
-    if (node->kind == NODE_BLOCK || *known)
+    if (*known)
         return false;
     if (node->kind == NODE_NAME && strcmp(node->name->text.bytes, name) == 0) {
         *known = node->use != USE_LOAD;
@@ -301,48 +279,44 @@ static bool bind_name(struct jinja_compile *c, struct jinja_node *node, const st
 
 static bool bind_filter(struct jinja_compile *c, struct jinja_node *node, const struct place *at)
 {
-    if (!node->function && !at->soft)
+    if (!node->builtin && !at->soft)
         return fail_assertion(
             c, node, node->kind == NODE_FILTER ? "No filter named '%s'." : "No test named '%s'.",
             node->name);
     return bind_kids(c, node, at);
 }
 
-/* A scope of its own in the same function: seen by `below`, then kids first to last are bound. */
-static bool bind_scoped(struct jinja_compile *c, struct jinja_node *node, const struct place *at,
-                        size_t first, size_t end)
+/* A scope of the node's own in the same function */
+static struct symbol_scope *open_inner(struct jinja_compile *c, struct jinja_node *node,
+                                       const struct place *at, struct place *inside)
 {
     struct symbol_scope *s = open_scope(c, at->scope->function);
-    struct place inside = {.scope = s, .breakable = at->breakable};
+    *inside = (struct place){.scope = s, .breakable = at->breakable};
     node->scope = jinja_compile_alloc(c, sizeof *node->scope);
-    if (!s || !node->scope)
-        return false;
-    for (size_t i = first; i < end; i++)
-        if (!see(c, s, node->kids[i]))
-            return false;
-    for (size_t i = first; i < end; i++)
-        if (!bind(c, node->kids[i], &inside))
-            return false;
-    return close_scope(c, s, node->scope);
+    return node->scope ? s : NULL;
+}
+
+static bool bind_filter_block(struct jinja_compile *c, struct jinja_node *node,
+                              const struct place *at)
+{
+    struct place inside;
+    struct symbol_scope *s = open_inner(c, node, at, &inside);
+    return s && see_kids(c, s, node) && bind_kids(c, node, &inside) &&
+           close_scope(c, s, node->scope);
 }
 
 static bool bind_with(struct jinja_compile *c, struct jinja_node *node, const struct place *at)
 {
-    struct symbol_scope *s = open_scope(c, at->scope->function);
-    struct place inside = {.scope = s, .breakable = at->breakable};
-    struct jinja_node *body = node->kids[node->n_kids - 1];
-    node->scope = jinja_compile_alloc(c, sizeof *node->scope);
-    if (!s || !node->scope)
-        return false;
-    for (size_t i = 1; i < node->n_kids; i += 2)
+    struct place inside;
+    struct symbol_scope *s = open_inner(c, node, at, &inside);
+    size_t body = node->n_kids - 1;
+    for (size_t i = 1; s && i < body; i += 2)
         if (!bind(c, node->kids[i], at))
             return false;
-    for (size_t i = 0; i + 1 < node->n_kids; i += 2)
-        if (!see(c, s, node->kids[i]))
+    for (size_t i = 0; i <= body; i += 2)
+        if (!s || !see(c, s, node->kids[i]))
             return false;
-    if (!see(c, s, body))
-        return false;
-    for (size_t i = 0; i < node->n_kids; i += i + 1 < node->n_kids ? 2 : 1)
+    for (size_t i = 0; i <= body; i += 2)
         if (!bind(c, node->kids[i], &inside))
             return false;
     return close_scope(c, s, node->scope);
@@ -350,11 +324,9 @@ static bool bind_with(struct jinja_compile *c, struct jinja_node *node, const st
 
 static bool bind_set_block(struct jinja_compile *c, struct jinja_node *node, const struct place *at)
 {
-    struct symbol_scope *s = open_scope(c, at->scope->function);
-    struct place inside = {.scope = s, .breakable = at->breakable};
-    node->toplevel = at->toplevel;
-    node->scope = jinja_compile_alloc(c, sizeof *node->scope);
-    return s && node->scope && bind(c, node->kids[0], at) && see(c, s, node->kids[2]) &&
+    struct place inside;
+    struct symbol_scope *s = open_inner(c, node, at, &inside);
+    return s && bind(c, node->kids[0], at) && see(c, s, node->kids[2]) &&
            bind(c, node->kids[2], &inside) && (!node->kids[1] || bind(c, node->kids[1], &inside)) &&
            close_scope(c, s, node->scope);
 }
@@ -387,13 +359,12 @@ static bool bind_loop_test(struct jinja_compile *c, struct jinja_node *node, con
     return ok;
 }
 
-static bool bind_loop_body(struct jinja_compile *c, struct jinja_node *node,
-                           struct function *function)
+static bool bind_loop_body(struct jinja_compile *c, struct jinja_node *node, const struct place *at)
 {
     struct jinja_loop_scopes *loop = node->loop;
-    struct symbol_scope *s = open_scope(c, function);
+    struct symbol_scope *s = open_scope(c, at->scope->function);
     struct place inside = {.scope = s, .breakable = true};
-    loop->extended = node->recursive || body_reads(node->kids[FOR_BODY], "loop");
+    loop->extended = body_reads(node->kids[FOR_BODY], "loop");
     if (!s)
         return false;
     if (loop->extended) {
@@ -410,81 +381,51 @@ static bool bind_loop_body(struct jinja_compile *c, struct jinja_node *node,
 
 static bool bind_for(struct jinja_compile *c, struct jinja_node *node, const struct place *at)
 {
-    struct function mine = {at->scope->function, at->scope->function->level + 1, 0};
-    struct function *function = node->recursive ? &mine : at->scope->function;
-    struct jinja_loop_scopes *loop = node->loop = jinja_compile_alloc(c, sizeof *loop);
-    if (!loop || (node->kids[FOR_TEST] && !bind_loop_test(c, node, at)))
+    node->loop = jinja_compile_alloc(c, sizeof *node->loop);
+    if (!node->loop || (node->kids[FOR_TEST] && !bind_loop_test(c, node, at)))
         return false;
     const struct jinja_node *store = find_loop_store(node);
     if (store)
         return fail_assertion(c, store,
                               "Can't assign to special loop variable in for-loop target%s", NULL);
-    if (!bind(c, node->kids[FOR_ITER], at) || !bind_loop_body(c, node, function))
-        return false;
-    if (node->kids[FOR_ELSE]) {
-        struct symbol_scope *s = open_scope(c, function);
-        struct place inside = {.scope = s, .breakable = at->breakable && !node->recursive};
-        if (!s || !see(c, s, node->kids[FOR_ELSE]) || !bind(c, node->kids[FOR_ELSE], &inside) ||
-            !close_scope(c, s, &loop->otherwise))
-            return false;
-    }
-    loop->code.n_slots = mine.n_slots;
-    return true;
+    return bind(c, node->kids[FOR_ITER], at) && bind_loop_body(c, node, at);
 }
 
-/* caller, kwargs, varargs: a parameter if the body reads it. */
-static bool special(struct jinja_compile *c, struct symbol_scope *s, const struct jinja_node *node,
-                    const char *text, bool *takes, uint32_t *slot)
-{
-    struct jinja_name *name = jinja_intern(c, text, strlen(text));
-    if (!name)
-        return false;
-    if (!body_reads(node->kids[MACRO_BODY], text))
-        return true;
-    const struct jinja_symbol *symbol = declare(c, s, name);
-    if (!symbol)
-        return false;
-    *takes = true;
-    *slot = symbol->slot;
-    return true;
-}
-
-static bool has_param(const struct jinja_node *node, const char *name, size_t *index)
+static bool has_param(const struct jinja_node *node, const char *name)
 {
     const struct jinja_node *params = node->kids[MACRO_PARAMS];
-    for (*index = 0; *index < params->n_kids; ++*index)
-        if (strcmp(params->kids[*index]->name->text.bytes, name) == 0)
+    for (size_t i = 0; i < params->n_kids; i++)
+        if (strcmp(params->kids[i]->name->text.bytes, name) == 0)
             return true;
     return false;
 }
 
-static bool special_params(struct jinja_compile *c, struct symbol_scope *s,
-                           const struct jinja_node *node)
+/* caller: a parameter if the body reads it. */
+static bool bind_caller(struct jinja_compile *c, struct symbol_scope *s,
+                        const struct jinja_node *node)
 {
-    struct jinja_macro_scope *m = node->macro;
-    size_t index;
-    m->explicit_caller = has_param(node, "caller", &index);
-    if (m->explicit_caller) {
-        m->takes_caller = body_reads(node->kids[MACRO_BODY], "caller");
-        size_t n_params = node->kids[MACRO_PARAMS]->n_kids;
-        if (m->takes_caller && index + node->kids[MACRO_DEFAULTS]->n_kids < n_params)
-            return fail_assertion(c, node,
-                                  "When defining macros or call blocks the special \"caller\" "
-                                  "argument must be omitted or be given a default.%s",
-                                  NULL);
-    } else if (!special(c, s, node, "caller", &m->takes_caller, &m->caller_slot)) {
-        return false;
-    }
-    return (has_param(node, "kwargs", &index) ||
-            special(c, s, node, "kwargs", &m->takes_kwargs, &m->kwargs_slot)) &&
-           (has_param(node, "varargs", &index) ||
-            special(c, s, node, "varargs", &m->takes_varargs, &m->varargs_slot));
+    static const char *const many[] = {"varargs", "kwargs"};
+    for (size_t i = 0; i < 2; i++)
+        if (!has_param(node, many[i]) && body_reads(node->kids[MACRO_BODY], many[i]))
+            return jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column, NULL,
+                                      "'%s' in a macro is not supported", many[i]);
+    if (has_param(node, "caller"))
+        return jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column, NULL,
+                                  "a parameter named 'caller' is not supported");
+    node->macro->takes_caller = body_reads(node->kids[MACRO_BODY], "caller");
+    if (!node->macro->takes_caller)
+        return true;
+    struct jinja_name *name = jinja_intern(c, "caller", 6);
+    const struct jinja_symbol *symbol = name ? declare(c, s, name) : NULL;
+    if (symbol)
+        node->macro->caller_slot = symbol->slot;
+    return symbol != NULL;
 }
 
-/* MACRO, CALL_BLOCK; BLOCK has no function around it. */
+/* MACRO, CALL_BLOCK */
 static bool bind_macro(struct jinja_compile *c, struct jinja_node *node, struct function *around)
 {
-    struct function function = {around, around ? around->level + 1 : 0, 0};
+    struct function function = {around, around->level + 1, 0};
     struct symbol_scope *s = open_scope(c, &function);
     struct place inside = {.scope = s};
     node->macro = jinja_compile_alloc(c, sizeof *node->macro);
@@ -493,7 +434,7 @@ static bool bind_macro(struct jinja_compile *c, struct jinja_node *node, struct 
     for (size_t i = 0; i < MACRO_KIDS; i++)
         if (!see(c, s, node->kids[i]))
             return false;
-    if (!special_params(c, s, node))
+    if (!bind_caller(c, s, node))
         return false;
     for (size_t i = 0; i < MACRO_KIDS; i++)
         if (!bind(c, node->kids[i], &inside))
@@ -516,22 +457,17 @@ static bool bind(struct jinja_compile *c, struct jinja_node *node, const struct 
     case NODE_IF:
     case NODE_CONDEXPR:
         return bind_kids(c, node, &soft);
-    case NODE_SET:
-        node->toplevel = at->toplevel;
-        return bind_kids(c, node, at);
     case NODE_SET_BLOCK:
         return bind_set_block(c, node, at);
     case NODE_FOR:
         return bind_for(c, node, at);
     case NODE_MACRO:
-        node->toplevel = at->toplevel;
         return bind_name(c, node, at) && bind_macro(c, node, at->scope->function);
     case NODE_CALL_BLOCK:
         return bind_macro(c, node, at->scope->function) &&
                (!node->kids[CALL_CALL] || bind(c, node->kids[CALL_CALL], at));
     case NODE_FILTER_BLOCK:
-    case NODE_AUTOESCAPE:
-        return bind_scoped(c, node, at, 0, 2);
+        return bind_filter_block(c, node, at);
     case NODE_WITH:
         return bind_with(c, node, at);
     case NODE_BREAK:
@@ -541,37 +477,18 @@ static bool bind(struct jinja_compile *c, struct jinja_node *node, const struct 
         return at->breakable ||
                jinja_compile_fail(c, JINJA_SYNTAX, node->line, node->column, "SyntaxError",
                                   "'continue' not properly in loop");
-    case NODE_BLOCK: /* bound on its own */
-        return true;
     default:
         return bind_kids(c, node, at);
     }
-}
-
-/* Blocks see the template's variables by name only: each begins with no scope around it. */
-static bool find_blocks(struct jinja_compile *c, struct jinja_node *node, bool binding)
-{
-    if (node->kind == NODE_BLOCK && !binding) {
-        if (node->name->is_block)
-            return fail_assertion(c, node, "block '%s' defined twice", node->name);
-        node->name->is_block = c->out->has_blocks = true;
-    }
-    if (node->kind == NODE_BLOCK && binding && !bind_macro(c, node, NULL))
-        return false;
-    for (size_t i = 0; i < node->n_kids; i++)
-        if (node->kids[i] && !find_blocks(c, node->kids[i], binding))
-            return false;
-    return true;
 }
 
 bool jinja_resolve(struct jinja_compile *c)
 {
     struct function root = {NULL, 0, 0};
     struct symbol_scope *s = open_scope(c, &root);
-    struct place at = {.scope = s, .toplevel = true};
-    if (!s || !find_blocks(c, c->out->body, false) || !see(c, s, c->out->body) ||
-        !bind(c, c->out->body, &at) || !close_scope(c, s, &c->out->scope))
-        return false;
+    struct place at = {.scope = s};
+    bool ok = s && see(c, s, c->out->body) && bind(c, c->out->body, &at) &&
+              close_scope(c, s, &c->out->scope);
     c->out->code.n_slots = root.n_slots;
-    return find_blocks(c, c->out->body, true);
+    return ok;
 }

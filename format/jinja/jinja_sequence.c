@@ -5,25 +5,17 @@
 
 bool jinja_length(struct jinja *j, struct jinja_value v, int64_t *length)
 {
-    switch (v.kind) {
-    case JINJA_UNDEFINED:
-        *length = 0;
-        return true;
-    case JINJA_STRING:
-        *length = (int64_t)v.string->n_chars;
-        return true;
-    case JINJA_LIST:
-    case JINJA_TUPLE:
-    case JINJA_VIEW:
-    case JINJA_RANGE:
-        *length = (int64_t)v.sequence->count;
-        return true;
-    case JINJA_DICT:
-        *length = (int64_t)v.dict->count;
-        return true;
-    default:
+    size_t n = 0;
+    if (v.kind == JINJA_STRING)
+        n = v.string->n_chars;
+    else if (v.kind == JINJA_DICT)
+        n = v.dict->count;
+    else if (v.kind >= JINJA_LIST && v.kind <= JINJA_RANGE && v.kind != JINJA_GENERATOR)
+        n = v.sequence->count;
+    else if (v.kind != JINJA_UNDEFINED)
         return jinja_raise(j, "TypeError", "object of type '%s' has no len()", jinja_type_name(v));
-    }
+    *length = (int64_t)n;
+    return true;
 }
 
 static bool characters(struct jinja *j, const struct jinja_string *s,
@@ -115,9 +107,15 @@ static bool slice_bound(struct jinja *j, struct jinja_value v, int64_t fallback,
     return true;
 }
 
+/* How a slice of length n walks: first index, the one it stops before, step, count. */
+struct walk {
+    int64_t first, stop, step;
+    size_t count;
+};
+
 /* PySlice_AdjustIndices */
-bool jinja_slice_walk(struct jinja *j, struct jinja_value start, struct jinja_value stop,
-                      struct jinja_value step, size_t n, struct jinja_walk *walk)
+static bool slice_walk(struct jinja *j, struct jinja_value start, struct jinja_value stop,
+                       struct jinja_value step, size_t n, struct walk *walk)
 {
     int64_t by = 1, length = (int64_t)n, from, to;
     if (step.kind != JINJA_NONE && !jinja_is_int(step))
@@ -145,13 +143,13 @@ bool jinja_slice_walk(struct jinja *j, struct jinja_value start, struct jinja_va
 }
 
 /* The place of the i-th item; the step is only multiplied within the sequence. */
-static size_t place(const struct jinja_walk *walk, size_t i)
+static size_t place(const struct walk *walk, size_t i)
 {
     return (size_t)(walk->first + (int64_t)i * walk->step);
 }
 
-static bool slice_string(struct jinja *j, const struct jinja_string *s,
-                         const struct jinja_walk *walk, struct jinja_value *out)
+static bool slice_string(struct jinja *j, const struct jinja_string *s, const struct walk *walk,
+                         struct jinja_value *out)
 {
     if (walk->count == 0)
         return jinja_text_value(j, "", out);
@@ -173,7 +171,7 @@ static bool slice_string(struct jinja *j, const struct jinja_string *s,
 }
 
 /* What the slice of a range is called: its bounds, whether or not the last one is reached */
-static void slice_range(const struct jinja_sequence *from, const struct jinja_walk *walk,
+static void slice_range(const struct jinja_sequence *from, const struct walk *walk,
                         struct jinja_sequence *out)
 {
     uint64_t by = (uint64_t)from->step, first = (uint64_t)from->start;
@@ -189,19 +187,18 @@ bool jinja_get_slice(struct jinja *j, struct jinja_value v, struct jinja_value s
         return jinja_raise_undefined(j, v);
     if (v.kind == JINJA_DICT)
         return jinja_raise(j, "TypeError", "unhashable type: 'slice'");
-    struct jinja_walk walk;
+    struct walk walk;
     if (v.kind == JINJA_STRING) {
-        if (!jinja_slice_walk(j, start, stop, step, v.string->n_chars, &walk) ||
+        if (!slice_walk(j, start, stop, step, v.string->n_chars, &walk) ||
             !slice_string(j, v.string, &walk, out))
             return false;
         return v.string->safe ? jinja_mark_safe(j, *out, out) : true;
     }
     if (v.kind != JINJA_LIST && v.kind != JINJA_TUPLE && v.kind != JINJA_RANGE)
         return jinja_raise(j, "TypeError", "'%s' object is not subscriptable", jinja_type_name(v));
-    if (!jinja_slice_walk(j, start, stop, step, v.sequence->count, &walk))
+    if (!slice_walk(j, start, stop, step, v.sequence->count, &walk))
         return false;
-    struct jinja_sequence *s = jinja_new_sequence(
-        j, v.kind, v.kind == JINJA_TUPLE ? "tuple" : v.sequence->type_name, walk.count, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, v.kind, walk.count, out);
     for (size_t i = 0; s && i < walk.count; i++)
         s->items[i] = v.sequence->items[place(&walk, i)];
     if (s && v.kind == JINJA_RANGE)

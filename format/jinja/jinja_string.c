@@ -2,10 +2,13 @@
 #include "jinja_inside.h"
 #include "utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
 
-static size_t count_chars(const char *bytes, size_t n)
+const struct jinja_string jinja_space = {.bytes = " ", .n = 1, .n_chars = 1};
+
+size_t jinja_count_chars(const char *bytes, size_t n)
 {
     size_t count = 0;
     for (size_t i = 0; i < n; i++)
@@ -26,7 +29,7 @@ bool jinja_make_string(struct jinja *j, const char *bytes, size_t n, bool data,
         memcpy(copy, bytes, n);
     s->bytes = copy;
     s->n = n;
-    s->n_chars = count_chars(bytes, n);
+    s->n_chars = jinja_count_chars(bytes, n);
     s->data = data;
     *out = jinja_of_string(s);
     return true;
@@ -49,16 +52,12 @@ bool jinja_substring(struct jinja *j, const struct jinja_string *s, size_t begin
     *part = *s;
     part->bytes += begin;
     part->n = end - begin;
-    part->n_chars = s->n == s->n_chars ? end - begin : count_chars(s->bytes + begin, end - begin);
+    part->n_chars =
+        s->n == s->n_chars ? end - begin : jinja_count_chars(s->bytes + begin, end - begin);
     if (s->marks)
         part->marks += begin;
     *out = jinja_of_string(part);
     return true;
-}
-
-bool jinja_has_data(const struct jinja_string *s)
-{
-    return s->marks ? memchr(s->marks, 1, s->n) != NULL : s->data && s->n;
 }
 
 bool jinja_same_string(const struct jinja_string *a, const struct jinja_string *b)
@@ -107,6 +106,40 @@ size_t jinja_before(const struct jinja_string *s, size_t i)
         i--;
     while (i > 0 && ((unsigned char)s->bytes[i] & 0xc0) == 0x80);
     return i;
+}
+
+/* ---- characters, as Python's str sees them ---- */
+
+bool jinja_is_space(uint32_t c)
+{
+    if (c < 128)
+        return c == ' ' || (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x1f);
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+bool jinja_is_printable(uint32_t c)
+{
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return c == ' ' || (k != UTF8PROC_CATEGORY_CN && k < UTF8PROC_CATEGORY_ZS);
+}
+
+bool jinja_is_decimal(uint32_t c)
+{
+    return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND;
+}
+
+/* Decimal digits stand in runs of ten, the first divisible from the run's begin. */
+int jinja_decimal_digit(uint32_t c)
+{
+    if (c < 128)
+        return c >= '0' && c <= '9' ? (int)(c - '0') : -1;
+    if (!jinja_is_decimal(c))
+        return -1;
+    uint32_t first = c;
+    while (jinja_is_decimal(first - 1))
+        first--;
+    return (int)((c - first) % 10);
 }
 
 /* ---- the builder ---- */
@@ -190,13 +223,6 @@ bool jinja_add_text(struct jinja *j, struct jinja_builder *b, const char *text)
     return jinja_add(j, b, text, strlen(text), false);
 }
 
-bool jinja_add_char(struct jinja *j, struct jinja_builder *b, uint32_t c, bool data)
-{
-    unsigned char bytes[4];
-    utf8proc_ssize_t n = utf8proc_encode_char((utf8proc_int32_t)c, bytes);
-    return jinja_add(j, b, (const char *)bytes, (size_t)n, data);
-}
-
 bool jinja_add_fill(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s,
                     uint64_t times)
 {
@@ -225,7 +251,7 @@ bool jinja_build(struct jinja *j, struct jinja_builder *b, struct jinja_value *o
         return false;
     s->bytes = b->n ? b->bytes : "";
     s->n = b->n;
-    s->n_chars = count_chars(s->bytes, s->n);
+    s->n_chars = jinja_count_chars(s->bytes, s->n);
     s->marks = b->n ? b->marks : NULL;
     s->data = b->n ? b->data : false;
     *b = (struct jinja_builder){0};
@@ -259,39 +285,35 @@ bool jinja_unmark_safe(struct jinja *j, struct jinja_value v, struct jinja_value
     return set_safe(j, v, false, out);
 }
 
-static const char *entity_of(char c)
+bool jinja_add_spelled(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s,
+                       jinja_speller *spell, int how)
 {
-    switch (c) {
-    case '&':
-        return "&amp;";
-    case '<':
-        return "&lt;";
-    case '>':
-        return "&gt;";
-    case '\'':
-        return "&#39;";
-    case '"':
-        return "&#34;";
-    default:
-        return NULL;
+    size_t begin = 0;
+    for (size_t i = 0, n; i < s->n; i += n) {
+        char text[JINJA_SPELLED_MAX];
+        int length = spell(jinja_char_at(s, i, &n), how, text);
+        if (length == 0)
+            continue;
+        if (!jinja_add_part(j, b, s, begin, i) ||
+            !jinja_add(j, b, text, (size_t)length, jinja_mark_at(s, i)))
+            return false;
+        begin = i + n;
     }
+    return jinja_add_part(j, b, s, begin, s->n);
+}
+
+static int spell_entity(uint32_t c, int how, char out[JINJA_SPELLED_MAX])
+{
+    static const char plain[] = "&<>'\"", *const entities[] = {"&amp;", "&lt;", "&gt;", "&#39;",
+                                                               "&#34;"};
+    const char *place = c && c < 128 ? strchr(plain, (int)c) : NULL;
+    (void)how;
+    return place ? snprintf(out, JINJA_SPELLED_MAX, "%s", entities[place - plain]) : 0;
 }
 
 bool jinja_add_escaped(struct jinja *j, struct jinja_builder *b, const struct jinja_string *s)
 {
-    if (s->safe)
-        return jinja_add_string(j, b, s);
-    size_t begin = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        const char *entity = entity_of(s->bytes[i]);
-        if (!entity)
-            continue;
-        if (!jinja_add_part(j, b, s, begin, i) ||
-            !jinja_add(j, b, entity, strlen(entity), jinja_mark_at(s, i)))
-            return false;
-        begin = i + 1;
-    }
-    return jinja_add_part(j, b, s, begin, s->n);
+    return s->safe ? jinja_add_string(j, b, s) : jinja_add_spelled(j, b, s, spell_entity, 0);
 }
 
 /* ---- strings in messages ---- */

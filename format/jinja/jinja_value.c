@@ -112,51 +112,34 @@ bool jinja_raise_undefined(struct jinja *j, struct jinja_value value)
 
 /* ---- simple values ---- */
 
-__attribute__((format(printf, 3, 0))) static struct jinja_undefined *
-make_undefined(struct jinja *j, struct jinja_value *out, const char *format, va_list list)
+bool jinja_make_undefined(struct jinja *j, struct jinja_value *out, const char *format, ...)
 {
-    va_list again;
+    va_list list, again;
+    va_start(list, format);
     va_copy(again, list);
     int n = vsnprintf(NULL, 0, format, again);
     va_end(again);
     size_t size = (size_t)(n > 0 ? n : 0) + 1;
-    if (!jinja_spend_bytes(j, size))
-        return NULL;
-    struct jinja_undefined *u = jinja_alloc(j, sizeof *u);
+    struct jinja_undefined *u = jinja_spend_bytes(j, size) ? jinja_alloc(j, sizeof *u) : NULL;
     char *text = u ? jinja_alloc(j, size) : NULL;
-    if (!text)
-        return NULL;
-    if (n > 0)
+    if (text && n > 0)
         vsnprintf(text, size, format, list);
+    va_end(list);
+    if (!text)
+        return false;
     u->message = text;
     *out = (struct jinja_value){.kind = JINJA_UNDEFINED, .undefined = u};
-    return u;
+    return true;
 }
 
-bool jinja_make_undefined(struct jinja *j, struct jinja_value *out, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    bool ok = make_undefined(j, out, format, list) != NULL;
-    va_end(list);
-    return ok;
-}
-
-bool jinja_make_unsafe(struct jinja *j, struct jinja_value *out, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    struct jinja_undefined *u = make_undefined(j, out, format, list);
-    va_end(list);
-    if (u)
-        u->exception = "SecurityError";
-    return u != NULL;
-}
-
-struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind,
-                                          const char *type_name, size_t count,
+struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind, size_t count,
                                           struct jinja_value *out)
 {
+    static const char *const names[] = {[JINJA_LIST] = "list",
+                                        [JINJA_TUPLE] = "tuple",
+                                        [JINJA_GENERATOR] = "generator",
+                                        [JINJA_RANGE] = "range",
+                                        [JINJA_VIEW] = "dict_items"};
     if (!jinja_spend(j, count + 1))
         return NULL;
     struct jinja_sequence *s = jinja_alloc(j, sizeof *s);
@@ -166,7 +149,7 @@ struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind,
     if (!s->items)
         return NULL;
     s->count = count;
-    s->type_name = type_name;
+    s->type_name = names[kind];
     if (kind == JINJA_GENERATOR && !(s->taken = jinja_alloc(j, sizeof *s->taken)))
         return NULL;
     *out = (struct jinja_value){.kind = kind, .sequence = s};
@@ -176,10 +159,7 @@ struct jinja_sequence *jinja_new_sequence(struct jinja *j, enum jinja_kind kind,
 bool jinja_make_sequence(struct jinja *j, enum jinja_kind kind, const struct jinja_value *items,
                          size_t count, struct jinja_value *out)
 {
-    const char *type_name = kind == JINJA_LIST    ? "list"
-                            : kind == JINJA_TUPLE ? "tuple"
-                                                  : "generator";
-    struct jinja_sequence *s = jinja_new_sequence(j, kind, type_name, count, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, kind, count, out);
     if (!s)
         return false;
     if (count)
@@ -207,10 +187,7 @@ bool jinja_push(struct jinja *j, struct jinja_items *list, struct jinja_value it
 bool jinja_take_items(struct jinja *j, struct jinja_items *list, enum jinja_kind kind,
                       struct jinja_value *out)
 {
-    const char *type_name = kind == JINJA_LIST    ? "list"
-                            : kind == JINJA_TUPLE ? "tuple"
-                                                  : "generator";
-    struct jinja_sequence *s = jinja_new_sequence(j, kind, type_name, 0, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, kind, 0, out);
     if (!s)
         return false;
     if (list->count)
@@ -237,7 +214,7 @@ bool jinja_make_object(struct jinja *j, const struct jinja_object_type *type, co
 static bool array_from_json(struct jinja *j, const json_t *json, bool data, struct jinja_value *out)
 {
     size_t count = json_array_size(json);
-    struct jinja_sequence *s = jinja_new_sequence(j, JINJA_LIST, "list", count, out);
+    struct jinja_sequence *s = jinja_new_sequence(j, JINJA_LIST, count, out);
     if (!s)
         return false;
     for (size_t i = 0; i < count; i++)

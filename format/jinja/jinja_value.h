@@ -13,7 +13,7 @@ enum jinja_kind {
     JINJA_UNDEFINED, /* .undefined says of what, for the message when it is used */
     JINJA_NONE,
     JINJA_BOOL,
-    JINJA_INT,       /* 64 bits; beyond them is a limit */
+    JINJA_INT, /* 64 bits; beyond them is a limit */
     JINJA_FLOAT,
     JINJA_STRING,
     JINJA_LIST,
@@ -22,14 +22,14 @@ enum jinja_kind {
     JINJA_VIEW,      /* dict.keys(), .values(), .items(): sequence with type_name */
     JINJA_RANGE,     /* .sequence like a list's, made at once */
     JINJA_DICT,
-    JINJA_OBJECT,    /* functions, macros, bound methods, loop, namespace, cycler ... */
+    JINJA_OBJECT, /* functions, macros, bound methods, loop, namespace ... */
 };
 
 struct jinja;
 struct jinja_value;
 
-/* UTF-8, always valid. marks: the origin of each byte (jinja.h), NULL where all bytes have the same,
- * which is then `data`. */
+/* UTF-8, always valid. marks: the origin of each byte (jinja.h), NULL where all bytes have the
+ * same, which is then `data`. */
 struct jinja_string {
     const char *bytes;
     size_t n, n_chars;
@@ -70,7 +70,7 @@ struct jinja_value {
         const struct jinja_sequence *sequence; /* LIST, TUPLE, GENERATOR, VIEW, RANGE */
         const struct jinja_dict *dict;
         struct jinja_object *object;
-        const struct jinja_undefined *undefined;
+        struct jinja_undefined *undefined;
     };
 };
 
@@ -91,8 +91,9 @@ struct jinja_args {
 
 /* A kind of object: NULL where it cannot do that. */
 struct jinja_object_type {
-    const char *name;   /* Python's type name, in messages */
-    const char *module; /* "jinja2.utils": before the name where a message says "X object"; or NULL */
+    const char *name; /* Python's type name, in messages */
+    const char
+        *module; /* "jinja2.utils": before the name where a message says "X object"; or NULL */
     bool (*call)(struct jinja *j, struct jinja_object *self, const struct jinja_args *args,
                  struct jinja_value *out);
     /* *found false: no such attribute */
@@ -114,11 +115,11 @@ struct jinja {
     struct mem_arena arena;
     uint64_t steps_left;
     int depth;
-    uint32_t line;             /* of the node being evaluated: errors name it */
+    uint32_t line; /* of the node being evaluated: errors name it */
     const struct jinja_options *options;
     struct jinja_error *error; /* filled once */
     bool failed;
-    void *evaluator;           /* jinja_eval's own */
+    void *evaluator; /* jinja_eval's own */
 };
 
 /* ---- budget and errors (jinja_value.c) ---- */
@@ -144,7 +145,10 @@ bool jinja_raise_undefined(struct jinja *j, struct jinja_value value);
 
 /* ---- making values (jinja_value.c, jinja_string.c) ---- */
 
-static inline struct jinja_value jinja_none(void) { return (struct jinja_value){.kind = JINJA_NONE}; }
+static inline struct jinja_value jinja_none(void)
+{
+    return (struct jinja_value){.kind = JINJA_NONE};
+}
 static inline struct jinja_value jinja_bool(bool b)
 {
     return (struct jinja_value){.kind = JINJA_BOOL, .boolean = b};
@@ -160,6 +164,7 @@ static inline struct jinja_value jinja_float(double f)
 /* message is printf's, copied */
 bool jinja_make_undefined(struct jinja *j, struct jinja_value *out, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+size_t jinja_count_chars(const char *bytes, size_t n);
 /* bytes: n of valid UTF-8, copied */
 bool jinja_make_string(struct jinja *j, const char *bytes, size_t n, bool data,
                        struct jinja_value *out);
@@ -185,6 +190,15 @@ static inline struct jinja_value jinja_of_dict(const struct jinja_dict *dict)
 }
 bool jinja_make_object(struct jinja *j, const struct jinja_object_type *type, const void *data,
                        void *state, struct jinja_value *out);
+/* A variable or argument that was not given: never seen by operations. */
+static inline struct jinja_value jinja_missing(void)
+{
+    return (struct jinja_value){.kind = JINJA_UNDEFINED};
+}
+static inline bool jinja_is_missing(struct jinja_value v)
+{
+    return v.kind == JINJA_UNDEFINED && !v.undefined;
+}
 /* A JSON value, deep; strings get the origin data. */
 bool jinja_from_json(struct jinja *j, const json_t *json, bool data, struct jinja_value *out);
 
@@ -212,17 +226,14 @@ bool jinja_truth(struct jinja_value v);
 
 enum jinja_operator {
     JINJA_ADD, JINJA_SUB, JINJA_MUL, JINJA_DIV, JINJA_FLOOR_DIV, JINJA_MOD, JINJA_POW,
-    JINJA_CONCAT, /* ~ : str() of both */
     JINJA_EQ, JINJA_NE, JINJA_LT, JINJA_LE, JINJA_GT, JINJA_GE, JINJA_IN, JINJA_NOT_IN,
 };
-/* a OP b; % on strings is printf-style formatting as in Python. */
+/* a OP b */
 bool jinja_operate(struct jinja *j, enum jinja_operator op, struct jinja_value a,
                    struct jinja_value b, struct jinja_value *out);
-bool jinja_negate(struct jinja *j, struct jinja_value v, struct jinja_value *out);
-bool jinja_plus(struct jinja *j, struct jinja_value v, struct jinja_value *out);
+/* -v or +v */
+bool jinja_sign(struct jinja *j, char sign, struct jinja_value v, struct jinja_value *out);
 bool jinja_equal(struct jinja *j, struct jinja_value a, struct jinja_value b, bool *equal);
-/* For sorting: a < b; TypeError where Python has none. */
-bool jinja_less(struct jinja *j, struct jinja_value a, struct jinja_value b, bool *less);
 /* len(v) */
 bool jinja_length(struct jinja *j, struct jinja_value v, int64_t *length);
 /* for x in v: the items at once; of a dict its keys, of a string its characters. TypeError:
@@ -232,11 +243,11 @@ bool jinja_iterate(struct jinja *j, struct jinja_value v, const struct jinja_val
 /* str(v) and repr(v). Strings are themselves in str. */
 bool jinja_str(struct jinja *j, struct jinja_value v, struct jinja_value *out);
 bool jinja_repr(struct jinja *j, struct jinja_value v, struct jinja_value *out);
-/* json.dumps(v, ensure_ascii=False ...) as transformers' tojson. indent < 0: none; separators NULL:
- * Python's. Defined in jinja_json.c. */
-bool jinja_to_json(struct jinja *j, struct jinja_value v, int64_t indent,
-                   const char *const separators[2], bool sort_keys, bool ensure_ascii,
-                   struct jinja_value *out);
+/* json.dumps as transformers' tojson. indent NULL: all on one line; separators NULL: Python's.
+ * (jinja_json.c) */
+bool jinja_to_json(struct jinja *j, struct jinja_value v, const struct jinja_string *indent,
+                   const struct jinja_string *const separators[2], bool sort_keys,
+                   bool ensure_ascii, struct jinja_value *out);
 
 /* v.name, as jinja2's environment.getattr: attribute (a method, a namespace's value), then item;
  * undefined where there is neither. SecurityError where the sandbox forbids it; attributes that
@@ -257,10 +268,16 @@ bool jinja_call(struct jinja *j, struct jinja_value callee, const struct jinja_a
 
 typedef bool jinja_function(struct jinja *j, struct jinja_value value,
                             const struct jinja_args *args, struct jinja_value *out);
+struct jinja_builtin;
 /* NULL: there is none of that name. Tests give a bool. */
-jinja_function *jinja_find_filter(const char *name, size_t n);
-jinja_function *jinja_find_test(const char *name, size_t n);
-/* range, dict, namespace, cycler, joiner, lipsum?, raise_exception, strftime_now ... Here as JINJA_OBJECT.
- * *found false: no such global. */
+const struct jinja_builtin *jinja_find_filter(const char *name, size_t n);
+const struct jinja_builtin *jinja_find_test(const char *name, size_t n);
+bool jinja_apply(struct jinja *j, const struct jinja_builtin *builtin, struct jinja_value value,
+                 const struct jinja_args *args, struct jinja_value *out);
+/* jinja2 or Python has it, we do not */
+bool jinja_refused_filter(const char *name, size_t n);
+bool jinja_refused_test(const char *name, size_t n);
+bool jinja_refused_method(const char *name, size_t n);
+/* range, dict, namespace, raise_exception, strftime_now. *found false: no such global. */
 bool jinja_find_global(struct jinja *j, const char *name, size_t n, struct jinja_value *out,
                        bool *found);

@@ -353,7 +353,9 @@ def test_a_template_with_an_error_is_left_out_with_a_warning():
     with Folder() as d:
         for i, (template, place) in enumerate((("{% for m in messages %}\n  {{ m.content }\n{% endfor %}", ":2"),
                                                ("a\n\n{{ messages | nofilter }}", ":3"), ("{% import 'x' as y %}", ":1"),
-                                               ("{% include 'x' %}", ":1"), ("{{ 1 is nosuchtest }}", ":1"))):
+                                               ("{% include 'x' %}", ":1"), ("{{ 1 is nosuchtest }}", ":1"),
+                                               ("a\n{{ 'a'|wordwrap(9) }}", ":2:8: the filter 'wordwrap' is not supported"), ("{% block x %}", ":1:4: the tag 'block'"),
+                                               ("\n\n{{ joiner() }}", ":3:10: joiner is not supported"), ("{{ messages[0].role % 1 }}", ":1:4: formatting with %"))):
             folder_with(f"{d}/m{i}", template)
             done = tpshard("convert", f"{d}/m{i}", "-o", f"{d}/b{i}", "--no-selftest")
             line = [l for l in done.stderr.decode().splitlines() if "warning" in l and "chat_template.jinja" in l]

@@ -30,12 +30,13 @@ static const char *const sources[] = {
     "{% for k, v in (data or d or {}).items() %}{{ k|upper }}{{ v|string|trim|replace('a', "
     "'bb')|title }}"
     "{% if v is iterable and v is not string %}{{ v|list|length }}{{ v|map('string')|join(',') }}"
-    "{{ v|unique|list }}{{ v|batch(2)|list }}{{ v[1:]|list if v is sequence and v is not mapping }}"
-    "{% elif v is string %}{{ v[::-1] }}{{ v.split()|sort }}{{ v|wordwrap(7) }}{{ v|indent(2) }}"
-    "{{ v.center(9) }}{{ v|truncate(5) }}{{ '%s|%5.2s' % (v, v) }}{{ '{0!r}'.format(v) }}{{ v|e }}"
-    "{{ v|capitalize }}{{ v|int }}{{ v|float }}{{ v|urlencode }}{{ v.zfill(3) }}"
-    "{% elif v is number %}{{ v * 2 }}{{ v|round(1) }}{{ v // 3 }}{{ v % 7 }}{{ v|filesizeformat }}"
-    "{% endif %}{{ v|tojson }}{{ v|pprint }}{% endfor %}{{ (data or {})|dictsort }}"
+    "{{ v|unique|list }}{{ v|sort(reverse=true) }}{{ v[1:]|list if v is sequence and v is not "
+    "mapping }}"
+    "{% elif v is string %}{{ v[::-1] }}{{ v.split()|sort }}{{ v.rsplit(' ', 1) }}{{ v|indent(2) }}"
+    "{{ v.find('a') }}{{ v.splitlines() }}{{ '{0}{a}'.format(v, a=v) }}{{ v|e }}{{ v|safe + v }}"
+    "{{ v|capitalize }}{{ v|int }}{{ v|float }}{{ v.strip('ab') }}{{ v.count('a') }}"
+    "{% elif v is number %}{{ v * 2 }}{{ v|round(1) }}{{ v // 3 }}{{ v % 7 }}{{ v is odd }}"
+    "{% endif %}{{ v|tojson }}{{ v }}{% endfor %}{{ (data or {})|dictsort }}"
     "{{ strftime_now('%d %B %Y') }}",
 };
 enum { SOURCES = sizeof sources / sizeof *sources };

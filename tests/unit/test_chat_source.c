@@ -154,6 +154,8 @@ static void a_template_that_is_none_is_left_with_its_reason(void **state)
     assert_int_equal(source.list[0].kind, TEXT_REFUSED);
     assert_memory_equal(source.list[0].value, "chat_template.jinja:2:", 22);
     chat_source_free(&source);
+    put("chat_template.jinja", "{{ messages.copy() }}");
+    assert_texts("3 default=chat_template.jinja:1:12: list.copy is not supported;");
     put("chat_template.jinja", "\xff");
     assert_texts("3 default=chat_template.jinja: UTF-8 expected;");
 }
