@@ -31,15 +31,17 @@ else ifeq ($(config),fuzz)
 else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
 endif
-CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -Iformat/base -Iformat -Iformat/output -Iformat/jinja -Ikernels -Ikernels/cpu -pthread $(EXTRA_CFLAGS)
+# The folders of a room, and its sources; headers are found by bare name.
+rooms   = $(addprefix -I,$(shell find $(1) -type d))
+sources = $(shell find $(1) -name '*.c')
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
 LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
-BASE    = $(wildcard format/base/*.c)
-FORMAT  = $(wildcard format/*.c format/output/*.c format/jinja/*.c)
-KERNELS = $(wildcard kernels/*.c kernels/cpu/*.c)
-TOOLS   = $(filter-out tools/tpshard.c,$(wildcard tools/*.c))
-RUNTIME = $(filter-out runtime/tprun.c,$(wildcard runtime/*.c))
+FORMAT  = $(call sources,format)
+KERNELS = $(call sources,kernels)
+TOOLS   = $(filter-out tools/tpshard.c,$(call sources,tools))
+RUNTIME = $(filter-out runtime/tprun.c,$(call sources,runtime))
 FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -48,33 +50,33 @@ obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
-$(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tpshard: $(call obj,tools/tpshard.c $(TOOLS) $(KERNELS) $(FORMAT))
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -fno-var-tracking-assignments -mavx2 -mfma -mf16c
 $(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -fno-var-tracking-assignments -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
-$(B)/obj/format/values.o $(B)/obj/tools/pack.o: ISA = -O3
-$(B)/obj/tools/%.o: CFLAGS += -Itools
-$(B)/obj/runtime/%.o: CFLAGS += -Iruntime
-$(B)/obj/tests/%.o: CFLAGS += -Itools -Iruntime -Itests/unit
+$(B)/obj/format/values.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
+$(B)/obj/tools/%.o: CFLAGS += $(call rooms,tools)
+$(B)/obj/runtime/%.o: CFLAGS += $(call rooms,runtime)
+$(B)/obj/tests/%.o: CFLAGS += $(call rooms,tools runtime) -Itests/unit
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC  $@'
 	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
 # A unit test is one cmocka program per file, linked with everything but the two mains.
-$(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LDLIBS)
 # A fuzz target reads any input; clang's build makes inputs up, the others replay files. Both take from an
 # archive what they need: parsers, no kernels.
-$(B)/tests/parsers.a: $(call obj,$(TOOLS) $(RUNTIME) $(FORMAT) $(BASE))
+$(B)/tests/parsers.a: $(call obj,$(TOOLS) $(RUNTIME) $(FORMAT))
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rc $@ $^
 $(B)/tests/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$(config)),,$(B)/obj/tests/fuzz/replay.o) $(B)/tests/parsers.a
@@ -85,17 +87,17 @@ $(B)/obj/reordered/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC  $@'
 	$(Q)$(CC) $(CFLAGS) -DTP_TEST_REORDER -MMD -MP -c -o $@ $<
-$(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT) $(BASE))
+$(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # The runtime on another device, in place of the CPU: none of its files.
-CPU_DEVICE = $(wildcard runtime/cpu_*.c) runtime/device_cpu.c
-$(B)/tests/tprun_plain: $(B)/obj/tests/tools/device_plain.o $(call obj,runtime/tprun.c $(filter-out $(CPU_DEVICE),$(RUNTIME)) $(KERNELS) $(FORMAT) $(BASE))
+CPU_DEVICE = $(call sources,runtime/cpu)
+$(B)/tests/tprun_plain: $(B)/obj/tests/tools/device_plain.o $(call obj,runtime/tprun.c $(filter-out $(CPU_DEVICE),$(RUNTIME)) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -110,7 +112,7 @@ $(B)/tests/record_io.so: tests/tools/record_io.c
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(CSTD) -Wall -Wextra -Werror -O1 -g -fPIC -shared -o $@ $< -ldl -lpthread
-$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT) $(BASE))
+$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
@@ -144,7 +146,7 @@ bench: deps ## measure, as ratios against the machine in the same run
 run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/*.c))
 	@BUILD=$(B) SHARED=$(SHARED) scripts/bench.sh
 
-check-includes: ## the direction of includes: tools | runtime -> kernels -> format -> format/base
+check-includes: ## the direction of includes between rooms
 	@scripts/check_includes.sh
 
 install: all ## programs and man pages below PREFIX (default /usr/local)
@@ -153,7 +155,7 @@ install: all ## programs and man pages below PREFIX (default /usr/local)
 	install -m 644 docs/tpshard.1 docs/tprun.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 format: ## clang-format over the sources
-	clang-format -i $(wildcard */*.c */*.h */*/*.c */*/*.h)
+	clang-format -i $$(find format kernels tools runtime tests -name '*.[ch]')
 
 clean: ## remove build/
 	rm -rf build

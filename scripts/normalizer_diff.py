@@ -4,7 +4,7 @@
     scripts/normalizer_diff.py [-n COUNT] [--seed S] [NAME ...]
 
 Ours runs as `tprun tokenize` with a vocabulary of the 256 bytes, so that ids are the normalized text. Differences are
-printed as ranges of code points: the tables of format/unicode_form.c and format/reference_chars.c were found so. Exit 1:
+printed as ranges of code points: the tables of format/text/unicode_form.c and format/text/reference_chars.c were found so. Exit 1:
 something differs; 77: no PyPI tokenizers here.
 """
 import argparse

@@ -120,7 +120,7 @@ struct tokenizer_step {
     struct tokenizer_bytes pattern;
 };
 
-/* kind and flags: those of format/normalizer.h. */
+/* kind and flags: those of format/text/normalizer.h. */
 struct tokenizer_normalizer {
     uint32_t kind, flags;
     bool regex; /* pattern is PCRE2 syntax; else it is a literal, or there is none */

@@ -1,4 +1,4 @@
-/* Writes the compiled tokenizer (format/tokenizer_file.h) from its parts: lays sections out,
+/* Writes the compiled tokenizer (format/text/tokenizer_file.h) from its parts: lays sections out,
  * builds the two hash tables, finds out which tokens their own bytes encode to. Knows no JSON.
  * Deterministic. */
 #pragma once
@@ -32,7 +32,7 @@ struct pack_step {
     uint32_t n;
 };
 
-/* kind and flags: those of format/normalizer.h */
+/* kind and flags: those of format/text/normalizer.h */
 struct pack_normalizer {
     uint32_t kind, flags;
     bool regex;
