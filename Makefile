@@ -46,7 +46,7 @@ FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test bench fuzz install help check-includes deps clean format build-tests run-tests run-demo run-bench
+.PHONY: all demo test bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -133,7 +133,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
-run-tests: build-tests check-includes
+run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
 seconds ?= 60
@@ -148,6 +148,9 @@ run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/*.
 
 check-includes: ## the direction of includes between rooms
 	@scripts/check_includes.sh
+
+check-format: ## make format would change nothing
+	@scripts/check_format.sh
 
 install: all ## programs and man pages below PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1

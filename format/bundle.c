@@ -45,8 +45,8 @@ static bool read_stored(struct recipe *recipe, const struct json_in *in, struct 
         count++;
     }
     return count == json_object_size(object) ||
-           tp_fail(err, in->code, "%s: recipe.stored: %zu keys expected, %zu found", in->file, count,
-                   json_object_size(object));
+           tp_fail(err, in->code, "%s: recipe.stored: %zu keys expected, %zu found", in->file,
+                   count, json_object_size(object));
 }
 
 static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct tp_error *err)
@@ -71,8 +71,8 @@ static bool read_recipe(struct bundle *bundle, const struct json_in *top, struct
 
 bool bundle_name_is_reserved(const char *name)
 {
-    static const char *const names[] = {BUNDLE_MANIFEST, BUNDLE_MANIFEST_OPEN, BUNDLE_EXPORT,
-                                        "journal", "names", "raw"};
+    static const char *const names[] = {
+        BUNDLE_MANIFEST, BUNDLE_MANIFEST_OPEN, BUNDLE_EXPORT, "journal", "names", "raw"};
     static const char *const ends[] = {".tps", ".safetensors", ".safetensors.index.json"};
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -101,7 +101,8 @@ static bool read_files(struct bundle *bundle, const struct json_in *top, struct 
             !get_hash(&in, "hash", &f->hash, err))
             return false;
         if (!io_name_is_plain(name, strlen(name)))
-            return tp_fail(err, top->code, "%s: files: entry %zu is no plain file name", top->file, i);
+            return tp_fail(err, top->code, "%s: files: entry %zu is no plain file name", top->file,
+                           i);
         if (bundle_name_is_reserved(name) || bundle_find_file(bundle, name))
             return tp_fail(err, top->code, "%s: files: entry %zu: \"%s\" is %s", top->file, i, name,
                            bundle_find_file(bundle, name) ? "there twice"
@@ -191,10 +192,8 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
         !model_config_from_json(model, path, &bundle->model, err) ||
         !json_get_object(&top, "source", &bundle->source, err) || !read_files(bundle, &top, err))
         return false;
-    bundle->ranks =
-        mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->ranks, err);
-    bundle->plans =
-        mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->plans, err);
+    bundle->ranks = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->ranks, err);
+    bundle->plans = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->plans, err);
     return bundle->ranks && bundle->plans && read_ranks(bundle, &top, err);
 }
 
@@ -255,7 +254,8 @@ bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *
         ok = tp_fail(err, TP_E_SHARD_SIZE, "%s: %llu bytes, the manifest says %llu", shard->path,
                      (unsigned long long)shard->file_bytes, (unsigned long long)r->file_bytes);
     else if (!hash_equal(hash_bytes(shard->map.data, SHARD_HEADER_BYTES), r->head_hash))
-        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: header: not the one the manifest names", shard->path);
+        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: header: not the one the manifest names",
+                     shard->path);
     else if (shard->head.compress != bundle->compress)
         ok = tp_fail(err, TP_E_SHARD_MIXED, "%s: header: compression is not the manifest's",
                      shard->path);
@@ -264,7 +264,8 @@ bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *
     return ok;
 }
 
-bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name), void *arg)
+bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name),
+                      void *arg)
 {
     char name[RANK_FILE_NAME_MAX];
     bool ok = true;
@@ -296,8 +297,8 @@ bool bundle_read_file(const struct bundle *bundle, const struct bundle_file *fil
         return true;
     mem_free(*data);
     *data = NULL;
-    return tp_fail(err, TP_E_FILE_HASH, "%s: hash does not match the manifest's, the file is damaged",
-                   path);
+    return tp_fail(err, TP_E_FILE_HASH,
+                   "%s: hash does not match the manifest's, the file is damaged", path);
 }
 
 bool bundle_check_files(const struct bundle *bundle, struct tp_error *err)

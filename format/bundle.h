@@ -10,7 +10,8 @@
 #include "shard.h"
 
 #define BUNDLE_MANIFEST "manifest.json"
-#define BUNDLE_MANIFEST_OPEN "manifest.open.json" /* before the commit: only selftest --record reads it */
+#define BUNDLE_MANIFEST_OPEN                                                                       \
+    "manifest.open.json" /* before the commit: only selftest --record reads it */
 #define BUNDLE_SELFTEST "selftest.json"
 #define BUNDLE_TOKENIZER "tokenizer.tpt"
 #define BUNDLE_EXPORT "tpshard-export.json" /* what an export has in place of a manifest */
@@ -39,11 +40,11 @@ struct bundle {
     uint64_t manifest_bytes;
     uint32_t n_files;
     struct bundle_file files[BUNDLE_FILES_MAX];
-    struct bundle_rank *ranks;   /* [tp_size] */
-    struct rank_plan *plans;     /* [tp_size] */
-    json_t *root;                /* the manifest; owns all JSON below it */
-    const json_t *source;        /* digests of the checkpoint, as converted; copied by reshard */
-    const json_t *templates;     /* name to SHA-256 of each chat template; NULL: none */
+    struct bundle_rank *ranks; /* [tp_size] */
+    struct rank_plan *plans;   /* [tp_size] */
+    json_t *root;              /* the manifest; owns all JSON below it */
+    const json_t *source;      /* digests of the checkpoint, as converted; copied by reshard */
+    const json_t *templates;   /* name to SHA-256 of each chat template; NULL: none */
     struct mem_arena arena;
 };
 
@@ -56,7 +57,8 @@ bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, cons
                   size_t n, struct tp_error *err);
 void bundle_close(struct bundle *bundle);
 /* Call fn with the name of every file of the bundle, the manifest's last; while it returns true. */
-bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name), void *arg);
+bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name),
+                      void *arg);
 /* shard_open for a rank, then head_hash and file size against the manifest. */
 bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
                       struct tp_error *err);
@@ -73,8 +75,8 @@ bool bundle_check_files(const struct bundle *bundle, struct tp_error *err);
 
 /* The manifest's text, digest included, from a bundle filled in memory (dir and root unused; shards'
  * heads given per rank for offsets and hashes). Caller frees with mem_free. */
-char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads, size_t *size,
-                           struct tp_error *err);
+char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads,
+                           size_t *size, struct tp_error *err);
 /* XXH3-128 over model, recipe, leaves, source digests and travelling files but selftest.json:
  * not tp_size, compression, time, threads or machine. */
 bool bundle_id_of(const struct bundle *bundle, struct hash128 *id, struct tp_error *err);

@@ -6,7 +6,9 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[DTYPE_COUNT] = {
-    [DTYPE_NONE] = {"none", 0}, [DTYPE_F32] = {"f32", 4}, [DTYPE_F16] = {"f16", 2},
+    [DTYPE_NONE] = {"none", 0},
+    [DTYPE_F32] = {"f32", 4},
+    [DTYPE_F16] = {"f16", 2},
     [DTYPE_BF16] = {"bf16", 2},
 };
 

@@ -5,13 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum dtype {
-    DTYPE_NONE = 0,
-    DTYPE_F32 = 1,
-    DTYPE_F16 = 2,
-    DTYPE_BF16 = 3,
-    DTYPE_COUNT
-};
+enum dtype { DTYPE_NONE = 0, DTYPE_F32 = 1, DTYPE_F16 = 2, DTYPE_BF16 = 3, DTYPE_COUNT };
 
 /* How a tensor's values lie in a rank file; docs/format.md section 5 is normative. */
 enum layout {
@@ -21,7 +15,7 @@ enum layout {
 };
 
 size_t dtype_bytes(enum dtype dtype);
-const char *dtype_name(enum dtype dtype);              /* "f32", "bf16", ... */
+const char *dtype_name(enum dtype dtype); /* "f32", "bf16", ... */
 bool dtype_from_name(const char *name, enum dtype *out);
 
 /* ---- conversions, exact or round to nearest even; none depends on the floating-point mode ---- */
@@ -54,7 +48,7 @@ static inline uint16_t f32_to_bf16(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-float f16_to_f32(uint16_t h);    /* subnormals widened exactly */
-uint16_t f32_to_f16(float f);    /* subnormals kept; beyond 65519.99 gives infinity */
-uint16_t f32_to_f16_sat(float f);/* beyond 65504 saturates: the KV cache's conversion */
-float e4m3_to_f32(uint8_t b);    /* FP8 E4M3: no infinities, 0x7f and 0xff NaN */
+float f16_to_f32(uint16_t h);     /* subnormals widened exactly */
+uint16_t f32_to_f16(float f);     /* subnormals kept; beyond 65519.99 gives infinity */
+uint16_t f32_to_f16_sat(float f); /* beyond 65504 saturates: the KV cache's conversion */
+float e4m3_to_f32(uint8_t b);     /* FP8 E4M3: no infinities, 0x7f and 0xff NaN */

@@ -24,6 +24,7 @@ static bool number(const struct json_in *in, const char *key, double min, double
 static const struct {
     const char *key;
     double neutral;
+    /* clang-format off */
 } not_done[] = {
     {"num_beams", 1}, {"num_beam_groups", 1}, {"penalty_alpha", 0}, {"typical_p", 1}, {"top_h", 1},
     {"epsilon_cutoff", 0}, {"eta_cutoff", 0}, {"encoder_repetition_penalty", 1},
@@ -33,6 +34,7 @@ static const struct {
     {"guidance_scale", 1}, {"watermarking_config", 0}, {"dola_layers", 0}, {"stop_strings", 0},
     {"min_length", 0}, {"min_new_tokens", 0},
 };
+/* clang-format on */
 
 static const char *find_not_done(const json_t *object)
 {

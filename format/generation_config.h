@@ -16,7 +16,7 @@ struct generation_config {
     double repetition_penalty; /* 1: none */
     uint64_t n_eos;            /* 0: config.json's hold */
     int64_t eos_id[MODEL_EOS_MAX];
-    const char *ignored;       /* the first key asking for what tprun does not do (beam
+    const char *ignored; /* the first key asking for what tprun does not do (beam
                                 * search, ...), static text for a note; NULL: none */
 };
 

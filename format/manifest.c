@@ -55,12 +55,10 @@ bool bundle_id_of(const struct bundle *bundle, struct hash128 *id, struct tp_err
     json_t *model = model_config_to_json(&bundle->model, err);
     if (!model)
         return false;
-    json_t *root = json_pack("{s:i, s:o, s:s, s:o, s:o, s:O, s:o}", "version",
-                             BUNDLE_FORMAT_VERSION, "model", model, "dtype",
-                             dtype_name(bundle->recipe.dtype), "stored",
-                             stored_json(&bundle->recipe), "leaves",
-                             leaves_json(&bundle->model), "source", bundle->source, "files",
-                             files_json(bundle, false));
+    json_t *root = json_pack(
+        "{s:i, s:o, s:s, s:o, s:o, s:O, s:o}", "version", BUNDLE_FORMAT_VERSION, "model", model,
+        "dtype", dtype_name(bundle->recipe.dtype), "stored", stored_json(&bundle->recipe), "leaves",
+        leaves_json(&bundle->model), "source", bundle->source, "files", files_json(bundle, false));
     size_t n;
     char *text = root ? json_text(root, &n, err) : NULL;
     json_decref(root);
@@ -79,8 +77,8 @@ static json_t *tensor_json(const struct tensor *t, const struct shard_head *head
                      "shape", (json_int_t)t->rows, (json_int_t)t->cols, "rows",
                      (json_int_t)t->own_rows.begin, (json_int_t)t->own_rows.end, "cols",
                      (json_int_t)t->own_cols.begin, (json_int_t)t->own_cols.end, "dtype",
-                     t->stored->name, "layout", (int)t->layout, "offset",
-                     (json_int_t)t->offset, "bytes", (json_int_t)t->bytes, "hash",
+                     t->stored->name, "layout", (int)t->layout, "offset", (json_int_t)t->offset,
+                     "bytes", (json_int_t)t->bytes, "hash",
                      hex_of(shard_tensor_hash(t, head->chunks)));
 }
 
@@ -94,18 +92,18 @@ static json_t *ranks_json(const struct bundle *bundle, const struct shard_head *
         for (uint32_t i = 0; i < plan->n_tensors; i++)
             json_array_append_new(tensors, tensor_json(&plan->tensors[i], &heads[r]));
         json_array_append_new(
-            list, json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "rank", (json_int_t)r, "file",
-                            rank_file_name(file, r, bundle->tp_size), "bytes",
-                            (json_int_t)bundle->ranks[r].file_bytes, "data_offset",
-                            (json_int_t)plan->data_offset, "data_bytes",
-                            (json_int_t)plan->data_bytes, "header_hash",
-                            hex_of(bundle->ranks[r].head_hash), "tensors", tensors));
+            list,
+            json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "rank", (json_int_t)r, "file",
+                      rank_file_name(file, r, bundle->tp_size), "bytes",
+                      (json_int_t)bundle->ranks[r].file_bytes, "data_offset",
+                      (json_int_t)plan->data_offset, "data_bytes", (json_int_t)plan->data_bytes,
+                      "header_hash", hex_of(bundle->ranks[r].head_hash), "tensors", tensors));
     }
     return list;
 }
 
-char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads, size_t *size,
-                           struct tp_error *err)
+char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads,
+                           size_t *size, struct tp_error *err)
 {
     json_t *model = model_config_to_json(&bundle->model, err);
     if (!model)

@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-static const char *const rope_names[] = {
-    [ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3",
-    [ROPE_YARN] = "yarn"};
+static const char *const rope_names[] = {[ROPE_DEFAULT] = "default",
+                                         [ROPE_LINEAR] = "linear",
+                                         [ROPE_LLAMA3] = "llama3",
+                                         [ROPE_YARN] = "yarn"};
 
 const char *rope_type_name(enum rope_type type)
 {
@@ -27,21 +28,39 @@ bool rope_type_from_name(const char *name, enum rope_type *out)
 static const struct {
     const char *key;
     size_t offset;
+    /* clang-format off */
 } sizes[] = {
 #define SIZE(name) {#name, offsetof(struct model_config, name)}
     SIZE(n_layers), SIZE(hidden), SIZE(n_heads), SIZE(n_kv_heads), SIZE(head_dim), SIZE(d_ff),
     SIZE(vocab), SIZE(max_positions),
 #undef SIZE
+/* clang-format off */
 }, flags[] = {
-#define FLAG(name) {#name, offsetof(struct model_config, name)}
-    FLAG(tied_embeddings), FLAG(qkv_bias), FLAG(o_bias), FLAG(mlp_bias), FLAG(qk_norm),
+/* clang-format on */
+#define FLAG(name)                                                                                 \
+    {                                                                                              \
+#name, offsetof(struct model_config, name)                                                 \
+    }
+          FLAG(tied_embeddings), FLAG(qkv_bias), FLAG(o_bias), FLAG(mlp_bias), FLAG(qk_norm),
 #undef FLAG
+          /* clang-format off */
 }, rope_numbers[] = {
-#define NUMBER(name) {#name, offsetof(struct rope_config, name)}
-    NUMBER(theta), NUMBER(factor), NUMBER(low_freq_factor), NUMBER(high_freq_factor),
-    NUMBER(original_positions), NUMBER(beta_fast), NUMBER(beta_slow), NUMBER(attention_factor),
+/* clang-format on */
+#define NUMBER(name)                                                                               \
+    {                                                                                              \
+#name, offsetof(struct rope_config, name)                                                  \
+    }
+      NUMBER(theta),
+      NUMBER(factor),
+      NUMBER(low_freq_factor),
+      NUMBER(high_freq_factor),
+      NUMBER(original_positions),
+      NUMBER(beta_fast),
+      NUMBER(beta_slow),
+      NUMBER(attention_factor),
 #undef NUMBER
 };
+/* clang-format on */
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 static json_t *rope_to_json(const struct rope_config *rope)
@@ -136,8 +155,7 @@ static bool get_integers(const struct json_in *in, const char *key, uint64_t min
     return true;
 }
 
-static bool rope_from_json(const struct json_in *in, struct rope_config *rope,
-                           struct tp_error *err)
+static bool rope_from_json(const struct json_in *in, struct rope_config *rope, struct tp_error *err)
 {
     const char *name;
     if (!json_get_string(in, "type", &name, err))
@@ -259,8 +277,10 @@ static bool rope_check(const struct rope_config *r, const char *file, struct tp_
             !number_in(file, "rope high_freq_factor", r->high_freq_factor, 1e-6, 1e6, code, err))
             return false;
         if (r->high_freq_factor <= r->low_freq_factor)
-            return tp_fail(err, code, "%s: rope high_freq_factor %g is not above low_freq_factor "
-                           "%g", file, r->high_freq_factor, r->low_freq_factor);
+            return tp_fail(err, code,
+                           "%s: rope high_freq_factor %g is not above low_freq_factor "
+                           "%g",
+                           file, r->high_freq_factor, r->low_freq_factor);
     }
     if (r->type == ROPE_YARN) {
         if (!number_in(file, "rope_theta", r->theta, 2, 1e18, code, err) || /* divides by its log */

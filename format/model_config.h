@@ -13,9 +13,10 @@
 #define MODEL_LAYERS_MAX 1024
 #define MODEL_HEADS_MAX 1024
 #define MODEL_HEAD_DIM_MAX 1024
-#define MODEL_WIDTH_MAX (1 << 20)  /* hidden, ff */
+#define MODEL_WIDTH_MAX (1 << 20) /* hidden, ff */
 #define MODEL_VOCAB_MAX (1 << 24)
-#define MODEL_POSITIONS_MAX (UINT64_C(1) << 40) /* angles of RoPE stay where math64_sincos is good */
+#define MODEL_POSITIONS_MAX                                                                        \
+    (UINT64_C(1) << 40) /* angles of RoPE stay where math64_sincos is good */
 #define MODEL_EOS_MAX 16
 
 enum rope_type { ROPE_DEFAULT = 0, ROPE_LINEAR = 1, ROPE_LLAMA3 = 2, ROPE_YARN = 3 };
@@ -25,29 +26,31 @@ bool rope_type_from_name(const char *name, enum rope_type *out);
 struct rope_config {
     enum rope_type type;
     double theta;
-    double factor;              /* linear, llama3, yarn */
-    double low_freq_factor;     /* llama3 */
-    double high_freq_factor;    /* llama3 */
-    double original_positions;  /* llama3, yarn */
-    double beta_fast, beta_slow;/* yarn: 32 and 1 where config.json is silent */
-    double attention_factor;    /* yarn: cos and sin are multiplied by it; always resolved, 1 elsewhere */
-    bool truncate;              /* yarn: the ramp's ends are rounded to integers (default true) */
+    double factor;               /* linear, llama3, yarn */
+    double low_freq_factor;      /* llama3 */
+    double high_freq_factor;     /* llama3 */
+    double original_positions;   /* llama3, yarn */
+    double beta_fast, beta_slow; /* yarn: 32 and 1 where config.json is silent */
+    double
+        attention_factor; /* yarn: cos and sin are multiplied by it; always resolved, 1 elsewhere */
+    bool truncate;        /* yarn: the ramp's ends are rounded to integers (default true) */
 };
 
 struct model_config {
-    char architecture[64];      /* as config.json names it, for people */
+    char architecture[64]; /* as config.json names it, for people */
     uint64_t n_layers, hidden, n_heads, n_kv_heads, head_dim, d_ff, vocab;
     uint64_t max_positions;
     double rms_eps;
-    enum dtype dtype;           /* the config's dtype; DTYPE_NONE where it names none */
-    bool tied_embeddings;       /* the LM head is the embedding */
+    enum dtype dtype;     /* the config's dtype; DTYPE_NONE where it names none */
+    bool tied_embeddings; /* the LM head is the embedding */
     bool qkv_bias, o_bias, mlp_bias;
-    bool qk_norm;               /* RMS norm over each head of q and k, before RoPE */
+    bool qk_norm; /* RMS norm over each head of q and k, before RoPE */
     struct rope_config rope;
-    uint64_t window[MODEL_LAYERS_MAX]; /* per layer: positions a token sees, itself included; 0: all */
-    int64_t bos_id;             /* -1: none */
+    uint64_t
+        window[MODEL_LAYERS_MAX]; /* per layer: positions a token sees, itself included; 0: all */
+    int64_t bos_id;               /* -1: none */
     int64_t pad_id;
-    uint64_t n_eos;             /* from config.json; generation_config.json may name others */
+    uint64_t n_eos; /* from config.json; generation_config.json may name others */
     int64_t eos_id[MODEL_EOS_MAX];
 };
 

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 enum {
-    PARTITION_MLP_UNIT = 32,    /* columns */
-    PARTITION_MLP_LEAVES = 48,  /* at most */
+    PARTITION_MLP_UNIT = 32,   /* columns */
+    PARTITION_MLP_LEAVES = 48, /* at most */
     PARTITION_TP_MAX = 48,
     PARTITION_LEAVES_MAX = MODEL_HEADS_MAX, /* (n + 1) / 2 attention leaves above 64 heads */
 };
@@ -32,11 +32,11 @@ static inline uint64_t range_count(struct range r)
 
 /* One kind of leaves (attention or MLP) of a model. */
 struct leaves {
-    uint64_t count;      /* leaves */
-    uint64_t columns;    /* columns in all: n_heads * head_dim, or d_ff */
-    uint64_t units;      /* things that are cut: heads, or units of 32 columns */
+    uint64_t count;   /* leaves */
+    uint64_t columns; /* columns in all: n_heads * head_dim, or d_ff */
+    uint64_t units;   /* things that are cut: heads, or units of 32 columns */
     uint64_t unit_columns;
-    uint64_t per_leaf;   /* units of a leaf; 0 (MLP): units are cut over the leaves */
+    uint64_t per_leaf; /* units of a leaf; 0 (MLP): units are cut over the leaves */
 };
 struct leaves leaves_of_attention(const struct model_config *model);
 struct leaves leaves_of_mlp(const struct model_config *model);
@@ -48,13 +48,13 @@ struct leaves leaves_whole(uint64_t columns);
 /* What one rank owns. */
 struct partition {
     uint64_t tp_size, rank;
-    struct range layers;    /* all of them; fewer in a pipeline stage */
+    struct range layers;                       /* all of them; fewer in a pipeline stage */
     struct range attention_leaves, mlp_leaves; /* of the model's leaves */
-    struct range heads;     /* query heads */
-    struct range kv_heads;  /* KV heads those need; ranks may share one */
-    struct range ff;        /* columns of gate and up, columns of down */
-    struct range panels;    /* vocabulary panels of 16 rows */
-    struct range vocab;     /* rows: panels * 16, cut at the vocabulary's end */
+    struct range heads;                        /* query heads */
+    struct range kv_heads;                     /* KV heads those need; ranks may share one */
+    struct range ff;                           /* columns of gate and up, columns of down */
+    struct range panels;                       /* vocabulary panels of 16 rows */
+    struct range vocab;                        /* rows: panels * 16, cut at the vocabulary's end */
 };
 /* tp_size 1..48 and rank < tp_size are asserted. */
 struct partition partition_of(const struct model_config *model, uint64_t tp_size, uint64_t rank);

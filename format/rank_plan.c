@@ -36,7 +36,8 @@ static struct range scaled(struct range heads, uint64_t head_dim)
 }
 
 /* Rows and columns of a weight that a rank owns. */
-static void own_ranges(const struct model_config *model, const struct partition *p, struct tensor *t)
+static void own_ranges(const struct model_config *model, const struct partition *p,
+                       struct tensor *t)
 {
     t->own_rows = (struct range){0, t->rows};
     t->own_cols = (struct range){0, t->cols};
@@ -195,7 +196,8 @@ bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe
                           uint64_t rank, uint64_t *bytes, struct tp_error *err)
 {
     struct tensor tensors[(LAYER_ROLES + 3) * PARTS];
-    struct rank_plan plan = {.partition = partition_of(model, tp_size, rank), .recipe = recipe, .tensors = tensors};
+    struct rank_plan plan = {
+        .partition = partition_of(model, tp_size, rank), .recipe = recipe, .tensors = tensors};
     if (!add_layer(model, &plan, 0, err))
         return false;
     /* every tensor begins aligned, so that all layers take the same */

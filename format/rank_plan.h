@@ -13,7 +13,7 @@ enum compress { COMPRESS_NONE = 0, COMPRESS_ZSTD = 1 };
 
 /* Options that change what is stored. */
 struct recipe {
-    enum dtype dtype; /* the arithmetic, and the values of vectors */
+    enum dtype dtype;           /* the arithmetic, and the values of vectors */
     uint8_t stored[ROLE_COUNT]; /* enum stored_id of the role's matrix */
 };
 /* Matrices of the layers as quant, the others as dtype; quant NULL: all as dtype. */
@@ -23,31 +23,31 @@ const char *recipe_quant_name(const struct recipe *recipe);
 
 enum {
     SHARD_TENSOR_ALIGN = 256,
-    SHARD_CHUNK_BYTES = 4 << 20,        /* a chunk is as many whole panels as fit, at least one */
+    SHARD_CHUNK_BYTES = 4 << 20, /* a chunk is as many whole panels as fit, at least one */
     SHARD_CHUNK_BYTES_MAX = 16 << 20,
     SHARD_HEADER_BYTES = 4096,
-    SHARD_FILE_ALIGN = 4096,            /* data area and end of file, below SHARD_HUGE_FROM */
-    SHARD_HUGE_ALIGN = 2 << 20,         /* data area of larger files */
+    SHARD_FILE_ALIGN = 4096,    /* data area and end of file, below SHARD_HUGE_FROM */
+    SHARD_HUGE_ALIGN = 2 << 20, /* data area of larger files */
     SHARD_HUGE_FROM = 64 << 20,
 };
 
 struct tensor {
     enum role role;
     enum part part;
-    uint32_t layer;           /* TENSOR_NO_LAYER outside the layers */
+    uint32_t layer;              /* TENSOR_NO_LAYER outside the layers */
     const struct stored *stored; /* vectors are stored as f32 but hold values of this type */
     enum layout layout;
-    uint64_t rows, cols;      /* the whole tensor; a vector has cols 1 */
-    struct range own_rows;    /* what this rank holds, of the whole */
+    uint64_t rows, cols;   /* the whole tensor; a vector has cols 1 */
+    struct range own_rows; /* what this rank holds, of the whole */
     struct range own_cols;
-    bool leaf_cut;            /* columns are cut by leaves; else they are one leaf */
-    struct leaves leaves;     /* of the whole tensor; what follows is 0 for a vector */
+    bool leaf_cut;        /* columns are cut by leaves; else they are one leaf */
+    struct leaves leaves; /* of the whole tensor; what follows is 0 for a vector */
     struct range own_leaves;
-    uint64_t k;               /* packed columns: of all pieces, each padded to BLOCK_COLS */
-    uint64_t row_words;       /* of a packed row, constants included */
-    uint64_t panels;          /* of PANEL_ROWS rows */
-    uint64_t offset, bytes;   /* in the data area, before compression; bytes may be 0 */
-    uint64_t chunk_bytes;     /* of every chunk but the last */
+    uint64_t k;                     /* packed columns: of all pieces, each padded to BLOCK_COLS */
+    uint64_t row_words;             /* of a packed row, constants included */
+    uint64_t panels;                /* of PANEL_ROWS rows */
+    uint64_t offset, bytes;         /* in the data area, before compression; bytes may be 0 */
+    uint64_t chunk_bytes;           /* of every chunk but the last */
     uint32_t first_chunk, n_chunks; /* in the file's chunk table */
 };
 
@@ -55,9 +55,9 @@ struct rank_plan {
     struct partition partition;
     struct recipe recipe;
     uint32_t n_tensors, n_chunks;
-    struct tensor *tensors;   /* in the order the forward pass touches them */
-    uint64_t data_bytes;      /* raw data area, a multiple of SHARD_FILE_ALIGN */
-    uint64_t table_bytes;     /* of the file's table (shard.h) */
+    struct tensor *tensors;           /* in the order the forward pass touches them */
+    uint64_t data_bytes;              /* raw data area, a multiple of SHARD_FILE_ALIGN */
+    uint64_t table_bytes;             /* of the file's table (shard.h) */
     uint64_t data_align, data_offset; /* of the data area in the file */
     struct mem_arena arena;
 };

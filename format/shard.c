@@ -33,9 +33,9 @@ static void put_tensor(unsigned char *p, const struct tensor *t, struct hash128 
     le_put_u16(p + 8, (uint16_t)t->stored->id);
     le_put_u16(p + 10, (uint16_t)t->layout);
     le_put_u16(p + 12, t->leaf_cut);
-    const uint64_t numbers[9] = {t->rows,           t->cols,         t->own_rows.begin,
-                                 t->own_rows.end,   t->own_cols.begin, t->own_cols.end,
-                                 t->k,              t->offset,       t->bytes};
+    const uint64_t numbers[9] = {
+        t->rows,         t->cols, t->own_rows.begin, t->own_rows.end, t->own_cols.begin,
+        t->own_cols.end, t->k,    t->offset,         t->bytes};
     put_u64s(p + 16, numbers, 9);
     le_put_u32(p + 88, t->first_chunk);
     le_put_u32(p + 92, t->n_chunks);
@@ -60,10 +60,9 @@ static bool put_rank(unsigned char *p, const struct model_config *model,
     if (!rank_plan_data_bytes(model, plan->recipe, tp_size, rank, &data_bytes, err))
         return false;
     struct partition r = partition_of(model, tp_size, rank);
-    const uint64_t numbers[7] = {r.attention_leaves.begin, r.attention_leaves.end,
-                                 r.mlp_leaves.begin,       r.mlp_leaves.end,
-                                 r.panels.begin,           r.panels.end,
-                                 data_bytes};
+    const uint64_t numbers[7] = {
+        r.attention_leaves.begin, r.attention_leaves.end, r.mlp_leaves.begin, r.mlp_leaves.end,
+        r.panels.begin,           r.panels.end,           data_bytes};
     le_put_u32(p, (uint32_t)rank);
     put_u64s(p + 8, numbers, 7);
     return true;
@@ -143,8 +142,9 @@ static bool check_rank(const struct rank_plan *plan, const unsigned char *h, con
 {
     uint32_t tp_size = le_u32(h + 32), rank = le_u32(h + 36);
     if (tp_size != plan->partition.tp_size)
-        return tp_fail(err, TP_E_SHARD_MIXED, "%s: header: file is of TP=%u, the bundle is of TP=%llu",
-                       file, tp_size, (unsigned long long)plan->partition.tp_size);
+        return tp_fail(err, TP_E_SHARD_MIXED,
+                       "%s: header: file is of TP=%u, the bundle is of TP=%llu", file, tp_size,
+                       (unsigned long long)plan->partition.tp_size);
     if (rank != plan->partition.rank)
         return tp_fail(err, TP_E_SHARD_MIXED, "%s: header: file holds rank %u, rank %llu expected",
                        file, rank, (unsigned long long)plan->partition.rank);
@@ -204,13 +204,14 @@ static bool check_chunk(const struct shard_head *head, const struct tensor *t, u
                      : chunk->file_bytes <= shard_compress_bound(raw));
     *frames += chunk->file_bytes;
     char name[TENSOR_NAME_MAX];
-    return ok || tp_fail(err, TP_E_SHARD, "%s: table: tensor \"%s\": chunk %u lies at %llu + %llu",
-                         file, tensor_name(name, t->role, t->layer, t->part), c,
-                         (unsigned long long)chunk->file_offset,
-                         (unsigned long long)chunk->file_bytes);
+    return ok ||
+           tp_fail(err, TP_E_SHARD, "%s: table: tensor \"%s\": chunk %u lies at %llu + %llu", file,
+                   tensor_name(name, t->role, t->layer, t->part), c,
+                   (unsigned long long)chunk->file_offset, (unsigned long long)chunk->file_bytes);
 }
 
-static void get_chunks(const struct rank_plan *plan, const unsigned char *p, struct shard_head *head)
+static void get_chunks(const struct rank_plan *plan, const unsigned char *p,
+                       struct shard_head *head)
 {
     for (uint32_t i = 0; i < plan->n_chunks; i++, p += SHARD_CHUNK_ENTRY) {
         struct chunk *chunk = &head->chunks[i];
@@ -243,8 +244,7 @@ static bool check_table(const struct model_config *model, const struct rank_plan
                          tensor_name(name, plan->tensors[i].role, plan->tensors[i].layer,
                                      plan->tensors[i].part));
     if (ok && memcmp(want + at, bytes + at, plan->data_offset - at) != 0)
-        ok = tp_fail(err, TP_E_SHARD, "%s: table: chunks or rank map are not as planned",
-                     file);
+        ok = tp_fail(err, TP_E_SHARD, "%s: table: chunks or rank map are not as planned", file);
     mem_free(want);
     return ok;
 }
@@ -265,12 +265,13 @@ bool shard_head_read(const struct model_config *model, const struct rank_plan *p
                        file);
     for (uint64_t i = SHARD_HEADER_BYTES + plan->table_bytes; i < plan->data_offset; i++)
         if (bytes[i])
-            return tp_fail(err, TP_E_SHARD_HASH, "%s: table: padding behind it is not zero at byte %llu",
-                           file, (unsigned long long)i);
+            return tp_fail(err, TP_E_SHARD_HASH,
+                           "%s: table: padding behind it is not zero at byte %llu", file,
+                           (unsigned long long)i);
     head->chunks = mem_arena_alloc(arena, plan->n_chunks * sizeof *head->chunks, err);
     if (!head->chunks)
         return false;
-    get_chunks(plan,
-               bytes + SHARD_HEADER_BYTES + plan->n_tensors * (uint64_t)SHARD_TENSOR_ENTRY, head);
+    get_chunks(plan, bytes + SHARD_HEADER_BYTES + plan->n_tensors * (uint64_t)SHARD_TENSOR_ENTRY,
+               head);
     return check_table(model, plan, bytes, file, head, err);
 }

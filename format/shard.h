@@ -66,8 +66,8 @@ struct chunk {
 struct shard_head {
     struct hash128 bundle_id;
     enum compress compress;
-    struct chunk *chunks;      /* [plan->n_chunks] */
-    uint64_t data_file_bytes;  /* data area in the file */
+    struct chunk *chunks;     /* [plan->n_chunks] */
+    uint64_t data_file_bytes; /* data area in the file */
 };
 
 /* Header and table as bytes [0, plan->data_offset), zeros included. Caller frees with mem_free. */
@@ -86,7 +86,7 @@ struct hash128 shard_tensor_hash(const struct tensor *tensor, const struct chunk
 /* An open rank file: header and table checked, data mapped, nothing of the data checked yet. */
 struct shard {
     char path[IO_PATH_MAX];
-    int fd;                    /* -1 when closed */
+    int fd; /* -1 when closed */
     struct io_identity identity;
     struct io_map map;
     const unsigned char *data; /* the data area as it is in the file */
@@ -115,7 +115,8 @@ bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, ui
 /* One zstd frame of the byte planes of raw (element: tensor_plane_bytes).
  * out has room for shard_compress_bound(n). Returns bytes written, 0 on error. */
 uint64_t shard_compress_bound(uint64_t n);
-uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element, unsigned char *scratch,
-                        unsigned char *out, uint64_t out_size, struct tp_error *err);
+uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element,
+                        unsigned char *scratch, unsigned char *out, uint64_t out_size,
+                        struct tp_error *err);
 /* How many byte planes its chunks have: bytes of an element. */
 size_t tensor_plane_bytes(const struct tensor *tensor);

@@ -28,8 +28,8 @@ static bool same_bundle(const struct hash128 *wanted, const unsigned char *heade
         return true; /* a damaged header is for shard_head_read to name */
     hash_to_hex(found, a);
     hash_to_hex(*wanted, b);
-    return tp_fail(err, TP_E_SHARD_MIXED, "%s: header: file is of bundle %s, the manifest of %s", path,
-                   a, b);
+    return tp_fail(err, TP_E_SHARD_MIXED, "%s: header: file is of bundle %s, the manifest of %s",
+                   path, a, b);
 }
 
 static bool read_head(struct shard *shard, const struct model_config *model,
@@ -48,7 +48,8 @@ static bool read_head(struct shard *shard, const struct model_config *model,
         /* name a damaged or foreign header first: it explains the size */
         struct mem_arena arena = {0};
         struct shard_head head;
-        ok = shard_head_read(model, plan, bytes, shard->path, shard->file_bytes, &arena, &head, err);
+        ok =
+            shard_head_read(model, plan, bytes, shard->path, shard->file_bytes, &arena, &head, err);
         mem_arena_free(&arena);
         ok = ok && tp_fail(err, TP_E_SHARD_SIZE, "%s: %llu bytes, cut short", shard->path,
                            (unsigned long long)shard->file_bytes);
@@ -63,8 +64,7 @@ static bool read_head(struct shard *shard, const struct model_config *model,
 }
 
 bool shard_open(struct shard *shard, const char *dir, const struct model_config *model,
-                const struct rank_plan *plan, const struct hash128 *bundle_id,
-                struct tp_error *err)
+                const struct rank_plan *plan, const struct hash128 *bundle_id, struct tp_error *err)
 {
     char name[RANK_FILE_NAME_MAX];
     *shard = (struct shard){.fd = -1};
@@ -136,8 +136,9 @@ uint64_t shard_compress_bound(uint64_t n)
     return ZSTD_compressBound(n);
 }
 
-uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element, unsigned char *scratch,
-                        unsigned char *out, uint64_t out_size, struct tp_error *err)
+uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element,
+                        unsigned char *scratch, unsigned char *out, uint64_t out_size,
+                        struct tp_error *err)
 {
     uint64_t count = n / element;
     for (size_t plane = 0; plane < element; plane++)

@@ -1,3 +1,4 @@
+/* clang-format off */
 #include "stored.h"
 
 #include "checked.h"
@@ -36,6 +37,7 @@ static const struct stored rows[STORED_COUNT] = {
     GROUPS(STORED_INT4_G64_MIN, 64, "-min", 32, OFFSET_MINIMUM, 0.93),
     GROUPS(STORED_INT4_G128_MIN, 128, "-min", 32, OFFSET_MINIMUM, 0.90),
 };
+/* clang-format on */
 
 const struct stored *stored_of(unsigned id)
 {

@@ -52,10 +52,10 @@ enum stored_offset {
  * high half and the offset, a small integer or a bf16, in the low one. */
 struct stored {
     enum stored_id id;
-    const char *name;           /* "bf16", "int8", "int4-g64-zero" */
-    uint32_t bits;              /* of a value or code: 4, 8, 16, 32 */
-    bool row_scale;             /* an f32 for each row, PART_SCALE */
-    uint32_t group; /* columns that share constants, a multiple of BLOCK_COLS; 0: no groups */
+    const char *name; /* "bf16", "int8", "int4-g64-zero" */
+    uint32_t bits;    /* of a value or code: 4, 8, 16, 32 */
+    bool row_scale;   /* an f32 for each row, PART_SCALE */
+    uint32_t group;   /* columns that share constants, a multiple of BLOCK_COLS; 0: no groups */
     uint32_t constant_bits; /* of a group in the row: 32, 16 (of two groups in a word: the scales
                                alone), 0 */
     enum stored_offset offset;
@@ -74,8 +74,8 @@ struct stored {
                    uint32_t constants, bool to_odd, float *values);
 };
 
-const struct stored *stored_of(unsigned id);               /* NULL where there is none */
-const struct stored *stored_by_name(const char *name);     /* NULL where there is none */
+const struct stored *stored_of(unsigned id);           /* NULL where there is none */
+const struct stored *stored_by_name(const char *name); /* NULL where there is none */
 /* What --quant, --group and --offset name ("int4", 64, "zero"); group 0: the largest. NULL where
  * there is none; a format that does not quantize is none. */
 const struct stored *stored_by_options(const char *quant, uint64_t group, const char *offset);

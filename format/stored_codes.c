@@ -72,14 +72,16 @@ INLINE double errors_body(const float *row, size_t n, float scale)
     {                                                                                              \
         body(values, n, scale, codes);                                                             \
     }                                                                                              \
-    AVX2 static void bytes_##name##_avx2(const float *values, size_t n, float scale, unsigned char *codes) \
+    AVX2 static void bytes_##name##_avx2(const float *values, size_t n, float scale,               \
+                                         unsigned char *codes)                                     \
     {                                                                                              \
         body(values, n, scale, codes);                                                             \
     }                                                                                              \
     STORED_ENCODE(name)                                                                            \
     {                                                                                              \
         (void)self;                                                                                \
-        (__builtin_cpu_supports("avx2") ? bytes_##name##_avx2 : bytes_##name)(values, n, f32_from_bits(constants), words); \
+        (__builtin_cpu_supports("avx2") ? bytes_##name##_avx2 : bytes_##name)(                     \
+            values, n, f32_from_bits(constants), words);                                           \
         memset(words + n, 0, -n % 4);                                                              \
         return true;                                                                               \
     }
@@ -177,7 +179,9 @@ struct affine {
 static struct affine affine_of(const struct stored *s, uint32_t constants)
 {
     struct affine a = {.scale = f32_from_bits(constants & 0xffff0000)};
-    a.zero = s->offset == OFFSET_NONE ? 8 : s->offset == OFFSET_ZERO ? (float)(constants & 0xff) : 0;
+    a.zero = s->offset == OFFSET_NONE   ? 8
+             : s->offset == OFFSET_ZERO ? (float)(constants & 0xff)
+                                        : 0;
     a.minimum = s->offset == OFFSET_MINIMUM ? f32_from_bits(constants << 16) : 0;
     return a;
 }
@@ -242,7 +246,8 @@ AVX2 static void int4_avx2(const float *values, size_t n, struct affine a, unsig
 
 STORED_CONSTANTS(int4)
 {
-    struct bounds b = __builtin_cpu_supports("avx2") ? bounds_avx2(values, n) : bounds_body(values, n);
+    struct bounds b =
+        __builtin_cpu_supports("avx2") ? bounds_avx2(values, n) : bounds_body(values, n);
     float lo = b.lo < 0 ? b.lo : 0, hi = b.hi > 0 ? b.hi : 0, scale, zero;
     switch (self->offset) {
     case OFFSET_NONE:

@@ -4,20 +4,20 @@
 #include <stddef.h>
 
 enum role {
-    ROLE_EMBED = 1,       /* [vocab][hidden]            rows cut, by vocabulary panels */
-    ROLE_ATTN_NORM = 2,   /* [hidden]                   whole on every rank */
-    ROLE_Q = 3,           /* [n_heads*head_dim][hidden] rows cut, by heads */
-    ROLE_K = 4,           /* [n_kv_heads*head_dim][hidden] rows cut; shared KV heads on both ranks */
+    ROLE_EMBED = 1,     /* [vocab][hidden]            rows cut, by vocabulary panels */
+    ROLE_ATTN_NORM = 2, /* [hidden]                   whole on every rank */
+    ROLE_Q = 3,         /* [n_heads*head_dim][hidden] rows cut, by heads */
+    ROLE_K = 4,         /* [n_kv_heads*head_dim][hidden] rows cut; shared KV heads on both ranks */
     ROLE_V = 5,
-    ROLE_Q_NORM = 6,      /* [head_dim]                 whole */
+    ROLE_Q_NORM = 6, /* [head_dim]                 whole */
     ROLE_K_NORM = 7,
-    ROLE_O = 8,           /* [hidden][n_heads*head_dim] columns cut, by leaves */
-    ROLE_MLP_NORM = 9,    /* [hidden]                   whole */
-    ROLE_GATE = 10,       /* [d_ff][hidden]             rows cut, by the columns of down's leaves */
+    ROLE_O = 8,        /* [hidden][n_heads*head_dim] columns cut, by leaves */
+    ROLE_MLP_NORM = 9, /* [hidden]                   whole */
+    ROLE_GATE = 10,    /* [d_ff][hidden]             rows cut, by the columns of down's leaves */
     ROLE_UP = 11,
     ROLE_DOWN = 12,       /* [hidden][d_ff]             columns cut, by leaves */
     ROLE_FINAL_NORM = 13, /* [hidden]                   whole */
-    ROLE_LM_HEAD = 14,    /* [vocab][hidden]            rows cut; absent where tied to the embedding */
+    ROLE_LM_HEAD = 14, /* [vocab][hidden]            rows cut; absent where tied to the embedding */
     ROLE_COUNT
 };
 

@@ -45,14 +45,16 @@ struct kernels {
                               const float *sums, size_t M, float *out, size_t out_stride);
     /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in
      * the dot's order. */
-    void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M, float *sums);
+    void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M,
+                       float *sums);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16, bf16. */
     void (*panel_row[DTYPE_COUNT])(const void *w, size_t blocks, size_t r, float *out);
 
     /* y = (x * (1 / sqrt(mean(x^2) + eps))) * w; y is rounded to bf16 values when round_bf16. x may be
      * y. n any. docs/numerics.md section 5. */
-    void (*rms_norm)(const float *x, const float *w, size_t n, float eps, bool round_bf16, float *y);
+    void (*rms_norm)(const float *x, const float *w, size_t n, float eps, bool round_bf16,
+                     float *y);
     /* x[i] = bf16 value of x[i] */
     void (*round_bf16)(float *x, size_t n);
     /* y = a + b */
@@ -76,8 +78,8 @@ struct kernels {
      */
     void (*attention_chunk)(const struct kernels *self, const void *k, const void *v, enum dtype kv,
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
-                            const int *first, const int *last, bool round_p, bool *fresh, float *max,
-                            float *sum, float *o, size_t o_stride, float *scratch);
+                            const int *first, const int *last, bool round_p, bool *fresh,
+                            float *max, float *sum, float *o, size_t o_stride, float *scratch);
     /* out = o / l + 0.0f, rounded to bf16 values when round_bf16 */
     void (*attention_end)(const float *o, float l, size_t n, bool round_bf16, float *out);
 

@@ -16,9 +16,9 @@ struct matrix {
     const unsigned char *w; /* panels * panel_bytes, 64-byte aligned */
     const struct stored *stored;
     uint64_t rows, k, panels, panel_bytes;
-    struct pieces pieces;   /* of a row that no leaves cut */
-    const float *scale; /* [rows], NULL where not quantized */
-    const float *bias;  /* [rows], NULL where absent */
+    struct pieces pieces; /* of a row that no leaves cut */
+    const float *scale;   /* [rows], NULL where not quantized */
+    const float *bias;    /* [rows], NULL where absent */
 };
 
 struct leaf {

@@ -211,10 +211,12 @@ static bool bind_leaves(const struct tensor *t, struct leaf_run *run, struct mem
     uint64_t n = range_count(owned);
     struct leaf *leaves = mem_arena_alloc(arena, n * sizeof *leaves, err);
     uint8_t *merges = mem_arena_alloc(arena, n, err);
-    uint32_t *packed = mem_arena_alloc(arena, range_count(t->own_cols) * sizeof *packed, err), at = 0;
+    uint32_t *packed = mem_arena_alloc(arena, range_count(t->own_cols) * sizeof *packed, err),
+             at = 0;
     if (!leaves || !merges || !packed)
         return false;
-    *run = (struct leaf_run){.count = (uint32_t)n, .leaves = leaves, .merges = merges, .packed = packed};
+    *run = (struct leaf_run){
+        .count = (uint32_t)n, .leaves = leaves, .merges = merges, .packed = packed};
     for (uint64_t i = 0; i < n; i++) {
         struct range leaf = leaf_columns(&t->leaves, owned.begin + i);
         struct piece piece = {.index = 0};

@@ -8,10 +8,10 @@
 
 struct crew {
     struct jobs *jobs;
-    struct progress progress;    /* thread 0's */
+    struct progress progress; /* thread 0's */
     _Atomic uint64_t next;
-    _Atomic uint64_t failed;     /* lowest number of a failed job */
-    pthread_mutex_t mutex;       /* guards error */
+    _Atomic uint64_t failed; /* lowest number of a failed job */
+    pthread_mutex_t mutex;   /* guards error */
     struct tp_error error;
 };
 

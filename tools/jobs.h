@@ -12,9 +12,9 @@ struct jobs {
     /* thread: 0 to threads - 1, for space that is a thread's own */
     bool (*run)(void *arg, uint64_t job, int thread, struct tp_error *err);
     void *arg;
-    uint64_t bytes_total;          /* for the progress line */
+    uint64_t bytes_total; /* for the progress line */
     bool quiet;
-    _Atomic uint64_t bytes_done;   /* added to by run */
+    _Atomic uint64_t bytes_done; /* added to by run */
 };
 /* The jobs before the failed one are done, later ones may be. TP_E_INTERRUPTED by a signal. */
 bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err);

@@ -5,12 +5,14 @@
 #include <getopt.h>
 #include <string.h>
 
+/* clang-format off */
 enum option_id {
     OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
     OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
     OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS,
 };
+/* clang-format on */
 
 static const struct option long_options[] = {
     {"output", required_argument, NULL, OPT_OUTPUT},
@@ -164,7 +166,8 @@ static bool take(struct options *o, struct quant_words *words, int id, const cha
                bad("dtype", value, "keep, f32, bf16 or f16", err);
     case OPT_COMPRESS:
         o->compress = strcmp(value, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;
-        return o->compress || strcmp(value, "none") == 0 || bad("compress", value, "none or zstd", err);
+        return o->compress || strcmp(value, "none") == 0 ||
+               bad("compress", value, "none or zstd", err);
     case OPT_MEM:
     case OPT_GPU_MEM:
     case OPT_CONTEXT:

@@ -10,27 +10,29 @@ enum { OPTIONS_TP_LIST_MAX = 48, OPTIONS_IGNORE_MAX = 16, OPTIONS_ARGS_MAX = 4 }
 struct options {
     const char *args[OPTIONS_ARGS_MAX]; /* what is no option */
     int n_args;
-    const char *output;                 /* -o */
-    uint64_t tp[OPTIONS_TP_LIST_MAX];   /* --tp N, or for plan a list */
+    const char *output;               /* -o */
+    uint64_t tp[OPTIONS_TP_LIST_MAX]; /* --tp N, or for plan a list */
     int n_tp;
-    const struct stored *quant;         /* --quant, --group, --offset; NULL: none */
-    enum dtype dtype;                   /* DTYPE_NONE: keep */
+    const struct stored *quant; /* --quant, --group, --offset; NULL: none */
+    enum dtype dtype;           /* DTYPE_NONE: keep */
     enum compress compress;
-    uint64_t memory;                    /* --mem, bytes */
-    uint64_t gpu_memory;                /* --gpu-mem, bytes; 0: not given */
+    uint64_t memory;     /* --mem, bytes */
+    uint64_t gpu_memory; /* --gpu-mem, bytes; 0: not given */
     uint64_t context, batch;
     int threads;
-    const char *against;                /* verify --against */
+    const char *against; /* verify --against */
     const char *ignore_keys[OPTIONS_IGNORE_MAX];
     int n_ignore_keys;
     bool no_selftest, force, restart, follow_links, dry_run, json, quiet, tensors, help;
 };
 
 /* What convert and plan say of --quant. */
-#define OPTIONS_QUANT_HELP                                                                          \
-    "      --quant none|int8|fp8|int4  weight-only (default none). int8, fp8: a scale for each row\n" \
-    "      --group 32|64|128        int4: columns that share a scale (default 128)\n"               \
-    "      --offset none|zero|min   int4: codes around 0 (default), around an integer, or from a\n" \
+#define OPTIONS_QUANT_HELP                                                                         \
+    "      --quant none|int8|fp8|int4  weight-only (default none). int8, fp8: a scale for each "   \
+    "row\n"                                                                                        \
+    "      --group 32|64|128        int4: columns that share a scale (default 128)\n"              \
+    "      --offset none|zero|min   int4: codes around 0 (default), around an integer, or from "   \
+    "a\n"                                                                                          \
     "                               minimum up\n"
 
 /* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that

@@ -26,7 +26,8 @@ void progress_show(struct progress *progress, uint64_t done)
     double rate = spent > 0 ? (double)done / spent : 0;
     double left = rate > 0 ? (double)(progress->total - done) / rate : 0;
     fprintf(stderr, "\r%s: %3.0f%% %.2f of %.2f GB, %.2f GB/s, %.0f s left \x1b[K",
-            progress->program, 100.0 * (double)done / (double)(progress->total ? progress->total : 1),
+            progress->program,
+            100.0 * (double)done / (double)(progress->total ? progress->total : 1),
             (double)done * 1e-9, (double)progress->total * 1e-9, rate * 1e-9, left);
 }
 

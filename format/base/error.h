@@ -13,16 +13,16 @@
 /* Exit codes: a contract with scripts (docs/architecture.md). */
 enum tp_exit {
     TP_EXIT_OK = 0,
-    TP_EXIT_USAGE = 2,       /* wrong command line or unsafe option combination */
-    TP_EXIT_INPUT = 3,       /* input malformed, contradictory or hostile */
-    TP_EXIT_UNSUPPORTED = 4, /* valid but not supported */
-    TP_EXIT_IO = 5,          /* errno named */
-    TP_EXIT_LIMIT = 6,       /* limit or memory: needed, allowed or available named */
-    TP_EXIT_INTEGRITY = 7,   /* checksum, or a file changed while in use */
-    TP_EXIT_MISMATCH = 8,    /* ranks, degree, conversion, version */
-    TP_EXIT_COMM = 9,        /* communication or rank failure, deadline */
-    TP_EXIT_INTERRUPTED = 10,/* resumable; the line says how */
-    TP_EXIT_BUG = 70,        /* assertion; never reachable from input */
+    TP_EXIT_USAGE = 2,        /* wrong command line or unsafe option combination */
+    TP_EXIT_INPUT = 3,        /* input malformed, contradictory or hostile */
+    TP_EXIT_UNSUPPORTED = 4,  /* valid but not supported */
+    TP_EXIT_IO = 5,           /* errno named */
+    TP_EXIT_LIMIT = 6,        /* limit or memory: needed, allowed or available named */
+    TP_EXIT_INTEGRITY = 7,    /* checksum, or a file changed while in use */
+    TP_EXIT_MISMATCH = 8,     /* ranks, degree, conversion, version */
+    TP_EXIT_COMM = 9,         /* communication or rank failure, deadline */
+    TP_EXIT_INTERRUPTED = 10, /* resumable; the line says how */
+    TP_EXIT_BUG = 70,         /* assertion; never reachable from input */
 };
 
 /* X(name, text, exit). Texts are never reused. */
@@ -129,14 +129,14 @@ enum tp_code {
 #define X(name, text, exit_code) name,
     TP_ERROR_TABLE(X)
 #undef X
-    TP_CODE_COUNT
+        TP_CODE_COUNT
 };
 
 #define TP_ERROR_LINE_MAX 512
 
 struct tp_error {
-    enum tp_code code;              /* TP_OK: no error yet */
-    char text[TP_ERROR_LINE_MAX];   /* one sentence, raw bytes; escaped when printed */
+    enum tp_code code;            /* TP_OK: no error yet */
+    char text[TP_ERROR_LINE_MAX]; /* one sentence, raw bytes; escaped when printed */
 };
 
 /* Fill err (unless it already holds an error or is NULL). Always returns false. */

@@ -8,14 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const call_names[FAULT_CALLS] = {
-    "open", "create", "read", "write", "reserve", "sync", "close",
-    "sync_dir", "rename", "mkdir", "unlink", "map"};
+static const char *const call_names[FAULT_CALLS] = {"open",    "create", "read",   "write",
+                                                    "reserve", "sync",   "close",  "sync_dir",
+                                                    "rename",  "mkdir",  "unlink", "map"};
 
 enum { UNREAD, NONE, COUNT, KILL, STOP, SHORT, ERRNO }; /* ERRNO + e: fails with errno e */
 static const struct {
     const char *name;
     int action;
+    /* clang-format off */
 } actions[] = {
     {"kill:", KILL}, {"stop:", STOP}, {"short:", SHORT},
     {"eintr:", ERRNO + EINTR}, {"eio:", ERRNO + EIO}, {"enospc:", ERRNO + ENOSPC},
@@ -24,6 +25,7 @@ static const struct {
     {"enametoolong:", ERRNO + ENAMETOOLONG}, {"eisdir:", ERRNO + EISDIR},
     {"exdev:", ERRNO + EXDEV}, {"eexist:", ERRNO + EEXIST},
 };
+/* clang-format on */
 
 static struct {
     _Atomic int action;
@@ -38,7 +40,8 @@ static void print_counts(void)
     fprintf(stderr, "io calls: %llu\n", (unsigned long long)fault.count);
     for (int i = 0; i < FAULT_CALLS; i++)
         if (fault.kinds[i])
-            fprintf(stderr, "io call: %s %llu\n", call_names[i], (unsigned long long)fault.kinds[i]);
+            fprintf(stderr, "io call: %s %llu\n", call_names[i],
+                    (unsigned long long)fault.kinds[i]);
 }
 
 /* "[KIND:]K" after the action's name */

@@ -10,10 +10,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* clang-format off */
 enum fault_call {
     FAULT_OPEN, FAULT_CREATE, FAULT_READ, FAULT_WRITE, FAULT_RESERVE, FAULT_SYNC, FAULT_CLOSE,
     FAULT_SYNC_DIR, FAULT_RENAME, FAULT_MKDIR, FAULT_UNLINK, FAULT_MAP, FAULT_CALLS
 };
+/* clang-format on */
 
 /* Count a call; true when it shall fail, errno set. *n (may be NULL) is cut by one for a short transfer. */
 bool fault_hits(enum fault_call call, size_t *n);

@@ -305,8 +305,8 @@ bool folder_mkdir(const struct folder *folder, const char *name, struct tp_error
     return !failed || fail(folder, name, "mkdir", err);
 }
 
-static bool remove_name(const struct folder *folder, const char *name, int flags,
-                        const char *what, struct tp_error *err)
+static bool remove_name(const struct folder *folder, const char *name, int flags, const char *what,
+                        struct tp_error *err)
 {
     int failed;
     do
@@ -330,9 +330,8 @@ static int rename_flags(const struct folder *from, const char *name, const struc
 {
     int failed;
     do
-        failed = fault_hits(FAULT_RENAME, NULL)
-                     ? -1
-                     : renameat2(from->fd, name, to->fd, to_name, flags);
+        failed =
+            fault_hits(FAULT_RENAME, NULL) ? -1 : renameat2(from->fd, name, to->fd, to_name, flags);
     while (failed && errno == EINTR);
     return failed;
 }

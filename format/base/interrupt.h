@@ -25,7 +25,8 @@ void interrupt_off(int status);
 
 /* What an end by signal takes with it: a child process (0: none), and names in folders. */
 void interrupt_child(pid_t pid);
-int interrupt_add_temp(int folder, const char *name); /* returns its slot, -1: there is no more room */
-void interrupt_drop_temp(int slot);                   /* -1 is allowed */
+int interrupt_add_temp(int folder,
+                       const char *name); /* returns its slot, -1: there is no more room */
+void interrupt_drop_temp(int slot);       /* -1 is allowed */
 /* For a program that takes signals itself: what interrupt_pending says. */
 void interrupt_note(bool pending);

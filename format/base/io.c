@@ -38,8 +38,8 @@ bool io_identity_equal(const struct io_identity *a, const struct io_identity *b)
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-int io_open_regular(int dir, const char *name, int flags, const char *path,
-                    struct io_identity *who, struct tp_error *err)
+int io_open_regular(int dir, const char *name, int flags, const char *path, struct io_identity *who,
+                    struct tp_error *err)
 {
     struct stat st;
     int fd;
@@ -147,8 +147,8 @@ bool io_write_on(int fd, const char *path, const void *buf, size_t n, struct tp_
     return true;
 }
 
-bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n, uint64_t offset,
-                     struct tp_error *err)
+bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n,
+                     uint64_t offset, struct tp_error *err)
 {
     const unsigned char *p = buf;
     size_t head = (size_t)(-offset & (IO_DIRECT_ALIGN - 1));
@@ -157,10 +157,9 @@ bool io_write_direct(int direct, int fd, const char *path, const void *buf, size
     size_t middle = (n - head) & ~(size_t)(IO_DIRECT_ALIGN - 1), tail = n - head - middle;
     size_t done = 0;
     while (done < middle) {
-        ssize_t put = fault_hits(FAULT_WRITE, NULL)
-                          ? -1
-                          : pwrite(direct, p + head + done, middle - done,
-                                   (off_t)(offset + head + done));
+        ssize_t put = fault_hits(FAULT_WRITE, NULL) ? -1
+                                                    : pwrite(direct, p + head + done, middle - done,
+                                                             (off_t)(offset + head + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0 && errno != EINVAL)
@@ -237,8 +236,7 @@ bool io_close(int *fd, const char *path, struct tp_error *err)
 
 /* ---- whole files ---- */
 
-bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
-                  struct tp_error *err)
+bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size, struct tp_error *err)
 {
     struct io_identity before, after;
     int fd = io_open_read(path, &before, err);

@@ -19,8 +19,8 @@ struct io_identity io_identity_of(const struct stat *st);
  * blocks. Symbolic links are followed. Returns the descriptor, -1 on error. who may be NULL. */
 int io_open_read(const char *path, struct io_identity *who, struct tp_error *err);
 /* The same, relative to a folder's descriptor, with open's flags; path is for messages. */
-int io_open_regular(int dir, const char *name, int flags, const char *path,
-                    struct io_identity *who, struct tp_error *err);
+int io_open_regular(int dir, const char *name, int flags, const char *path, struct io_identity *who,
+                    struct tp_error *err);
 bool io_identify(int fd, const char *path, struct io_identity *who, struct tp_error *err);
 bool io_identity_equal(const struct io_identity *a, const struct io_identity *b);
 
@@ -35,8 +35,8 @@ enum { IO_DIRECT_ALIGN = 4096 };
 /* io_write_at, whole pages of it through `direct` (a descriptor of the same file that goes past the page
  * cache, folder_open_direct; -1: none). Only where buf and offset are the same modulo IO_DIRECT_ALIGN does
  * that save a copy; pages at the ends are written through fd. */
-bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n, uint64_t offset,
-                     struct tp_error *err);
+bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n,
+                     uint64_t offset, struct tp_error *err);
 /* Set the size and reserve the blocks (fallocate where the file system can, else ftruncate). */
 bool io_reserve(int fd, const char *path, uint64_t size, struct tp_error *err);
 bool io_truncate(int fd, const char *path, uint64_t size, struct tp_error *err);

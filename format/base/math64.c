@@ -76,10 +76,19 @@ static double nearest(double x)
 static double exp_pair(struct pair x)
 {
     static const double LN2_HEAD = 0x1.62e42feep-1, LN2_TAIL = 0x1.a39ef35793c76p-33;
-    static const double c[] = { /* 1/k!, k = 2..13 */
-        0x1p-1, 0x1.5555555555555p-3, 0x1.5555555555555p-5, 0x1.1111111111111p-7,
-        0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-16, 0x1.71de3a556c734p-19,
-        0x1.27e4fb7789f5cp-22, 0x1.ae64567f544e4p-26, 0x1.1eed8eff8d898p-29, 0x1.6124613a86d09p-33};
+    static const double c[] = {/* 1/k!, k = 2..13 */
+                               0x1p-1,
+                               0x1.5555555555555p-3,
+                               0x1.5555555555555p-5,
+                               0x1.1111111111111p-7,
+                               0x1.6c16c16c16c17p-10,
+                               0x1.a01a01a01a01ap-13,
+                               0x1.a01a01a01a01ap-16,
+                               0x1.71de3a556c734p-19,
+                               0x1.27e4fb7789f5cp-22,
+                               0x1.ae64567f544e4p-26,
+                               0x1.1eed8eff8d898p-29,
+                               0x1.6124613a86d09p-33};
     double n = nearest(x.hi * 0x1.71547652b82fep+0);
     struct pair r = two_sum(x.hi - n * LN2_HEAD, x.lo - n * LN2_TAIL);
     double tail = r.lo + (r.hi * r.lo + r.hi * r.hi * polynomial(c, 12, r.hi));
@@ -102,9 +111,9 @@ static struct pair log_pair(double x)
 {
     static const struct pair LN2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
     static const struct pair THIRD = {0x1.5555555555555p-2, 0x1.5555555555555p-56};
-    static const double c[] = { /* 1/k, k = 5, 7 ... 25 */
-        1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21,
-        1.0 / 23, 1.0 / 25};
+    static const double c[] = {/* 1/k, k = 5, 7 ... 25 */
+                               1.0 / 5,  1.0 / 7,  1.0 / 9,  1.0 / 11, 1.0 / 13, 1.0 / 15,
+                               1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23, 1.0 / 25};
     tp_assert(x > 0 && x <= 0x1.fffffffffffffp+1023);
     int64_t k = 0;
     if (x < 0x1p-1022) {
@@ -168,14 +177,16 @@ static struct pair reduce(double x, double n)
 
 void math64_sincos(double x, double *sin, double *cos)
 {
-    static const double s[] = { /* -1/3!, 1/5! ... 1/17! */
-        -0x1.5555555555555p-3,  0x1.1111111111111p-7,  -0x1.a01a01a01a01ap-13,
-        0x1.71de3a556c734p-19,  -0x1.ae64567f544e4p-26, 0x1.6124613a86d09p-33,
-        -0x1.ae7f3e733b81fp-41, 0x1.952c77030ad4ap-49};
-    static const double c[] = { /* 1/4!, -1/6! ... -1/18! */
-        0x1.5555555555555p-5,   -0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-16,
-        -0x1.27e4fb7789f5cp-22, 0x1.1eed8eff8d898p-29,  -0x1.93974a8c07c9dp-37,
-        0x1.ae7f3e733b81fp-45,  -0x1.6827863b97d97p-53};
+    static const double s[] = {/* -1/3!, 1/5! ... 1/17! */
+                               -0x1.5555555555555p-3,  0x1.1111111111111p-7,
+                               -0x1.a01a01a01a01ap-13, 0x1.71de3a556c734p-19,
+                               -0x1.ae64567f544e4p-26, 0x1.6124613a86d09p-33,
+                               -0x1.ae7f3e733b81fp-41, 0x1.952c77030ad4ap-49};
+    static const double c[] = {/* 1/4!, -1/6! ... -1/18! */
+                               0x1.5555555555555p-5,  -0x1.6c16c16c16c17p-10,
+                               0x1.a01a01a01a01ap-16, -0x1.27e4fb7789f5cp-22,
+                               0x1.1eed8eff8d898p-29, -0x1.93974a8c07c9dp-37,
+                               0x1.ae7f3e733b81fp-45, -0x1.6827863b97d97p-53};
     tp_assert(x >= -0x1p+40 && x <= 0x1p+40);
     double n = nearest(x * 0x1.45f306dc9c883p-1);
     struct pair r = reduce(x, n);

@@ -16,7 +16,7 @@ void *mem_array(uint64_t count, uint64_t size, struct tp_error *err);
 /* Grow to at least `need` elements (doubling); *items and *cap are updated. false: untouched. */
 bool mem_grow(void **items, size_t *cap, size_t need, size_t size, struct tp_error *err);
 char *mem_copy(const void *data, size_t n, struct tp_error *err); /* n bytes and a NUL */
-void mem_free(void *p); /* NULL is allowed */
+void mem_free(void *p);                                           /* NULL is allowed */
 
 void *mem_map_alloc(uint64_t bytes, struct tp_error *err);
 void mem_map_free(void *p, uint64_t bytes);

@@ -49,9 +49,8 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
         return tp_fail(err, TP_E_FOREIGN, "%s: was not made by this command; move it away",
                        journal->path);
     journal->created = entry.kind == FOLDER_NOTHING;
-    journal->fd = journal->created
-                      ? folder_create(folder, name, 0600, err)
-                      : folder_open_file(folder, name, O_RDWR, NULL, err);
+    journal->fd = journal->created ? folder_create(folder, name, 0600, err)
+                                   : folder_open_file(folder, name, O_RDWR, NULL, err);
     return journal->fd >= 0;
 }
 
@@ -63,12 +62,11 @@ bool journal_lock(struct journal *journal, struct tp_error *err)
     if (errno != EACCES && errno != EAGAIN)
         return tp_fail_errno(err, "%s: lock", journal->path);
     fcntl(journal->fd, F_GETLK, &want);
-    return want.l_pid > 0 ? tp_fail(err, TP_E_LOCKED,
-                                    "%s: locked by pid %d: another command writes here",
-                                    journal->path, (int)want.l_pid)
-                          : tp_fail(err, TP_E_LOCKED,
-                                    "%s: locked by a process elsewhere: it writes here",
-                                    journal->path);
+    return want.l_pid > 0
+               ? tp_fail(err, TP_E_LOCKED, "%s: locked by pid %d: another command writes here",
+                         journal->path, (int)want.l_pid)
+               : tp_fail(err, TP_E_LOCKED, "%s: locked by a process elsewhere: it writes here",
+                         journal->path);
 }
 
 /* A batch is written only when the one before it is synced: damage two batches before the end is no kill's. */
@@ -77,7 +75,8 @@ static bool is_torn(const unsigned char *bytes, uint64_t bad, uint64_t n)
     struct journal_record record;
     uint64_t before = bad ? le_u64(bytes + (bad - 1) * RECORD + BATCH_AT) + 1 : 0;
     for (uint64_t i = bad + 1; i < n; i++)
-        if (decode(bytes + i * RECORD, i, &record) && le_u64(bytes + i * RECORD + BATCH_AT) > before)
+        if (decode(bytes + i * RECORD, i, &record) &&
+            le_u64(bytes + i * RECORD + BATCH_AT) > before)
             return false;
     return true;
 }

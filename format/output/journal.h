@@ -17,14 +17,16 @@
 #include "hash.h"
 
 enum journal_kind {
-    JOURNAL_RUN = 1,    /* hash: of everything that decides the bytes. In names: a is JOURNAL_NAMES, bytes the inputs
+    JOURNAL_RUN =
+        1, /* hash: of everything that decides the bytes. In names: a is JOURNAL_NAMES, bytes the inputs
                          * that follow */
     JOURNAL_FILE = 2,   /* a: input; hash: of its name, size and times */
     JOURNAL_DIGEST = 3, /* a: tensor, b: piece; hash: of that piece of the source's bytes */
     JOURNAL_CHUNK = 4,  /* a: rank, b: tensor, c: chunk; bytes; hash: of the raw bytes on disk */
     JOURNAL_NAME = 5,   /* a name that may be made, stage.h */
     JOURNAL_MADE = 6,   /* all is there; hash: of the manifest's bytes */
-    JOURNAL_OLD = 7,    /* the folder is about to be exchanged; hash: of the old one's manifest's bytes. a:
+    JOURNAL_OLD =
+        7, /* the folder is about to be exchanged; hash: of the old one's manifest's bytes. a:
                          * JOURNAL_NO_OLD, it is not, after all */
 };
 
@@ -41,10 +43,10 @@ struct journal_record {
 
 struct journal {
     char path[IO_PATH_MAX];
-    int fd;                          /* -1: closed */
-    bool created;                    /* by journal_open */
-    uint64_t count, batch;           /* records and batches on disk */
-    struct journal_record *records;  /* those found by journal_read */
+    int fd;                         /* -1: closed */
+    bool created;                   /* by journal_open */
+    uint64_t count, batch;          /* records and batches on disk */
+    struct journal_record *records; /* those found by journal_read */
     uint64_t n_found;
 };
 

@@ -36,8 +36,8 @@ static bool read_old(struct output *o, struct tp_error *err)
 }
 
 /* A run that published and was killed then left its log. *ours: with the very manifest that is there. */
-static bool find_log(const struct output *o, struct folder *folder, struct journal *log, bool *found,
-                     bool *ours, struct tp_error *err)
+static bool find_log(const struct output *o, struct folder *folder, struct journal *log,
+                     bool *found, bool *ours, struct tp_error *err)
 {
     struct hash128 made, id;
     *found = *ours = false;
@@ -113,9 +113,10 @@ static bool check_changeable(const struct output *o, struct tp_error *err)
     struct mem_arena arena = {0};
     struct folder_names names;
     if (faccessat(o->old.folder.fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
-        return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                       "%s: may not be written to, so that it cannot be replaced; name another folder",
-                       o->place.path);
+        return tp_fail(
+            err, TP_E_OUTPUT_EXISTS,
+            "%s: may not be written to, so that it cannot be replaced; name another folder",
+            o->place.path);
     bool ok = folder_read_names(&o->old.folder, &arena, &names, err);
     for (size_t i = 0; ok && i < names.count; i++) {
         if (folder_is_mount(&o->old.folder, names.list[i]))
@@ -185,7 +186,8 @@ static bool check_inputs(const struct output *o, struct tp_error *err)
     struct input_check check = {.o = o, .err = err, .ok = true};
     char path[IO_PATH_MAX];
     return io_join(path, o->place.parent.path, o->place.name, err) &&
-           io_join(check.old, path, "", err) && folder_list_path(o->input, check_input, &check, err) && check.ok;
+           io_join(check.old, path, "", err) &&
+           folder_list_path(o->input, check_input, &check, err) && check.ok;
 }
 
 /* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest last, so that a
@@ -207,10 +209,11 @@ static bool tidy_names(struct owned *old, const struct folder *published, struct
     }
     if (why.code == TP_OK && folder_unlink(&old->folder, manifest, &why))
         return true;
-    return tp_fail(err, why.code,
-                   "%s: is the folder that was replaced, and cannot be emptied (%.200s); move away what "
-                   "is not the bundle's, and run the same command again",
-                   old->folder.path, why.text);
+    return tp_fail(
+        err, why.code,
+        "%s: is the folder that was replaced, and cannot be emptied (%.200s); move away what "
+        "is not the bundle's, and run the same command again",
+        old->folder.path, why.text);
 }
 
 static bool tidy_old(const struct output *o, struct owned *old, const struct folder *published,
@@ -277,8 +280,8 @@ static bool tidy_published(const struct output *o, const struct folder *publishe
 }
 
 /* The published folder is what this run made. */
-static bool check_published(struct output *o, const struct journal *log, const struct stage_run *run,
-                            struct tp_error *err)
+static bool check_published(struct output *o, const struct journal *log,
+                            const struct stage_run *run, struct tp_error *err)
 {
     if (!stage_inputs_equal(log, run, "--force makes it anew", err) ||
         !owned_check(&o->old, o->threads, err))
@@ -301,7 +304,8 @@ static bool finish_published(struct output *o, const struct stage_run *run, bool
     *done = false;
     if (same && !ours && !o->force)
         ok = tp_fail(err, TP_E_CHANGED,
-                     "%s: its manifest is not the one that was made there; move it away", o->place.path);
+                     "%s: its manifest is not the one that was made there; move it away",
+                     o->place.path);
     if (ok && ours) {
         if (same && !run->restart)
             *done = check_published(o, &log, run, &why);
@@ -338,7 +342,8 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
         return true;
     if (why.code == TP_E_FOREIGN) { /* or the old folder of somebody who published meanwhile */
         if (find_log(o, &folder, &log, &found, &ours, err) && found)
-            tp_fail(err, TP_E_LOCKED, "%s: another command has published here meanwhile; run this one again",
+            tp_fail(err, TP_E_LOCKED,
+                    "%s: another command has published here meanwhile; run this one again",
                     o->place.path);
         journal_close(&log);
         folder_close(&folder);
@@ -371,7 +376,8 @@ static bool publish_new(struct output *o, struct tp_error *err)
         ok = folder_replace(parent, partial, o->place.name, &why);
     else
         ok = folder_move(parent, partial, parent, o->place.name, &why);
-    return ok || (why.code == TP_E_FOREIGN ? taken(o, err) : tp_fail(err, why.code, "%s", why.text));
+    return ok ||
+           (why.code == TP_E_FOREIGN ? taken(o, err) : tp_fail(err, why.code, "%s", why.text));
 }
 
 /* In exchange with the old folder, if it is still the one that was read. */

@@ -25,6 +25,7 @@
 #include "owned.h"
 #include "stage.h"
 
+/* clang-format off */
 struct output {
     struct place place;
     struct owned old;     /* what is there and will be replaced; .folder.fd -1: nothing */
@@ -33,10 +34,15 @@ struct output {
     bool force;
     int threads;
 };
+/* clang-format on */
 #define OUTPUT_CLOSED                                                                              \
-    {.place.parent.fd = -1,                                                                        \
-     .old.folder.fd = -1,                                                                          \
-     .stage = {.dir.fd = -1, .raw.fd = -1, .log.fd = -1}}
+    {                                                                                              \
+        .place.parent.fd = -1, .old.folder.fd = -1, .stage = {                                     \
+            .dir.fd = -1,                                                                          \
+            .raw.fd = -1,                                                                          \
+            .log.fd = -1                                                                           \
+        }                                                                                          \
+    }
 
 /* path: -o. input: the folder that is read, borrowed. Errors TP_E_OUTPUT_EXISTS, with what to do: what is there can
  * never be replaced, or may not be without force. Afterwards, as before (OUTPUT_CLOSED), it may be closed. */

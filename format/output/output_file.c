@@ -236,7 +236,8 @@ bool output_file_spares(const struct output_file *file, const char *folder, cons
 {
     char path[IO_PATH_MAX], real[IO_PATH_MAX];
     return file->place.parent.fd < 0 || !io_join(path, folder, name, NULL) ||
-           !realpath(path, real) || !io_join(path, file->place.parent.path, file->place.name, NULL) ||
+           !realpath(path, real) ||
+           !io_join(path, file->place.parent.path, file->place.name, NULL) ||
            strcmp(path, real) != 0 ||
            tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is a file that is read; name another",
                    file->place.path);

@@ -11,11 +11,11 @@ enum { OUTPUT_TEMP_MAX = 48 };
 bool output_temp_name(const char *name, char temp[OUTPUT_TEMP_MAX], struct tp_error *err);
 
 struct output_file {
-    struct place place;  /* parent.fd -1: written directly */
-    int fd;              /* -1: closed */
+    struct place place;         /* parent.fd -1: written directly */
+    int fd;                     /* -1: closed */
     char temp[OUTPUT_TEMP_MAX]; /* the random name; "": none */
-    int slot;            /* of interrupt_add_temp */
-    uint64_t bytes;      /* written so far */
+    int slot;                   /* of interrupt_add_temp */
+    uint64_t bytes;             /* written so far */
 };
 
 /* Before any work. Errors TP_E_OUTPUT_EXISTS: the name is a folder's, a socket's, or the path goes through a

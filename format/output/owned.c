@@ -79,9 +79,8 @@ static bool open_export(struct owned *o, struct tp_error *err)
     if (!io_read_file(path, EXPORT_MANIFEST_MAX, &text, &n, err))
         return false;
     o->id = hash_bytes(text, n);
-    json_t *root = sealed_check(path, text, n, err)
-                       ? json_parse(path, text, n, TP_E_MANIFEST, err)
-                       : NULL;
+    json_t *root =
+        sealed_check(path, text, n, err) ? json_parse(path, text, n, TP_E_MANIFEST, err) : NULL;
     struct json_in top = {root, path, TP_E_MANIFEST};
     bool ok = root && read_export(o, &top, err);
     if (ok)
@@ -107,10 +106,11 @@ bool owned_open(struct owned *owned, const struct folder *in, const char *name, 
         return true;
     if (why.code == TP_E_MEMORY || why.code == TP_E_IO)
         return tp_fail(err, why.code, "%s", why.text);
-    return tp_fail(err, TP_E_OUTPUT_EXISTS,
-                   "%s: is not empty, and no bundle or export that could be replaced (%.300s); name "
-                   "another folder",
-                   shown, why.text);
+    return tp_fail(
+        err, TP_E_OUTPUT_EXISTS,
+        "%s: is not empty, and no bundle or export that could be replaced (%.300s); name "
+        "another folder",
+        shown, why.text);
 }
 
 void owned_close(struct owned *owned)
@@ -155,13 +155,15 @@ bool owned_is_ours(const struct owned *owned, const char *name)
 
 /* ---- checking ---- */
 
-static bool rank_is_as_named(const struct owned *o, const struct owned_file *f, struct tp_error *err)
+static bool rank_is_as_named(const struct owned *o, const struct owned_file *f,
+                             struct tp_error *err)
 {
     const struct rank_plan *plan = &o->bundle.plans[f->rank];
     struct shard shard;
     if (!bundle_open_rank(&o->bundle, f->rank, &shard, err))
         return false;
-    bool ok = io_identity_equal(&shard.identity, &f->who) && shard_check_padding(&shard, plan, NULL);
+    bool ok =
+        io_identity_equal(&shard.identity, &f->who) && shard_check_padding(&shard, plan, NULL);
     for (uint32_t i = 0; i < plan->n_tensors; i++)
         for (uint32_t c = 0; ok && c < plan->tensors[i].n_chunks; c++)
             ok = shard_check_chunk(&shard, &plan->tensors[i], c, NULL);
@@ -169,7 +171,8 @@ static bool rank_is_as_named(const struct owned *o, const struct owned_file *f, 
     return ok;
 }
 
-static bool file_is_as_named(const struct owned *o, const struct owned_file *f, struct tp_error *err)
+static bool file_is_as_named(const struct owned *o, const struct owned_file *f,
+                             struct tp_error *err)
 {
     struct io_identity who;
     struct io_map map = {0};
@@ -197,8 +200,8 @@ static void check_file(struct check *check, struct owned_file *f)
     f->as_named = false;
     if (folder_look(&o->folder, f->name, &entry, &why) && entry.kind == FOLDER_FILE) {
         f->who = entry.who;
-        f->as_named = f->rank == OWNED_NO_RANK ? file_is_as_named(o, f, &why)
-                                               : rank_is_as_named(o, f, &why);
+        f->as_named =
+            f->rank == OWNED_NO_RANK ? file_is_as_named(o, f, &why) : rank_is_as_named(o, f, &why);
     }
     /* what cannot be read says nothing; what is read and is another is somebody's */
     if (why.code == TP_E_IO || why.code == TP_E_MEMORY) {
@@ -222,8 +225,8 @@ bool owned_check(struct owned *owned, int threads, struct tp_error *err)
     pthread_mutex_init(&check.mutex, NULL);
     bool ok = threads_run(threads, check_files, &check, err);
     pthread_mutex_destroy(&check.mutex);
-    return ok && (check.error.code == TP_OK ||
-                  tp_fail(err, check.error.code, "%s", check.error.text));
+    return ok &&
+           (check.error.code == TP_OK || tp_fail(err, check.error.code, "%s", check.error.text));
 }
 
 const char *owned_changed(const struct owned *owned)

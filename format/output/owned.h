@@ -7,7 +7,7 @@
 
 struct owned_file {
     char name[256];
-    uint64_t rank;          /* of a rank file; OWNED_NO_RANK: another */
+    uint64_t rank; /* of a rank file; OWNED_NO_RANK: another */
     uint64_t bytes;
     struct hash128 hash;    /* of the whole; a rank file's header and table say more */
     bool as_named;          /* owned_check found it so */
@@ -20,7 +20,7 @@ struct owned {
     struct hash128 id;        /* of the manifest's bytes */
     struct owned_file *files; /* [n_files], the manifest last */
     uint32_t n_files;
-    struct bundle bundle;     /* of a bundle */
+    struct bundle bundle; /* of a bundle */
     struct mem_arena arena;
 };
 

@@ -7,9 +7,9 @@ enum { PLACE_LINKS_MAX = 40 }; /* as the kernel's */
 
 struct place {
     struct folder parent;
-    char name[256];            /* in it; "" is the root */
-    char path[IO_PATH_MAX];    /* as given, or where the link that was given leads */
-    char partial[264];         /* NAME.partial: where a folder is made */
+    char name[256];         /* in it; "" is the root */
+    char path[IO_PATH_MAX]; /* as given, or where the link that was given leads */
+    char partial[264];      /* NAME.partial: where a folder is made */
     char partial_path[IO_PATH_MAX];
     struct folder_entry entry; /* what has the name; an empty folder is one too */
 };

@@ -77,7 +77,8 @@ static enum attempt open_log(struct stage *s, struct tp_error *err)
         if (!empty)
             return FAILED;
     }
-    return journal_open(&s->log, &s->dir, stage_log_name(s), &why) ? OPENED : again_if_taken(&why, err);
+    return journal_open(&s->log, &s->dir, stage_log_name(s), &why) ? OPENED
+                                                                   : again_if_taken(&why, err);
 }
 
 /* The names still lead to what was opened. */
@@ -117,8 +118,8 @@ static struct journal_record input_record(const struct stage_run *run, uint32_t 
     return (struct journal_record){.kind = JOURNAL_FILE, .a = i, .hash = hash_end(&stream)};
 }
 
-bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
-                        const char *advice, struct tp_error *err)
+bool stage_inputs_equal(const struct journal *log, const struct stage_run *run, const char *advice,
+                        struct tp_error *err)
 {
     if (log->records[0].bytes != run->n_inputs)
         return tp_fail(err, TP_E_CHANGED,
@@ -146,10 +147,8 @@ static bool has_identity(const struct journal *log)
 /* The first record alone, then the inputs: what a kill leaves of it can be told. */
 static bool write_identity(struct stage *s, const struct stage_run *run, struct tp_error *err)
 {
-    struct journal_record first = {.kind = JOURNAL_RUN,
-                                   .a = JOURNAL_NAMES,
-                                   .bytes = run->n_inputs,
-                                   .hash = run->hash};
+    struct journal_record first = {
+        .kind = JOURNAL_RUN, .a = JOURNAL_NAMES, .bytes = run->n_inputs, .hash = run->hash};
     struct journal_record *inputs = mem_array(run->n_inputs, sizeof *inputs, err);
     for (uint32_t i = 0; inputs && i < run->n_inputs; i++)
         inputs[i] = input_record(run, i);
@@ -198,8 +197,7 @@ static bool begin_unfinished(struct stage *s, const struct stage_run *run, struc
         ok = foreign(s, "is there, and nothing in it says that it was made by this program", err);
     bool empty_journal = ok && !s->folded && names.count == 2;
     mem_arena_free(&arena);
-    return ok && unfold(s, err) &&
-           (!empty_journal || folder_unlink(&s->dir, STAGE_JOURNAL, err)) &&
+    return ok && unfold(s, err) && (!empty_journal || folder_unlink(&s->dir, STAGE_JOURNAL, err)) &&
            write_identity(s, run, err);
 }
 
@@ -235,8 +233,8 @@ bool stage_open(struct stage *stage, const struct place *place, const struct sta
 {
     enum { TRIES = 20 };
     enum attempt done = AGAIN;
-    *stage = (struct stage){
-        .place = place, .dir.fd = -1, .raw.fd = -1, .log.fd = -1, .run = run->hash};
+    *stage =
+        (struct stage){.place = place, .dir.fd = -1, .raw.fd = -1, .log.fd = -1, .run = run->hash};
     for (int i = 0; i < TRIES && (done = try_open(stage, err)) == AGAIN; i++)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (done == AGAIN)

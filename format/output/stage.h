@@ -25,11 +25,11 @@ struct named_bytes {
     uint64_t size;
 };
 
-struct stage_run { /* what an output is made from, and how: a staging folder serves one */
-    struct hash128 hash;               /* of everything that decides the bytes, but the inputs' values */
-    const struct named_bytes *inputs;  /* of each what must not change */
+struct stage_run {       /* what an output is made from, and how: a staging folder serves one */
+    struct hash128 hash; /* of everything that decides the bytes, but the inputs' values */
+    const struct named_bytes *inputs; /* of each what must not change */
     uint32_t n_inputs;
-    bool restart;                      /* begin anew, whatever is found */
+    bool restart; /* begin anew, whatever is found */
 };
 
 enum stage_proof {
@@ -46,12 +46,12 @@ struct stage_file { /* a name and its proof */
     enum stage_proof proof;
     const void *data;
     uint64_t n;
-    bool raw;                 /* in raw/ */
+    bool raw; /* in raw/ */
 };
 
 struct stage {
     const struct place *place;
-    struct folder dir, raw;   /* raw: fd -1 until stage_make_raw */
+    struct folder dir, raw; /* raw: fd -1 until stage_make_raw */
     struct journal log;
     struct hash128 run;
     struct stage_name *names; /* [n_names] */
@@ -69,7 +69,8 @@ bool stage_open(struct stage *stage, const struct place *place, const struct sta
                 struct tp_error *err);
 /* Delete what an earlier run of the same made. */
 bool stage_begin_again(struct stage *stage, const struct stage_run *run, struct tp_error *err);
-void stage_close(struct stage *stage); /* {.dir.fd = -1, .raw.fd = -1, .log.fd = -1} may be closed */
+void stage_close(
+    struct stage *stage); /* {.dir.fd = -1, .raw.fd = -1, .log.fd = -1} may be closed */
 /* Nothing of it is of use to a later run: delete it. Best effort. */
 void stage_discard(struct stage *stage);
 
@@ -92,7 +93,8 @@ bool stage_put(struct stage *stage, const char *name, bool raw, const void *data
                struct tp_error *err);
 /* Delete a listed file, if it is there. */
 bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err);
-bool stage_remove_raw(struct stage *stage, struct tp_error *err); /* with all that is listed in it */
+bool stage_remove_raw(struct stage *stage,
+                      struct tp_error *err); /* with all that is listed in it */
 /* The listed file of that name is as it is now, made or checked in this run. stage_hold_log: it grows. */
 bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err);
 bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err);
@@ -109,5 +111,5 @@ bool stage_check(struct stage *stage, struct tp_error *err);
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
                     struct hash128 *manifest, struct tp_error *err);
 /* An input that the log has otherwise: TP_E_CHANGED names it, and says what to do. */
-bool stage_inputs_equal(const struct journal *log, const struct stage_run *run,
-                        const char *advice, struct tp_error *err);
+bool stage_inputs_equal(const struct journal *log, const struct stage_run *run, const char *advice,
+                        struct tp_error *err);

@@ -137,7 +137,8 @@ static bool holds(const struct stage_name *name, const struct io_map *map)
     case STAGE_FOLDER:
         return false;
     default: /* STAGE_STAMPED, STAGE_HEAD, STAGE_WHOLE */
-        return name->bytes <= map->size && (name->proof != STAGE_WHOLE || name->bytes == map->size) &&
+        return name->bytes <= map->size &&
+               (name->proof != STAGE_WHOLE || name->bytes == map->size) &&
                hash_equal(name->hash, hash_bytes(map->data, name->bytes));
     }
 }
@@ -273,10 +274,8 @@ static int make_file(struct stage *s, const char *name, bool raw, const void *da
     bool named = fd < 0;
     if (named && output_temp_name(name, temp, err) && stage_list(s, &file, 1, err))
         fd = folder_create(folder, temp, 0600, err);
-    if (fd >= 0 && io_write_at(fd, path, data, n, 0, err) &&
-        io_sync(fd, path, err) &&
-        (named ? folder_move(folder, temp, folder, name, err)
-               : folder_link(folder, fd, name, err)))
+    if (fd >= 0 && io_write_at(fd, path, data, n, 0, err) && io_sync(fd, path, err) &&
+        (named ? folder_move(folder, temp, folder, name, err) : folder_link(folder, fd, name, err)))
         return fd;
     io_close(&fd, path, NULL);
     return -1;
@@ -307,9 +306,7 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     int fd = there ? open_proven(stage, name, raw, O_RDWR, &who, &map, &proof, err)
                    : make_file(stage, name, raw, stamp, sizeof stamp, err);
     io_unmap(&map);
-    *found = !there                    ? STAGE_MADE
-             : proof == PROOF_COMPLETE ? STAGE_COMPLETE
-                                       : STAGE_UNFINISHED;
+    *found = !there ? STAGE_MADE : proof == PROOF_COMPLETE ? STAGE_COMPLETE : STAGE_UNFINISHED;
     bool ok = fd >= 0;
     if (ok && (who.size > size || (*found == STAGE_COMPLETE && who.size != size)))
         ok = not_ours(stage, name, raw, err);
@@ -367,8 +364,8 @@ bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_err
     bool there;
     if (!is_there(stage, name, raw, &there, err))
         return false;
-    return !there || (check_proven(stage, name, raw, err) &&
-                      folder_unlink(folder_of(stage, raw), name, err));
+    return !there ||
+           (check_proven(stage, name, raw, err) && folder_unlink(folder_of(stage, raw), name, err));
 }
 
 /* ---- all of them ---- */

@@ -3,12 +3,12 @@
 #include "stage.h"
 
 struct stage_name {
-    uint64_t id;             /* of the path, from its hash */
+    uint64_t id; /* of the path, from its hash */
     enum stage_proof proof;
-    uint64_t bytes;          /* of it, that have the hash */
+    uint64_t bytes; /* of it, that have the hash */
     struct hash128 hash;
-    bool held, grows;        /* this run made or checked it; it is a log */
-    struct io_identity who;  /* what it was then */
+    bool held, grows;       /* this run made or checked it; it is a log */
+    struct io_identity who; /* what it was then */
 };
 
 /* What the log is called in the folder. */

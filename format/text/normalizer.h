@@ -16,13 +16,13 @@ enum normalizer_kind {
     NORMALIZER_NFKC = 3,
     NORMALIZER_NFKD = 4,
     NORMALIZER_LOWERCASE = 5,
-    NORMALIZER_REPLACE = 6,       /* matches of a pattern by content */
-    NORMALIZER_PREPEND = 7,       /* content before a text that is not empty */
-    NORMALIZER_STRIP = 8,         /* white space at the ends that flags name */
+    NORMALIZER_REPLACE = 6, /* matches of a pattern by content */
+    NORMALIZER_PREPEND = 7, /* content before a text that is not empty */
+    NORMALIZER_STRIP = 8,   /* white space at the ends that flags name */
     NORMALIZER_STRIP_ACCENTS = 9,
     NORMALIZER_BERT = 10,
     NORMALIZER_NMT = 11,
-    NORMALIZER_BYTE_LEVEL = 12,   /* every byte by its letter */
+    NORMALIZER_BYTE_LEVEL = 12, /* every byte by its letter */
 };
 
 /* STRIP: ends; BERT: what it does */
@@ -41,7 +41,7 @@ struct normalizer_step {
     struct pattern *pattern; /* REPLACE: borrowed, open; its syntax is PCRE2's */
     const char *literal;     /* REPLACE with pattern NULL: exactly these bytes */
     size_t literal_n;
-    const char *content;     /* REPLACE, PREPEND */
+    const char *content; /* REPLACE, PREPEND */
     size_t content_n;
 };
 

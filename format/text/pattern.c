@@ -6,8 +6,8 @@
 enum {
     STEPS_MIN = 10000000,
     STEPS_PER_BYTE = 16,
-    STACK_MAX = 8 << 20,      /* bytes of JIT stack */
-    HEAP_MAX_KIB = 64 << 10,  /* of the interpreter, used where the JIT stack is too small */
+    STACK_MAX = 8 << 20,     /* bytes of JIT stack */
+    HEAP_MAX_KIB = 64 << 10, /* of the interpreter, used where the JIT stack is too small */
     NESTING_MAX = 250,
 };
 
@@ -24,9 +24,8 @@ static pcre2_code *compile(const char *text, size_t n, const char *what, struct 
     pcre2_set_parens_nest_limit(context, NESTING_MAX);
     int why = 0;
     PCRE2_SIZE at = 0;
-    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, n,
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &at,
-                                     context);
+    pcre2_code *code = pcre2_compile(
+        (PCRE2_SPTR)text, n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &at, context);
     pcre2_compile_context_free(context);
     if (!code) {
         PCRE2_UCHAR reason[128];

@@ -104,8 +104,8 @@ INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
 }
 
 /* out = out + the blocks' sums, for R rows, straight from the packed panel */
-INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const char *w, size_t blocks,
-                   const float *x, size_t x_stride, float *out, size_t out_stride)
+INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const char *w,
+                   size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
@@ -175,7 +175,8 @@ static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride
         tile(1, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
 }
 
-INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks, float *wide)
+INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
+                  float *wide)
 {
     __m256 v[4];
     for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS)
@@ -227,10 +228,10 @@ void dot_avx2_f32(DOT_ARGS)
     finish(M, out, out_stride);
 }
 
-#define DOT(name, stored, bytes)                                                                    \
+#define DOT(name, stored, bytes)                                                                   \
     void dot_avx2_##name(DOT_ARGS)                                                                 \
     {                                                                                              \
-        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                       \
+        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                \
     }
 DOT(f16, STORED_F16, 2)
 DOT(bf16, STORED_BF16, 2)
@@ -290,7 +291,8 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 {
     if (M <= 2) {
         for (size_t m = 0; m < M; m++)
-            stream_int4(offset, (const char *)w, blocks, x + m * x_stride, zero, acc + m * PANEL_ROWS);
+            stream_int4(offset, (const char *)w, blocks, x + m * x_stride, zero,
+                        acc + m * PANEL_ROWS);
         return;
     }
     _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];

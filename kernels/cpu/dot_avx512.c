@@ -230,7 +230,8 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t
 
 /* Calls TILE(R, rows of x before) for tiles of R rows that are M together. */
 #define EACH_TILE(TILE)                                                                            \
-    for (size_t t = 0, m = 0, rows, tiles = (M + TILE_ROWS - 1) / TILE_ROWS; t < tiles; t++, m += rows) \
+    for (size_t t = 0, m = 0, rows, tiles = (M + TILE_ROWS - 1) / TILE_ROWS; t < tiles;            \
+         t++, m += rows)                                                                           \
         switch (rows = (M - m) / (tiles - t)) {                                                    \
             TILE(1);                                                                               \
             TILE(2);                                                                               \
@@ -247,7 +248,8 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
     (void)sums;
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(stored, block_bytes, R, w, pieces.blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride); \
+        tile(stored, block_bytes, R, w, pieces.blocks, x + m * x_stride, x_stride,                 \
+             out + m * out_stride, out_stride);                                                    \
         break
     EACH_TILE(TILE)
 #undef TILE
@@ -258,16 +260,17 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile_int4(offset, R, (const char *)w, blocks, x + m * x_stride, x_stride, zero, acc + m * PANEL_ROWS); \
+        tile_int4(offset, R, (const char *)w, blocks, x + m * x_stride, x_stride, zero,            \
+                  acc + m * PANEL_ROWS);                                                           \
         break
     EACH_TILE(TILE)
 #undef TILE
 }
 
-#define DOT(name, stored, bytes)                                                                    \
+#define DOT(name, stored, bytes)                                                                   \
     void dot_avx512_##name(DOT_ARGS)                                                               \
     {                                                                                              \
-        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                       \
+        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                \
     }
 DOT(f32, STORED_F32, 4)
 DOT(f16, STORED_F16, 2)

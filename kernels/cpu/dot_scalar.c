@@ -10,7 +10,8 @@
 #endif
 
 /* Element (row r, column k) of a run of blocks, widened; code - zero for int4. */
-static inline float element(enum stored_id stored, const void *w, size_t k, size_t r, const float *zero)
+static inline float element(enum stored_id stored, const void *w, size_t k, size_t r,
+                            const float *zero)
 {
     switch (stored) {
     case STORED_F32:

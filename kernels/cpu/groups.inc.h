@@ -14,12 +14,15 @@ static inline __attribute__((always_inline)) void constants_of(enum stored_offse
     unsigned shift = offset == OFFSET_NONE && !second ? 16 : 0;
     for (size_t r = 0; r < PANEL_ROWS; r++) {
         scale[r] = f32_from_bits(word[r] << shift & 0xffff0000);
-        zero[r] = offset == OFFSET_NONE ? 8 : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff) : 0;
+        zero[r] = offset == OFFSET_NONE   ? 8
+                  : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff)
+                                          : 0;
         minimum[r] = f32_from_bits(word[r] << 16);
     }
 }
 
-static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset, DOT_ARGS)
+static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset,
+                                                                   DOT_ARGS)
 {
     _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS],
         minimum[PANEL_ROWS];
@@ -53,6 +56,7 @@ static inline __attribute__((always_inline)) void rows_over_groups(enum stored_o
         for (size_t m = 0, n; m < M; m += n) {                                                     \
             n = M - m < GROUP_ROWS ? M - m : GROUP_ROWS;                                           \
             rows_over_groups(offset, w, pieces, x + m * x_stride, x_stride,                        \
-                             sums + m * (x_stride / BLOCK_COLS), n, out + m * out_stride, out_stride); \
+                             sums + m * (x_stride / BLOCK_COLS), n, out + m * out_stride,          \
+                             out_stride);                                                          \
         }                                                                                          \
     }

@@ -21,9 +21,9 @@ DOT_DECLARE(avx512);
             [STORED_BF16] = dot_##isa##_bf16,                                                      \
             [STORED_INT8] = dot_##isa##_i8,                                                        \
             [STORED_FP8] = dot_##isa##_e4m3,                                                       \
-            [STORED_INT4_G32 ... STORED_INT4_G128] = dot_##isa##_int4_none,                        \
-            [STORED_INT4_G32_ZERO ... STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,              \
-            [STORED_INT4_G32_MIN ... STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
+            [STORED_INT4_G32... STORED_INT4_G128] = dot_##isa##_int4_none,                         \
+            [STORED_INT4_G32_ZERO... STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,               \
+            [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
 
 /* Blocks of the piece that begins at block b of a leaf. */
 static inline size_t piece_blocks(struct pieces pieces, size_t b)

@@ -24,7 +24,7 @@ struct run_options {
     /* the machine */
     int threads; /* of compute, in all; default: processors */
     const struct device_type *device;
-    const char *isa; /* NULL: the best */
+    const char *isa;     /* NULL: the best */
     enum dtype kv_dtype; /* DTYPE_NONE: the arithmetic's */
     uint64_t context;    /* positions per sequence; 0: prompt + n */
     uint64_t chunk;      /* rows of a prefill step */
@@ -39,11 +39,11 @@ struct run_options {
     /* conversations */
     bool chat; /* generate --chat */
     bool parse_special;
-    bool stats, no_reuse;    /* chat */
-    const char *history;     /* chat: file */
-    const char *output;      /* logits -o; "-": stdout */
-    bool record;             /* selftest --record */
-    bool decode, no_special; /* tokenize */
+    bool stats, no_reuse;            /* chat */
+    const char *history;             /* chat: file */
+    const char *output;              /* logits -o; "-": stdout */
+    bool record;                     /* selftest --record */
+    bool decode, no_special;         /* tokenize */
     const char *template_file, *now; /* render: --template, --now */
     bool origin;                     /* render --origin */
 };

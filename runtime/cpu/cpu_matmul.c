@@ -94,7 +94,8 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows, sums_of(r, share)};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows,
+                       sums_of(r, share)};
     /* the panels of the three in one row, so that the shares are even */
     struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
     uint64_t first = 0;
@@ -143,7 +144,8 @@ void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *o
 {
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct gate_job job = {w, cpu_scratch(r, share)};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows, sums_of(r, share)};
+    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows,
+                       sums_of(r, share)};
     each_tile(r, share_of(w->gate.panels, share), all, gate_tile, &job);
 }
 

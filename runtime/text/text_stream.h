@@ -15,15 +15,15 @@
 
 /* {0} is safe to free. */
 struct text_stream {
-    const char *const *stops;   /* borrowed */
-    size_t stop_count, stop_max;/* bytes of the longest */
+    const char *const *stops;    /* borrowed */
+    size_t stop_count, stop_max; /* bytes of the longest */
     size_t push_max;
-    char *held;                 /* text not yet given out, then room */
-    size_t held_n, released;    /* released: bytes at the front that the last call gave out */
-    unsigned char cut[4];       /* the beginning of a character */
+    char *held;              /* text not yet given out, then room */
+    size_t held_n, released; /* released: bytes at the front that the last call gave out */
+    unsigned char cut[4];    /* the beginning of a character */
     size_t cut_n;
-    bool stopped;               /* a stop string was hit: no more text will come */
-    size_t stop_index;          /* which */
+    bool stopped;      /* a stop string was hit: no more text will come */
+    size_t stop_index; /* which */
 };
 
 /* stops: stop_count strings of UTF-8, not empty, borrowed until free. push_max: the most bytes of

@@ -15,7 +15,6 @@
 
 enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2 };
 
-
 static double now(void)
 {
     struct timespec t;
@@ -127,9 +126,8 @@ static void streaming(struct job *job, int threads, int rounds)
     job->kernels = kernels;
     double gigabytes = (double)job->bytes * 1e-9;
     printf("%-7s %-13s %d thread%s  dot %6.1f GB/s  read %6.1f GB/s  ratio %.2f\n", kernels->name,
-           job->stored->name, threads, threads > 1 ? "s" : " ",
-           gigabytes / median(dot_s, rounds), gigabytes / median(read_s, rounds),
-           median(ratio, rounds));
+           job->stored->name, threads, threads > 1 ? "s" : " ", gigabytes / median(dot_s, rounds),
+           gigabytes / median(read_s, rounds), median(ratio, rounds));
 }
 
 static void arithmetic(struct job *job, int rounds)

@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (!tokenizer_open_bytes(copy, size, "fuzz", &t, &err)) {
         tp_assert(err.code != TP_OK && err.text[0]);
-    } else if (tokenizer_encode(&t, text, sizeof text - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids, &err)) {
+    } else if (tokenizer_encode(&t, text, sizeof text - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids,
+                                &err)) {
         for (size_t i = 0; i < ids.count; i++) {
             struct tokenizer_bytes bytes = tokenizer_decode(&t, ids.ids[i]);
             tp_assert(ids.ids[i] < tokenizer_count(&t) && bytes.n <= tokenizer_bytes_max(&t));

@@ -114,7 +114,8 @@ static float dot_leaf(const struct matrix *w, uint64_t row, uint64_t word, struc
         constants = second ? constants & 0xffff0000 : word_of(panel, row, word++);
         float scale = f32_from_bits(s->constant_bits == 16 && !second ? constants << 16
                                                                       : constants & 0xffff0000);
-        total = fma_f32(scale, DOT(n * 32, value_of(s, panel, row, word, i, constants), x[i]), total);
+        total =
+            fma_f32(scale, DOT(n * 32, value_of(s, panel, row, word, i, constants), x[i]), total);
         if (s->offset == OFFSET_MINIMUM)
             total = fma_f32(f32_from_bits(constants << 16), DOT(n * 32, 1, x[i]), total);
     }
@@ -442,7 +443,8 @@ static void close_device(struct device *device)
 static uint64_t widest(const struct model_config *m)
 {
     uint64_t width = m->hidden > m->d_ff ? m->hidden : m->d_ff,
-             heads = m->n_heads * (align_up(m->head_dim, 32) + 32); /* a group cuts a leaf once more */
+             heads =
+                 m->n_heads * (align_up(m->head_dim, 32) + 32); /* a group cuts a leaf once more */
     return (width > heads ? width : heads) + 64;
 }
 

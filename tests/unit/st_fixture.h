@@ -265,8 +265,7 @@ struct text {
     size_t n, cap;
 };
 
-__attribute__((format(printf, 2, 3)))
-static inline void add(struct text *t, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static inline void add(struct text *t, const char *fmt, ...)
 {
     if (t->cap - t->n < 4096)
         assert_non_null(t->data = realloc(t->data, t->cap = t->cap * 2 + 8192));

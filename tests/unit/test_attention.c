@@ -93,8 +93,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
     memcpy(q, query->q, sizeof q);
     for (size_t chunk = query->low / 256; chunk <= query->p / 256; chunk++) {
         for (size_t i = 0; i < 256; i += 16)
-            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, blocks_of(c->head_pad / 32), q,
-                          c->head_pad, NULL, 1, s + i, 16);
+            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, blocks_of(c->head_pad / 32),
+                          q, c->head_pad, NULL, 1, s + i, 16);
         float m_c = -INFINITY, lane[16] = {0};
         for (size_t j = 0; j < 256; j++) {
             bool visible = chunk * 256 + j >= query->low && chunk * 256 + j <= query->p;

@@ -114,8 +114,10 @@ static void warnings_of_files_are_the_models(void **state)
 {
     (void)state;
     struct checkpoint ck;
-    put_st("model.safetensors", "{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],"
-           "\"device\":\"cpu\"}}", 1);
+    put_st("model.safetensors",
+           "{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],"
+           "\"device\":\"cpu\"}}",
+           1);
     must_open_folder(&ck);
     assert_int_equal(ck.warnings.count, 1);
     assert_non_null(strstr(ck.warnings.text[0], "model.safetensors: tensor \"w\": unknown field"));
@@ -251,11 +253,13 @@ static void row_38_a_tensor_sent_to_the_wrong_file_is_refused(void **state)
     put_letters("m-1.safetensors", "ab");
     put_letters("m-2.safetensors", "c");
     PUT_INDEX("", "a m-1.safetensors", "b m-2.safetensors", "c m-2.safetensors");
-    REFUSE_FOLDER(TP_E_IX_WRONG, TP_EXIT_INPUT, INDEX ": weight_map: tensor \"b\" is not in "
-                  "m-2.safetensors but in m-1.safetensors");
+    REFUSE_FOLDER(TP_E_IX_WRONG, TP_EXIT_INPUT,
+                  INDEX ": weight_map: tensor \"b\" is not in "
+                        "m-2.safetensors but in m-1.safetensors");
     PUT_INDEX("", "a m-1.safetensors", "c m-2.safetensors", "d m-2.safetensors");
-    REFUSE_FOLDER(TP_E_IX_WRONG, TP_EXIT_INPUT, INDEX ": weight_map: tensor \"d\" is not in "
-                  "m-2.safetensors");
+    REFUSE_FOLDER(TP_E_IX_WRONG, TP_EXIT_INPUT,
+                  INDEX ": weight_map: tensor \"d\" is not in "
+                        "m-2.safetensors");
 }
 
 static void row_39_a_tensor_not_in_the_index_is_a_warning(void **state)
@@ -330,8 +334,10 @@ static void row_40_a_wrong_total_size_is_a_warning_with_both(void **state)
         struct checkpoint ck;
         char metadata[128], expected[256];
         snprintf(metadata, sizeof metadata, "\"metadata\":{\"total_size\":%s},", wrong[i]);
-        snprintf(expected, sizeof expected, INDEX ": metadata.total_size is %s, the tensors have 2 "
-                 "bytes", wrong[i]);
+        snprintf(expected, sizeof expected,
+                 INDEX ": metadata.total_size is %s, the tensors have 2 "
+                       "bytes",
+                 wrong[i]);
         PUT_INDEX(metadata, "a m.safetensors", "b m.safetensors");
         must_open_folder(&ck);
         assert_int_equal(ck.warnings.count, 1);

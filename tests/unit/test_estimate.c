@@ -15,9 +15,14 @@ static struct model_config model;
 static void set_model(uint64_t layers, uint64_t hidden, uint64_t heads, uint64_t kv_heads,
                       uint64_t head_dim, uint64_t ff, uint64_t vocab)
 {
-    model = (struct model_config){
-        .n_layers = layers, .hidden = hidden, .n_heads = heads, .n_kv_heads = kv_heads,
-        .head_dim = head_dim, .d_ff = ff, .vocab = vocab, .max_positions = 32768};
+    model = (struct model_config){.n_layers = layers,
+                                  .hidden = hidden,
+                                  .n_heads = heads,
+                                  .n_kv_heads = kv_heads,
+                                  .head_dim = head_dim,
+                                  .d_ff = ff,
+                                  .vocab = vocab,
+                                  .max_positions = 32768};
 }
 
 static void set_qwen25_7b(void)
@@ -166,8 +171,8 @@ static void quantized_layers_take_a_byte_a_weight_and_a_scale_a_row(void **state
     struct estimate_request request = request_of(1, 1, 0);
     request.recipe = recipe_of(DTYPE_BF16, stored_of(STORED_INT8));
     struct estimate e = estimate_of(request, 1);
-    uint64_t weights = UINT64_C(80) * (2 * 8192 * 8192 + 2 * 1024 * 8192 +
-                                       3 * 28672 * UINT64_C(8192));
+    uint64_t weights =
+        UINT64_C(80) * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 28672 * UINT64_C(8192));
     uint64_t rows = UINT64_C(80) * (8192 + 1024 + 1024 + 8192 + 2 * 28672 + 8192);
     assert_int_equal(e.ranks[0].attention + e.ranks[0].mlp, weights + rows * 4);
     assert_int_equal(e.ranks[0].vocabulary, UINT64_C(128256) * 8192 * 2);

@@ -20,8 +20,14 @@ static void open_fixture(struct fixture *f, enum dtype dtype, const struct store
     struct tp_error err = {0};
     struct bundle *b = &f->source.bundle;
     *f = (struct fixture){0};
-    b->model = (struct model_config){.n_layers = 3, .hidden = 64, .n_heads = 4, .n_kv_heads = 2,
-                                     .head_dim = 16, .d_ff = 96, .vocab = 500, .qkv_bias = true,
+    b->model = (struct model_config){.n_layers = 3,
+                                     .hidden = 64,
+                                     .n_heads = 4,
+                                     .n_kv_heads = 2,
+                                     .head_dim = 16,
+                                     .d_ff = 96,
+                                     .vocab = 500,
+                                     .qkv_bias = true,
                                      .dtype = dtype};
     b->recipe = recipe_of(dtype, quant);
     b->source = stored;
@@ -115,9 +121,9 @@ static void the_index_sends_every_tensor_to_its_file(void **state)
     open_fixture(&f, DTYPE_F32, NULL, 50000, NULL);
     char *text = export_index_text(&f.plan, &f.source, &n, &err);
     json_t *root = json_parse("index", text, n, TP_E_JSON, &err);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "metadata"),
-                                                        "total_size")),
-                     f.plan.bytes);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(root, "metadata"), "total_size")),
+        f.plan.bytes);
     const json_t *map = json_object_get(root, "weight_map");
     assert_int_equal(json_object_size(map), f.plan.n_tensors);
     for (uint32_t t = 0; t < f.plan.n_tensors; t++) {

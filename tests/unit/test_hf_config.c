@@ -42,7 +42,8 @@ static bool read_with(const char *base, const char *changes, const struct hf_opt
     assert_non_null(object);
     assert_non_null(more);
     const char *key;
-    json_object_foreach(more, key, value) {
+    json_object_foreach(more, key, value)
+    {
         if (json_is_string(value) && strcmp(json_string_value(value), "-") == 0)
             json_object_del(object, key);
         else

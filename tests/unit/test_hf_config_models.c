@@ -46,19 +46,22 @@ static const struct {
     {"compressed-tensors--example_int8.json", TP_E_CF_FIELD, "model_type"}, /* no model's config */
     {"compressed-tensors--fp8-dynamic.quantization_config.json", TP_E_CF_FIELD, "model_type"},
     {"gptq--llama-2-13b-chat.quantize_config.json", TP_E_CF_FIELD, "model_type"},
-    {"meta-llama--Llama-3.1-70B-Instruct.json", TP_E_CF_FIELD, "model_type"}, /* stripped of both names */
+    {"meta-llama--Llama-3.1-70B-Instruct.json", TP_E_CF_FIELD,
+     "model_type"}, /* stripped of both names */
     {"deepseek-ai--DeepSeek-R1.json", TP_E_CF_ARCH, "DeepseekV3ForCausalLM"},
     {"deepseek-ai--DeepSeek-V3.json", TP_E_CF_ARCH, "DeepseekV3ForCausalLM"},
     {"google--gemma-2-2b.json", TP_E_CF_ARCH, "Gemma2ForCausalLM"},
     {"google--gemma-2-9b.json", TP_E_CF_ARCH, "Gemma2ForCausalLM"},
     {"google--gemma-3-27b-it.json", TP_E_CF_ARCH, "Gemma3ForConditionalGeneration"},
     {"google--gemma-4-26B-A4B.json", TP_E_CF_ARCH, "Gemma4ForConditionalGeneration"},
-    {"meta-llama--Llama-4-Scout-17B-16E-Instruct.json", TP_E_CF_ARCH, "Llama4ForConditionalGeneration"},
+    {"meta-llama--Llama-4-Scout-17B-16E-Instruct.json", TP_E_CF_ARCH,
+     "Llama4ForConditionalGeneration"},
     {"microsoft--Phi-3-medium-4k-instruct.json", TP_E_CF_ARCH, "Phi3ForCausalLM"},
     {"microsoft--Phi-3-mini-128k-instruct.json", TP_E_CF_ARCH, "Phi3ForCausalLM"},
     {"microsoft--Phi-3-mini-4k-instruct.json", TP_E_CF_ARCH, "Phi3ForCausalLM"},
     {"mistralai--Mixtral-8x22B-v0.1.json", TP_E_CF_ARCH, "MixtralForCausalLM"},
-    {"mistralai--Mixtral-8x7B-v0.1.json", TP_E_CF_ARCH, "a mixture of experts by num_local_experts"},
+    {"mistralai--Mixtral-8x7B-v0.1.json", TP_E_CF_ARCH,
+     "a mixture of experts by num_local_experts"},
     {"moonshotai--Kimi-K2-Instruct.json", TP_E_CF_ARCH, "DeepseekV3ForCausalLM"},
     {"moonshotai--Kimi-K2.5.json", TP_E_CF_ARCH, "KimiK25ForConditionalGeneration"},
     {"openai--gpt-oss-20b.json", TP_E_CF_ARCH, "GptOssForCausalLM"},
@@ -121,8 +124,9 @@ static void published_configs_are_read_or_refused_by_name(void **state)
 static void configs_beside_tokenizers_are_read_or_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const readable[] = {"llama-2-7b", "llama-3.2", "qwen2.5", "qwen3",
-                                           "smollm2-135m-instruct", "tinyllama-1.1b-chat"};
+    static const char *const readable[] = {
+        "llama-2-7b",         "llama-3.2", "qwen2.5", "qwen3", "smollm2-135m-instruct",
+        "tinyllama-1.1b-chat"};
     glob_t found;
     find("data/tokenizers/*/config.json", &found);
     for (size_t i = 0; i < found.gl_pathc; i++) {
@@ -147,6 +151,7 @@ static const struct {
     enum rope_type rope;
     bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
     const char *quantization;
+    /* clang-format off */
 } known[] = {
     {"llama-gqa", 3, 8, 2, 16, 128, 344, 512, {0, 0}, DTYPE_F32, ROPE_DEFAULT, 0, 0, 0, 0, 0, ""},
     {"llama3-rope", 4, 6, 2, 24, 144, 400, 515, {0, 0}, DTYPE_BF16, ROPE_LLAMA3, 1, 0, 0, 0, 0, ""},
@@ -170,6 +175,7 @@ static const struct {
     {"gptq-actorder", 2, 4, 2, 64, 256, 384, 512, {0, 0}, DTYPE_F16, ROPE_DEFAULT, 0, 0, 0, 0, 0, "gptq 4-bit"},
     {"awq-g64", 2, 8, 4, 32, 256, 384, 512, {0, 0}, DTYPE_F16, ROPE_DEFAULT, 0, 0, 0, 0, 0, "awq 4-bit"},
 };
+/* clang-format on */
 
 static void checkpoints_with_known_results_are_read_exactly(void **state)
 {

@@ -52,8 +52,9 @@ static int make_log(void **state)
     for (uint32_t b = 1; b <= BATCHES; b++) {
         struct journal_record r[BATCHES] = {0};
         for (uint32_t i = 0; i < b; i++)
-            r[i] = (struct journal_record){
-                .kind = b == 1 ? JOURNAL_RUN : JOURNAL_CHUNK, .a = b == 1 ? JOURNAL_NAMES : b, .b = i};
+            r[i] = (struct journal_record){.kind = b == 1 ? JOURNAL_RUN : JOURNAL_CHUNK,
+                                           .a = b == 1 ? JOURNAL_NAMES : b,
+                                           .b = i};
         assert_true(journal_append(&j, r, b, &err));
     }
     assert_int_equal(j.count, RECORDS);
@@ -126,7 +127,8 @@ static void a_log_proves_itself(void **state)
     assert_true(journal_is_journal(whole, sizeof whole, JOURNAL_NAMES));
     for (size_t n = 0; n < JOURNAL_RECORD; n++)
         assert_true(journal_is_journal(whole, n, JOURNAL_NAMES)); /* its beginning, cut */
-    assert_true(journal_is_journal(bytes, JOURNAL_RECORD, JOURNAL_NAMES)); /* zeros of a power cut */
+    assert_true(
+        journal_is_journal(bytes, JOURNAL_RECORD, JOURNAL_NAMES)); /* zeros of a power cut */
     assert_false(journal_is_journal(bytes, sizeof bytes, JOURNAL_NAMES));
     memset(bytes, 'x', sizeof bytes);
     assert_false(journal_is_journal(bytes, 1, JOURNAL_NAMES));

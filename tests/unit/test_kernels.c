@@ -4,7 +4,8 @@
 #include "fma.h"
 #include "math64.h"
 
-static const enum stored_id dtypes[] = {STORED_F32, STORED_F16, STORED_BF16, STORED_INT8, STORED_FP8};
+static const enum stored_id dtypes[] = {STORED_F32, STORED_F16, STORED_BF16, STORED_INT8,
+                                        STORED_FP8};
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
 /* ---- fma ---- */

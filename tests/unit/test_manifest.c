@@ -23,8 +23,8 @@ static int make_bundle(void **state)
     assert_non_null(mkdtemp(folder));
     snprintf(dir, sizeof dir, "%s/bundle", folder);
     snprintf(path, sizeof path, "%s/%s", dir, BUNDLE_MANIFEST);
-    const char *const argv[] = {"convert", "tests/data/checkpoints/yarn", "-o", dir, "--no-selftest",
-                                "-q", NULL};
+    const char *const argv[] = {
+        "convert", "tests/data/checkpoints/yarn", "-o", dir, "--no-selftest", "-q", NULL};
     assert_int_equal(command_convert(6, (char **)(uintptr_t)argv), 0);
     assert_true(io_read_file(path, 1 << 20, &text, &n, &err));
     return 0;
@@ -103,7 +103,8 @@ static void hostile_ones_with_a_digest_that_is_right_are_malformed(void **state)
     strcpy(deep + 3008, ", \"model\": {");
     assert_int_equal(status_with(model, deep), TP_EXIT_INPUT);
     assert_int_equal(status_with(model, "\"tp_size\": 1, \"model\": {"), TP_EXIT_INPUT);
-    assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 18446744073709551616"), TP_EXIT_INPUT);
+    assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 18446744073709551616"),
+                     TP_EXIT_INPUT);
     assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 1e400"), TP_EXIT_INPUT);
     assert_int_equal(status_with("\"tp_size\": 1", "\"tp_size\": 0"), TP_EXIT_INPUT);
     assert_int_equal(status_with("\"version\": 2", "\"version\": 3"), TP_EXIT_MISMATCH);
@@ -113,6 +114,7 @@ static void hostile_ones_with_a_digest_that_is_right_are_malformed(void **state)
 
 static void names_that_the_format_reserves_are_refused(void **state)
 {
+    /* clang-format off */
     static const char *const names[] = {
         "manifest.json", "manifest.open.json", "journal", "names", "raw", "tpshard-export.json",
         "rank-000-of-001.tps", "rank-000-of-002.tps", "model.safetensors",
@@ -123,6 +125,7 @@ static void names_that_the_format_reserves_are_refused(void **state)
         snprintf(to, sizeof to, "\"name\": \"%s\"", names[i]);
         assert_int_equal(status_with("\"name\": \"tokenizer.tpt\"", to), TP_EXIT_INPUT);
     }
+    /* clang-format on */
     assert_false(bundle_name_is_reserved("tokenizer.json"));
 }
 

@@ -25,12 +25,14 @@ static struct model_config model_of(uint64_t heads, uint64_t kv, uint64_t head_d
 
 static const struct {
     uint64_t heads, kv, head_dim, ff, vocab;
+    /* clang-format off */
 } shapes[] = {
     {1, 1, 8, 1, 1},       {5, 5, 32, 256, 512},     {7, 1, 16, 300, 512},
     {9, 3, 64, 1536, 49152}, {14, 2, 64, 4864, 151936}, {28, 4, 128, 18944, 152064},
     {32, 8, 128, 14336, 32000}, {64, 8, 128, 28672, 128256}, {65, 5, 80, 33, 17},
     {96, 8, 128, 49152, 256000}, {128, 128, 64, 53248, 515}, {1024, 1, 2, 1 << 20, 1 << 24},
 };
+/* clang-format on */
 
 static void ranks_tile_everything_at_every_degree(void **state)
 {

@@ -31,8 +31,10 @@ static void row_4_a_length_beyond_the_file_allocates_nothing(void **state)
     static const struct {
         uint64_t length;
         const char *text;
-    } rows[] = {{3, "length is 3, found 2"}, {100000000, "length is 100000000"},
-                {100000001, "length is 100000001"}, {1ull << 63, "length is 9223372036854775808"},
+    } rows[] = {{3, "length is 3, found 2"},
+                {100000000, "length is 100000000"},
+                {100000001, "length is 100000001"},
+                {1ull << 63, "length is 9223372036854775808"},
                 {UINT64_MAX - 7, "length is 18446744073709551608"},
                 {UINT64_MAX, "length is 18446744073709551615"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -74,9 +76,11 @@ static void row_17_products_beyond_64_bits_are_refused(void **state)
         REFUSE(put_st("f.safetensors", one("\"U8\"", shapes[i], "[0,0]"), 0), TP_E_ST_OVERFLOW,
                TP_EXIT_INPUT, "f.safetensors: tensor \"w\": ", "2^64");
     /* each tensor is possible, their sum is not */
-    REFUSE(put_st("f.safetensors", "{\"a\":{\"dtype\":\"U8\",\"shape\":[2305843009213693951],"
+    REFUSE(put_st("f.safetensors",
+                  "{\"a\":{\"dtype\":\"U8\",\"shape\":[2305843009213693951],"
                   "\"data_offsets\":[0,2305843009213693951]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],"
-                  "\"data_offsets\":[18446744073709551614,18446744073709551615]}}", 0),
+                  "\"data_offsets\":[18446744073709551614,18446744073709551615]}}",
+                  0),
            TP_E_ST_OFFSETS, TP_EXIT_INPUT, "tensor \"b\": data_offsets");
 }
 
@@ -154,11 +158,11 @@ static void row_21_tensors_that_share_bytes_are_refused(void **state)
     (void)state;
     static const struct refused rows[] = {
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
-         "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}", 7, TP_E_ST_OVERLAP,
-         "tensor \"b\": data_offsets 3 to 7 overlap \"a\""},
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}",
+         7, TP_E_ST_OVERLAP, "tensor \"b\": data_offsets 3 to 7 overlap \"a\""},
         {"{\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
-         "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}", 4, TP_E_ST_OVERLAP,
-         "tensor \"a\": data_offsets 2 to 2 overlap \"b\""},
+         "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}",
+         4, TP_E_ST_OVERLAP, "tensor \"a\": data_offsets 2 to 2 overlap \"b\""},
     };
     REFUSE_ALL(rows);
     struct text t = {0};
@@ -179,8 +183,8 @@ static void rows_22_23_every_byte_belongs_to_a_tensor(void **state)
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, TP_E_ST_HOLE,
          "tensor \"a\": data_offsets 0 to 2"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
-         "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[5,9]}}", 9, TP_E_ST_HOLE,
-         "tensor \"b\": data_offsets 4 to 5"},
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[5,9]}}",
+         9, TP_E_ST_HOLE, "tensor \"b\": data_offsets 4 to 5"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 5, TP_E_ST_TRAILING,
          " 1 trailing bytes after the last tensor"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4004, TP_E_ST_TRAILING,

@@ -9,9 +9,18 @@
 static void row_6_a_header_that_is_not_utf8_is_refused_with_the_offset(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\xff", "\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
-                                      "\xf4\x90\x80\x80", "\xf0\x80\x80\x80", "\xc3", "\xe2\x82",
-                                      "\xf0\x9f\x98", "\xf8\x88\x80\x80\x80", "\xe2\x28\xa1"};
+    static const char *const bad[] = {"\xff",
+                                      "\x80",
+                                      "\xc0\xaf",
+                                      "\xe0\x80\xaf",
+                                      "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf0\x80\x80\x80",
+                                      "\xc3",
+                                      "\xe2\x82",
+                                      "\xf0\x9f\x98",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\xe2\x28\xa1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (size_t at_byte = 0; at_byte < 12; at_byte++) { /* all positions in a word of 8 */
             char header[256], needle[64];
@@ -24,8 +33,11 @@ static void row_6_a_header_that_is_not_utf8_is_refused_with_the_offset(void **st
     REFUSE(put_st("f.safetensors", "{\"a\xe2\x82", 0), TP_E_ST_UTF8, TP_EXIT_INPUT, "offset 11");
     /* and what is UTF-8 is a name */
     struct safetensors st;
-    must_open(put_st("f.safetensors", "{\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\":{\"dtype\":\"U8\","
-                  "\"shape\":[],\"data_offsets\":[0,1]}}", 1), &st);
+    must_open(put_st("f.safetensors",
+                     "{\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\":{\"dtype\":\"U8\","
+                     "\"shape\":[],\"data_offsets\":[0,1]}}",
+                     1),
+              &st);
     need(&st, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
     safetensors_close(&st);
 }
@@ -117,11 +129,15 @@ static void row_8_space_escapes_and_order_change_nothing(void **state)
 static void *open_deep_files(void *arg)
 {
     /* what follows the brackets is missing: depth is found first */
+    /* clang-format off */
     static const struct {
         const char *before, *bracket;
     } rows[] = {{"", "["}, {"", "[{\"a\":"}, {"{\"w\":", "["}, {"{\"w\":", "{\"w\":"},
-                {"{\"__metadata__\":", "["}, {"{\"__metadata__\":{\"a\":", "[1,"},
-                {"{\"w\":{\"shape\":[", "["}, {"{\"w\":{\"dtype\":", "{\"dtype\":"},
+                /* clang-format on */
+                {"{\"__metadata__\":", "["},
+                {"{\"__metadata__\":{\"a\":", "[1,"},
+                {"{\"w\":{\"shape\":[", "["},
+                {"{\"w\":{\"dtype\":", "{\"dtype\":"},
                 {"{\"w\":{\"x\":", "[[],{},"}};
     (void)arg;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -214,8 +230,15 @@ static void row_13_an_unknown_field_is_a_warning(void **state)
 static void row_14_a_dtype_that_is_none_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\"F31\"", "\"bf16\"", "\"F32 \"", "\"\"", "16", "null",
-                                      "[\"F32\"]", "\"F32\\u0000\"", "\"F8_E4M3FNUZ_AND_VERY_LONG_"
+    static const char *const bad[] = {"\"F31\"",
+                                      "\"bf16\"",
+                                      "\"F32 \"",
+                                      "\"\"",
+                                      "16",
+                                      "null",
+                                      "[\"F32\"]",
+                                      "\"F32\\u0000\"",
+                                      "\"F8_E4M3FNUZ_AND_VERY_LONG_"
                                       "INDEED_AND_LONGER\""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         REFUSE(put_st("f.safetensors", one(bad[i], "[1]", "[0,4]"), 4), TP_E_ST_DTYPE,
@@ -252,8 +275,8 @@ static void row_16_a_shape_holds_integers_of_64_bits(void **state)
     (void)state;
     char huge[410] = "1";
     memset(huge + 1, '0', 400);
-    const char *const bad[] = {"-1", "2.0", "2e3", "\"2\"", "true", "18446744073709551616", huge,
-                               "null", "[2]", "-0"};
+    const char *const bad[] = {"-1", "2.0",  "2e3", "\"2\"", "true", "18446744073709551616",
+                               huge, "null", "[2]", "-0"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char shape[512];
         snprintf(shape, sizeof shape, "[1,%s]", bad[i]);
@@ -282,8 +305,8 @@ static void row_28_any_name_is_only_a_name(void **state)
         repeat(&t, "n", lengths[i]);
         add(&t, "\":" ENTRY "}");
         snprintf(needle, sizeof needle, "... (%zu bytes)", lengths[i]);
-        REFUSE(put_drop("f.safetensors", &t, 1), TP_E_ST_NAME, TP_EXIT_INPUT, "f.safetensors: ",
-               "tensor \"nnnn", needle, "1 to 1024 expected");
+        REFUSE(put_drop("f.safetensors", &t, 1), TP_E_ST_NAME, TP_EXIT_INPUT,
+               "f.safetensors: ", "tensor \"nnnn", needle, "1 to 1024 expected");
     }
     add(&t, "{\"");
     repeat(&t, "\\u006e", ST_NAME_MAX);

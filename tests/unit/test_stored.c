@@ -27,7 +27,6 @@ static float quant_value(enum stored_id id, uint8_t code)
     return value;
 }
 
-
 static void row_random(float *row, size_t n, float size)
 {
     for (size_t i = 0; i < n; i++) /* bell-like, a few zeros and outliers */
@@ -270,7 +269,8 @@ static void formats_are_found(void **state)
     assert_null(stored_of(0));
     assert_null(stored_of(STORED_COUNT));
     for (unsigned id = 1; id < STORED_COUNT; id++)
-        assert_true(stored_of(id)->id == id && stored_by_name(stored_of(id)->name) == stored_of(id));
+        assert_true(stored_of(id)->id == id &&
+                    stored_by_name(stored_of(id)->name) == stored_of(id));
     assert_null(stored_by_name("int4"));
     assert_true(stored_by_options("int8", 0, "none") == stored_of(STORED_INT8));
     assert_true(stored_by_options("int4", 0, "none") == stored_of(STORED_INT4_G128));
@@ -329,7 +329,6 @@ static void int4_codes_are_stable_over_versions_and_modes(void **state)
             fail_msg("%s: 0x%016llx", s->name, (unsigned long long)hash);
     }
 }
-
 
 static void int4_errors_are_at_most_half_a_step(void **state)
 {

@@ -62,9 +62,15 @@ static void characters_come_out_whole(void **state)
     assert_int_equal(bytes, 1);
     text_stream_push(&s, "\x98", 1, &text, &bytes);
     assert_int_equal(bytes, 0);
-    text_stream_push(&s, "\x80" "b", 2, &text, &bytes);
+    text_stream_push(&s,
+                     "\x80"
+                     "b",
+                     2, &text, &bytes);
     assert_int_equal(bytes, 5);
-    assert_memory_equal(text, "\xf0\x9f\x98\x80" "b", 5);
+    assert_memory_equal(text,
+                        "\xf0\x9f\x98\x80"
+                        "b",
+                        5);
     text_stream_push(&s, "", 0, &text, &bytes);
     assert_int_equal(bytes, 0);
     text_stream_push(&s, "\xe2\x82", 2, &text, &bytes);
@@ -83,8 +89,14 @@ static void characters_come_out_whole(void **state)
 static void bad_bytes_become_replacement_characters(void **state)
 {
     (void)state;
-    assert_text(no_stops, 0, "a\xff" "b", "a" FFFD "b", false);
-    assert_text(no_stops, 0, "\xf0\x9f\x98" "x", FFFD "x", false);
+    assert_text(no_stops, 0,
+                "a\xff"
+                "b",
+                "a" FFFD "b", false);
+    assert_text(no_stops, 0,
+                "\xf0\x9f\x98"
+                "x",
+                FFFD "x", false);
     assert_text(no_stops, 0, "\xf0\x9f\xf0\x9f\x98\x80", FFFD "\xf0\x9f\x98\x80", false);
     assert_text(no_stops, 0, "\xed\xa0\x80", FFFD FFFD FFFD, false);
     assert_text(no_stops, 0, "\xc0\xaf\x80", FFFD FFFD FFFD, false);
@@ -142,11 +154,14 @@ static void what_could_become_a_stop_string_is_held_back(void **state)
 static void pieces_of_any_length_give_one_text(void **state)
 {
     (void)state;
-    static const char *const stops[] = {"ab", "\xe2\x82\xac" "b", "bbba"};
+    static const char *const stops[] = {"ab",
+                                        "\xe2\x82\xac"
+                                        "b",
+                                        "bbba"};
     srand(2);
     for (int round = 0; round < 3000; round++) {
-        static const char *const units[] = {"a", "b", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xff",
-                                            "\xe2\x82", "c", "\xc3"};
+        static const char *const units[] = {
+            "a", "b", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xff", "\xe2\x82", "c", "\xc3"};
         char data[128];
         size_t n = 0;
         for (int i = rand() % 24; i > 0; i--) {

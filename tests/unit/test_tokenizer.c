@@ -145,7 +145,10 @@ static void bytes_that_are_not_utf8_stand_for_themselves(void **state)
     (void)state;
     struct fixture f;
     fixture_open(&f, fixture_doc(NULL));
-    assert_ids(&f, "aa\xff" "aa", "265 255 265");
+    assert_ids(&f,
+               "aa\xff"
+               "aa",
+               "265 255 265");
     assert_ids(&f, "\xed\xa0\x80", "237 160 128"); /* a surrogate */
     assert_ids(&f, "\xc0\xaf\xf4\x90\x80\x80", "192 175 244 144 128 128");
     assert_ids(&f, "\xe2\x82", "226 130");
@@ -224,14 +227,16 @@ static void steps_cut_the_parts_of_the_step_before(void **state)
 {
     (void)state;
     struct fixture f;
-    fixture_open(&f, fixture_doc(
-        "{\"type\": \"Sequence\", \"pretokenizers\": ["
-        "{\"type\": \"Digits\", \"individual_digits\": false},"
-        "{\"type\": \"Split\", \"pattern\": {\"String\": \".\"}, \"behavior\": \"Removed\","
-        " \"invert\": false},"
-        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"aa\"}, \"behavior\": \"Isolated\","
-        " \"invert\": false},"
-        "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"use_regex\": true}]}"));
+    fixture_open(
+        &f,
+        fixture_doc(
+            "{\"type\": \"Sequence\", \"pretokenizers\": ["
+            "{\"type\": \"Digits\", \"individual_digits\": false},"
+            "{\"type\": \"Split\", \"pattern\": {\"String\": \".\"}, \"behavior\": \"Removed\","
+            " \"invert\": false},"
+            "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"aa\"}, \"behavior\": \"Isolated\","
+            " \"invert\": false},"
+            "{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"use_regex\": true}]}"));
     assert_ids(&f, "aaaa.12", "32 265 32 265 32 49 50");
     fixture_close(&f);
 }
@@ -266,7 +271,8 @@ static void patterns_mean_what_oniguruma_means(void **state)
     assert_true(matches("(?i:'S)", "'\xc5\xbf"));
     assert_false(matches("\\v", "\n")); /* vertical tab alone */
     assert_true(matches("^b$", "a\nb\nc"));
-    assert_true(matches("\\u00e9\\x{e9}\\x41", "\xc3\xa9\xc3\xa9" "A"));
+    assert_true(matches("\\u00e9\\x{e9}\\x41", "\xc3\xa9\xc3\xa9"
+                                               "A"));
     assert_true(matches("^\\w$", "\xc2\xb2")); /* superscript two: a word, but not in a class */
     assert_false(matches("[\\w]", "\xc2\xb2"));
     assert_true(matches("[\\W]", "\xc2\xb2"));
@@ -287,10 +293,10 @@ static void patterns_mean_what_oniguruma_means(void **state)
     assert_false(matches("\\p{Han}", "\xe3\x80\x81")); /* shared by scripts */
     assert_true(matches("^(?m:a.b)$", "a\nb"));
     assert_true(matches("^a{,2}$", "aa"));
-    static const char *const refused[] = {
-        "\\X",     "\\K",      "(a)\\1",  "a(?i)b",  "a{1,2}+", "a{2}?",    "[]a]",
-        "(*FAIL)", "(?<n>a)",  "\\",      "[a-\\d]", "\\xe4",   "[\\s-x]",  "(?R)",
-        "[a",      "\\p{Xyz}", "[a&&]",   "[&&a]",   "[]",      "[[:foo:]]"};
+    static const char *const refused[] = {"\\X",      "\\K",   "(a)\\1",  "a(?i)b",  "a{1,2}+",
+                                          "a{2}?",    "[]a]",  "(*FAIL)", "(?<n>a)", "\\",
+                                          "[a-\\d]",  "\\xe4", "[\\s-x]", "(?R)",    "[a",
+                                          "\\p{Xyz}", "[a&&]", "[&&a]",   "[]",      "[[:foo:]]"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct tp_text out = {0};
         struct tp_error err = {0};
@@ -403,7 +409,8 @@ static bool try_open(const unsigned char *data, uint64_t n)
     bool ok = tokenizer_open_bytes(data, n, "damaged", &t, &err);
     assert_true(ok || (err.code != TP_OK && err.text[0]));
     if (ok) {
-        (void)tokenizer_encode(&t, probe, sizeof probe - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids, &err);
+        (void)tokenizer_encode(&t, probe, sizeof probe - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids,
+                               &err);
         for (size_t i = 0; i < ids.count; i++)
             assert_true(tokenizer_decode(&t, ids.ids[i]).n <= tokenizer_bytes_max(&t));
     }

@@ -72,8 +72,9 @@ static void ids_are_checked(void **state)
 static void malformed_json_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "{", "[]", "null", "{\"model\": {}, \"model\": {}}",
-                                        "{\"model\": \"\\ud800\"}", "\xff"};
+    static const char *const texts[] = {
+        "",    "{", "[]", "null", "{\"model\": {}, \"model\": {}}", "{\"model\": \"\\ud800\"}",
+        "\xff"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         unsigned char *data;
         uint64_t n;
@@ -184,7 +185,8 @@ static void what_is_not_supported_is_named(void **state)
     refused("normalizer", "{\"type\": \"Replace\", \"content\": \"\"}", "Regex or String");
     refused("normalizer", "{\"type\": \"Prepend\"}", "prepend: a string expected");
     unsupported("decoder", "{\"type\": \"WordPiece\"}", "decoder WordPiece");
-    unsupported("decoder", "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"},"
+    unsupported("decoder",
+                "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"},"
                 "{\"type\": \"Replace\"}]}",
                 "at this place: Replace");
     refused("decoder", "{\"type\": \"Metaspace\", \"replacement\": \"__\"}", "one character");
@@ -254,7 +256,8 @@ static void a_folder_whose_files_disagree_is_refused(void **state)
                        &model, NULL),
         TP_OK);
     assert_int_equal(compile_folder("{\"bos_token\": {\"content\": \"</s>\"}}", &model,
-                                    "\"</s>\" has id 301, config.json: 300"), TP_E_TK_INVALID);
+                                    "\"</s>\" has id 301, config.json: 300"),
+                     TP_E_TK_INVALID);
     assert_int_equal(compile_folder("{\"bos_token\": \"<bos>\"}", NULL, "no such token"),
                      TP_E_TK_INVALID);
     assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}",

@@ -264,7 +264,8 @@ static void check_transformers_js(const char *folder, const char *class, const c
     const char *name;
     size_t count = 0;
     json_t *tests = json_object_get(json_object_get(json_object_get(doc, class), "tests"), model);
-    json_object_foreach(tests, name, test) {
+    json_object_foreach(tests, name, test)
+    {
         const json_t *text = json_object_get(test, "text");
         assert_json(&o, json_string_value(text), json_string_length(text),
                     json_object_get(test, "ids"), skip);
@@ -333,7 +334,8 @@ static void prompts_of_the_goldens_have_their_ids(void **state)
         }
         json_t *cases = json_object_get(doc, "cases"), *entry;
         size_t i;
-        json_array_foreach(cases, i, entry) {
+        json_array_foreach(cases, i, entry)
+        {
             const json_t *prompt = json_object_get(entry, "prompt");
             assert_json(&o, json_string_value(prompt), json_string_length(prompt),
                         json_object_get(entry, "prompt_ids"), 0);

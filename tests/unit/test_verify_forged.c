@@ -35,8 +35,16 @@ static int make_bundle(void **state)
     assert_non_null(mkdtemp(folder));
     snprintf(bundle_dir, sizeof bundle_dir, "%s/bundle", folder);
     snprintf(stderr_path, sizeof stderr_path, "%s/stderr", folder);
-    const char *const argv[] = {"convert", "tests/data/checkpoints/qwen2-bias", "-o", bundle_dir,
-                                "--tp", "8", "--no-selftest", "-q", "--force", NULL};
+    const char *const argv[] = {"convert",
+                                "tests/data/checkpoints/qwen2-bias",
+                                "-o",
+                                bundle_dir,
+                                "--tp",
+                                "8",
+                                "--no-selftest",
+                                "-q",
+                                "--force",
+                                NULL};
     assert_int_equal(run(command_convert, 9, argv, text), 0);
     return 0;
 }

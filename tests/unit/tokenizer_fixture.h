@@ -20,8 +20,9 @@ enum { MERGE_0 = 256, ADDED_0 = 300 };
 /* left, right; \xc4\xa0 is the letter of a space. "xyz" below is in the vocabulary without a
  * merge. */
 static const char *const fixture_merges[][2] = {
-    {"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {"\xc4\xa0", "w"}, {"o", "r"},
-    {"\xc4\xa0w", "or"}, {"l", "d"}, {"\xc4\xa0wor", "ld"}, {"a", "a"}, {"aa", "aa"}, {"b", "a"},
+    {"h", "e"},   {"l", "l"},          {"he", "ll"}, {"hell", "o"},         {"\xc4\xa0", "w"},
+    {"o", "r"},   {"\xc4\xa0w", "or"}, {"l", "d"},   {"\xc4\xa0wor", "ld"}, {"a", "a"},
+    {"aa", "aa"}, {"b", "a"},
 };
 enum { FIXTURE_MERGES = sizeof fixture_merges / sizeof *fixture_merges };
 enum { ID_XYZ = MERGE_0 + FIXTURE_MERGES };
@@ -66,15 +67,15 @@ static json_t *fixture_doc(const char *pre)
         json_array_append_new(merges, json_string(text));
     }
     json_object_set_new(vocab, "xyz", json_integer(ID_XYZ));
-    json_t *doc = json_pack(
-        "{s:s, s:[], s:n, s:o, s:n, s:{s:s}, s:{s:s, s:o, s:o}}", "version", "1.0", "added_tokens",
-        "normalizer", "pre_tokenizer",
-        json_loads(pre ? pre
-                       : "{\"type\": \"ByteLevel\", \"add_prefix_space\": false,"
-                         " \"trim_offsets\": true, \"use_regex\": true}",
-                   0, NULL),
-        "post_processor", "decoder", "type", "ByteLevel", "model", "type", "BPE", "vocab", vocab,
-        "merges", merges);
+    json_t *doc =
+        json_pack("{s:s, s:[], s:n, s:o, s:n, s:{s:s}, s:{s:s, s:o, s:o}}", "version", "1.0",
+                  "added_tokens", "normalizer", "pre_tokenizer",
+                  json_loads(pre ? pre
+                                 : "{\"type\": \"ByteLevel\", \"add_prefix_space\": false,"
+                                   " \"trim_offsets\": true, \"use_regex\": true}",
+                             0, NULL),
+                  "post_processor", "decoder", "type", "ByteLevel", "model", "type", "BPE", "vocab",
+                  vocab, "merges", merges);
     fixture_add(doc, "<s>", ADDED_0, "s");
     fixture_add(doc, "</s>", ADDED_0 + 1, "s");
     assert_non_null(doc);
@@ -88,7 +89,8 @@ static bool fixture_compile(json_t *doc, unsigned char **data, uint64_t *n)
     assert_non_null(text);
     json_decref(doc);
     fixture_error = (struct tp_error){0};
-    bool ok = tokenizer_compile("tokenizer.json", text, strlen(text), NULL, data, n, &fixture_error);
+    bool ok =
+        tokenizer_compile("tokenizer.json", text, strlen(text), NULL, data, n, &fixture_error);
     free(text);
     return ok;
 }

@@ -65,8 +65,7 @@ static bool spawn(const char *const *argv, int out, int err_pipe, pid_t *pid, st
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, err_pipe, STDERR_FILENO);
-    int failed =
-        posix_spawn(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    int failed = posix_spawn(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     errno = failed;
     return !failed || tp_fail_errno(err, "%s", argv[0]);

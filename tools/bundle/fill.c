@@ -11,8 +11,8 @@
 #include <time.h>
 
 enum {
-    SYNC_RECORDS = 64,      /* at most so many chunks between two syncs */
-    SYNC_SHARE = 48,        /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_RECORDS = 64, /* at most so many chunks between two syncs */
+    SYNC_SHARE = 48,   /* and at least so many syncs in a run: a kill loses at most that share */
     SYNC_BYTES = 256 << 20,
 };
 
@@ -33,18 +33,18 @@ struct state {
     uint32_t *first_piece;          /* [n_tensors + 1] */
     struct hash128 *pieces;
     bool *piece_known;
-    bool **chunk_known;             /* [tp_size][n_chunks] */
+    bool **chunk_known; /* [tp_size][n_chunks] */
     _Atomic bool stop;
     _Atomic uint64_t bytes_done;
 
-    pthread_mutex_t mutex;          /* guards what follows */
-    pthread_cond_t changed;         /* for the syncing thread */
-    pthread_cond_t room;            /* for workers that are too far ahead of it */
+    pthread_mutex_t mutex;  /* guards what follows */
+    pthread_cond_t changed; /* for the syncing thread */
+    pthread_cond_t room;    /* for workers that are too far ahead of it */
     struct journal_record *pending;
     size_t n_pending, pending_cap;
     uint64_t pending_bytes, sync_records;
-    int working;                    /* workers that have not ended */
-    struct tp_error error;          /* the first */
+    int working;           /* workers that have not ended */
+    struct tp_error error; /* the first */
     struct mem_arena arena;
 };
 
@@ -119,8 +119,7 @@ static bool source_known(const struct state *s, uint64_t rank, uint32_t tensor)
 static bool take_journal(struct state *s, struct tp_error *err)
 {
     struct fill *f = s->fill;
-    s->chunk_known =
-        mem_arena_alloc(&s->arena, f->request->tp_size * sizeof *s->chunk_known, err);
+    s->chunk_known = mem_arena_alloc(&s->arena, f->request->tp_size * sizeof *s->chunk_known, err);
     for (uint64_t r = 0; s->chunk_known && r < f->request->tp_size; r++)
         if (!(s->chunk_known[r] = mem_arena_alloc(&s->arena, f->plans[r].n_chunks, err)))
             return false;
@@ -133,7 +132,8 @@ static bool take_journal(struct state *s, struct tp_error *err)
             s->pieces[s->first_piece[j->a] + j->b] = j->hash;
             s->piece_known[s->first_piece[j->a] + j->b] = true;
         } else if (j->kind == JOURNAL_CHUNK && j->a < f->request->tp_size &&
-                   j->b < f->plans[j->a].n_tensors && j->c < f->plans[j->a].tensors[j->b].n_chunks) {
+                   j->b < f->plans[j->a].n_tensors &&
+                   j->c < f->plans[j->a].tensors[j->b].n_chunks) {
             uint32_t at = f->plans[j->a].tensors[j->b].first_chunk + j->c;
             f->heads[j->a].chunks[at].raw_hash = j->hash;
             s->chunk_known[j->a][at] = source_known(s, j->a, j->b);
@@ -160,8 +160,8 @@ static bool push(struct state *s, struct journal_record record, struct tp_error 
     pthread_mutex_lock(&s->mutex);
     while (s->n_pending >= s->sync_records && !atomic_load(&s->stop))
         pthread_cond_wait(&s->room, &s->mutex);
-    bool ok = mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1,
-                       sizeof *s->pending, err);
+    bool ok =
+        mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1, sizeof *s->pending, err);
     if (ok) {
         s->pending[s->n_pending++] = record;
         s->pending_bytes += record.bytes;
@@ -182,7 +182,8 @@ static bool do_prepare(struct state *s, const struct job *job, struct tp_error *
     record.hash = s->pieces[at];
     if (!known && !s->source_only && !push(s, record, err))
         return false;
-    atomic_fetch_sub(&s->prepare_left[job->tensor], 1); /* no chunk is on record before its source is */
+    atomic_fetch_sub(&s->prepare_left[job->tensor],
+                     1); /* no chunk is on record before its source is */
     return true;
 }
 
@@ -201,10 +202,9 @@ static bool not_as_made(const struct state *s, const struct job *job, struct tp_
 {
     const struct tensor *t = &s->fill->plans[job->rank].tensors[job->tensor];
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_CHANGED,
-                   "%s: tensor \"%s\": chunk %u: changed since it was made; use --restart",
-                   s->fill->files[job->rank].path, tensor_name(name, t->role, t->layer, t->part),
-                   job->part);
+    return tp_fail(
+        err, TP_E_CHANGED, "%s: tensor \"%s\": chunk %u: changed since it was made; use --restart",
+        s->fill->files[job->rank].path, tensor_name(name, t->role, t->layer, t->part), job->part);
 }
 
 static void count_resumed(struct state *s, uint64_t bytes)
@@ -252,12 +252,13 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
     if (file->direct_fd < 0)
         io_write_back(file->fd, at, bytes);
     atomic_fetch_add(&s->bytes_done, bytes);
-    return push(s, (struct journal_record){.kind = JOURNAL_CHUNK,
-                                           .a = job->rank,
-                                           .b = job->tensor,
-                                           .c = job->part,
-                                           .bytes = bytes,
-                                           .hash = chunk->raw_hash},
+    return push(s,
+                (struct journal_record){.kind = JOURNAL_CHUNK,
+                                        .a = job->rank,
+                                        .b = job->tensor,
+                                        .c = job->part,
+                                        .bytes = bytes,
+                                        .hash = chunk->raw_hash},
                 err);
 }
 
@@ -384,12 +385,12 @@ static void thread_main(void *arg, int index, int count)
 
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
 {
-    struct state s = {
-        .fill = fill, .source_only = source_only, .source = fill->request->source};
+    struct state s = {.fill = fill, .source_only = source_only, .source = fill->request->source};
     uint64_t n_chunks = 0;
     for (uint64_t r = 0; r < fill->request->tp_size; r++)
         n_chunks += fill->plans[r].n_chunks;
-    s.sync_records = n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
+    s.sync_records =
+        n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
     s.working = fill_workers(fill->request);
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
@@ -403,8 +404,8 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     if (ok && interrupt_pending())
         ok = interrupt_fail(err);
     for (uint32_t i = 0; ok && i < fill->plans[0].n_tensors; i++)
-        fill->digests[i] = hash_of_hashes(s.pieces + s.first_piece[i],
-                                          s.first_piece[i + 1] - s.first_piece[i]);
+        fill->digests[i] =
+            hash_of_hashes(s.pieces + s.first_piece[i], s.first_piece[i + 1] - s.first_piece[i]);
     pthread_mutex_destroy(&s.mutex);
     pthread_cond_destroy(&s.changed);
     pthread_cond_destroy(&s.room);

@@ -4,19 +4,19 @@
 #include "writer.h"
 
 struct fill_file {
-    const char *path;     /* for messages */
-    int fd;               /* open at its final size */
-    int direct_fd;        /* the same past the page cache; -1 where small or impossible */
-    bool writable;        /* false: an earlier run completed it; it is compared, not written */
+    const char *path; /* for messages */
+    int fd;           /* open at its final size */
+    int direct_fd;    /* the same past the page cache; -1 where small or impossible */
+    bool writable;    /* false: an earlier run completed it; it is compared, not written */
 };
 
 struct fill {
     const struct writer_request *request;
-    struct rank_plan *plans;       /* [tp_size] */
-    struct shard_head *heads;      /* [tp_size], chunks allocated; raw_hash is filled in */
-    struct fill_file *files;       /* [tp_size] */
+    struct rank_plan *plans;  /* [tp_size] */
+    struct shard_head *heads; /* [tp_size], chunks allocated; raw_hash is filled in */
+    struct fill_file *files;  /* [tp_size] */
     struct journal *journal;
-    struct hash128 *digests;       /* [n_tensors] of the source: filled in */
+    struct hash128 *digests; /* [n_tensors] of the source: filled in */
     uint64_t bytes_total, bytes_resumed;
 };
 

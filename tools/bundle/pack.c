@@ -68,8 +68,8 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
     return most;
 }
 
-bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index, uint32_t c,
-                struct pack_space *space, unsigned char *out, struct tp_error *err)
+bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index,
+                uint32_t c, struct pack_space *space, unsigned char *out, struct tp_error *err)
 {
     const struct tensor *t = &plan->tensors[index];
     uint64_t bytes = tensor_chunk_bytes(t, c), begin = c * t->chunk_bytes;

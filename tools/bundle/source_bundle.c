@@ -19,10 +19,10 @@ static struct range meet(struct range a, struct range b)
 /* What is asked of one rank's copy of a tensor. */
 struct request {
     const struct tensor *tensor;
-    struct range rows;            /* global */
-    unsigned char *out;           /* of the first row asked for */
+    struct range rows;  /* global */
+    unsigned char *out; /* of the first row asked for */
     size_t stride;
-    uint64_t from, to, n;         /* bytes of a row: where in the rank's, where in out's, how many */
+    uint64_t from, to, n; /* bytes of a row: where in the rank's, where in out's, how many */
 };
 
 /* Copy what is asked for out of one panel: 16 rows from `row` (global), unpacked to `plain` first. */
@@ -41,7 +41,7 @@ static void take_panel(const struct request *q, const unsigned char *panel, uint
 
 /* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
 struct space {
-    uint64_t bytes;                         /* of each: the largest chunk */
+    uint64_t bytes; /* of each: the largest chunk */
     unsigned char *chunk, *scratch, *plain;
 };
 
@@ -86,7 +86,8 @@ static bool take_matrix(const struct request *q, const struct shard *shard, stru
             return false;
         uint64_t n = tensor_chunk_bytes(t, c) / panel_bytes;
         for (uint64_t p = 0; p < n; p++)
-            take_panel(q, space->chunk + p * panel_bytes, rows.begin + p * PANEL_ROWS, space->plain);
+            take_panel(q, space->chunk + p * panel_bytes, rows.begin + p * PANEL_ROWS,
+                       space->plain);
     }
     return true;
 }
@@ -104,15 +105,15 @@ static bool take_vector(const struct request *q, const struct shard *shard, stru
             continue;
         if (!shard_read_chunk(shard, t, c, space->chunk, space->scratch, err))
             return false;
-        memcpy(q->out + (rows.begin - q->rows.begin) * 4, space->chunk + (rows.begin - own.begin) * 4,
-               range_count(rows) * 4);
+        memcpy(q->out + (rows.begin - q->rows.begin) * 4,
+               space->chunk + (rows.begin - own.begin) * 4, range_count(rows) * 4);
     }
     return true;
 }
 
 bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
-                             struct range rows, struct range leaves, unsigned char *out, size_t stride,
-                             struct tp_error *err)
+                             struct range rows, struct range leaves, unsigned char *out,
+                             size_t stride, struct tp_error *err)
 {
     const struct tensor *t = &s->bundle.plans[rank].tensors[index];
     bool vector = t->layout == LAYOUT_VECTOR_F32;
@@ -183,11 +184,13 @@ static bool check(const struct source *source, int threads, struct tp_error *err
     bool ok = folder_open(&folder, s->bundle.dir, err) &&
               owned_open(&owned, &folder, ".", s->bundle.dir, err);
     if (ok && !hash_equal(owned.id, s->bundle.manifest_hash))
-        ok = tp_fail(err, TP_E_CHANGED, "%s%s: changed while reading", s->bundle.dir, BUNDLE_MANIFEST);
+        ok = tp_fail(err, TP_E_CHANGED, "%s%s: changed while reading", s->bundle.dir,
+                     BUNDLE_MANIFEST);
     ok = ok && owned_check(&owned, threads, err);
     if (ok && owned_changed(&owned))
-        ok = tp_fail(err, TP_E_CHANGED, "%s%s: is not what the manifest says, it is damaged or changed",
-                     s->bundle.dir, owned_changed(&owned));
+        ok = tp_fail(err, TP_E_CHANGED,
+                     "%s%s: is not what the manifest says, it is damaged or changed", s->bundle.dir,
+                     owned_changed(&owned));
     owned_close(&owned);
     folder_close(&folder);
     return ok;
@@ -199,8 +202,8 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
     if (!bundle_open(&s->bundle, dir, false, err))
         return false;
     s->shards = mem_arena_alloc(&s->arena, s->bundle.tp_size * sizeof *s->shards, err);
-    bool ok = s->shards &&
-              rank_plan_build(&s->bundle.model, s->bundle.recipe, 1, 0, &s->whole, err);
+    bool ok =
+        s->shards && rank_plan_build(&s->bundle.model, s->bundle.recipe, 1, 0, &s->whole, err);
     for (uint64_t r = 0; s->shards && r < s->bundle.tp_size; r++)
         s->shards[r].fd = -1;
     for (uint64_t r = 0; ok && r < s->bundle.tp_size; r++)

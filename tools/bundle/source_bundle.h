@@ -18,5 +18,5 @@ void source_bundle_close(struct source_bundle *s); /* {0} is allowed */
 /* One rank's copy: of rows x cols what it holds goes to its place in out, as for source.read_rows; the rest of out
  * is left alone. Any thread. */
 bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
-                             struct range rows, struct range leaves, unsigned char *out, size_t stride,
-                             struct tp_error *err);
+                             struct range rows, struct range leaves, unsigned char *out,
+                             size_t stride, struct tp_error *err);

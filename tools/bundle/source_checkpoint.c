@@ -47,14 +47,16 @@ static bool read_vector(const struct source *source, const struct source_input *
         size_t strip = n - at < STRIP ? n - at : STRIP;
         values_widen(in->dtype, in->data + (row + at) * element, strip, wide);
         if (!values_narrow(source->recipe.dtype, wide, strip, narrow))
-            return input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
+            return input_fail(in, TP_E_RANGE, err,
+                              "a value is beyond the range of the dtype asked for");
         values_widen(source->recipe.dtype, narrow, strip, (float *)(void *)(out + at * 4));
     }
     return true;
 }
 
 /* n columns from `col` of a row, as f32. */
-static void widen(const struct source_input *in, uint64_t row, uint64_t col, uint64_t n, float *wide)
+static void widen(const struct source_input *in, uint64_t row, uint64_t col, uint64_t n,
+                  float *wide)
 {
     values_widen(in->dtype, in->data + (row * in->cols + col) * dtype_bytes(in->dtype), n, wide);
 }
@@ -121,7 +123,8 @@ static bool read_row(const struct source_input *in, const struct tensor *t, uint
         ok = read_leaf(in, t->stored, row, run, out);
         out += 4 * stored_words(t->stored, run);
     }
-    return ok || input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
+    return ok ||
+           input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
 }
 
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
@@ -155,8 +158,8 @@ static uint32_t prepare_pieces(const struct source *source, uint32_t index)
     return (uint32_t)div_ceil(in->rows, piece_rows(in));
 }
 
-static bool find_scales(const struct source_input *in, const struct stored *stored, struct range rows,
-                        struct tp_error *err)
+static bool find_scales(const struct source_input *in, const struct stored *stored,
+                        struct range rows, struct tp_error *err)
 {
     float *row = mem_array(in->cols, sizeof *row, err);
     if (!row)
@@ -294,7 +297,8 @@ static bool bind(struct source_checkpoint *s, uint32_t index, struct tp_error *e
     in->data = safetensors_data(in->file, in->stored);
     in->rows = t->rows;
     in->cols = t->cols;
-    return safetensors_float_dtype(in->file, in->stored, &in->dtype, err) && check_shape(in, t, err);
+    return safetensors_float_dtype(in->file, in->stored, &in->dtype, err) &&
+           check_shape(in, t, err);
 }
 
 /* A stored lm_head beside tied embeddings must be the embedding; it is not stored twice. */

@@ -4,7 +4,7 @@
 #include "source.h"
 
 struct source_checkpoint {
-    struct source source;      /* give this to the writer; .state points back here */
+    struct source source; /* give this to the writer; .state points back here */
     struct checkpoint *checkpoint;
     struct rank_plan whole;
     struct source_input *inputs; /* [whole.n_tensors] */

@@ -70,8 +70,8 @@ static bool write_frames(struct squeeze *s, int fd, int threads, struct tp_error
             }
             chunk->file_offset = at;
             chunk->file_bytes = lane->frame_bytes;
-            if (!io_write_at(fd, s->path, lane->frame, lane->frame_bytes,
-                             s->plan->data_offset + at, err))
+            if (!io_write_at(fd, s->path, lane->frame, lane->frame_bytes, s->plan->data_offset + at,
+                             err))
                 return false;
             at += lane->frame_bytes;
         }

@@ -13,8 +13,8 @@ struct writer {
     const struct writer_request *request;
     struct stage *stage;
     struct journal journal;
-    struct bundle bundle;      /* in memory: what the manifest will say */
-    json_t *templates;         /* owns bundle.templates */
+    struct bundle bundle; /* in memory: what the manifest will say */
+    json_t *templates;    /* owns bundle.templates */
     struct fill fill;
     char (*names)[RANK_FILE_NAME_MAX]; /* [tp_size] */
     struct mem_arena arena;
@@ -75,17 +75,18 @@ static bool plan_ranks(struct writer *w, struct tp_error *err)
 
 static bool check_memory(const struct writer *w, struct tp_error *err)
 {
-    uint64_t need = fill_worker_bytes(w->request, w->bundle.plans) *
-                    (uint64_t)fill_workers(w->request);
+    uint64_t need =
+        fill_worker_bytes(w->request, w->bundle.plans) * (uint64_t)fill_workers(w->request);
     for (uint64_t r = 0; w->request->compress && r < w->request->tp_size; r++) {
         uint64_t n = squeeze_worker_bytes(&w->bundle.plans[r]) * (uint64_t)w->request->threads;
         need = n > need ? n : need;
     }
     return need <= w->request->memory ||
-           tp_fail(err, TP_E_LIMIT,
-                   "--mem %llu: %d threads need %llu bytes of buffers; allow more, or fewer threads",
-                   (unsigned long long)w->request->memory, w->request->threads,
-                   (unsigned long long)need);
+           tp_fail(
+               err, TP_E_LIMIT,
+               "--mem %llu: %d threads need %llu bytes of buffers; allow more, or fewer threads",
+               (unsigned long long)w->request->memory, w->request->threads,
+               (unsigned long long)need);
 }
 
 static bool add_file(struct writer *w, const char *name, const void *data, uint64_t size,
@@ -199,8 +200,8 @@ static bool list_rank_files(struct writer *w, bool raw, struct tp_error *err)
 
 static bool changed(const char *what, struct tp_error *err)
 {
-    return tp_fail(err, TP_E_CHANGED, "%s: changed since it was made; move it away, and use --restart",
-                   what);
+    return tp_fail(err, TP_E_CHANGED,
+                   "%s: changed since it was made; move it away, and use --restart", what);
 }
 
 /* Between tensors and behind the last there are zeros: chunks are compared later, by their hashes. */
@@ -211,7 +212,8 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
     unsigned char gap[SHARD_FILE_ALIGN];
     uint64_t at = 0;
     for (uint32_t i = 0; i <= plan->n_tensors; i++) {
-        uint64_t next = i < plan->n_tensors ? plan->tensors[i].offset : plan->data_bytes, n = next - at;
+        uint64_t next = i < plan->n_tensors ? plan->tensors[i].offset : plan->data_bytes,
+                 n = next - at;
         tp_assert(n <= sizeof gap);
         if (!io_read_at(f->fd, f->path, gap, n, plan->data_offset + at, err))
             return false;
@@ -290,9 +292,8 @@ static bool finish_rank_file(struct writer *w, uint64_t rank, struct tp_error *e
     unsigned char *bytes = shard_head_write(&w->bundle.model, plan, head, err);
     if (!bytes)
         return false;
-    w->bundle.ranks[rank] =
-        (struct bundle_rank){plan->data_offset + plan->data_bytes,
-                             hash_bytes(bytes, SHARD_HEADER_BYTES)};
+    w->bundle.ranks[rank] = (struct bundle_rank){plan->data_offset + plan->data_bytes,
+                                                 hash_bytes(bytes, SHARD_HEADER_BYTES)};
     bool ok = f->writable ? stage_file_finish(w->stage, w->names[rank], w->request->compress, f->fd,
                                               bytes, plan->data_offset, err)
                           : check_head(w, rank, bytes, err);
@@ -307,8 +308,8 @@ static bool put_files(struct writer *w, struct tp_error *err)
     const struct writer_request *q = w->request;
     struct stage_file files[BUNDLE_FILES_MAX];
     for (uint32_t i = 0; i < q->n_files; i++)
-        files[i] = (struct stage_file){
-            q->files[i].name, STAGE_WHOLE, q->files[i].data, q->files[i].size, false};
+        files[i] = (struct stage_file){q->files[i].name, STAGE_WHOLE, q->files[i].data,
+                                       q->files[i].size, false};
     if (!stage_list(w->stage, files, q->n_files, err))
         return false;
     for (uint32_t i = 0; i < q->n_files; i++)
@@ -340,7 +341,8 @@ static bool put_manifest(struct writer *w, const char *name, bool raw, struct ha
 static bool run_selftest(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
-    char threads[16], partial[IO_PATH_MAX], folder[IO_PATH_MAX], *data; /* by a path that is no option */
+    char threads[16], partial[IO_PATH_MAX], folder[IO_PATH_MAX],
+        *data; /* by a path that is no option */
     size_t n;
     struct hash128 hash;
     snprintf(threads, sizeof threads, "%d", w->request->threads);
@@ -367,9 +369,9 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
     struct bundle_rank *to = &w->bundle.ranks[rank];
     char path[IO_PATH_MAX];
     folder_path(path, &w->stage->dir, w->names[rank]);
-    unsigned char *bytes = squeeze_rank(raw_fd, fd, path, &w->bundle.model,
-                                        &w->bundle.plans[rank], &w->fill.heads[rank],
-                                        w->request->threads, &to->file_bytes, err);
+    unsigned char *bytes =
+        squeeze_rank(raw_fd, fd, path, &w->bundle.model, &w->bundle.plans[rank],
+                     &w->fill.heads[rank], w->request->threads, &to->file_bytes, err);
     bool ok = bytes && stage_file_finish(w->stage, w->names[rank], false, fd, bytes,
                                          w->bundle.plans[rank].data_offset, err);
     if (ok)
@@ -411,7 +413,8 @@ static bool make(struct writer *w, struct hash128 *manifest, struct tp_error *er
 {
     const struct writer_request *q = w->request;
     if (!open_journal(w, err) || !open_rank_files(w, err) || !fill_run(&w->fill, false, err) ||
-        !source_unchanged(w, w->fill.bytes_resumed > 0, err) || !put_files(w, err) || !identify_bundle(w, err))
+        !source_unchanged(w, w->fill.bytes_resumed > 0, err) || !put_files(w, err) ||
+        !identify_bundle(w, err))
         return false;
     for (uint64_t r = 0; r < q->tp_size; r++)
         if (!finish_rank_file(w, r, err))
@@ -448,16 +451,20 @@ static bool hold_made(struct writer *w, const struct owned *made, struct tp_erro
 static bool check_source(struct writer *w, const struct bundle *made, const char *advice,
                          struct tp_error *err)
 {
-    if (!fill_run(&w->fill, true, err) || !source_unchanged(w, true, err) || !identify_bundle(w, err))
+    if (!fill_run(&w->fill, true, err) || !source_unchanged(w, true, err) ||
+        !identify_bundle(w, err))
         return false;
     if (json_equal(w->bundle.source, made->source))
         return true;
-    const json_t *now = json_object_get(w->bundle.source, "tensors"), *then = json_object_get(made->source, "tensors");
+    const json_t *now = json_object_get(w->bundle.source, "tensors"),
+                 *then = json_object_get(made->source, "tensors");
     size_t i = 0;
-    while (i + 1 < json_array_size(now) && json_equal(json_array_get(now, i), json_array_get(then, i)))
+    while (i + 1 < json_array_size(now) &&
+           json_equal(json_array_get(now, i), json_array_get(then, i)))
         i++;
     const char *name = json_string_value(json_object_get(json_array_get(now, i), "name"));
-    return tp_fail(err, TP_E_CHANGED, "tensor \"%.200s\": changed since the conversion was interrupted; %s",
+    return tp_fail(err, TP_E_CHANGED,
+                   "tensor \"%.200s\": changed since the conversion was interrupted; %s",
                    name ? name : "", advice);
 }
 
@@ -472,7 +479,7 @@ static bool check_made(struct writer *w, struct hash128 *manifest, struct tp_err
               (why.code == TP_E_OUTPUT_EXISTS ? changed(BUNDLE_MANIFEST, err)
                                               : tp_fail(err, why.code, "%s", why.text));
     ok = ok && owned_check(&made, w->request->threads, err) && hold_made(w, &made, err) &&
-              check_source(w, &made.bundle, "use --restart", err);
+         check_source(w, &made.bundle, "use --restart", err);
     owned_close(&made);
     return ok;
 }
@@ -498,8 +505,7 @@ static bool run(struct writer *w, struct tp_error *err)
 
 bool writer_run(const struct writer_request *request, struct tp_error *err)
 {
-    struct writer w = {
-        .request = request, .stage = &request->output->stage, .journal = {.fd = -1}};
+    struct writer w = {.request = request, .stage = &request->output->stage, .journal = {.fd = -1}};
     double start = progress_now();
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);

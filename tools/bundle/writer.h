@@ -10,15 +10,15 @@
 #include "source.h"
 
 struct writer_request {
-    const char *program;       /* for messages */
-    struct output *output;     /* decided */
+    const char *program;   /* for messages */
+    struct output *output; /* decided */
     const struct source *source;
     uint64_t tp_size;
     enum compress compress;
     struct stage_run run;
     const struct named_bytes *files; /* that travel along */
     uint32_t n_files;
-    uint64_t memory;           /* bytes of buffers at most */
+    uint64_t memory; /* bytes of buffers at most */
     int threads;
     bool quiet, selftest;
 };

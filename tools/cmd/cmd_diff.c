@@ -41,7 +41,7 @@ struct diff {
     struct source_bundle a, b;
     struct pair *pairs;
     uint32_t n_pairs;
-    pthread_mutex_t mutex;        /* guards what the jobs find */
+    pthread_mutex_t mutex; /* guards what the jobs find */
     json_t *found;
 };
 
@@ -90,7 +90,8 @@ static void compare_recipe(struct diff *d)
         add(d, "recipe", "quant", "%s and %s", quant_a, quant_b);
     else
         for (int role = ROLE_EMBED; role < ROLE_COUNT; role++) /* both mixed */
-            if (role_is_quantized((enum role)role) && a->recipe.stored[role] != b->recipe.stored[role])
+            if (role_is_quantized((enum role)role) &&
+                a->recipe.stored[role] != b->recipe.stored[role])
                 add(d, "recipe", role_key((enum role)role), "%s and %s",
                     stored_of(a->recipe.stored[role])->name,
                     stored_of(b->recipe.stored[role])->name);
@@ -269,12 +270,12 @@ static bool compare_tensors(struct diff *d, struct tp_error *err)
         if (p->differing == 0)
             continue;
         tensor_name(name, p->a->role, p->a->layer, p->a->part);
-        json_t *item = add(d, "tensor", name,
-                           "%llu of %llu values differ, first at row %llu column %llu, by at "
-                           "most %.6g%s",
-                           (ull)p->differing, (ull)(p->a->rows * p->a->cols), (ull)p->row,
-                           (ull)p->col, p->largest,
-                           same_form(p) && p->a->stored->row_scale ? " (as codes)" : "");
+        json_t *item =
+            add(d, "tensor", name,
+                "%llu of %llu values differ, first at row %llu column %llu, by at "
+                "most %.6g%s",
+                (ull)p->differing, (ull)(p->a->rows * p->a->cols), (ull)p->row, (ull)p->col,
+                p->largest, same_form(p) && p->a->stored->row_scale ? " (as codes)" : "");
         json_object_set_new(item, "differing", json_integer((json_int_t)p->differing));
         json_object_set_new(item, "row", json_integer((json_int_t)p->row));
         json_object_set_new(item, "column", json_integer((json_int_t)p->col));
@@ -301,8 +302,7 @@ static bool print(const struct diff *d, struct tp_error *err)
                json_string_value(json_object_get(item, "text")));
     if (count == 0)
         printf("equal: recipe, model, %u files and all values of %u tensors (tp %llu and %llu)\n",
-               d->a.bundle.n_files, d->n_pairs, (ull)d->a.bundle.tp_size,
-               (ull)d->b.bundle.tp_size);
+               d->a.bundle.n_files, d->n_pairs, (ull)d->a.bundle.tp_size, (ull)d->b.bundle.tp_size);
     return true;
 }
 
@@ -312,8 +312,8 @@ static bool diff(struct diff *d, struct tp_error *err)
     if (o->n_args != 2)
         return tp_fail(err, TP_E_USAGE, "%d arguments given, two bundles expected", o->n_args);
     if (!source_bundle_open(&d->a, o->args[0], err) ||
-        !source_bundle_open(&d->b, o->args[1], err) ||
-        !bundle_check_files(&d->a.bundle, err) || !bundle_check_files(&d->b.bundle, err))
+        !source_bundle_open(&d->b, o->args[1], err) || !bundle_check_files(&d->a.bundle, err) ||
+        !bundle_check_files(&d->b.bundle, err))
         return false;
     d->found = json_array();
     compare_recipe(d);
@@ -321,8 +321,8 @@ static bool diff(struct diff *d, struct tp_error *err)
     if (!compare_tensors(d, err) || !print(d, err))
         return false;
     size_t n = json_array_size(d->found);
-    return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0],
-                             o->args[1], n, n == 1 ? "" : "s");
+    return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0], o->args[1],
+                             n, n == 1 ? "" : "s");
 }
 
 int command_diff(int argc, char **argv)

@@ -33,7 +33,8 @@ static const char help[] =
 
 enum { BLOCK_BYTES = 64 << 20 }; /* of rows converted at once, where memory allows */
 
-struct export {
+struct export
+{
     const struct options *options;
     struct source_bundle source;
     struct export_plan plan;
@@ -41,9 +42,9 @@ struct export {
     int *fds;                 /* [n_files] */
     struct bundle_file *made; /* [n_made] what its manifest says */
     uint32_t n_made;
-    uint64_t *first_job;      /* [n_tensors + 1] */
-    uint64_t block_bytes;     /* f32 and stored bytes of the rows of a block together, about */
-    unsigned char **spaces;   /* [threads] made at first use */
+    uint64_t *first_job;    /* [n_tensors + 1] */
+    uint64_t block_bytes;   /* f32 and stored bytes of the rows of a block together, about */
+    unsigned char **spaces; /* [threads] made at first use */
     uint64_t space_bytes;
     int threads;
     struct jobs jobs;
@@ -91,8 +92,9 @@ static bool plan_memory(struct export *x, struct tp_error *err)
 static bool not_exact(const struct export *x, const struct tensor *t, struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_MANIFEST, "%s: tensor \"%s\": has values that the manifest's dtype "
-                                       "cannot hold",
+    return tp_fail(err, TP_E_MANIFEST,
+                   "%s: tensor \"%s\": has values that the manifest's dtype "
+                   "cannot hold",
                    x->source.bundle.dir, tensor_name(name, t->role, t->layer, t->part));
 }
 
@@ -156,7 +158,7 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
     char path[IO_PATH_MAX];
     if (!source->read_rows(source, e->index, row, n, t->own_leaves, rows, stride, err) ||
         (scaled && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
-                                         (unsigned char *)scales, 4, err)) ||
+                                      (unsigned char *)scales, 4, err)) ||
         (!as_is && !convert_rows(x, e, n, rows, scaled ? scales : NULL, wide, out, err)))
         return false;
     atomic_fetch_add(&x->jobs.bytes_done, bytes);
@@ -350,8 +352,7 @@ static bool open_output(struct export *x, bool *done, struct tp_error *err)
     const char **names;
     uint32_t n;
     struct stage_run run = {.hash = run_hash(x), .restart = x->options->restart};
-    return list_names(x, &names, &n, err) &&
-           output_open(&x->output, &run, names, n, done, err) &&
+    return list_names(x, &names, &n, err) && output_open(&x->output, &run, names, n, done, err) &&
            (*done || x->output.stage.n_names == 0 ||
             stage_begin_again(&x->output.stage, &run, err));
 }
@@ -378,8 +379,9 @@ static void print_notes(const struct export *x)
         tp_message(TPSHARD, "note", "%s weights become %s: what the codes mean, rounded", quant,
                    dtype_name(b->recipe.dtype));
     if (unused)
-        tp_message(TPSHARD, "note", "%zu tensors of the checkpoint that the model does not use "
-                                    "are not in the bundle",
+        tp_message(TPSHARD, "note",
+                   "%zu tensors of the checkpoint that the model does not use "
+                   "are not in the bundle",
                    unused);
 }
 
@@ -402,10 +404,9 @@ static bool export_bundle(struct export *x, struct tp_error *err)
     if (!open_output(x, &done, err) ||
         (done && !x->source.source.check(&x->source.source, o->threads, err)))
         return false;
-    if (!done &&
-        (!create_files(x, err) || !export_tensors(x, err) ||
-         !x->source.source.unchanged(&x->source.source, err) || !finish_files(x, err) ||
-         !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
+    if (!done && (!create_files(x, err) || !export_tensors(x, err) ||
+                  !x->source.source.unchanged(&x->source.source, err) || !finish_files(x, err) ||
+                  !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
         return false;
     interrupt_off(TP_EXIT_OK);
     double seconds = progress_now() - start, gb = (double)x->plan.bytes * 1e-9;

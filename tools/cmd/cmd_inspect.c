@@ -84,9 +84,8 @@ static void print_tensors(const struct bundle *b)
                    "bytes %llu  %s\n",
                    tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                    t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
-                   (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin,
-                   (ull)t->own_cols.end, (ull)t->cols, (ull)t->offset, (ull)t->bytes,
-                   hash ? hash : "");
+                   (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin, (ull)t->own_cols.end,
+                   (ull)t->cols, (ull)t->offset, (ull)t->bytes, hash ? hash : "");
         }
     }
 }
@@ -97,7 +96,8 @@ static void print_templates(const struct bundle *b)
     json_t *digest;
     if (!b->templates)
         printf("template   none\n");
-    json_object_foreach((json_t *)(uintptr_t)b->templates, name, digest) {
+    json_object_foreach((json_t *)(uintptr_t)b->templates, name, digest)
+    {
         char cut[TP_NAME_BUF];
         const char *hex = json_string_value(digest);
         printf("template   %s, SHA-256 %s\n", tp_name_cut(cut, name, strlen(name)),
@@ -148,12 +148,11 @@ static json_t *rank_json(const struct bundle *b, uint64_t r, bool tensors)
 {
     const struct partition *p = &b->plans[r].partition;
     char name[RANK_FILE_NAME_MAX];
-    json_t *rank = json_pack("{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "rank", (json_int_t)r,
-                             "file", rank_file_name(name, r, b->tp_size), "bytes",
-                             (json_int_t)b->ranks[r].file_bytes, "data_bytes",
-                             (json_int_t)b->plans[r].data_bytes, "heads", span(p->heads),
-                             "kv_heads", span(p->kv_heads), "ff_columns", span(p->ff), "vocab_rows",
-                             span(p->vocab));
+    json_t *rank = json_pack(
+        "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "rank", (json_int_t)r, "file",
+        rank_file_name(name, r, b->tp_size), "bytes", (json_int_t)b->ranks[r].file_bytes,
+        "data_bytes", (json_int_t)b->plans[r].data_bytes, "heads", span(p->heads), "kv_heads",
+        span(p->kv_heads), "ff_columns", span(p->ff), "vocab_rows", span(p->vocab));
     const json_t *stored = json_array_get(json_object_get(b->root, "ranks"), r);
     if (tensors)
         json_object_set(rank, "tensors", json_object_get(stored, "tensors"));
@@ -166,14 +165,15 @@ static bool print_json(const struct bundle *b, bool tensors, struct tp_error *er
     json_t *ranks = json_array();
     for (uint64_t r = 0; r < b->tp_size; r++)
         json_array_append_new(ranks, rank_json(b, r, tensors));
-    json_t *root = json_pack(
-        "{s:o, s:I, s:O, s:O, s:I, s:I, s:f, s:b, s:o, s:O, s:o}", "bundle_id",
-        hex_json(b->bundle_id), "tp_size", (json_int_t)b->tp_size, "recipe",
-        json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"),
-        "data_bytes", (json_int_t)s.raw, "stored_bytes", (json_int_t)s.file, "stored_ratio",
-        (double)s.file / (double)s.raw, "selftest", bundle_find_file(b, BUNDLE_SELFTEST) != NULL,
-        "chat_templates", b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(),
-        "files", json_object_get(b->root, "files"), "ranks", ranks);
+    json_t *root =
+        json_pack("{s:o, s:I, s:O, s:O, s:I, s:I, s:f, s:b, s:o, s:O, s:o}", "bundle_id",
+                  hex_json(b->bundle_id), "tp_size", (json_int_t)b->tp_size, "recipe",
+                  json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"),
+                  "data_bytes", (json_int_t)s.raw, "stored_bytes", (json_int_t)s.file,
+                  "stored_ratio", (double)s.file / (double)s.raw, "selftest",
+                  bundle_find_file(b, BUNDLE_SELFTEST) != NULL, "chat_templates",
+                  b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(),
+                  "files", json_object_get(b->root, "files"), "ranks", ranks);
     return json_print(root, err);
 }
 
@@ -188,8 +188,8 @@ int command_inspect(int argc, char **argv)
         fputs(help, stdout);
         return TP_EXIT_OK;
     }
-    bool ok = o.n_args == 1 || tp_fail(&err, TP_E_USAGE, "%d arguments given, one BUNDLE expected",
-                                       o.n_args);
+    bool ok = o.n_args == 1 ||
+              tp_fail(&err, TP_E_USAGE, "%d arguments given, one BUNDLE expected", o.n_args);
     ok = ok && bundle_open(&bundle, o.args[0], false, &err);
     if (ok && o.json)
         ok = print_json(&bundle, o.tensors, &err);

@@ -16,8 +16,8 @@ static const char help[] =
     "needed. Of a quantized checkpoint 16 bits are planned, and the scheme is named.\n"
     "\n"
     "      --tp N,N,...             degrees, 1 to 48 (default 1,2,4,8); nothing has to divide\n"
-    "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
-    OPTIONS_QUANT_HELP
+    "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: "
+    "config.json's)\n" OPTIONS_QUANT_HELP
     "      --context N              positions of KV cache a sequence (default 8192, or the "
     "model's)\n"
     "      --batch N                sequences (default 1)\n"
@@ -171,10 +171,10 @@ static json_t *rank_json(const struct estimate_rank *r)
 {
     return json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "rank",
                      (json_int_t)r->partition.rank, "heads", span(r->partition.heads), "kv_heads",
-                     span(r->partition.kv_heads), "ff_columns", span(r->partition.ff),
-                     "vocab_rows", span(r->partition.vocab), "weights_bytes",
-                     (json_int_t)r->weights, "kv_bytes", (json_int_t)r->kv, "activation_bytes",
-                     (json_int_t)r->activations, "total_bytes", (json_int_t)r->total);
+                     span(r->partition.kv_heads), "ff_columns", span(r->partition.ff), "vocab_rows",
+                     span(r->partition.vocab), "weights_bytes", (json_int_t)r->weights, "kv_bytes",
+                     (json_int_t)r->kv, "activation_bytes", (json_int_t)r->activations,
+                     "total_bytes", (json_int_t)r->total);
 }
 
 static json_t *degree_json(const struct plan *p, const struct estimate *e)
@@ -205,14 +205,14 @@ static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *e
     const struct estimate_request *q = &p->request;
     const char *scheme = p->config->quantization;
     json_t *model = model_config_to_json(q->model, err);
-    json_t *root = json_pack(
-        "{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o}", "model", model,
-        "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
-        *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
-        recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
-        (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory,
-        "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second", p->zstd.bytes_per_second,
-        "degrees", degrees);
+    json_t *root =
+        json_pack("{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o}", "model",
+                  model, "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
+                  *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
+                  recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
+                  (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem",
+                  (json_int_t)q->gpu_memory, "zstd", "ratio", p->zstd.ratio,
+                  "pays_below_bytes_per_second", p->zstd.bytes_per_second, "degrees", degrees);
     return json_print(root, err);
 }
 
@@ -274,8 +274,8 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
     p.request = (struct estimate_request){
         .model = &config->model,
         .recipe = recipe_of(planned_dtype(o, config), o->quant),
-        .context = o->context < config->model.max_positions ? o->context
-                                                             : config->model.max_positions,
+        .context =
+            o->context < config->model.max_positions ? o->context : config->model.max_positions,
         .batch = o->batch,
         .gpu_memory = o->gpu_memory,
     };

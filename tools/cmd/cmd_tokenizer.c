@@ -66,7 +66,8 @@ struct input_check {
 static void check_input(void *arg, const char *name)
 {
     struct input_check *c = arg;
-    c->ok = c->ok && (!model_folder_reads(name) || output_file_spares(c->file, c->dir, name, c->err));
+    c->ok =
+        c->ok && (!model_folder_reads(name) || output_file_spares(c->file, c->dir, name, c->err));
 }
 
 /* The output is no file of the model's. */
@@ -88,8 +89,8 @@ static bool run(const struct options *o, struct tp_error *err)
     if (!output_file_open(&file, o->output, err))
         return output_file_close(&file, false, err);
     struct hf_config *config = mem_alloc(sizeof *config, err);
-    bool ok = config && check_output(&file, o->args[0], err) && compile(o, config, &data, &n, err) &&
-              output_file_write(&file, data, n, err);
+    bool ok = config && check_output(&file, o->args[0], err) &&
+              compile(o, config, &data, &n, err) && output_file_write(&file, data, n, err);
     ok = output_file_close(&file, ok, err);
     mem_free(data);
     mem_free(config);

@@ -65,8 +65,9 @@ static bool check_values(const struct verify *v, uint64_t rank, const struct ten
     bool ok = shard_read_chunk(shard, t, c, raw, scratch, err);
     if (ok && !hash_equal(hash_bytes(raw, n), shard->head.chunks[t->first_chunk + c].raw_hash)) {
         char name[TENSOR_NAME_MAX];
-        ok = tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": chunk %u of %u: decoded, the hash "
-                                           "does not match",
+        ok = tp_fail(err, TP_E_SHARD_HASH,
+                     "%s: tensor \"%s\": chunk %u of %u: decoded, the hash "
+                     "does not match",
                      shard->path, tensor_name(name, t->role, t->layer, t->part), c, t->n_chunks);
     }
     if (ok && v->options->against)
@@ -118,8 +119,9 @@ static bool shared_differ(const struct verify *v, uint64_t a, uint64_t b, const 
                           uint64_t row, struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
-    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: tensor \"%s\": row %llu is not what rank %llu "
-                                            "holds",
+    return tp_fail(err, TP_E_VALUE_DIFFERS,
+                   "%s: tensor \"%s\": row %llu is not what rank %llu "
+                   "holds",
                    io_base_name(v->source.shards[b].path),
                    tensor_name(name, t->role, t->layer, t->part), (unsigned long long)row,
                    (unsigned long long)a);
@@ -137,8 +139,9 @@ static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uin
         unsigned char *of_b = of_a + most * stride;
         uint64_t n = rows.end - row < most ? rows.end - row : most;
         struct range part = {row, row + n};
-        ok = source_bundle_read_rank(&v->source, a, index, part, t->own_leaves, of_a, stride, err) &&
-             source_bundle_read_rank(&v->source, b, index, part, t->own_leaves, of_b, stride, err);
+        ok =
+            source_bundle_read_rank(&v->source, a, index, part, t->own_leaves, of_a, stride, err) &&
+            source_bundle_read_rank(&v->source, b, index, part, t->own_leaves, of_b, stride, err);
         for (uint64_t i = 0; ok && i < n; i++)
             if (memcmp(of_a + i * stride, of_b + i * stride, stride) != 0)
                 ok = shared_differ(v, a, b, t, row + i, err);
@@ -161,8 +164,7 @@ static bool check_shared(void *arg, uint64_t job, int thread, struct tp_error *e
         if (before && t->own_cols.begin < before->own_cols.end &&
             t->own_rows.begin < before->own_rows.end &&
             !compare_rows(v, index, last, r,
-                          (struct range){t->own_rows.begin, before->own_rows.end},
-                          err))
+                          (struct range){t->own_rows.begin, before->own_rows.end}, err))
             return false;
         before = t;
         last = r;
@@ -185,8 +187,9 @@ static bool check_hashes(const struct verify *v, struct tp_error *err)
             char name[TENSOR_NAME_MAX], want[33];
             hash_to_hex(shard_tensor_hash(t, v->source.shards[r].head.chunks), want);
             if (!hex || strcmp(hex, want) != 0)
-                return tp_fail(err, TP_E_SHARD_HASH, "%s: tensor \"%s\": the table's hash is not "
-                                                     "the manifest's",
+                return tp_fail(err, TP_E_SHARD_HASH,
+                               "%s: tensor \"%s\": the table's hash is not "
+                               "the manifest's",
                                v->source.shards[r].path,
                                tensor_name(name, t->role, t->layer, t->part));
         }
@@ -258,9 +261,8 @@ static bool check_config(const struct verify *v, struct tp_error *err)
         return false;
     struct hf_config *config = mem_alloc(sizeof *config, err);
     json_t *root = config ? json_parse("config.json", text, n, TP_E_CF_FILE, err) : NULL;
-    json_object_foreach(root, key, value)
-        if (options.n_ignore_keys < KEYS_MAX)
-            keys[options.n_ignore_keys++] = key;
+    json_object_foreach(root, key, value) if (options.n_ignore_keys < KEYS_MAX)
+        keys[options.n_ignore_keys++] = key;
     bool ok = root && hf_config_parse("config.json", text, n, &options, config, err) &&
               model_equals(&bundle->model, &config->model, bundle->dir, "config.json", err);
     json_decref(root);
@@ -288,13 +290,14 @@ static bool note_others(const struct bundle *bundle, struct tp_error *err)
     struct folder folder;
     const char *first = NULL;
     size_t others = 0;
-    bool ok = folder_open(&folder, bundle->dir, err) &&
-              folder_read_names(&folder, &arena, &names, err);
+    bool ok =
+        folder_open(&folder, bundle->dir, err) && folder_read_names(&folder, &arena, &names, err);
     for (size_t i = 0; ok && i < names.count; i++)
         if (!is_listed(bundle, names.list[i]) && others++ == 0)
             first = names.list[i];
     if (others)
-        tp_message(TPSHARD, "note", "%s: %zu name%s that the manifest does not list, \"%.255s\" the first",
+        tp_message(TPSHARD, "note",
+                   "%s: %zu name%s that the manifest does not list, \"%.255s\" the first",
                    bundle->dir, others, others == 1 ? "" : "s", first);
     folder_close(&folder);
     mem_arena_free(&arena);
@@ -316,8 +319,8 @@ static bool verify(struct verify *v, struct tp_error *err)
     if (o->against && (!against_open(&v->against, &v->source, o->against, o, err) ||
                        !against_prepare(&v->against, o->threads, o->quiet, err)))
         return false;
-    struct jobs shared = {.count = v->source.whole.n_tensors, .run = check_shared, .arg = v,
-                          .quiet = true};
+    struct jobs shared = {
+        .count = v->source.whole.n_tensors, .run = check_shared, .arg = v, .quiet = true};
     if (!check_chunks(v, err) || !jobs_run(&shared, o->threads, err) ||
         !v->source.source.unchanged(&v->source.source, err))
         return false;
@@ -331,10 +334,9 @@ static bool verify(struct verify *v, struct tp_error *err)
     double seconds = progress_now() - start, gb = (double)bytes * 1e-9;
     printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n",
            o->args[0], o->against ? "every byte, and every value of " : "every byte",
-           o->against ? o->against : "",
-           " as it should be", (unsigned long long)v->source.bundle.tp_size,
-           v->source.bundle.tp_size == 1 ? "" : "s", v->source.bundle.n_files + 1, gb, seconds,
-           seconds > 0 ? gb / seconds : 0);
+           o->against ? o->against : "", " as it should be",
+           (unsigned long long)v->source.bundle.tp_size, v->source.bundle.tp_size == 1 ? "" : "s",
+           v->source.bundle.n_files + 1, gb, seconds, seconds > 0 ? gb / seconds : 0);
     return true;
 }
 

@@ -11,18 +11,20 @@
 static const char convert_help[] =
     "usage: tpshard convert MODEL_DIR -o BUNDLE [options]\n"
     "\n"
-    "Convert a Hugging Face folder (config.json, safetensors, tokenizer.json) to a bundle: one packed\n"
+    "Convert a Hugging Face folder (config.json, safetensors, tokenizer.json) to a bundle: one "
+    "packed\n"
     "file per rank, ready to be mapped, and a manifest. Interrupted, the same command resumes.\n"
     "\n"
     "  -o, --output BUNDLE          folder to make\n"
     "      --tp N                   ranks, 1 to 48 (default 1); nothing has to divide\n"
-    "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: config.json's)\n"
-    OPTIONS_QUANT_HELP
+    "      --dtype keep|f32|bf16|f16  storage and arithmetic (default keep: "
+    "config.json's)\n" OPTIONS_QUANT_HELP
     "      --compress none|zstd     independent frames of a few MiB (default none)\n"
     "      --mem SIZE               memory for buffers at most (default 1G)\n"
     "      --threads N              (default: all processors)\n"
     "      --no-selftest            do not record reference results with tprun\n"
-    "      --ignore-key NAME        a key of config.json that is not to be refused; may be repeated\n"
+    "      --ignore-key NAME        a key of config.json that is not to be refused; may be "
+    "repeated\n"
     "      --follow-links           take files that are links out of MODEL_DIR, too\n"
     "      --force                  replace the bundle or export that has the output's name\n"
     "      --restart                begin anew where an unfinished conversion was found\n"
@@ -32,7 +34,8 @@ static const char convert_help[] =
 static const char reshard_help[] =
     "usage: tpshard reshard BUNDLE -o OUT --tp N [options]\n"
     "\n"
-    "Cut a bundle to another degree, without the checkpoint; the result is what a fresh conversion gives.\n"
+    "Cut a bundle to another degree, without the checkpoint; the result is what a fresh conversion "
+    "gives.\n"
     "\n"
     "  -o, --output OUT  folder to make\n"
     "      --tp N        ranks, 1 to 48\n"
@@ -79,7 +82,8 @@ static bool run_hash(const char *command, const struct model_config *model, stru
     return true;
 }
 
-static bool memory_left(const struct options *o, uint64_t held, uint64_t *left, struct tp_error *err)
+static bool memory_left(const struct options *o, uint64_t held, uint64_t *left,
+                        struct tp_error *err)
 {
     *left = o->memory > held ? o->memory - held : 0;
     return *left || tp_fail(err, TP_E_LIMIT, "--mem %llu: %llu bytes are needed for tables alone",
@@ -130,8 +134,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
 
 static bool decide(struct output *output, const struct options *o, struct tp_error *err)
 {
-    return o->dry_run ||
-           output_decide(output, o->output, o->args[0], o->force, o->threads, err);
+    return o->dry_run || output_decide(output, o->output, o->args[0], o->force, o->threads, err);
 }
 
 int command_convert(int argc, char **argv)
@@ -192,7 +195,8 @@ static bool reshard(const struct source_bundle *source, const struct options *o,
         .quiet = o->quiet,
     };
     bool ok = read_travelling(bundle, files, &request.n_files, err) &&
-              run_hash("reshard", &bundle->model, bundle->recipe, &request, err) && writer_run(&request, err);
+              run_hash("reshard", &bundle->model, bundle->recipe, &request, err) &&
+              writer_run(&request, err);
     for (uint32_t i = 0; i < request.n_files; i++)
         mem_free((void *)(uintptr_t)files[i].data);
     if (ok && !o->quiet)

@@ -8,14 +8,14 @@ void json_each_difference(const json_t *a, const json_t *b,
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)a, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)a, key, value)
+    {
         const json_t *other = json_object_get(b, key);
         if (!other || !json_equal(value, other))
             fn(arg, key, value, other);
     }
-    json_object_foreach((json_t *)(uintptr_t)b, key, value)
-        if (!json_object_get(a, key))
-            fn(arg, key, NULL, value);
+    json_object_foreach((json_t *)(uintptr_t)b, key, value) if (!json_object_get(a, key))
+        fn(arg, key, NULL, value);
 }
 
 struct first_field {

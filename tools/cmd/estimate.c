@@ -88,8 +88,7 @@ static uint64_t activations_of(const struct model_config *model, const struct es
 }
 
 static bool size_rank(const struct estimate_request *q, struct estimate_rank *rank,
-                      uint64_t context,
-                      uint64_t batch, struct tp_error *err)
+                      uint64_t context, uint64_t batch, struct tp_error *err)
 {
     if (!tp_mul(rank->page_bytes, div_ceil(context, ESTIMATE_PAGE), &rank->kv) ||
         !tp_mul(rank->kv, batch, &rank->kv))
@@ -121,8 +120,8 @@ static uint64_t largest_fit(const struct estimate_request *q, const struct estim
     uint64_t low = 0;
     while (low < most) {
         uint64_t n = low + (most - low + 1) / 2;
-        bool fits = of_batch ? all_fit(q, e, q->context, n)
-                             : all_fit(q, e, n * ESTIMATE_PAGE, q->batch);
+        bool fits =
+            of_batch ? all_fit(q, e, q->context, n) : all_fit(q, e, n * ESTIMATE_PAGE, q->batch);
         if (fits)
             low = n;
         else
@@ -153,8 +152,8 @@ static double slowest_sum(const struct estimate *e)
     return (double)attention + (double)mlp + (double)vocabulary;
 }
 
-bool estimate_degree(const struct estimate_request *request, uint64_t tp_size,
-                     struct estimate *out, struct tp_error *err)
+bool estimate_degree(const struct estimate_request *request, uint64_t tp_size, struct estimate *out,
+                     struct tp_error *err)
 {
     struct estimate_rank whole;
     uint64_t one = 0, held = 0, kv = 0, kv_heads = 0;

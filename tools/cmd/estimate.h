@@ -28,32 +28,32 @@ struct estimate_rank {
     struct partition partition;
     uint64_t attention, mlp, vocabulary; /* bytes of weights by phase */
     uint64_t weights, kv, activations, total;
-    uint64_t page_bytes;                 /* KV cache of 256 positions of one sequence */
-    uint64_t roots;                      /* partial sums it sends, of the phase that has more */
-    uint64_t o_columns, down_columns;    /* of the packed rows of o_proj and down_proj */
+    uint64_t page_bytes;              /* KV cache of 256 positions of one sequence */
+    uint64_t roots;                   /* partial sums it sends, of the phase that has more */
+    uint64_t o_columns, down_columns; /* of the packed rows of o_proj and down_proj */
 };
 
 struct estimate {
     uint64_t tp_size;
     struct estimate_rank ranks[PARTITION_TP_MAX];
-    uint64_t largest;            /* rank of the largest total */
-    uint64_t weights;            /* of all ranks */
+    uint64_t largest; /* rank of the largest total */
+    uint64_t weights; /* of all ranks */
     /* held beyond one copy: norms, shared KV heads, padding of cut panels */
     uint64_t replicated_weights;
-    uint64_t replicated_kv;      /* KV cache held beyond one copy */
-    uint64_t kv_heads_again;     /* KV heads of a layer held beyond one copy */
+    uint64_t replicated_kv;            /* KV cache held beyond one copy */
+    uint64_t kv_heads_again;           /* KV heads of a layer held beyond one copy */
     uint64_t idle_attention, idle_mlp; /* ranks that own nothing there */
     double imbalance;
     /* with gpu_memory */
     bool fits;
     /* with this batch; at most the model's positions; 0: not even one page */
     uint64_t context_max;
-    uint64_t batch_max;          /* with this context; 0: not even one sequence */
+    uint64_t batch_max; /* with this context; 0: not even one sequence */
 };
 
 /* Errors: those of rank_plan_build, TP_E_LIMIT where a sum leaves 63 bits. */
-bool estimate_degree(const struct estimate_request *request, uint64_t tp_size,
-                     struct estimate *out, struct tp_error *err);
+bool estimate_degree(const struct estimate_request *request, uint64_t tp_size, struct estimate *out,
+                     struct tp_error *err);
 
 /* Values of all weights, biases and norms */
 uint64_t estimate_parameters(const struct model_config *model);

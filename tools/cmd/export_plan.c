@@ -75,13 +75,11 @@ static json_t *entry_json(const struct source_bundle *source, const struct expor
                         ? json_pack("[I]", (json_int_t)t->rows)
                         : json_pack("[I,I]", (json_int_t)t->rows, (json_int_t)t->cols);
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[e->dtype], "shape", shape,
-                     "data_offsets",
-                     (json_int_t)e->begin, (json_int_t)(e->begin + e->bytes));
+                     "data_offsets", (json_int_t)e->begin, (json_int_t)(e->begin + e->bytes));
 }
 
 static bool write_header(struct export_plan *plan, const struct source_bundle *source,
-                         uint32_t file,
-                         struct tp_error *err)
+                         uint32_t file, struct tp_error *err)
 {
     struct export_file *f = &plan->files[file];
     char name[TENSOR_NAME_MAX];
@@ -131,8 +129,7 @@ void export_plan_free(struct export_plan *plan)
 }
 
 char *export_index_text(const struct export_plan *plan, const struct source_bundle *source,
-                        size_t *n,
-                        struct tp_error *err)
+                        size_t *n, struct tp_error *err)
 {
     char name[TENSOR_NAME_MAX];
     json_t *map = json_object();

@@ -11,7 +11,7 @@ enum { FILE_BYTES_MAX = 256 << 20 };
 
 /* Those present travel; config.json must be. */
 static const char *const travelling[] = {
-    "config.json",          "generation_config.json", "tokenizer.json",
+    "config.json",           "generation_config.json",  "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
     "chat_template.json",
 };
@@ -35,7 +35,8 @@ static void print_unused(const struct checkpoint *ck)
         if (!ck->tensors[i].used && n++ == 0)
             tp_name_cut(name, ck->tensors[i].tensor->name, ck->tensors[i].tensor->name_len);
     if (n)
-        tp_message(TPSHARD, "note", "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
+        tp_message(TPSHARD, "note",
+                   "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
                    ck->dir, n, name);
 }
 
@@ -70,8 +71,7 @@ static bool may_lead_to(const char *real, const char *target)
     for (const char *at = real; (at = strstr(at, models)); at++) {
         size_t hub = (size_t)(at - real) + 1 + strcspn(at + 1, "/");
         if (strncmp(real + hub, snapshots, sizeof snapshots - 1) == 0 &&
-            strncmp(target, real, hub) == 0 &&
-            strncmp(target + hub, blobs, sizeof blobs - 1) == 0)
+            strncmp(target, real, hub) == 0 && strncmp(target + hub, blobs, sizeof blobs - 1) == 0)
             return true;
     }
     return false;
@@ -83,7 +83,8 @@ static bool check_link(const char *dir, const char *real, const char *name, stru
     if (!io_join(path, dir, name, err))
         return false;
     if (!realpath(path, target))
-        return !io_exists(path) || tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
+        return !io_exists(path) ||
+               tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
     return may_lead_to(real, target) ||
            tp_fail(err, TP_E_IX_LINK,
                    "%s: is a link out of the folder, to %.200s; --follow-links takes it", path,
@@ -124,7 +125,8 @@ bool model_folder_check_links(const char *dir, struct tp_error *err)
         if (!check_link(dir, real, others[i], err))
             return false;
     return io_join(path, dir, CHAT_TEMPLATES_FOLDER, err) &&
-           (!io_is_dir(path) || (folder_list_path(path, check_template_link, &check, err) && check.ok));
+           (!io_is_dir(path) ||
+            (folder_list_path(path, check_template_link, &check, err) && check.ok));
 }
 
 bool model_folder_reads(const char *name)
@@ -151,16 +153,18 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
         tp_message(TPSHARD, "note", "%s", folder->config->notes[i]);
     if (ok && folder->config->quantization[0])
-        ok = tp_fail(err, TP_E_UNSUPPORTED, "%s/config.json: quantized checkpoint (%s): import is not supported yet",
-                     dir, folder->config->quantization);
+        ok = tp_fail(err, TP_E_UNSUPPORTED,
+                     "%s/config.json: quantized checkpoint (%s): import is not supported yet", dir,
+                     folder->config->quantization);
     ok = ok && checkpoint_open(&folder->checkpoint, dir, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
-        enum dtype dtype = options->dtype  ? options->dtype
+        enum dtype dtype = options->dtype ? options->dtype
                            : model->dtype ? model->dtype
                                           : source_checkpoint_widest(&folder->checkpoint);
         folder->recipe = recipe ? *recipe : recipe_of(dtype, options->quant);
-        ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe, err) &&
+        ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe,
+                                    err) &&
              list_inputs(folder, err);
     }
     if (ok && !options->quiet) {
@@ -190,7 +194,8 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
         return false;
     if (!present && !io_exists(path)) {
         if (!quiet)
-            tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only", f->dir);
+            tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only",
+                       f->dir);
         return true;
     }
     if (!chat_source_read(&chat, f->dir, quiet, err))

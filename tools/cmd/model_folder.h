@@ -15,7 +15,8 @@ struct model_folder {
     struct recipe recipe;
     struct named_bytes files[MODEL_FOLDER_FILES_MAX]; /* as read; data owned */
     uint32_t n_files;
-    struct named_bytes *inputs; /* [checkpoint.file_count] names and what must not change, for the log */
+    struct named_bytes
+        *inputs; /* [checkpoint.file_count] names and what must not change, for the log */
     struct mem_arena arena;
 };
 

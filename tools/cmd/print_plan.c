@@ -30,14 +30,13 @@ static json_t *rank_json(const struct rank_plan *plan)
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const struct tensor *t = &plan->tensors[i];
         json_array_append_new(
-            tensors,
-            json_pack("{s:s, s:s, s:[I,I], s:[I,I], s:[I,I], s:i, s:I, s:I}", "name",
-                      tensor_name(name, t->role, t->layer, t->part), "dtype", t->stored->name,
-                      "shape", (json_int_t)t->rows, (json_int_t)t->cols, "rows",
-                      (json_int_t)t->own_rows.begin, (json_int_t)t->own_rows.end, "cols",
-                      (json_int_t)t->own_cols.begin, (json_int_t)t->own_cols.end, "layout",
-                      (int)t->layout, "offset", (json_int_t)t->offset, "bytes",
-                      (json_int_t)t->bytes));
+            tensors, json_pack("{s:s, s:s, s:[I,I], s:[I,I], s:[I,I], s:i, s:I, s:I}", "name",
+                               tensor_name(name, t->role, t->layer, t->part), "dtype",
+                               t->stored->name, "shape", (json_int_t)t->rows, (json_int_t)t->cols,
+                               "rows", (json_int_t)t->own_rows.begin, (json_int_t)t->own_rows.end,
+                               "cols", (json_int_t)t->own_cols.begin, (json_int_t)t->own_cols.end,
+                               "layout", (int)t->layout, "offset", (json_int_t)t->offset, "bytes",
+                               (json_int_t)t->bytes));
     }
     return json_pack("{s:s, s:I, s:I, s:o}", "file",
                      rank_file_name(file, plan->partition.rank, plan->partition.tp_size),

@@ -17,8 +17,8 @@ typedef unsigned long long ull;
 /* Names are file system names, at most 255 bytes. */
 struct listing {
     bool single, index;
-    uint32_t others;                   /* further *.safetensors */
-    char first[256], second[256];      /* of the others, the least two */
+    uint32_t others;              /* further *.safetensors */
+    char first[256], second[256]; /* of the others, the least two */
     char pickle[256];
 };
 
@@ -55,12 +55,16 @@ static bool choose_source(struct checkpoint *ck, const struct listing *found, st
 {
     const char *name = found->index ? INDEX_NAME : found->single ? SINGLE_NAME : found->first;
     if (!found->index && !found->single && found->others > 1)
-        return tp_fail(err, TP_E_IX_AMBIGUOUS, "%.200s: ambiguous: %u .safetensors files and no "
-                       "index: %.80s, %.80s%s", ck->dir, found->others, found->first,
-                       found->second, found->others > 2 ? ", ..." : "");
+        return tp_fail(err, TP_E_IX_AMBIGUOUS,
+                       "%.200s: ambiguous: %u .safetensors files and no "
+                       "index: %.80s, %.80s%s",
+                       ck->dir, found->others, found->first, found->second,
+                       found->others > 2 ? ", ..." : "");
     if (!*name && *found->pickle)
-        return tp_fail(err, TP_E_IX_PICKLE, "%.200s: only pickle weights (%.80s): pickle is never "
-                       "opened, convert them to safetensors", ck->dir, found->pickle);
+        return tp_fail(err, TP_E_IX_PICKLE,
+                       "%.200s: only pickle weights (%.80s): pickle is never "
+                       "opened, convert them to safetensors",
+                       ck->dir, found->pickle);
     if (!*name)
         return tp_fail(err, TP_E_IO, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
     ck->source = mem_arena_copy(&ck->arena, name, strlen(name), err);
@@ -193,8 +197,8 @@ static bool apply_index(struct checkpoint *ck, const struct checkpoint_index *in
             const char *other = match > at ? ck->files[ck->tensors[at].file].name : NULL;
             return tp_fail(err, TP_E_IX_WRONG,
                            "%s: weight_map: tensor \"%s\" is not in %.120s%s%.120s", ck->source,
-                           tp_name_cut(shown, e->name, e->name_len),
-                           index->files[e->file], other ? " but in " : "", other ? other : "");
+                           tp_name_cut(shown, e->name, e->name_len), index->files[e->file],
+                           other ? " but in " : "", other ? other : "");
         }
         mark_indexed(ck, &ck->tensors[match]);
     }
@@ -206,8 +210,8 @@ static void check_totals(struct checkpoint *ck, const struct checkpoint_index *i
 {
     char shown[TP_NAME_BUF];
     double total;
-    if (*index->total_size && !(tp_parse_double(index->total_size, &total) &&
-                                total == (double)ck->total_bytes))
+    if (*index->total_size &&
+        !(tp_parse_double(index->total_size, &total) && total == (double)ck->total_bytes))
         st_warn(&ck->warnings, "%s: metadata.total_size is %s, the tensors have %llu bytes",
                 ck->source, index->total_size, (ull)ck->total_bytes);
     const struct st_tensor *first = NULL;
@@ -248,8 +252,9 @@ static bool open_indexed(struct checkpoint *ck, const struct listing *found, str
         return false;
     /* With one file the index says no more than the file does; else there are two models. */
     if (found->single && (index.file_count > 1 || strcmp(index.files[0], SINGLE_NAME) != 0))
-        ok = tp_fail(err, TP_E_IX_AMBIGUOUS, "%.200s: ambiguous: " SINGLE_NAME " and " INDEX_NAME
-                     " that names \"%.100s\"", ck->dir, index.files[0]);
+        ok = tp_fail(err, TP_E_IX_AMBIGUOUS,
+                     "%.200s: ambiguous: " SINGLE_NAME " and " INDEX_NAME " that names \"%.100s\"",
+                     ck->dir, index.files[0]);
     ok = ok && check_present(ck, index.files, index.file_count, err) &&
          open_files(ck, index.files, index.file_count, err) && merge_files(ck, err) &&
          apply_index(ck, &index, err);

@@ -17,14 +17,14 @@ struct checkpoint_tensor {
 
 struct checkpoint {
     const char *dir;
-    const char *source;                 /* index or only file, a plain name, for errors */
+    const char *source; /* index or only file, a plain name, for errors */
     struct safetensors *files;
     uint32_t file_count;
-    struct checkpoint_tensor *tensors;  /* of all files, by name (st_name_compare) */
+    struct checkpoint_tensor *tensors; /* of all files, by name (st_name_compare) */
     uint32_t count;
-    uint64_t total_bytes;               /* of the indexed tensors */
+    uint64_t total_bytes; /* of the indexed tensors */
     struct mem_arena arena;
-    struct st_warnings warnings;        /* the files' included */
+    struct st_warnings warnings; /* the files' included */
 };
 
 /* Open every file of the model and check the index against them.

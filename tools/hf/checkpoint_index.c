@@ -41,16 +41,20 @@ static bool read_pair(struct reader *r)
         return false;
     tp_name_cut(shown, name, len);
     if (len == 0 || len > ST_NAME_MAX || memchr(name, '\0', len))
-        return tp_fail(in->err, TP_E_ST_NAME, "%s: weight_map: \"%s\": a tensor name has 1 to %d "
-                       "bytes and no NUL", in->file, shown, ST_NAME_MAX);
+        return tp_fail(in->err, TP_E_ST_NAME,
+                       "%s: weight_map: \"%s\": a tensor name has 1 to %d "
+                       "bytes and no NUL",
+                       in->file, shown, ST_NAME_MAX);
     if (pull_peek(in) != '"')
         return fail_kind(r, shown, "a file name");
     if (!pull_string(in, file, sizeof file, &file_len))
         return false;
     bool plain = io_name_is_plain(file, file_len);
     if (!plain || file_len <= suffix_len || strcmp(file + file_len - suffix_len, suffix) != 0)
-        return tp_fail(in->err, TP_E_IX_PATH, "%s: weight_map: \"%s\": \"%s\" is not a plain%s "
-                       "file name", in->file, shown, tp_name_cut(shown_file, file, file_len),
+        return tp_fail(in->err, TP_E_IX_PATH,
+                       "%s: weight_map: \"%s\": \"%s\" is not a plain%s "
+                       "file name",
+                       in->file, shown, tp_name_cut(shown_file, file, file_len),
                        plain ? " .safetensors" : "");
     if (r->count == ST_TENSORS_MAX)
         return tp_fail(in->err, TP_E_ST_COUNT, "%s: weight_map: more than %u tensors", in->file,
@@ -178,15 +182,18 @@ static bool check_files(struct reader *r, uint32_t *order, uint32_t *scratch)
     for (uint32_t i = 0; i < index->file_count && index->file_count > 1; i++)
         for (const char *s = index->files[i]; *s; s++)
             if ((unsigned char)*s >= 0x80)
-                return tp_fail(r->in.err, TP_E_IX_CASE, "%s: weight_map: file name \"%s\" is not "
+                return tp_fail(r->in.err, TP_E_IX_CASE,
+                               "%s: weight_map: file name \"%s\" is not "
                                "ASCII: it may equal another after Unicode normalisation",
                                r->in.file, index->files[i]);
     sort_index(order, scratch, index->file_count, index->files, folded_before);
     for (uint32_t i = 1; i < index->file_count; i++) {
         const char *a = index->files[order[i - 1]], *b = index->files[order[i]];
         if (strcasecmp(a, b) == 0)
-            return tp_fail(r->in.err, TP_E_IX_CASE, "%s: weight_map: file names \"%.120s\" and "
-                           "\"%.120s\" differ in case only", r->in.file, a, b);
+            return tp_fail(r->in.err, TP_E_IX_CASE,
+                           "%s: weight_map: file names \"%.120s\" and "
+                           "\"%.120s\" differ in case only",
+                           r->in.file, a, b);
     }
     return true;
 }
@@ -232,11 +239,13 @@ bool checkpoint_index_parse(struct checkpoint_index *index, const char *name, co
                             uint64_t n, struct tp_error *err)
 {
     *index = (struct checkpoint_index){0};
+    /* clang-format off */
     struct reader r = {
         .in = {.file = name, .text = text, .size = n, .depth_max = PULL_DEPTH_MAX,
                .malformed = TP_E_JSON, .not_utf8 = TP_E_JSON, .too_deep = TP_E_JSON, .err = err},
         .index = index,
     };
+    /* clang-format on */
     bool ok = pull_begin(&r.in) && read_members(&r, read_top_member) && pull_end(&r.in) &&
               make_tables(&r);
     mem_free(r.pairs);

@@ -15,16 +15,16 @@
 struct index_entry {
     const char *name; /* of the tensor */
     uint32_t name_len;
-    uint32_t file;    /* in files */
+    uint32_t file; /* in files */
 };
 
 struct checkpoint_index {
     struct index_entry *entries; /* by name (st_name_compare), no two alike, at least one */
     uint32_t count;
-    const char **files;          /* by name as bytes, no two alike */
+    const char **files; /* by name as bytes, no two alike */
     uint32_t file_count;
-    char total_size[48];         /* metadata.total_size as written, "" where there is none */
-    struct mem_arena arena;      /* owns the names */
+    char total_size[48];    /* metadata.total_size as written, "" where there is none */
+    struct mem_arena arena; /* owns the names */
 };
 
 /* text[0..n) is borrowed for the call. name is used in errors.

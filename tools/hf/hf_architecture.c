@@ -3,6 +3,7 @@
 #include <string.h>
 
 /* transformers 5, models/NAME/configuration_NAME.py and modeling_NAME.py */
+/* clang-format off */
 static const struct hf_architecture table[] = {
     {.class_name = "LlamaForCausalLM", .model_type = "llama",
      .keys = {"attention_bias", "mlp_bias"},
@@ -22,6 +23,7 @@ static const struct hf_architecture table[] = {
      .kv_heads = 32, .head_dim = 128, .positions = 32768, .window_size = 4096,
      .max_window_layers = 28, .bos_id = -1, .eos_id = -1},
 };
+/* clang-format on */
 static const char supported[] =
     "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM";
 enum {

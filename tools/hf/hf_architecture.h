@@ -13,15 +13,15 @@ enum window_rule {
 
 struct hf_architecture {
     const char *class_name, *model_type;
-    bool qkv_bias;              /* q, k, v always have biases */
+    bool qkv_bias; /* q, k, v always have biases */
     bool qk_norm;
     enum window_rule window;
-    const char *keys[4];        /* keys it honours beyond those all share; NULL ends them */
+    const char *keys[4]; /* keys it honours beyond those all share; NULL ends them */
     /* what transformers takes where config.json is silent */
-    uint64_t kv_heads;          /* 0: as many as query heads */
-    uint64_t head_dim;          /* 0: hidden_size / num_attention_heads */
+    uint64_t kv_heads; /* 0: as many as query heads */
+    uint64_t head_dim; /* 0: hidden_size / num_attention_heads */
     uint64_t positions, window_size, max_window_layers;
-    int64_t bos_id, eos_id;     /* -1: none */
+    int64_t bos_id, eos_id; /* -1: none */
 };
 
 /* By "architectures", where absent by "model_type". NULL: TP_E_CF_ARCH naming what is not supported

@@ -3,6 +3,7 @@
 #include <string.h>
 
 /* Read by hf_config.c, hf_rope.c, hf_architecture.c, hf_quantization.c for every architecture. */
+/* clang-format off */
 static const char *const handled[] = {
     "architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "head_dim", "hidden_size",
     "intermediate_size", "layer_types", "max_position_embeddings", "model_type",
@@ -11,8 +12,10 @@ static const char *const handled[] = {
     "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings",
     "torch_dtype", "trust_remote_code", "vocab_size",
 };
+/* clang-format on */
 
 /* Training, generation, bookkeeping: no effect on the logits, whatever the value. */
+/* clang-format off */
 static const char *const harmless[] = {
     "attention_dropout", "attn_implementation", "bad_words_ids", "begin_suppress_tokens",
     "chunk_size_feed_forward", "classifier_dropout", "cross_attention_hidden_size",
@@ -32,11 +35,13 @@ static const char *const harmless[] = {
     "transformers.js_config", "transformers_version", "typical_p", "unk_token_id",
     "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
 };
+/* clang-format on */
 
 /* Known to change the result: harmless at one number only, and not to be ignored. */
 static const struct {
     const char *key;
     double value;
+    /* clang-format off */
 } fixed[] = {
     {"partial_rotary_factor", 1}, {"rotary_pct", 1}, {"rope_interleaved", 0}, {"use_mrope", 0},
     {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"logit_scale", 1},
@@ -44,6 +49,7 @@ static const struct {
     {"is_encoder_decoder", 0}, {"add_cross_attention", 0}, {"alibi", 0}, {"parallel_attn", 0},
     {"clip_qkv", 0}, {"attention_chunk_size", 0},
 };
+/* clang-format on */
 
 static bool listed(const char *const *names, size_t n, const char *key)
 {
@@ -127,7 +133,8 @@ bool hf_config_keys_check(const struct json_in *in, const struct hf_architecture
         return false;
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)in->object, key, value) {
+    json_object_foreach((json_t *)in->object, key, value)
+    {
         if (!check_fixed(in, key, value, err))
             return false;
         if (hf_config_key_known(architecture, key) || is_empty(value) ||

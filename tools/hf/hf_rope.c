@@ -61,6 +61,7 @@ static bool find_block(const struct json_in *in, const struct model_config *mode
 
 static bool known_keys(const struct json_in *in, struct tp_error *err)
 {
+    /* clang-format off */
     static const char *const known[] = {
         "rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
         "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale",
@@ -76,6 +77,7 @@ static bool known_keys(const struct json_in *in, struct tp_error *err)
             return tp_fail(err, TP_E_CF_KEY, "%s: key \"%s\" is not supported", in->file,
                            tp_name_cut(cut, key, strlen(key)));
     }
+    /* clang-format on */
     double part;
     if (!json_get_double_or(in, "partial_rotary_factor", 1, &part, err))
         return false;

@@ -27,14 +27,14 @@
 #define PULL_DEPTH_MAX 64
 
 struct json_pull {
-    const char *file;          /* named in errors */
-    const char *text;          /* borrowed, size bytes, not changed while parsing */
+    const char *file; /* named in errors */
+    const char *text; /* borrowed, size bytes, not changed while parsing */
     uint64_t size;
-    uint64_t base;             /* offset of text in the file: errors give file offsets */
-    uint32_t depth_max;        /* at most PULL_DEPTH_MAX */
+    uint64_t base;      /* offset of text in the file: errors give file offsets */
+    uint32_t depth_max; /* at most PULL_DEPTH_MAX */
     enum tp_code malformed, not_utf8, too_deep;
     struct tp_error *err;
-    uint64_t at;               /* the next byte; the parser's own from here */
+    uint64_t at; /* the next byte; the parser's own from here */
     uint32_t depth;
 };
 

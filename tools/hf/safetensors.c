@@ -58,8 +58,8 @@ struct header {
     bool metadata_seen;
 };
 
-__attribute__((format(printf, 3, 4)))
-static bool fail_entry(const struct header *h, enum tp_code code, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static bool
+fail_entry(const struct header *h, enum tp_code code, const char *fmt, ...)
 {
     char shown[TP_NAME_BUF], what[256];
     va_list args;
@@ -72,8 +72,7 @@ static bool fail_entry(const struct header *h, enum tp_code code, const char *fm
 
 /* The next value is not what the field needs. It is read all the same: if it is not even JSON, or
  * too deep, that is the error. */
-static bool fail_value(struct header *h, enum tp_code code, const char *field,
-                       const char *expected)
+static bool fail_value(struct header *h, enum tp_code code, const char *field, const char *expected)
 {
     struct json_pull *in = &h->in;
     const char *kind = pull_kind(in);
@@ -227,9 +226,9 @@ static bool read_metadata(struct header *h)
     h->metadata_seen = true;
     const char *kind = pull_kind(in);
     if (pull_peek(in) != '{')
-        return pull_skip(in) && tp_fail(in->err, TP_E_ST_METADATA,
-                                        "%s: __metadata__: an object expected, %s found",
-                                        in->file, kind);
+        return pull_skip(in) &&
+               tp_fail(in->err, TP_E_ST_METADATA, "%s: __metadata__: an object expected, %s found",
+                       in->file, kind);
     if (!pull_open(in, '{'))
         return false;
     for (bool first = true;; first = false) {
@@ -287,8 +286,10 @@ static bool read_header(struct header *h)
     if (c == '[' && !pull_skip(in)) /* too deep, or not JSON: says more than "not an object" */
         return false;
     if (c == '[')
-        return tp_fail(in->err, TP_E_ST_JSON, "%s: header is an array at offset %llu, an object "
-                       "expected", in->file, (ull)in->base);
+        return tp_fail(in->err, TP_E_ST_JSON,
+                       "%s: header is an array at offset %llu, an object "
+                       "expected",
+                       in->file, (ull)in->base);
     if (!pull_open(in, '{'))
         return false;
     for (bool first = true;; first = false) {
@@ -368,8 +369,10 @@ static bool check_layout(struct header *h, uint64_t data_bytes, uint32_t *order,
                               tp_name_cut(shown, before->name, before->name_len));
         }
         if (t->begin > at)
-            return fail_entry(h, TP_E_ST_HOLE, "data_offsets %llu to %llu before it belong to no "
-                              "tensor", (ull)at, (ull)t->begin);
+            return fail_entry(h, TP_E_ST_HOLE,
+                              "data_offsets %llu to %llu before it belong to no "
+                              "tensor",
+                              (ull)at, (ull)t->begin);
         at = t->end;
         t->begin += st->data_begin;
         t->end += st->data_begin;
@@ -383,17 +386,18 @@ static bool check_layout(struct header *h, uint64_t data_bytes, uint32_t *order,
 bool safetensors_parse(struct safetensors *st, const char *name, const char *text, uint64_t n,
                        uint64_t file_size, struct tp_error *err)
 {
+    /* clang-format off */
     struct header h = {
         .in = {.file = name, .text = text, .size = n, .base = 8, .depth_max = ST_DEPTH_MAX,
                .malformed = TP_E_ST_JSON, .not_utf8 = TP_E_ST_UTF8, .too_deep = TP_E_ST_DEPTH,
                .err = err},
         .st = st,
     };
+    /* clang-format on */
     tp_assert(n <= ST_HEADER_MAX && tp_range_in(8, n, file_size));
     st->data_begin = 8 + n;
     uint32_t *order = NULL;
-    bool ok = read_header(&h) &&
-              (order = mem_array(st->count, 2 * sizeof *order, err)) != NULL &&
+    bool ok = read_header(&h) && (order = mem_array(st->count, 2 * sizeof *order, err)) != NULL &&
               (st->by_name = mem_array(st->count, sizeof *st->by_name, err)) != NULL &&
               check_names(&h, order) &&
               check_layout(&h, file_size - st->data_begin, order, order + st->count);
@@ -437,8 +441,7 @@ static const char *kind_of(const unsigned char *head, size_t n)
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t len = strlen(kinds[i].magic);
-        if (kinds[i].offset + len <= n &&
-            memcmp(head + kinds[i].offset, kinds[i].magic, len) == 0)
+        if (kinds[i].offset + len <= n && memcmp(head + kinds[i].offset, kinds[i].magic, len) == 0)
             return kinds[i].kind;
     }
     for (; n && is_space(*head); n--)
@@ -456,8 +459,10 @@ bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, co
     if (n == 0)
         return tp_fail(err, TP_E_ST_EMPTY, "%s: header is empty", name);
     if (n > file_size - 8)
-        return tp_fail(err, TP_E_ST_LENGTH, "%s: header length is %llu, found %llu bytes after it: "
-                       "incomplete download?", name, (ull)n, (ull)(file_size - 8));
+        return tp_fail(err, TP_E_ST_LENGTH,
+                       "%s: header length is %llu, found %llu bytes after it: "
+                       "incomplete download?",
+                       name, (ull)n, (ull)(file_size - 8));
     if (n > ST_HEADER_MAX)
         return tp_fail(err, TP_E_ST_CAP, "%s: header length is %llu, at most %u are allowed", name,
                        (ull)n, ST_HEADER_MAX);
@@ -471,8 +476,8 @@ static bool open_header(struct safetensors *st, struct tp_error *err)
     unsigned char head[512];
     uint64_t n, size = st->who.size;
     if (size < 8)
-        return tp_fail(err, TP_E_ST_SHORT, "%s: %llu bytes, need 8 for the header length",
-                       st->name, (ull)size);
+        return tp_fail(err, TP_E_ST_SHORT, "%s: %llu bytes, need 8 for the header length", st->name,
+                       (ull)size);
     size_t head_bytes = size < sizeof head ? size : sizeof head;
     if (!io_read_at(st->fd, st->path, head, head_bytes, 0, err))
         return false;
@@ -542,8 +547,7 @@ bool safetensors_unchanged(const struct safetensors *st, struct tp_error *err)
 
 /* ---- lookups ---- */
 
-const struct st_tensor *safetensors_find(const struct safetensors *st, const char *name,
-                                         size_t len)
+const struct st_tensor *safetensors_find(const struct safetensors *st, const char *name, size_t len)
 {
     uint32_t low = 0, high = st->count;
     while (low < high) {

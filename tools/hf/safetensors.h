@@ -25,16 +25,20 @@
 #define ST_DEPTH_MAX 8
 
 /* X(name, bits): every dtype of the reference; its name in the header is the name here. */
+/* clang-format off */
 #define ST_DTYPE_TABLE(X)                                                                          \
-    X(BOOL, 8) X(F4, 4) X(F6_E2M3, 6) X(F6_E3M2, 6) X(U8, 8) X(I8, 8) X(F8_E5M2, 8) X(F8_E4M3, 8)  \
-    X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8) X(F8_E5M2FNUZ, 8) X(I16, 16) X(U16, 16) X(F16, 16)             \
-    X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(C64, 64) X(F64, 64) X(I64, 64) X(U64, 64)
+    X(BOOL, 8)                                                                                     \
+    X(F4, 4) X(F6_E2M3, 6) X(F6_E3M2, 6) X(U8, 8) X(I8, 8) X(F8_E5M2, 8) X(F8_E4M3, 8)             \
+        X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8) X(F8_E5M2FNUZ, 8) X(I16, 16) X(U16, 16) X(F16, 16)         \
+            X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(C64, 64) X(F64, 64) X(I64, 64)          \
+                X(U64, 64)
+/* clang-format on */
 
 enum st_dtype {
 #define X(name, bits) ST_##name,
     ST_DTYPE_TABLE(X)
 #undef X
-    ST_DTYPE_COUNT
+        ST_DTYPE_COUNT
 };
 
 const char *st_dtype_name(enum st_dtype dtype); /* "BF16" */
@@ -59,17 +63,17 @@ void st_warn(struct st_warnings *warnings, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
 struct safetensors {
-    const char *path;           /* as given; NULL: not open */
-    const char *name;           /* its last part, in errors */
-    int fd;                     /* valid where path is */
+    const char *path; /* as given; NULL: not open */
+    const char *name; /* its last part, in errors */
+    int fd;           /* valid where path is */
     struct io_identity who;
     struct io_map map;          /* the whole file */
     uint64_t data_begin;        /* 8 + header bytes */
     struct hash128 header_hash; /* of the header's bytes */
     struct st_tensor *tensors;  /* in the header's order */
     uint32_t count;
-    uint32_t *by_name;          /* positions in tensors, by name as bytes */
-    struct mem_arena arena;     /* path and tensor names */
+    uint32_t *by_name;      /* positions in tensors, by name as bytes */
+    struct mem_arena arena; /* path and tensor names */
     struct st_warnings warnings;
 };
 

@@ -14,8 +14,7 @@ static void merge(const uint32_t *left, const uint32_t *middle, const uint32_t *
     memcpy(out + (middle - a), b, (size_t)(right - b) * sizeof *b);
 }
 
-void sort_index(uint32_t *index, uint32_t *scratch, size_t n, const void *items,
-                sort_before before)
+void sort_index(uint32_t *index, uint32_t *scratch, size_t n, const void *items, sort_before before)
 {
     uint32_t *from = index, *to = scratch;
     for (size_t i = 0; i < n; i++)

@@ -74,9 +74,8 @@ static json_t *trial_variables(const struct chat_source *source)
 static bool is_limit(const struct jinja_error *why)
 {
     static const char overflow[] = "OverflowError";
-    return why->failure == JINJA_LIMIT ||
-           (why->failure == JINJA_RUNTIME && why->text &&
-            strncmp(why->text, overflow, sizeof overflow - 1) == 0);
+    return why->failure == JINJA_LIMIT || (why->failure == JINJA_RUNTIME && why->text &&
+                                           strncmp(why->text, overflow, sizeof overflow - 1) == 0);
 }
 
 /* One rendering within the limits. *unsupported is what it needed and we have not; an error that the

@@ -5,6 +5,7 @@
 #include "jinja_ast.h"
 #include "jinja_inside.h"
 
+/* clang-format off */
 enum jinja_token_type {
     TOKEN_EOF, TOKEN_DATA, TOKEN_BLOCK_BEGIN, TOKEN_BLOCK_END, TOKEN_VARIABLE_BEGIN,
     TOKEN_VARIABLE_END, TOKEN_NAME, TOKEN_STRING, TOKEN_INTEGER, TOKEN_FLOAT,
@@ -14,6 +15,7 @@ enum jinja_token_type {
     TOKEN_RPAREN, TOKEN_LBRACE, TOKEN_RBRACE, TOKEN_GT, TOKEN_LT, TOKEN_ASSIGN, TOKEN_DOT,
     TOKEN_COLON, TOKEN_PIPE, TOKEN_COMMA, TOKEN_SEMICOLON, TOKEN_TYPES,
 };
+/* clang-format on */
 
 struct jinja_token {
     enum jinja_token_type type;

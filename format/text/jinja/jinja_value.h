@@ -224,10 +224,12 @@ const char *jinja_type_name(struct jinja_value v);
 /* bool(v); an undefined is false */
 bool jinja_truth(struct jinja_value v);
 
+/* clang-format off */
 enum jinja_operator {
     JINJA_ADD, JINJA_SUB, JINJA_MUL, JINJA_DIV, JINJA_FLOOR_DIV, JINJA_MOD, JINJA_POW,
     JINJA_EQ, JINJA_NE, JINJA_LT, JINJA_LE, JINJA_GT, JINJA_GE, JINJA_IN, JINJA_NOT_IN,
 };
+/* clang-format on */
 /* a OP b */
 bool jinja_operate(struct jinja *j, enum jinja_operator op, struct jinja_value a,
                    struct jinja_value b, struct jinja_value *out);
