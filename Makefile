@@ -46,7 +46,7 @@ FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
+.PHONY: all demo test check test-long bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -135,6 +135,14 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
+
+check: ## for daily work, within 90 seconds: no sweeps, a sample of the combinations
+	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
+	@TIER=check $(MAKE) --no-print-directory run-tests
+test-long: ## the sweeps and random sequences, an hour or more
+	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
+	@SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 $(MAKE) --no-print-directory run-tests \
+	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_batch'
 
 seconds ?= 60
 fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libFuzzer; finds go to build/fuzz/

@@ -22,8 +22,8 @@ TPSHARD = os.path.join(BUILD, "tpshard")
 TPRUN = os.path.join(BUILD, "tprun")
 DATA = os.path.join(ROOT, "tests", "data")
 DEMO = os.path.join(DATA, "demo", "stories")
-# An eighth of the combinations under the sanitizers, which are many times slower.
-SHARE = 8 if os.environ.get("CONFIG", "release") in ("asan", "tsan") else 1
+# Of the combinations an eighth under the sanitizers, which are many times slower, and fewer in `make check`.
+SHARE = 32 if os.environ.get("TIER") == "check" else 8 if os.environ.get("CONFIG", "release") in ("asan", "tsan") else 1
 
 
 class Skip(Exception):
