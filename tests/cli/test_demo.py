@@ -109,6 +109,21 @@ def test_every_file_that_the_docs_name_exists():
             assert os.path.exists(os.path.join(ROOT, os.path.dirname(name), path)), f"{name} links {path}"
 
 
+def test_every_symbol_that_the_docs_name_exists():
+    """Names with an underscore, between backquotes: in a source, or a source's own name."""
+    words = set()
+    for folder in ("format", "kernels", "tools", "runtime", "tests", "scripts"):
+        for path, _, files in os.walk(os.path.join(ROOT, folder)):
+            for f in files:
+                words.add(re.sub(r"\.(inc\.h|\w+)$", "", f))
+                if f.endswith((".c", ".h", ".py", ".sh")) or "." not in f and path.endswith("scripts"):
+                    words.update(re.findall(r"\w+", read(os.path.join(path, f))))
+    for name in ("README.md", "SECURITY.md", *(os.path.join("docs", f) for f in os.listdir(os.path.join(ROOT, "docs")) if f.endswith(".md"))):
+        text = re.sub(r"(?ms)^```.*?^```", "", read(name))
+        named = set(re.findall(r"`(?:struct |enum )?([a-z]\w*_\w+)(?:\(\))?`", text))
+        assert named <= words, f"{name}: {sorted(named - words)}"
+
+
 def test_the_architecture_lists_every_source_file_once():
     text = read("docs", "architecture.md")
     rooms = [os.path.relpath(folder, ROOT) for room in ("format", "kernels", "tools", "runtime") for folder, _, _ in os.walk(os.path.join(ROOT, room))]
