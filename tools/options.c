@@ -108,8 +108,10 @@ static bool parse_quant(struct options *o, const struct quant_words *words, stru
     o->quant = none ? NULL : stored_by_options(quant, group, offset);
     bool known = none ? group == 0 && strcmp(offset, "none") == 0 : o->quant != NULL;
     return known ||
-           tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: no such format%s%s%s%s", quant,
-                   words->group ? " with --group " : "", words->group ? words->group : "",
+           tp_fail(err, TP_E_UNSUPPORTED,
+                   "--quant %s: no such format%s%s%s%s (int4 has --group 32, 64, 128, --offset "
+                   "none, zero, min)",
+                   quant, words->group ? " with --group " : "", words->group ? words->group : "",
                    words->offset ? " with --offset " : "", words->offset ? words->offset : "");
 }
 

@@ -27,13 +27,13 @@ struct options {
 };
 
 /* What convert and plan say of --quant. */
+/* clang-format off */
 #define OPTIONS_QUANT_HELP                                                                         \
-    "      --quant none|int8|fp8|int4  weight-only (default none). int8, fp8: a scale for each "   \
-    "row\n"                                                                                        \
+    "      --quant none|int8|fp8|int4  weight-only (default none); int8, fp8: a scale for each row\n" \
     "      --group 32|64|128        int4: columns that share a scale (default 128)\n"              \
-    "      --offset none|zero|min   int4: codes around 0 (default), around an integer, or from "   \
-    "a\n"                                                                                          \
-    "                               minimum up\n"
+    "      --offset none|zero|min   int4: a group has a scale alone (default), an integer zero\n"  \
+    "                               too, or a minimum too\n"
+/* clang-format on */
 
 /* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that
  * the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later), TP_E_TP_RANGE. */
