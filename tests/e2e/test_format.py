@@ -316,7 +316,7 @@ def generate(bundle):
 
 
 def test_every_flipped_byte_is_refused_by_verify_and_tprun():
-    """A bundle of some ten kilobytes: every byte of every file; the bit that is flipped goes round."""
+    """A small bundle: every byte of every file; the bit that is flipped and the program that must refuse it go round."""
     with Folder() as d:
         tiny_model(d + "/m")
         convert(d + "/m", d + "/b", "--tp", "2", selftest=True)
@@ -326,12 +326,13 @@ def test_every_flipped_byte_is_refused_by_verify_and_tprun():
         places = [(name, at) for name in sorted(os.listdir(d + "/b")) for at in range(0, os.path.getsize(f"{d}/b/{name}"), harness.SHARE)]
         with concurrent.futures.ProcessPoolExecutor(2) as pool:  # two copies, for two processors
             halves = pool.map(flip_all, (d + "/b", d + "/c"), (places[::2], places[1::2]))
-            print(f"    {sum(halves)} flips, each refused by both programs")
+            print(f"    {sum(halves)} flips, each refused")
 
 
 def flip_all(bundle, places):
     for name, at in places:
-        flip_and_check(bundle, os.path.join(bundle, name), at, at % 8, (verify, generate))
+        programs = (verify, generate) if os.environ.get("TIER") == "long" else ((verify, generate)[at // 8 % 2],)
+        flip_and_check(bundle, os.path.join(bundle, name), at, at % 8, programs)
     return len(places)
 
 
