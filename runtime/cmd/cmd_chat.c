@@ -141,11 +141,6 @@ static bool run_command(struct talk *talk, const char *line, struct tp_error *er
 
 /* ---- turns ---- */
 
-static double rate(uint32_t n, double seconds)
-{
-    return seconds > 0 ? n / seconds : 0;
-}
-
 static void print_stats(const struct talk *talk)
 {
     const struct chat_turn *t = &talk->session.last;
@@ -155,8 +150,8 @@ static void print_stats(const struct talk *talk)
         "turn %u: %u tokens, %u reused, %u prefilled in %.3f s, %.1f tok/s; answer %u tokens "
         "(%s), %.1f tok/s; context %u of %llu; peak memory %llu",
         talk->turns, t->n_prompt, t->n_reused, fresh, t->prefill_seconds,
-        rate(fresh, t->prefill_seconds), t->n_new, batch_finish_name(t->finish),
-        rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
+        host_rate(fresh, t->prefill_seconds), t->n_new, batch_finish_name(t->finish),
+        host_rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
         (unsigned long long)talk->run.context, (unsigned long long)host_memory_peak());
 }
 

@@ -15,11 +15,6 @@ static double first_token_ms(const struct report *report)
     return at > 0 ? (at - report->main_seconds) * 1e3 : 0;
 }
 
-static double rate(double count, double seconds)
-{
-    return seconds > 0 ? count / seconds : 0;
-}
-
 struct figures {
     double prefill, decode; /* tok/s */
     double gb_s;            /* weights read in decode */
@@ -31,10 +26,10 @@ static struct figures figures_of(const struct report *report, const struct engin
     for (uint64_t r = 0; r < engine->comm.size; r++)
         bytes += engine->weights.ranks[r].decode_bytes;
     return (struct figures){
-        .prefill = rate((double)report->figures.prompt_rows, report->figures.prompt_seconds),
-        .decode = rate((double)report->figures.plain_rows, report->figures.plain_seconds),
-        .gb_s = rate((double)(bytes * report->figures.plain_steps) * 1e-9,
-                     report->figures.plain_seconds),
+        .prefill = host_rate((double)report->figures.prompt_rows, report->figures.prompt_seconds),
+        .decode = host_rate((double)report->figures.plain_rows, report->figures.plain_seconds),
+        .gb_s = host_rate((double)(bytes * report->figures.plain_steps) * 1e-9,
+                          report->figures.plain_seconds),
     };
 }
 
