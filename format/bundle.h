@@ -1,7 +1,7 @@
 /* A bundle: the folder with manifest.json, rank files and the files that travel along.
  *
- * manifest.json ends with its own digest (sealed.h). Reading takes a private copy, checks the digest, then
- * every field against the plan that model, recipe and tp_size give.
+ * manifest.json ends with its own digest (sealed.h). Reading takes a private copy, checks the
+ * digest, then every field against the plan that model, recipe and tp_size give.
  */
 #pragma once
 #include "hash.h"
@@ -48,9 +48,9 @@ struct bundle {
     struct mem_arena arena;
 };
 
-/* open_manifest: read BUNDLE_MANIFEST_OPEN in place of BUNDLE_MANIFEST.
- * Errors TP_E_BUNDLE_NONE (no manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH,
- * TP_E_VERSION. A {0} bundle may be closed. */
+/* open_manifest: read BUNDLE_MANIFEST_OPEN in place of BUNDLE_MANIFEST. Errors TP_E_BUNDLE_NONE (no
+ * manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH, TP_E_VERSION. A
+ * {0} bundle may be closed. */
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err);
 /* The same from a manifest in memory; path is for messages. */
 bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
@@ -73,8 +73,8 @@ bool bundle_check_files(const struct bundle *bundle, struct tp_error *err);
 
 /* ---- writing ---- */
 
-/* The manifest's text, digest included, from a bundle filled in memory (dir and root unused; shards'
- * heads given per rank for offsets and hashes). Caller frees with mem_free. */
+/* The manifest's text, digest included, from a bundle filled in memory (dir and root unused;
+ * shards' heads given per rank for offsets and hashes). Caller frees with mem_free. */
 char *bundle_manifest_text(const struct bundle *bundle, const struct shard_head *heads,
                            size_t *size, struct tp_error *err);
 /* XXH3-128 over model, recipe, leaves, source digests and travelling files but selftest.json:

@@ -1,6 +1,7 @@
-/* The hyperparameters of a model: everything that config.json says about the mathematics, and nothing
- * else. tools/hf/hf_config fills it, the manifest stores it, the runtime reads it from there only.
- * A block is described as data (biases, norms, windows), not by the name of an architecture.
+/* The hyperparameters of a model: everything that config.json says about the mathematics, and
+ * nothing else. tools/hf/hf_config fills it, the manifest stores it, the runtime reads it from
+ * there only. A block is described as data (biases, norms, windows), not by the name of an
+ * architecture.
  */
 #pragma once
 #include "dtype.h"

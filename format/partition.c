@@ -88,8 +88,8 @@ struct partition partition_of(const struct model_config *model, uint64_t tp_size
 
 /* ---- the tree ---- */
 
-/* A node of two children ends at leaf `end`; how many of those begin in [low, high)? Walks the nodes that
- * contain leaf end-1 from the root down: they are the only ones that can end there. */
+/* A node of two children ends at leaf `end`; how many of those begin in [low, high)? Walks the
+ * nodes that contain leaf end-1 from the root down: they are the only ones that can end there. */
 static uint8_t merges_at(uint64_t n, uint64_t end, uint64_t low, uint64_t high)
 {
     uint8_t count = 0;

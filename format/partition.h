@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "model_config.h"
+#include "range.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,19 +17,6 @@ enum {
     PARTITION_TP_MAX = 48,
     PARTITION_LEAVES_MAX = MODEL_HEADS_MAX, /* (n + 1) / 2 attention leaves above 64 heads */
 };
-
-static inline uint64_t cut(uint64_t n, uint64_t i, uint64_t k)
-{
-    return n * i / k;
-}
-
-struct range {
-    uint64_t begin, end; /* half open */
-};
-static inline uint64_t range_count(struct range r)
-{
-    return r.end - r.begin;
-}
 
 /* One kind of leaves (attention or MLP) of a model. */
 struct leaves {
@@ -60,13 +48,15 @@ struct partition {
 struct partition partition_of(const struct model_config *model, uint64_t tp_size, uint64_t rank);
 
 /* ---- the tree ----
- * A fold program runs over a sequence of values (leaves of a rank, or roots of all ranks in order): push
- * value i on a stack, then merges[i] times: replace the top two (a below b) by a + b. */
+ * A fold program runs over a sequence of values (leaves of a rank, or roots of all ranks in order):
+ * push value i on a stack, then merges[i] times: replace the top two (a below b) by a + b. */
 
-/* merges[i - owned.begin] for the leaves of a rank, over n leaves in all; what remains on the stack are the
- * rank's roots, the largest complete subtrees it owns, in order. Returns the number of roots. */
+/* merges[i - owned.begin] for the leaves of a rank, over n leaves in all; what remains on the stack
+ * are the rank's roots, the largest complete subtrees it owns, in order. Returns the number of
+ * roots. */
 uint64_t tree_local(uint64_t n, struct range owned, uint8_t *merges);
-/* merges for the roots of all tp_size ranks in order (rank r owns [cut(n,r,tp), cut(n,r+1,tp))); one value
- * remains. merges has room for tp_size * TREE_ROOTS_MAX. Returns the number of roots in all. */
+/* merges for the roots of all tp_size ranks in order (rank r owns [cut(n,r,tp), cut(n,r+1,tp)));
+ * one value remains. merges has room for tp_size * TREE_ROOTS_MAX. Returns the number of roots in
+ * all. */
 uint64_t tree_global(uint64_t n, uint64_t tp_size, uint8_t *merges);
 enum { TREE_ROOTS_MAX = 20, TREE_STACK_MAX = 24 }; /* <= 2 log2(1024) roots a rank */

@@ -1,6 +1,6 @@
-/* The plan of a rank file: every tensor with its range, dtype, layout, size and place, computed from the
- * model, the recipe and (tp_size, rank) alone. tpshard writes exactly it; tprun computes it again and
- * refuses a file that says anything else. Pure: no I/O.
+/* The plan of a rank file: every tensor with its range, dtype, layout, size and place, computed
+ * from the model, the recipe and (tp_size, rank) alone. tpshard writes exactly it; tprun computes
+ * it again and refuses a file that says anything else. Pure: no I/O.
  */
 #pragma once
 #include "error.h"

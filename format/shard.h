@@ -73,10 +73,10 @@ struct shard_head {
 /* Header and table as bytes [0, plan->data_offset), zeros included. Caller frees with mem_free. */
 unsigned char *shard_head_write(const struct model_config *model, const struct rank_plan *plan,
                                 const struct shard_head *head, struct tp_error *err);
-/* Parse and check them: hashes, every field against the plan, chunks within the file, reserved zero.
- * bytes: a private copy of [0, plan->data_offset). file names the file in errors. head->chunks is
- * allocated in `arena`.
- * Errors TP_E_SHARD_HASH, TP_E_SHARD_SIZE, TP_E_SHARD_MIXED (another rank, degree), TP_E_VERSION, TP_E_SHARD. */
+/* Parse and check them: hashes, every field against the plan, chunks within the file, reserved
+ * zero. bytes: a private copy of [0, plan->data_offset). file names the file in errors.
+ * head->chunks is allocated in `arena`. Errors TP_E_SHARD_HASH, TP_E_SHARD_SIZE, TP_E_SHARD_MIXED
+ * (another rank, degree), TP_E_VERSION, TP_E_SHARD. */
 bool shard_head_read(const struct model_config *model, const struct rank_plan *plan,
                      const unsigned char *bytes, const char *file, uint64_t file_bytes,
                      struct mem_arena *arena, struct shard_head *head, struct tp_error *err);
@@ -100,15 +100,16 @@ bool shard_open(struct shard *shard, const char *dir, const struct model_config 
                 struct tp_error *err);
 void shard_close(struct shard *shard);
 
-/* Check the file bytes of chunk c of tensor t against its hash; TP_E_SHARD_HASH names file, tensor and
- * chunk. Any thread. */
+/* Check the file bytes of chunk c of tensor t against its hash; TP_E_SHARD_HASH names file, tensor
+ * and chunk. Any thread. */
 bool shard_check_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                        struct tp_error *err);
 /* Check that all bytes of the data area outside chunks are zero. */
 bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan,
                          struct tp_error *err);
-/* Raw bytes of chunk i of a tensor into out (tensor_chunk_bytes): a copy, or the decoded frame. Checks the
- * file hash first. scratch: SHARD_CHUNK_BYTES_MAX bytes, used with compression only (else may be NULL). */
+/* Raw bytes of chunk i of a tensor into out (tensor_chunk_bytes): a copy, or the decoded frame.
+ * Checks the file hash first. scratch: SHARD_CHUNK_BYTES_MAX bytes, used with compression only
+ * (else may be NULL). */
 bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                       unsigned char *out, unsigned char *scratch, struct tp_error *err);
 

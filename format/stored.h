@@ -8,15 +8,17 @@
  * whole row are a vector of their own (PART_SCALE).
  *
  * What a row can say of other formats: a block of 128 x 128 is a group of 128 whose scale 128 rows
- * repeat, an affair of the encoder alone. A group of 16 whose code times scale is exact in f32
- * (E2M1 by E4M3) is part of the widening, not a piece; its second level is the row's scale. Another
- * type of scale is another meaning of the constants' bits. Reordered columns are a part more (a
- * vector of column numbers), applied to the activations. A size that depends on values is a bound
- * here, and the chunk table has what was used.
+ * repeat, an affair of the encoder alone. Groups of 16 (E2M1 by E4M3, exact in f32) are pieces of
+ * 32 whose 16 constant bits are two scales; their second level is the row's scale. Another type of
+ * scale is another meaning of the constants' bits. Reordered columns are a part more (a vector of
+ * column numbers), applied to the activations. A size that depends on values is a bound here, and
+ * the chunk table has what was used.
  */
 #pragma once
 #include "dtype.h"
-#include "partition.h"
+#include "range.h"
+#include <stdbool.h>
+#include <stddef.h>
 
 /* Rows of a panel, columns of a block: constants of the format. */
 enum { PANEL_ROWS = 16, BLOCK_COLS = 32 };

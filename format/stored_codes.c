@@ -220,7 +220,8 @@ INLINE struct bounds bounds_body(const float *values, size_t n)
                            __builtin_fabsf(hi[0]) < LEAST ? 0 : hi[0]};
 }
 
-/* One code a byte. Clamping to integers first is the same, and the sum with the magic number rounds. */
+/* One code a byte. Clamping to integers first is the same, and the sum with the magic number
+ * rounds. */
 INLINE void int4_body(const float *values, size_t n, struct affine a, unsigned char *codes)
 {
     float lowest = -a.zero, highest = 15 - a.zero;

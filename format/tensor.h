@@ -1,4 +1,5 @@
-/* The tensors of a model by role, and their Hugging Face names. The numbers are on disk: never reused. */
+/* The tensors of a model by role, and their Hugging Face names. The numbers are on disk: never
+ * reused. */
 #pragma once
 #include "model_config.h"
 #include <stddef.h>
@@ -21,8 +22,9 @@ enum role {
     ROLE_COUNT
 };
 
-/* What of a role: the matrix or norm itself, the bias of a matrix, the per-row scales of a quantized one.
- * Bias and scale follow the rows of their matrix: cut with them, or whole where columns are cut. */
+/* What of a role: the matrix or norm itself, the bias of a matrix, the per-row scales of a
+ * quantized one. Bias and scale follow the rows of their matrix: cut with them, or whole where
+ * columns are cut. */
 enum part { PART_WEIGHT = 0, PART_BIAS = 1, PART_SCALE = 2 };
 
 #define TENSOR_NO_LAYER UINT32_MAX
@@ -34,7 +36,8 @@ const char *tensor_name(char buf[TENSOR_NAME_MAX], enum role role, uint32_t laye
 const char *role_key(enum role role);
 /* A matrix (packed in panels), else a vector */
 bool role_is_matrix(enum role role);
-/* The model has this role's weight, and this part of it (PART_BIAS; PART_SCALE is the recipe's matter) */
+/* The model has this role's weight, and this part of it (PART_BIAS; PART_SCALE is the recipe's
+ * matter) */
 bool role_present(const struct model_config *model, enum role role, enum part part);
 /* Rows and columns of the whole weight; a vector has columns 1 */
 void role_shape(const struct model_config *model, enum role role, uint64_t *rows, uint64_t *cols);

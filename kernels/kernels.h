@@ -1,8 +1,8 @@
 /* The CPU kernels: one table of functions per instruction set, all giving the same bits.
  *
- * kernels/ knows arrays and shapes, no models and no files. docs/numerics.md is normative; the plain C
- * table ("scalar") is its executable form and needs no FMA hardware. Every function expects the
- * floating-point mode of threads_set_fp_mode() and finite inputs, and never fails.
+ * kernels/ knows arrays and shapes, no models and no files. docs/numerics.md is normative; the
+ * plain C table ("scalar") is its executable form and needs no FMA hardware. Every function expects
+ * the floating-point mode of threads_set_fp_mode() and finite inputs, and never fails.
  *
  * Packed panels (LAYOUT_PANEL16, stored.h). A panel is 16 rows of words: 64 bytes hold a word of
  * each. A dot runs over a leaf of its columns: pieces, each padded with zeros to blocks of 32
@@ -20,8 +20,8 @@ enum { ATTENTION_CHUNK = 256 }; /* a constant of numerics.md */
 
 enum { SAMPLE_CHUNK = 1024, SAMPLE_BINS = 1024, SAMPLE_ROWS = SAMPLE_BINS + 8, SAMPLE_TABLES = 4 };
 
-/* What of a vocabulary is kept: ids before or at (x, id), in order of falling x and rising id, of at least this
- * weight. */
+/* What of a vocabulary is kept: ids before or at (x, id), in order of falling x and rising id, of
+ * at least this weight. */
 struct sample_cut {
     float x;
     uint32_t id;
@@ -48,11 +48,12 @@ struct kernels {
     void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M,
                        float *sums);
 
-    /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16, bf16. */
+    /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16,
+     * bf16. */
     void (*panel_row[DTYPE_COUNT])(const void *w, size_t blocks, size_t r, float *out);
 
-    /* y = (x * (1 / sqrt(mean(x^2) + eps))) * w; y is rounded to bf16 values when round_bf16. x may be
-     * y. n any. docs/numerics.md section 5. */
+    /* y = (x * (1 / sqrt(mean(x^2) + eps))) * w; y is rounded to bf16 values when round_bf16. x may
+     * be y. n any. docs/numerics.md section 5. */
     void (*rms_norm)(const float *x, const float *w, size_t n, float eps, bool round_bf16,
                      float *y);
     /* x[i] = bf16 value of x[i] */
@@ -61,7 +62,8 @@ struct kernels {
     void (*add)(const float *a, const float *b, size_t n, float *y);
     /* y = x * scale + bias, two roundings; scale or bias NULL: that step is absent. x may be y. */
     void (*scale_bias)(const float *x, const float *scale, const float *bias, size_t n, float *y);
-    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)); rounded to bf16 values when round_bf16; y may be gate */
+    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)); rounded to bf16 values when round_bf16; y
+     * may be gate */
     void (*silu_mul)(const float *gate, const float *up, size_t n, bool round_bf16, float *y);
     /* Rotate one head in place. cos, sin: head_dim / 2 values of its position. */
     void (*rope)(float *head, const float *cos, const float *sin, size_t head_dim);
@@ -99,9 +101,9 @@ struct kernels {
     /* sums [div_ceil(n, SAMPLE_CHUNK)] of the weights that the cut keeps, in 32 chains each */
     void (*sample_sums)(const float *x, const float *w, size_t n, struct sample_cut cut,
                         double *sums);
-    /* mass [SAMPLE_ROWS]: mass[b][.] += the weights (w NULL: 1 each) of ids in bin b; the bins are stretches of falling x, from max on,
-     * 1 / scale wide; what is beyond
-     * SAMPLE_BINS - 1 may be left incomplete */
+    /* mass [SAMPLE_ROWS]: mass[b][.] += the weights (w NULL: 1 each) of ids in bin b; the bins are
+     * stretches of falling x, from max on, 1 / scale wide; what is beyond SAMPLE_BINS - 1 may be
+     * left incomplete */
     void (*sample_histogram)(const float *x, const float *w, size_t n, float max, float scale,
                              double (*mass)[SAMPLE_TABLES]);
     /* The ids in bin b, rising; how many. */

@@ -31,8 +31,6 @@ struct leaf_run {
     uint32_t count, n_roots;
     const struct leaf *leaves; /* [count] */
     const uint8_t *merges;     /* [count] fold program of tree_local */
-    const uint32_t *packed; /* [columns of the rank] where each is in a row of x, which is padded as
-                               the matrix is */
 };
 
 struct layer_weights {
@@ -54,6 +52,9 @@ struct rank_weights {
     const float *final_norm;      /* [hidden] */
     struct matrix lm_head;        /* like embed; the same where tied */
     struct leaf_run attention, mlp;
+    const uint32_t
+        *o_columns;        /* [columns of the rank's heads] where each is in a row of o's x, which
+                                  is padded as o is */
     uint64_t decode_bytes; /* of weights read for one token */
 };
 

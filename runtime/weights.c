@@ -211,24 +211,32 @@ static bool bind_leaves(const struct tensor *t, struct leaf_run *run, struct mem
     uint64_t n = range_count(owned);
     struct leaf *leaves = mem_arena_alloc(arena, n * sizeof *leaves, err);
     uint8_t *merges = mem_arena_alloc(arena, n, err);
-    uint32_t *packed = mem_arena_alloc(arena, range_count(t->own_cols) * sizeof *packed, err),
-             at = 0;
-    if (!leaves || !merges || !packed)
+    if (!leaves || !merges)
         return false;
-    *run = (struct leaf_run){
-        .count = (uint32_t)n, .leaves = leaves, .merges = merges, .packed = packed};
     for (uint64_t i = 0; i < n; i++) {
         struct range leaf = leaf_columns(&t->leaves, owned.begin + i);
-        struct piece piece = {.index = 0};
-        while (stored_next_piece(t->stored, leaf, &piece))
-            for (uint64_t c = piece.cols.begin; c < piece.cols.end; c++)
-                *packed++ = at + (uint32_t)(piece.k + c - piece.cols.begin);
         leaves[i].pieces = stored_pieces(t->stored, leaf);
         leaves[i].panel_bytes = (uint32_t)stored_words(t->stored, leaf) * PANEL_ROWS * 4;
-        at += leaves[i].pieces.blocks * BLOCK_COLS;
     }
+    *run = (struct leaf_run){.count = (uint32_t)n, .leaves = leaves, .merges = merges};
     run->n_roots = (uint32_t)tree_local(t->leaves.count, owned, merges);
     return true;
+}
+
+static const uint32_t *bind_columns(const struct tensor *t, struct mem_arena *arena,
+                                    struct tp_error *err)
+{
+    uint32_t *columns = mem_arena_alloc(arena, range_count(t->own_cols) * sizeof *columns, err);
+    uint32_t *next = columns, at = 0;
+    for (uint64_t i = t->own_leaves.begin; columns && i < t->own_leaves.end; i++) {
+        struct range leaf = leaf_columns(&t->leaves, i);
+        struct piece piece = {.index = 0};
+        while (stored_next_piece(t->stored, leaf, &piece))
+            for (uint64_t c = 0; c < range_count(piece.cols); c++)
+                *next++ = at + (uint32_t)(piece.k + c);
+        at += stored_pieces(t->stored, leaf).blocks * BLOCK_COLS;
+    }
+    return columns;
 }
 
 static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint64_t rank,
@@ -239,17 +247,17 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
     const unsigned char *data = weights->decoded[rank] ? weights->decoded[rank] : shard->data;
     struct rank_weights *w = &weights->ranks[rank];
     const uint32_t layer = (uint32_t)plan->partition.layers.begin;
+    const struct tensor *o = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT);
+    const struct tensor *down = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT);
     *w = (struct rank_weights){
         .model = &bundle->model,
         .partition = plan->partition,
         .arithmetic = bundle->recipe.dtype,
     };
     w->layers = mem_arena_alloc(&weights->arena, bundle->model.n_layers * sizeof *w->layers, err);
-    if (!w->layers ||
-        !bind_leaves(rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT), &w->attention,
-                     &weights->arena, err) ||
-        !bind_leaves(rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT), &w->mlp, &weights->arena,
-                     err))
+    w->o_columns = bind_columns(o, &weights->arena, err);
+    if (!w->layers || !w->o_columns || !bind_leaves(o, &w->attention, &weights->arena, err) ||
+        !bind_leaves(down, &w->mlp, &weights->arena, err))
         return false;
     for (int vectors = 0; vectors < 2; vectors++) /* a matrix first: its bias and scale join it */
         for (uint32_t i = 0; i < plan->n_tensors; i++)

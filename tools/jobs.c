@@ -54,3 +54,16 @@ bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err)
     *err = team.error;
     return false;
 }
+
+uint32_t jobs_owner(const uint64_t *first, uint32_t n, uint64_t job)
+{
+    uint32_t low = 0, high = n;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (first[middle] <= job)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}

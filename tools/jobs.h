@@ -16,5 +16,8 @@ struct jobs {
     bool quiet;
     _Atomic uint64_t bytes_done; /* added to by run */
 };
+/* Where jobs are parts of things, n > 0 of them, and thing i begins with job first[i] (rising): the
+ * last thing that begins at `job` or before. */
+uint32_t jobs_owner(const uint64_t *first, uint32_t n, uint64_t job);
 /* The jobs before the failed one are done, later ones may be. TP_E_INTERRUPTED by a signal. */
 bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err);

@@ -35,7 +35,8 @@ struct options {
     "                               too, or a minimum too\n"
 /* clang-format on */
 
-/* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma separated) that
- * the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later), TP_E_TP_RANGE. */
+/* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma
+ * separated) that the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later),
+ * TP_E_TP_RANGE. */
 bool options_parse(struct options *options, int argc, char **argv, const char *allowed,
                    struct tp_error *err);

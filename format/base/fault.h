@@ -1,10 +1,11 @@
-/* The fault hook, for tests: a call on files can be made to fail, to be cut short, or to be the last.
+/* The fault hook, for tests: a call on files can be made to fail, to be cut short, or to be the
+ * last.
  *
- * TP_FAULT=ACTION:[KIND:]K in the environment makes the K-th call (counted from 1 over the process, of all
- * kinds or of one) do ACTION: kill (SIGKILL), stop (SIGSTOP), short (transfers one byte less; the loop goes
- * on), or fail with an errno by its name in lower case: eintr, eio, enospc, edquot, efbig, emfile, eacces,
- * erofs, enametoolong, estale, eisdir, exdev, eexist. TP_FAULT=count prints "io calls: N" and a line
- * "io call: KIND N" for every kind seen on stderr at exit.
+ * TP_FAULT=ACTION:[KIND:]K in the environment makes the K-th call (counted from 1 over the process,
+ * of all kinds or of one) do ACTION: kill (SIGKILL), stop (SIGSTOP), short (transfers one byte
+ * less; the loop goes on), or fail with an errno by its name in lower case: eintr, eio, enospc,
+ * edquot, efbig, emfile, eacces, erofs, enametoolong, estale, eisdir, exdev, eexist. TP_FAULT=count
+ * prints "io calls: N" and a line "io call: KIND N" for every kind seen on stderr at exit.
  */
 #pragma once
 #include <stdbool.h>
@@ -17,5 +18,6 @@ enum fault_call {
 };
 /* clang-format on */
 
-/* Count a call; true when it shall fail, errno set. *n (may be NULL) is cut by one for a short transfer. */
+/* Count a call; true when it shall fail, errno set. *n (may be NULL) is cut by one for a short
+ * transfer. */
 bool fault_hits(enum fault_call call, size_t *n);

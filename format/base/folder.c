@@ -269,7 +269,8 @@ bool folder_link(const struct folder *folder, int fd, const char *name, struct t
     return !failed || fail(folder, name, "link", err);
 }
 
-/* For the fault hook one call: nothing comes in between but from outside, and that is looked at last. */
+/* For the fault hook one call: nothing comes in between but from outside, and that is looked at
+ * last. */
 bool folder_put(const struct folder *folder, int fd, const char *by, const char *name,
                 struct tp_error *err)
 {

@@ -1,6 +1,6 @@
-/* A folder by its descriptor, and the names in it. Names are single components, never followed when they are
- * links, and nothing here replaces what has a name but folder_replace and folder_exchange, which say so.
- * What is done to a folder is done to that folder, wherever it is moved meanwhile.
+/* A folder by its descriptor, and the names in it. Names are single components, never followed when
+ * they are links, and nothing here replaces what has a name but folder_replace and folder_exchange,
+ * which say so. What is done to a folder is done to that folder, wherever it is moved meanwhile.
  */
 #pragma once
 #include "io.h"
@@ -53,22 +53,22 @@ bool folder_read_names(const struct folder *folder, struct mem_arena *arena,
 bool folder_set_mode(const struct folder *folder, mode_t mode, struct tp_error *err);
 mode_t folder_umask(void); /* where no other thread makes files */
 
-/* Make a file anew (O_EXCL), of exactly that mode, for reading and writing; where no other thread makes files.
- * TP_E_FOREIGN: the name is taken. */
+/* Make a file anew (O_EXCL), of exactly that mode, for reading and writing; where no other thread
+ * makes files. TP_E_FOREIGN: the name is taken. */
 int folder_create(const struct folder *folder, const char *name, mode_t mode, struct tp_error *err);
 /* A regular file that is there; flags as open's. */
 int folder_open_file(const struct folder *folder, const char *name, int flags,
                      struct io_identity *who, struct tp_error *err);
-/* A second descriptor of a file open for writing that goes past the page cache, -1 where the file system
- * has none: no error. */
+/* A second descriptor of a file open for writing that goes past the page cache, -1 where the file
+ * system has none: no error. */
 int folder_open_direct(const struct folder *folder, const char *name);
-/* A file without a name, mode 0666 less umask, of which a kill leaves nothing; *fd -1 where the file system has none: no
- * error. */
+/* A file without a name, mode 0666 less umask, of which a kill leaves nothing; *fd -1 where the
+ * file system has none: no error. */
 bool folder_unnamed(const struct folder *folder, int *fd, struct tp_error *err);
 /* Give it one. TP_E_FOREIGN: the name is taken. */
 bool folder_link(const struct folder *folder, int fd, const char *name, struct tp_error *err);
-/* Give a file a name that may be another file's: from `by`, its name so far, or, for one without (fd), which it has
- * in between. TP_E_FOREIGN: what is there is no file. */
+/* Give a file a name that may be another file's: from `by`, its name so far, or, for one without
+ * (fd), which it has in between. TP_E_FOREIGN: what is there is no file. */
 bool folder_put(const struct folder *folder, int fd, const char *by, const char *name,
                 struct tp_error *err);
 
@@ -79,7 +79,8 @@ bool folder_rmdir(const struct folder *folder, const char *name, struct tp_error
 /* Rename to a free name. TP_E_FOREIGN: it is taken. */
 bool folder_move(const struct folder *from, const char *name, const struct folder *to,
                  const char *to_name, struct tp_error *err);
-/* Rename over what is there: a file over another, a folder over an empty folder. TP_E_FOREIGN: it is neither. */
+/* Rename over what is there: a file over another, a folder over an empty folder. TP_E_FOREIGN: it
+ * is neither. */
 bool folder_replace(const struct folder *folder, const char *name, const char *over,
                     struct tp_error *err);
 /* Exchange two names in one step; TP_E_IO where the file system cannot. */

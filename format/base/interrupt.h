@@ -1,9 +1,9 @@
 /* SIGINT, SIGTERM and SIGHUP end a command with exit status 10 and one line.
  *
  * Work that can be taken up again asks interrupt_pending() between its pieces and ends in order
- * (interrupt_fail). Whatever does not ask is ended when the grace is over, and at once by a second signal:
- * every command can be killed at any instruction, so that loses no more than a kill does. A system call in
- * progress is waited for by the kernel.
+ * (interrupt_fail). Whatever does not ask is ended when the grace is over, and at once by a second
+ * signal: every command can be killed at any instruction, so that loses no more than a kill does. A
+ * system call in progress is waited for by the kernel.
  */
 #pragma once
 #include "error.h"
@@ -11,7 +11,8 @@
 #include <sys/types.h>
 
 enum { INTERRUPT_GRACE_MS = 1500 };
-/* From now on. grace_ms 0: the first signal ends the program. SIGHUP stays ignored where it is (nohup). */
+/* From now on. grace_ms 0: the first signal ends the program. SIGHUP stays ignored where it is
+ * (nohup). */
 void interrupt_catch(const char *program, int grace_ms);
 /* What the line says; until then "interrupted". Not while another thread calls it. */
 void interrupt_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -19,8 +20,8 @@ bool interrupt_pending(void);
 const _Atomic int *interrupt_flag(void); /* the same, for who asks often: not 0 */
 /* TP_E_INTERRUPTED with that text. Always false. */
 bool interrupt_fail(struct tp_error *err);
-/* The work is over and the program ends by itself, with this status: a signal from now on says nothing, and only
- * hurries it. */
+/* The work is over and the program ends by itself, with this status: a signal from now on says
+ * nothing, and only hurries it. */
 void interrupt_off(int status);
 
 /* What an end by signal takes with it: a child process (0: none), and names in folders. */

@@ -1,5 +1,6 @@
-/* Files: every system call on files of either program is made here and in folder.h, so that one place
- * loops over short counts and EINTR, names the path in the error, and can be made to fail (fault.h).
+/* Files: every system call on files of either program is made here and in folder.h, so that one
+ * place loops over short counts and EINTR, names the path in the error, and can be made to fail
+ * (fault.h).
  */
 #pragma once
 #include "error.h"
@@ -15,8 +16,8 @@ struct io_identity {
 struct stat;
 struct io_identity io_identity_of(const struct stat *st);
 
-/* Open for reading; anything but a regular file (FIFO, folder, device) is TP_E_NOT_REGULAR and never
- * blocks. Symbolic links are followed. Returns the descriptor, -1 on error. who may be NULL. */
+/* Open for reading; anything but a regular file (FIFO, folder, device) is TP_E_NOT_REGULAR and
+ * never blocks. Symbolic links are followed. Returns the descriptor, -1 on error. who may be NULL. */
 int io_open_read(const char *path, struct io_identity *who, struct tp_error *err);
 /* The same, relative to a folder's descriptor, with open's flags; path is for messages. */
 int io_open_regular(int dir, const char *name, int flags, const char *path, struct io_identity *who,
@@ -32,9 +33,9 @@ bool io_write_at(int fd, const char *path, const void *buf, size_t n, uint64_t o
 /* All n bytes where the descriptor stands: pipes, devices. */
 bool io_write_on(int fd, const char *path, const void *buf, size_t n, struct tp_error *err);
 enum { IO_DIRECT_ALIGN = 4096 };
-/* io_write_at, whole pages of it through `direct` (a descriptor of the same file that goes past the page
- * cache, folder_open_direct; -1: none). Only where buf and offset are the same modulo IO_DIRECT_ALIGN does
- * that save a copy; pages at the ends are written through fd. */
+/* io_write_at, whole pages of it through `direct` (a descriptor of the same file that goes past the
+ * page cache, folder_open_direct; -1: none). Only where buf and offset are the same modulo
+ * IO_DIRECT_ALIGN does that save a copy; pages at the ends are written through fd. */
 bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n,
                      uint64_t offset, struct tp_error *err);
 /* Set the size and reserve the blocks (fallocate where the file system can, else ftruncate). */
@@ -48,8 +49,8 @@ bool io_close(int *fd, const char *path, struct tp_error *err); /* *fd = -1; fd 
 bool io_exists(const char *path); /* a link that leads nowhere exists */
 bool io_is_dir(const char *path);
 
-/* The whole file as a private copy, a NUL after its end. Caller frees with mem_free. limit: larger is
- * TP_E_LIMIT, nothing read. */
+/* The whole file as a private copy, a NUL after its end. Caller frees with mem_free. limit: larger
+ * is TP_E_LIMIT, nothing read. */
 bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
                   struct tp_error *err);
 
@@ -67,8 +68,9 @@ void io_unmap(struct io_map *map);
 void io_map_huge(const struct io_map *map);
 /* Bring a mapped range in at once, instead of by faults. A hint. */
 void io_populate(const unsigned char *data, uint64_t n);
-/* First thing in main. SIGBUS on a mapped file ends the program with one line and exit 7; a file that grows too
- * large is EFBIG, a closed pipe EPIPE; a standard descriptor that is closed stays taken, and fails. */
+/* First thing in main. SIGBUS on a mapped file ends the program with one line and exit 7; a file
+ * that grows too large is EFBIG, a closed pipe EPIPE; a standard descriptor that is closed stays
+ * taken, and fails. */
 void io_start(const char *program);
 
 /* dir + "/" + name into a buffer; the only way paths are joined. TP_E_LIMIT when too long. */

@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Open mappings by address, so that a fault in one can name its file: written under the lock, read by the
- * signal handler without it. Mappings beyond the table's size work, and are not named. */
+/* Open mappings by address, so that a fault in one can name its file: written under the lock, read
+ * by the signal handler without it. Mappings beyond the table's size work, and are not named. */
 enum { NAMED_MAPS = 256 };
 static struct {
     const unsigned char *data; /* NULL: free */

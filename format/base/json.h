@@ -48,5 +48,6 @@ const char *json_type_name(const json_t *value);
 /* Text of a document, indented by 1, keys in insertion order, doubles exact (%.17g). The caller
  * frees with mem_free; NULL on error. */
 char *json_text(const json_t *value, size_t *n, struct tp_error *err);
-/* The same on standard output. Takes the reference; NULL, what a failed json_pack gives, is TP_E_MEMORY. */
+/* The same on standard output. Takes the reference; NULL, what a failed json_pack gives, is
+ * TP_E_MEMORY. */
 bool json_print(json_t *value, struct tp_error *err);

@@ -69,7 +69,8 @@ bool journal_lock(struct journal *journal, struct tp_error *err)
                          journal->path);
 }
 
-/* A batch is written only when the one before it is synced: damage two batches before the end is no kill's. */
+/* A batch is written only when the one before it is synced: damage two batches before the end is no
+ * kill's. */
 static bool is_torn(const unsigned char *bytes, uint64_t bad, uint64_t n)
 {
     struct journal_record record;

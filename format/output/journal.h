@@ -55,17 +55,18 @@ bool journal_open(struct journal *journal, const struct folder *folder, const ch
                   struct tp_error *err);
 /* The kernel drops the lock with the process. TP_E_LOCKED names the holder's pid. */
 bool journal_lock(struct journal *journal, struct tp_error *err);
-/* Read what is there, but what is torn at its end. advice: what to do about damage, for the message; NULL: damaged
- * records are left out, without an error. */
+/* Read what is there, but what is torn at its end. advice: what to do about damage, for the
+ * message; NULL: damaged records are left out, without an error. */
 bool journal_read(struct journal *journal, const char *advice, struct tp_error *err);
-/* Cut off what is torn, before anything is appended. What is no record of ours at all is not ours to cut. */
+/* Cut off what is torn, before anything is appended. What is no record of ours at all is not ours
+ * to cut. */
 bool journal_trim(struct journal *journal, struct tp_error *err);
 /* Append as one batch, and sync. */
 bool journal_append(struct journal *journal, const struct journal_record *records, uint64_t n,
                     struct tp_error *err);
 /* Forget everything: an empty journal, still locked. */
 bool journal_reset(struct journal *journal, struct tp_error *err);
-/* Bytes of a file that prove it a journal of some run: a record at its place; or, in a file that has none, what a
- * kill leaves of the first one (mark: its a). */
+/* Bytes of a file that prove it a journal of some run: a record at its place; or, in a file that
+ * has none, what a kill leaves of the first one (mark: its a). */
 bool journal_is_journal(const unsigned char *bytes, uint64_t n, uint32_t mark);
 void journal_close(struct journal *journal); /* {.fd = -1} may be closed */

@@ -35,7 +35,8 @@ static bool read_old(struct output *o, struct tp_error *err)
                   owned_open(&o->old, &o->place.parent, o->place.name, o->place.path, err));
 }
 
-/* A run that published and was killed then left its log. *ours: with the very manifest that is there. */
+/* A run that published and was killed then left its log. *ours: with the very manifest that is
+ * there. */
 static bool find_log(const struct output *o, struct folder *folder, struct journal *log,
                      bool *found, bool *ours, struct tp_error *err)
 {
@@ -190,8 +191,8 @@ static bool check_inputs(const struct output *o, struct tp_error *err)
            folder_list_path(o->input, check_input, &check, err) && check.ok;
 }
 
-/* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest last, so that a
- * tidy that is killed can still tell them apart. */
+/* Move what is not of the old folder's manifest into the new one, delete the rest; the manifest
+ * last, so that a tidy that is killed can still tell them apart. */
 static bool tidy_names(struct owned *old, const struct folder *published, struct mem_arena *arena,
                        struct tp_error *err)
 {
@@ -228,8 +229,8 @@ static bool tidy_old(const struct output *o, struct owned *old, const struct fol
            folder_sync(&o->place.parent, err);
 }
 
-/* The old folder of a publish that was killed after the exchange: what is at OUTPUT.partial with that manifest. An
- * empty one lacks but its end; of any other nothing is removed. */
+/* The old folder of a publish that was killed after the exchange: what is at OUTPUT.partial with
+ * that manifest. An empty one lacks but its end; of any other nothing is removed. */
 static bool find_and_tidy_old(const struct output *o, struct hash128 id,
                               const struct folder *published, struct tp_error *err)
 {
@@ -269,8 +270,8 @@ static const struct journal_record *last_old(const struct journal *log)
     return old && old->a == JOURNAL_NO_OLD ? NULL : old;
 }
 
-/* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while it is there, the
- * same command finds its own work. */
+/* Bring it to its end: the old folder, then the log. Nothing that can fail comes after that: while
+ * it is there, the same command finds its own work. */
 static bool tidy_published(const struct output *o, const struct folder *published,
                            const struct journal *log, struct tp_error *err)
 {
@@ -292,7 +293,8 @@ static bool check_published(struct output *o, const struct journal *log,
                                o->place.path, changed);
 }
 
-/* *done: it was this run, and all is as it should be. Else force alone goes on, or restart over its own. */
+/* *done: it was this run, and all is as it should be. Else force alone goes on, or restart over its
+ * own. */
 static bool finish_published(struct output *o, const struct stage_run *run, bool *done,
                              struct tp_error *err)
 {

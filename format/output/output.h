@@ -44,17 +44,19 @@ struct output {
         }                                                                                          \
     }
 
-/* path: -o. input: the folder that is read, borrowed. Errors TP_E_OUTPUT_EXISTS, with what to do: what is there can
- * never be replaced, or may not be without force. Afterwards, as before (OUTPUT_CLOSED), it may be closed. */
+/* path: -o. input: the folder that is read, borrowed. Errors TP_E_OUTPUT_EXISTS, with what to do:
+ * what is there can never be replaced, or may not be without force. Afterwards, as before
+ * (OUTPUT_CLOSED), it may be closed. */
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
                    int threads, struct tp_error *err);
-/* names: all files of the output. *done: an earlier run had published it, and only tidying was left; it is
- * complete. Errors TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or is not ours and has a new name
- * or cannot move; TP_E_CHANGED: an input or the published output is another than it was; those of stage_open. */
+/* names: all files of the output. *done: an earlier run had published it, and only tidying was
+ * left; it is complete. Errors TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or
+ * is not ours and has a new name or cannot move; TP_E_CHANGED: an input or the published output is
+ * another than it was; those of stage_open. */
 bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
                  uint32_t n_names, bool *done, struct tp_error *err);
-/* Everything is made and synced; manifest: its hash. Errors TP_E_OUTPUT_EXISTS: something else has the name by
- * now, the staging folder is kept; TP_E_FOREIGN: something in it is not ours, or a file of the old folder
- * could not be moved; TP_E_IO. */
+/* Everything is made and synced; manifest: its hash. Errors TP_E_OUTPUT_EXISTS: something else has
+ * the name by now, the staging folder is kept; TP_E_FOREIGN: something in it is not ours, or a file
+ * of the old folder could not be moved; TP_E_IO. */
 bool output_publish(struct output *output, struct hash128 manifest, struct tp_error *err);
 void output_close(struct output *output);

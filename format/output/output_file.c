@@ -18,7 +18,8 @@
 
 /* ---- what is written where it is: standard output, FIFOs, devices ---- */
 
-/* A path that leads through a folder of descriptors (/dev/stdout, /dev/fd/N): *own is one of this process, else -1. */
+/* A path that leads through a folder of descriptors (/dev/stdout, /dev/fd/N): *own is one of this
+ * process, else -1. */
 static bool is_descriptor(const char *path, int *own)
 {
     char at[IO_PATH_MAX], folder[IO_PATH_MAX], real[IO_PATH_MAX], mine[64];
@@ -78,7 +79,8 @@ static bool is_direct(const char *path, int *descriptor)
 
 #define TEMP_PREFIX ".tpshard-"
 
-/* PREFIX and 32 hex digits: 8 random bytes, and 8 of their hash with the name that the file is to have. */
+/* PREFIX and 32 hex digits: 8 random bytes, and 8 of their hash with the name that the file is to
+ * have. */
 static void temp_name(const char *name, struct hash128 number, char temp[OUTPUT_TEMP_MAX])
 {
     struct hash_stream stream;

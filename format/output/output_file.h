@@ -1,7 +1,7 @@
-/* A single file of output: complete under its name, or not there. It is written without a name, or under a random
- * one where the file system has no such files, and replaces what has its name by rename. Such a name that a kill
- * left is removed by the next command for the same file: it holds a hash of itself, and nobody's lock. "-", FIFOs
- * and devices are written directly.
+/* A single file of output: complete under its name, or not there. It is written without a name, or
+ * under a random one where the file system has no such files, and replaces what has its name by
+ * rename. Such a name that a kill left is removed by the next command for the same file: it holds a
+ * hash of itself, and nobody's lock. "-", FIFOs and devices are written directly.
  */
 #pragma once
 #include "place.h"
@@ -18,12 +18,12 @@ struct output_file {
     uint64_t bytes;             /* written so far */
 };
 
-/* Before any work. Errors TP_E_OUTPUT_EXISTS: the name is a folder's, a socket's, or the path goes through a
- * file; TP_E_IO. */
+/* Before any work. Errors TP_E_OUTPUT_EXISTS: the name is a folder's, a socket's, or the path goes
+ * through a file; TP_E_IO. */
 bool output_file_open(struct output_file *file, const char *path, struct tp_error *err);
 bool output_file_write(struct output_file *file, const void *data, size_t n, struct tp_error *err);
-/* ok: all was written, the file gets its name, synced; else nothing is left of it. Returns ok, unless that
- * fails. A file that could not be opened may be closed. */
+/* ok: all was written, the file gets its name, synced; else nothing is left of it. Returns ok,
+ * unless that fails. A file that could not be opened may be closed. */
 bool output_file_close(struct output_file *file, bool ok, struct tp_error *err);
 /* Both would have one name, or be written into one pipe. */
 bool output_file_same(const struct output_file *a, const struct output_file *b);

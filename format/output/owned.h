@@ -1,5 +1,6 @@
-/* What of a finished folder is ours: the files that its manifest names, with the size and hash that it gives. A
- * bundle has manifest.json, an export BUNDLE_EXPORT. All else in the folder is somebody's.
+/* What of a finished folder is ours: the files that its manifest names, with the size and hash that
+ * it gives. A bundle has manifest.json, an export BUNDLE_EXPORT. All else in the folder is
+ * somebody's.
  */
 #pragma once
 #include "bundle.h"
@@ -24,14 +25,15 @@ struct owned {
     struct mem_arena arena;
 };
 
-/* Read the manifest of a folder; shown is its name for messages. TP_E_OUTPUT_EXISTS: none that can be read;
- * the reason is in the text. {.folder.fd = -1} may be closed. */
+/* Read the manifest of a folder; shown is its name for messages. TP_E_OUTPUT_EXISTS: none that can
+ * be read; the reason is in the text. {.folder.fd = -1} may be closed. */
 bool owned_open(struct owned *owned, const struct folder *in, const char *name, const char *shown,
                 struct tp_error *err);
 void owned_close(struct owned *owned);
 /* The hash of the manifest's bytes alone; false: there is none. */
 bool owned_id(const struct folder *folder, struct hash128 *id);
-/* Read every byte of the files, and say of each whether it is as named. TP_E_IO: one cannot be read. */
+/* Read every byte of the files, and say of each whether it is as named. TP_E_IO: one cannot be
+ * read. */
 bool owned_check(struct owned *owned, int threads, struct tp_error *err);
 /* The first file that owned_check found to be another; NULL: none. */
 const char *owned_changed(const struct owned *owned);

@@ -61,10 +61,10 @@ struct stage {
     struct hash128 made_hash; /* of its manifest */
 };
 
-/* Open or make it, and lock it. A run that is found goes on.
- * Errors TP_E_FOREIGN: the name is taken by what is not ours, or something in it is not; nothing was touched.
- * TP_E_LOCKED. TP_E_JOURNAL: the log is damaged. TP_E_JOURNAL_OTHER: it serves another run. TP_E_CHANGED: an
- * input is another than before. With run->restart the two latter are begun anew, and what was made is gone. */
+/* Open or make it, and lock it. A run that is found goes on. Errors TP_E_FOREIGN: the name is taken
+ * by what is not ours, or something in it is not; nothing was touched. TP_E_LOCKED. TP_E_JOURNAL:
+ * the log is damaged. TP_E_JOURNAL_OTHER: it serves another run. TP_E_CHANGED: an input is another
+ * than before. With run->restart the two latter are begun anew, and what was made is gone. */
 bool stage_open(struct stage *stage, const struct place *place, const struct stage_run *run,
                 struct tp_error *err);
 /* Delete what an earlier run of the same made. */
@@ -80,34 +80,36 @@ bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
 bool stage_make_raw(struct stage *stage, struct tp_error *err);
 /* Bytes of a file of `size` that are not there yet. */
 uint64_t stage_missing(const struct stage *stage, const char *name, bool raw, uint64_t size);
-/* A stamped file of `size` bytes, listed: made, or found. One that is found complete must not be written to. Returns
- * its descriptor, -1 on error. */
+/* A stamped file of `size` bytes, listed: made, or found. One that is found complete must not be
+ * written to. Returns its descriptor, -1 on error. */
 enum stage_found { STAGE_MADE, STAGE_UNFINISHED, STAGE_COMPLETE };
 int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
                     enum stage_found *found, struct tp_error *err);
 /* Its head over the stamp: the rest first, so that the proof speaks of all of it. */
 bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
                        const unsigned char *head, uint64_t n, struct tp_error *err);
-/* A small file, listed with all its bytes. One that is there with others is written again where it is ours. */
+/* A small file, listed with all its bytes. One that is there with others is written again where it
+ * is ours. */
 bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
                struct tp_error *err);
 /* Delete a listed file, if it is there. */
 bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err);
 bool stage_remove_raw(struct stage *stage,
                       struct tp_error *err); /* with all that is listed in it */
-/* The listed file of that name is as it is now, made or checked in this run. stage_hold_log: it grows. */
+/* The listed file of that name is as it is now, made or checked in this run. stage_hold_log: it
+ * grows. */
 bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err);
 bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err);
 /* Everything is there and synced, and the manifest has this hash. Syncs the names. */
 bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err);
-/* Before publishing: every name in the folder is one that stage_put or stage_hold saw in this run, and still that
- * file, unchanged. The log takes the name `journal`. */
+/* Before publishing: every name in the folder is one that stage_put or stage_hold saw in this run,
+ * and still that file, unchanged. The log takes the name `journal`. */
 bool stage_seal(struct stage *stage, struct tp_error *err);
 /* That look once more, once published: nobody came in between. */
 bool stage_check(struct stage *stage, struct tp_error *err);
 
-/* The log of a folder that was published and not tidied, and the hash of the manifest that it was published with.
- * *found false, without error: there is none. TP_E_LOCKED: somebody is at it. */
+/* The log of a folder that was published and not tidied, and the hash of the manifest that it was
+ * published with. *found false, without error: there is none. TP_E_LOCKED: somebody is at it. */
 bool stage_find_log(const struct folder *dir, struct journal *log, bool *found,
                     struct hash128 *manifest, struct tp_error *err);
 /* An input that the log has otherwise: TP_E_CHANGED names it, and says what to do. */

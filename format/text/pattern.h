@@ -1,7 +1,8 @@
 /* One regular expression: PCRE2 with UTF, UCP and JIT, and limits, so that no pattern hangs.
  *
  * tools checks with it that a pattern it stores will compile; runtime cuts text with it. The syntax
- * stored in a bundle is PCRE2's: other dialects are translated before (tools/tokenizer/onig_pattern.h).
+ * stored in a bundle is PCRE2's: other dialects are translated before
+ * (tools/tokenizer/onig_pattern.h).
  */
 #pragma once
 #include "error.h"

@@ -1,9 +1,9 @@
-/* The compiled tokenizer, `tokenizer.tpt` of a bundle: what tools/tokenizer/tokenizer_compile makes of
- * tokenizer.json, laid out so that a mapping is usable as it is. This file owns the layout, its
+/* The compiled tokenizer, `tokenizer.tpt` of a bundle: what tools/tokenizer/tokenizer_compile makes
+ * of tokenizer.json, laid out so that a mapping is usable as it is. This file owns the layout, its
  * checks and the lookups in it; how text becomes pieces is runtime/text/tokenizer's affair.
  *
- * docs/format.md, sections 9 to 13, is normative: header, sections, hashes, what each number
- * means, and how text becomes ids and ids text.
+ * docs/format.md, sections 9 to 13, is normative: header, sections, hashes, what each number means,
+ * and how text becomes ids and ids text.
  */
 #pragma once
 #include "error.h"

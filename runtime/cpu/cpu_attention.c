@@ -148,10 +148,10 @@ static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uin
                        const float *o)
 {
     uint64_t d = r->model->head_dim;
-    const uint32_t *packed = r->weights->attention.packed + head * d;
+    const uint32_t *columns = r->weights->o_columns + head * d;
     float *row = r->attn + m * r->weights->layers[layer].o.k;
     for (uint64_t i = 0; i < d; i++)
-        row[packed[i]] = o[i];
+        row[columns[i]] = o[i];
 }
 
 static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,

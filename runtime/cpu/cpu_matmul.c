@@ -128,7 +128,8 @@ static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     sum_pieces(r, &w->gate, w->gate.pieces, t, 0);
     for (uint64_t p = group.begin; p < group.end; p++)
         full_dot(r, &w->gate, p, t, act + p * PANEL_ROWS, stride);
-    sum_pieces(r, &w->up, w->up.pieces, t, 0);
+    if (w->up.stored != w->gate.stored) /* else they are the same */
+        sum_pieces(r, &w->up, w->up.pieces, t, 0);
     for (uint64_t p = group.begin; p < group.end; p++) {
         float *at = act + p * PANEL_ROWS;
         uint64_t n = min_u64(PANEL_ROWS, w->gate.rows - p * PANEL_ROWS);

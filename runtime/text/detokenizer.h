@@ -44,8 +44,8 @@ bool detokenizer_open(struct detokenizer *detokenizer, const struct tokenizer_fi
 void detokenizer_close(struct detokenizer *detokenizer);
 /* Ready for another text. */
 void detokenizer_reset(struct detokenizer *detokenizer);
-/* The same, for a text that goes on where ids [count] end: what only the beginning of a text loses is
- * kept. */
+/* The same, for a text that goes on where ids [count] end: what only the beginning of a text loses
+ * is kept. */
 void detokenizer_continue(struct detokenizer *detokenizer, const uint32_t *ids, size_t count);
 
 /* Take an id; one that is no token adds nothing. At most tokens_max of them (asserted). *text, *n

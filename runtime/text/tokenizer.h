@@ -44,9 +44,9 @@ bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct t
 void tokenizer_close(struct tokenizer *tokenizer);
 
 /* Append the ids of text, n bytes, any bytes, to list. Added tokens in the text are recognised.
- * origin: NULL, or n bytes, 1 for a byte of data (format/text/jinja/jinja.h): a control token of which
- * a byte is data is ordinary text, unless flags say otherwise; all else stays as it is. flags: enum
- * tokenizer_encode_flags. On error list holds a part.
+ * origin: NULL, or n bytes, 1 for a byte of data (format/text/jinja/jinja.h): a control token of
+ * which a byte is data is ordinary text, unless flags say otherwise; all else stays as it is.
+ * flags: enum tokenizer_encode_flags. On error list holds a part.
  *
  * Errors  TP_E_LIMIT: a pattern's limit, or a piece of more than 2^31 bytes; TP_E_MEMORY */
 bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,

@@ -48,7 +48,8 @@ static uint32_t word_of(const unsigned char *panel, uint64_t row, uint64_t word)
     return bits;
 }
 
-/* Column c of a run of words: the value, the code for scales of rows, the code less its zero for groups. */
+/* Column c of a run of words: the value, the code for scales of rows, the code less its zero for
+ * groups. */
 static float value_of(const struct stored *s, const unsigned char *panel, uint64_t row,
                       uint64_t word, uint64_t c, uint32_t constants)
 {
@@ -304,7 +305,7 @@ static void attention(struct plain *d, struct rank *r, const struct op *op, uint
         attend(d, r, op->layer, &d->step->rows[m], (p->heads.begin + h) / group - p->kv_heads.begin,
                r->q + m * d->width + h * dim, out);
         for (uint64_t i = 0; i < dim; i++)
-            attn[r->w->attention.packed[h * dim + i]] = out[i];
+            attn[r->w->o_columns[h * dim + i]] = out[i];
     }
 }
 

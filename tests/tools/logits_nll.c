@@ -1,5 +1,6 @@
-/* logits_nll LOGITS VOCAB: mean negative log-likelihood, in double, of the ids on stdin under an f32 logits
- * file of as many rows; an id below 0 is not scored. For tests: what `tprun logits` wrote, judged apart from it. */
+/* logits_nll LOGITS VOCAB: mean negative log-likelihood, in double, of the ids on stdin under an
+ * f32 logits file of as many rows; an id below 0 is not scored. For tests: what `tprun logits`
+ * wrote, judged apart from it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

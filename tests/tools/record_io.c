@@ -34,7 +34,8 @@ __attribute__((constructor)) static void start(void)
     unsetenv("LD_PRELOAD"); /* not for children */
 }
 
-/* The inode of a descriptor below the root; 0: another. AT_FDCWD is never used for what is written there. */
+/* The inode of a descriptor below the root; 0: another. AT_FDCWD is never used for what is written
+ * there. */
 static unsigned long inode(int fd)
 {
     char link[64], path[4096];

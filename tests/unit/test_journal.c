@@ -1,5 +1,5 @@
-/* The log of an unfinished output: what a kill or a power cut leaves of its end is cut off, damage before that is
- * refused, and what is no log is left alone. */
+/* The log of an unfinished output: what a kill or a power cut leaves of its end is cut off, damage
+ * before that is refused, and what is no log is left alone. */
 #include "journal.h"
 #include "mem.h"
 
@@ -22,7 +22,8 @@ static void open_log(struct journal *j)
     assert_true(journal_open(j, &folder, "log", &err));
 }
 
-/* Read what `bytes` say as a log; how many records, or -1: refused as damaged. *size: of the file afterwards. */
+/* Read what `bytes` say as a log; how many records, or -1: refused as damaged. *size: of the file
+ * afterwards. */
 static int read_bytes(const unsigned char *bytes, size_t n, uint64_t *size)
 {
     struct journal j;
@@ -90,7 +91,8 @@ static void a_torn_batch_is_cut_off_and_damage_before_it_refused(void **state)
         size_t record = i / JOURNAL_RECORD;
         memcpy(bytes, whole, sizeof whole);
         bytes[i] ^= 0x10;
-        /* batches are records 0, 1-2, 3-5, 6-9: from record 4 on the damage may be of the last batch */
+        /* batches are records 0, 1-2, 3-5, 6-9: from record 4 on the damage may be of the last
+         * batch */
         assert_int_equal(read_bytes(bytes, sizeof bytes, &size), record <= 3 ? -1 : (int)record);
     }
 }

@@ -59,6 +59,17 @@ static void fill_rows(float *x, size_t rows, size_t stride)
             x[i] = -x[i - 2];
 }
 
+/* M rows of 16 results, and nothing behind them. */
+static void assert_rows(const float *got, const float *want, size_t M, size_t stride,
+                        const char *what)
+{
+    for (size_t m = 0; m < M; m++) {
+        assert_same_bits(got + m * stride, want + m * stride, 16, what);
+        for (size_t i = 16; i < stride; i++)
+            assert_int_equal(f32_bits(got[m * stride + i]), 0);
+    }
+}
+
 static void every_dot_has_the_bits_of_plain_c(void **state)
 {
     (void)state;
@@ -78,11 +89,7 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
                 for (size_t M = 1; M <= ROWS; M++) {
                     memset(got, 0, ROWS * OUT * 4);
                     tables[t]->dot[dtype](w, blocks_of(blocks), x, STRIDE, NULL, M, got, OUT);
-                    for (size_t m = 0; m < M; m++) {
-                        assert_same_bits(got + m * OUT, want + m * OUT, 16, tables[t]->name);
-                        for (size_t i = 16; i < OUT; i++)
-                            assert_int_equal(f32_bits(got[m * OUT + i]), 0);
-                    }
+                    assert_rows(got, want, M, OUT, tables[t]->name);
                 }
         }
     free(w);
@@ -91,7 +98,8 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
     free(got);
 }
 
-/* Leaves cut into pieces: a short one first, whole groups, a short one last. Codes, scales and offsets of any kind. */
+/* Leaves cut into pieces: a short one first, whole groups, a short one last. Codes, scales and
+ * offsets of any kind. */
 static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
 {
     (void)state;
@@ -119,11 +127,7 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
                         memset(got, 0, ROWS * OUT * 4);
                         tables[t]->piece_sums(pieces, x, STRIDE, M, again);
                         tables[t]->dot[id](w, pieces, x, STRIDE, again, M, got, OUT);
-                        for (size_t m = 0; m < M; m++) {
-                            assert_same_bits(got + m * OUT, want + m * OUT, 16, tables[t]->name);
-                            for (size_t i = 16; i < OUT; i++)
-                                assert_int_equal(f32_bits(got[m * OUT + i]), 0);
-                        }
+                        assert_rows(got, want, M, OUT, tables[t]->name);
                     }
             }
     free(w);

@@ -1,5 +1,5 @@
-/* A manifest that is missing, cut, damaged, too large, or hostile with a digest that is right: rows 93 and 94 of the
- * fault catalogue, and names that a bundle may not list. */
+/* A manifest that is missing, cut, damaged, too large, or hostile with a digest that is right: rows
+ * 93 and 94 of the fault catalogue, and names that a bundle may not list. */
 #include "commands.h"
 #include "output_file.h"
 #include "bundle.h"

@@ -1,4 +1,5 @@
-/* The partition tiles every tensor exactly at every degree, and the tree is one tree at all of them. */
+/* The partition tiles every tensor exactly at every degree, and the tree is one tree at all of
+ * them. */
 #include "partition.h"
 
 #include "checked.h"

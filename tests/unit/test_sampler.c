@@ -266,7 +266,8 @@ static uint32_t defined(const struct sampler_options *o, uint64_t sequence, uint
     return last;
 }
 
-/* Logits of many kinds: of few values, so that cuts fall between equals and on the very mass; flat; peaked. */
+/* Logits of many kinds: of few values, so that cuts fall between equals and on the very mass; flat;
+ * peaked. */
 static void picks_are_those_of_the_definition_with_every_instruction_set(void **state)
 {
     (void)state;

@@ -4,8 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* tprun beside this program, with arguments (NULL-terminated, argv[0] excluded). What it prints, at most `limit`
- * bytes: mem_free. Its stderr is taken in, and the last line of that stands in the error: TP_E_CHILD, also
- * when there is no such program. TP_E_INTERRUPTED: a signal ended it. */
+/* tprun beside this program, with arguments (NULL-terminated, argv[0] excluded). What it prints, at
+ * most `limit` bytes: mem_free. Its stderr is taken in, and the last line of that stands in the
+ * error: TP_E_CHILD, also when there is no such program. TP_E_INTERRUPTED: a signal ended it. */
 bool child_run_tprun(const char *const *arguments, uint64_t limit, char **data, size_t *n,
                      struct tp_error *err);

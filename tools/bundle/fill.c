@@ -79,8 +79,8 @@ static void add_chunks(struct state *s, uint32_t tensor)
     }
 }
 
-/* A tensor's preparation is one tensor ahead of its chunks, so that nobody waits for it for long, and its
- * pages are still in memory when the chunks are cut. */
+/* A tensor's preparation is one tensor ahead of its chunks, so that nobody waits for it for long,
+ * and its pages are still in memory when the chunks are cut. */
 static bool list_jobs(struct state *s, struct tp_error *err)
 {
     uint32_t n_tensors = s->fill->plans[0].n_tensors;
@@ -154,7 +154,8 @@ static void fail(struct state *s, const struct tp_error *error)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* What is written but not yet synced is what a kill loses: at most one batch beside the one in work. */
+/* What is written but not yet synced is what a kill loses: at most one batch beside the one in
+ * work. */
 static bool push(struct state *s, struct journal_record record, struct tp_error *err)
 {
     pthread_mutex_lock(&s->mutex);

@@ -20,8 +20,9 @@ struct fill {
     uint64_t bytes_total, bytes_resumed;
 };
 
-/* Chunks that the journal has are hashed again on disk, and written again where they differ; pieces of the source
- * that it has are hashed again too, and must not differ (TP_E_CHANGED). source_only: digests alone, no files. */
+/* Chunks that the journal has are hashed again on disk, and written again where they differ; pieces
+ * of the source that it has are hashed again too, and must not differ (TP_E_CHANGED). source_only:
+ * digests alone, no files. */
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err);
 /* Workers that a run starts, and memory of one worker's buffers */
 int fill_workers(const struct writer_request *request);

@@ -129,8 +129,8 @@ bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint3
     return space && (vector ? take_vector : take_matrix)(&q, &s->shards[rank], space, err);
 }
 
-/* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple where
- * shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
+/* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple
+ * where shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
                       struct range leaves, unsigned char *out, size_t stride, struct tp_error *err)
 {

@@ -11,14 +11,15 @@ struct source_checkpoint {
     struct mem_arena arena;
 };
 
-/* Bind every tensor of the model and recipe to the checkpoint's, marking those used: presence, dtype and
- * shape are checked here. model and checkpoint are borrowed until close.
- * Errors  TP_E_ST_TENSOR, TP_E_ST_DTYPE_OTHER, TP_E_CF_SHAPE (both shapes named), TP_E_CF_TIED. */
+/* Bind every tensor of the model and recipe to the checkpoint's, marking those used: presence,
+ * dtype and shape are checked here. model and checkpoint are borrowed until close. Errors
+ * TP_E_ST_TENSOR, TP_E_ST_DTYPE_OTHER, TP_E_CF_SHAPE (both shapes named), TP_E_CF_TIED. */
 bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *checkpoint,
                             const struct model_config *model, struct recipe recipe,
                             struct tp_error *err);
 void source_checkpoint_close(struct source_checkpoint *s); /* {0} is allowed */
 /* Bytes held for scales */
 uint64_t source_checkpoint_bytes(const struct source_checkpoint *s);
-/* Widest dtype among the model's stored tensors: what --dtype keep means where config.json names none. */
+/* Widest dtype among the model's stored tensors: what --dtype keep means where config.json names
+ * none. */
 enum dtype source_checkpoint_widest(const struct checkpoint *checkpoint);

@@ -115,8 +115,8 @@ static bool identify_bundle(struct writer *w, struct tp_error *err)
     return w->bundle.root && bundle_id_of(&w->bundle, &w->bundle.bundle_id, err);
 }
 
-/* What is going to be written can be read: a manifest with every number in its place but the hashes goes through
- * the reader, before the first byte. */
+/* What is going to be written can be read: a manifest with every number in its place but the hashes
+ * goes through the reader, before the first byte. */
 static bool check_readable(struct writer *w, struct tp_error *err)
 {
     enum { LONGER = 4096 }; /* sizes of frames and of selftest.json may have more digits */
@@ -225,7 +225,8 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
     return true;
 }
 
-/* Large files go past the page cache, three times as fast; small ones stay in it for who reads them next. */
+/* Large files go past the page cache, three times as fast; small ones stay in it for who reads them
+ * next. */
 static bool open_rank_files(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
@@ -337,7 +338,8 @@ static bool put_manifest(struct writer *w, const char *name, bool raw, struct ha
     return ok;
 }
 
-/* The runtime as a program of its own answers fixed prompts on the raw files; what it says goes along. */
+/* The runtime as a program of its own answers fixed prompts on the raw files; what it says goes
+ * along. */
 static bool run_selftest(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
@@ -401,7 +403,8 @@ static bool squeeze_all(struct writer *w, struct tp_error *err)
 
 /* ---- the run ---- */
 
-/* The inputs are the files that were opened; earlier: what a run before this one made is of these bytes, too. */
+/* The inputs are the files that were opened; earlier: what a run before this one made is of these
+ * bytes, too. */
 static bool source_unchanged(const struct writer *w, bool earlier, struct tp_error *err)
 {
     const struct source *source = w->request->source;

@@ -1,8 +1,9 @@
-/* Write a bundle from a source: rank files chunk by chunk, a journal, then one publication (output.h).
+/* Write a bundle from a source: rank files chunk by chunk, a journal, then one publication
+ * (output.h).
  *
- * A chunk is recorded in the journal after it is synced; a run that is killed at any instruction is resumed
- * by the same command to the same bytes. On resume nothing is taken on trust: what is on record is compared
- * with the files, and the source is hashed again.
+ * A chunk is recorded in the journal after it is synced; a run that is killed at any instruction is
+ * resumed by the same command to the same bytes. On resume nothing is taken on trust: what is on
+ * record is compared with the files, and the source is hashed again.
  */
 #pragma once
 #include "bundle.h"
@@ -23,8 +24,8 @@ struct writer_request {
     bool quiet, selftest;
 };
 
-/* Errors: those of output.h, TP_E_LIMIT (memory; what could be written but not be read), TP_E_CHANGED,
- * TP_E_INTERRUPTED, TP_E_CHILD (selftest), and those of the source. */
+/* Errors: those of output.h, TP_E_LIMIT (memory; what could be written but not be read),
+ * TP_E_CHANGED, TP_E_INTERRUPTED, TP_E_CHILD (selftest), and those of the source. */
 bool writer_run(const struct writer_request *request, struct tp_error *err);
 /* The summary line's numbers of the last run. */
 struct writer_report {

@@ -61,7 +61,7 @@ void against_close(struct against *a)
 
 struct prepare {
     const struct source *source;
-    uint32_t *first; /* [n_tensors + 1] number of a tensor's first piece */
+    uint64_t *first; /* [n_tensors + 1] number of a tensor's first piece */
     uint32_t n_tensors;
 };
 
@@ -70,15 +70,8 @@ static bool prepare_piece(void *arg, uint64_t job, int thread, struct tp_error *
     (void)thread;
     struct prepare *p = arg;
     struct hash128 digest;
-    uint32_t low = 0, high = p->n_tensors; /* the last tensor that begins at job or before */
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (p->first[middle] <= job)
-            low = middle;
-        else
-            high = middle;
-    }
-    return p->source->prepare(p->source, low, (uint32_t)job - p->first[low], false, &digest, err);
+    uint32_t i = jobs_owner(p->first, p->n_tensors, job);
+    return p->source->prepare(p->source, i, (uint32_t)(job - p->first[i]), false, &digest, err);
 }
 
 bool against_prepare(struct against *a, int threads, bool quiet, struct tp_error *err)

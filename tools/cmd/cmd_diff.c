@@ -31,7 +31,7 @@ typedef unsigned long long ull; /* for printf */
 struct pair {
     const struct tensor *a, *b;
     uint32_t index_a, index_b;
-    uint64_t first_job, block_rows;
+    uint64_t block_rows;
     uint64_t differing, row, col; /* count; the first one */
     double largest;
 };
@@ -40,6 +40,7 @@ struct diff {
     const struct options *options;
     struct source_bundle a, b;
     struct pair *pairs;
+    uint64_t *first_job; /* of a pair */
     uint32_t n_pairs;
     pthread_mutex_t mutex; /* guards what the jobs find */
     json_t *found;
@@ -136,7 +137,10 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
     const struct rank_plan *a = &d->a.whole, *b = &d->b.whole;
     char name[TENSOR_NAME_MAX];
     d->pairs = mem_array(a->n_tensors, sizeof *d->pairs, err);
-    for (uint32_t i = 0; d->pairs && i < a->n_tensors; i++) {
+    d->first_job = mem_array(a->n_tensors, sizeof *d->first_job, err);
+    if (!d->pairs || !d->first_job)
+        return false;
+    for (uint32_t i = 0; i < a->n_tensors; i++) {
         const struct tensor *t = &a->tensors[i];
         const struct tensor *u = rank_plan_find(b, t->role, t->layer, t->part);
         if (t->part == PART_SCALE && !same_stored(d, t->role))
@@ -154,17 +158,17 @@ static bool list_pairs(struct diff *d, uint64_t *n_jobs, struct tp_error *err)
             struct pair *p = &d->pairs[d->n_pairs++];
             *p = (struct pair){.a = t, .b = u, .index_a = i, .index_b = (uint32_t)(u - b->tensors)};
             p->block_rows = rows ? rows : 16;
-            p->first_job = *n_jobs;
+            d->first_job[p - d->pairs] = *n_jobs;
             *n_jobs += div_ceil(t->rows, p->block_rows);
         }
     }
-    for (uint32_t i = 0; d->pairs && i < b->n_tensors; i++) {
+    for (uint32_t i = 0; i < b->n_tensors; i++) {
         const struct tensor *u = &b->tensors[i];
         if ((u->part != PART_SCALE || same_stored(d, u->role)) &&
             !rank_plan_find(a, u->role, u->layer, u->part))
             add(d, "tensor", tensor_name(name, u->role, u->layer, u->part), "only in the second");
     }
-    return d->pairs != NULL;
+    return true;
 }
 
 /* One block of rows of one bundle: stored bytes, and scales where values of other dtypes are
@@ -230,19 +234,12 @@ static bool compare_block(void *arg, uint64_t job, int thread, struct tp_error *
 {
     struct diff *d = arg;
     (void)thread;
-    uint32_t low = 0, high = d->n_pairs; /* the last pair that begins at job or before */
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (d->pairs[middle].first_job <= job)
-            low = middle;
-        else
-            high = middle;
-    }
-    struct pair *p = &d->pairs[low], found = {0};
+    uint32_t at = jobs_owner(d->first_job, d->n_pairs, job);
+    struct pair *p = &d->pairs[at], found = {0};
     struct side a = {.source = &d->a.source, .tensor = p->a};
     struct side b = {.source = &d->b.source, .tensor = p->b};
     struct mem_arena arena = {0};
-    uint64_t row = (job - p->first_job) * p->block_rows, n = p->a->rows - row;
+    uint64_t row = (job - d->first_job[at]) * p->block_rows, n = p->a->rows - row;
     n = n < p->block_rows ? n : p->block_rows;
     bool same = same_form(p);
     bool scaled_a = !same && p->a->stored->row_scale;
@@ -339,6 +336,7 @@ int command_diff(int argc, char **argv)
     bool ok = diff(&d, &err);
     json_decref(d.found);
     mem_free(d.pairs);
+    mem_free(d.first_job);
     source_bundle_close(&d.a);
     source_bundle_close(&d.b);
     return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);

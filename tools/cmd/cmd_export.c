@@ -135,9 +135,7 @@ static bool convert_rows(const struct export *x, const struct export_tensor *e, 
 static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *err)
 {
     struct export *x = arg;
-    uint32_t at = 0;
-    while (job >= x->first_job[at + 1])
-        at++;
+    uint32_t at = jobs_owner(x->first_job, x->plan.n_tensors, job);
     const struct export_tensor *e = &x->plan.tensors[at];
     const struct tensor *t = &x->source.whole.tensors[e->index];
     const struct export_file *file = &x->plan.files[e->file];

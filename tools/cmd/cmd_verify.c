@@ -79,9 +79,7 @@ static bool check_values(const struct verify *v, uint64_t rank, const struct ten
 static bool check_job(void *arg, uint64_t job, int thread, struct tp_error *err)
 {
     struct verify *v = arg;
-    uint64_t rank = 0;
-    while (job >= v->first_job[rank + 1])
-        rank++;
+    uint64_t rank = jobs_owner(v->first_job, (uint32_t)v->source.bundle.tp_size, job);
     const struct shard *shard = &v->source.shards[rank];
     const struct rank_plan *plan = &v->source.bundle.plans[rank];
     uint64_t chunk = job - v->first_job[rank];

@@ -61,7 +61,8 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     return true;
 }
 
-/* A link may lead into the folder; or, from HUB/models--A--B/snapshots/REV, into HUB/models--A--B/blobs. */
+/* A link may lead into the folder; or, from HUB/models--A--B/snapshots/REV, into HUB/models--A--
+ * B/blobs. */
 static bool may_lead_to(const char *real, const char *target)
 {
     static const char models[] = "/models--", snapshots[] = "/snapshots/", blobs[] = "/blobs/";

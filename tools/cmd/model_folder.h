@@ -1,4 +1,5 @@
-/* A Hugging Face folder as convert and verify see it: config, weights, and the files that travel along. */
+/* A Hugging Face folder as convert and verify see it: config, weights, and the files that travel
+ * along. */
 #pragma once
 #include "hf_config.h"
 #include "options.h"
@@ -20,15 +21,15 @@ struct model_folder {
     struct mem_arena arena;
 };
 
-/* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes and warnings go to
- * stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme. With follow_links
- * model_folder_check_links is left out. */
+/* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes
+ * and warnings go to stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme.
+ * With follow_links model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);
 /* Read config.json and the others that travel, compile the tokenizer. */
 bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err);
-/* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache: TP_E_IX_LINK
- * names the one that is. */
+/* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache:
+ * TP_E_IX_LINK names the one that is. */
 bool model_folder_check_links(const char *dir, struct tp_error *err);
 /* A file of that name may be read. */
 bool model_folder_reads(const char *name);

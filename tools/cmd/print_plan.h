@@ -2,7 +2,7 @@
 #pragma once
 #include "rank_plan.h"
 
-/* Every tensor of every rank with range, dtype, layout, size and place on stdout, then totals; or as
- * JSON. Pure: from the model, nothing is read. */
+/* Every tensor of every rank with range, dtype, layout, size and place on stdout, then totals; or
+ * as JSON. Pure: from the model, nothing is read. */
 bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t tp_size, bool json,
                 struct tp_error *err);

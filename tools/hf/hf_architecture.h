@@ -27,8 +27,8 @@ struct hf_architecture {
 /* By "architectures", where absent by "model_type". NULL: TP_E_CF_ARCH naming what is not supported
  * and what is, TP_E_CF_FIELD where neither is there or one is no text. */
 const struct hf_architecture *hf_architecture_find(const struct json_in *in, struct tp_error *err);
-/* For a config.json that names neither: Llama where it holds both keys that only LlamaConfig writes, else
- * NULL. Good enough to plan by, not to convert by. */
+/* For a config.json that names neither: Llama where it holds both keys that only LlamaConfig
+ * writes, else NULL. Good enough to plan by, not to convert by. */
 const struct hf_architecture *hf_architecture_guess(const json_t *object);
 /* Whether key is one of architecture->keys */
 bool hf_architecture_honours(const struct hf_architecture *architecture, const char *key);

@@ -100,50 +100,42 @@ static bool read_dtype(struct header *h)
     return fail_entry(h, TP_E_ST_DTYPE, "dtype \"%s\" is not known", name);
 }
 
-static bool read_shape(struct header *h)
+/* An array of at most `most` integers, the value of `key`. */
+static bool read_integers(struct header *h, const char *key, enum tp_code code, uint64_t *values,
+                          uint32_t most, uint32_t *count, enum tp_code too_many)
 {
-    struct st_tensor *t = h->tensor;
     bool more;
     if (pull_peek(&h->in) != '[')
-        return fail_value(h, TP_E_ST_SHAPE, "shape", "an array");
+        return fail_value(h, code, key, "an array");
     if (!pull_open(&h->in, '['))
         return false;
-    for (bool first = true;; first = false) {
-        if (!pull_next(&h->in, ']', first, &more))
+    for (*count = 0;; ++*count) {
+        if (!pull_next(&h->in, ']', *count == 0, &more))
             return false;
         if (!more)
             return true;
-        if (t->rank == ST_RANK_MAX)
-            return fail_entry(h, TP_E_ST_RANK, "shape has more than %d dimensions", ST_RANK_MAX);
-        if (!pull_u64(&h->in, &t->shape[t->rank]))
-            return fail_value(h, TP_E_ST_SHAPE, "shape", "an integer of at most 64 bits");
-        t->rank++;
+        if (*count == most)
+            return fail_entry(h, too_many, "%s has more than %u numbers", key, most);
+        if (!pull_u64(&h->in, &values[*count]))
+            return fail_value(h, code, key, "an integer of at most 64 bits");
     }
+}
+
+static bool read_shape(struct header *h)
+{
+    struct st_tensor *t = h->tensor;
+    return read_integers(h, "shape", TP_E_ST_SHAPE, t->shape, ST_RANK_MAX, &t->rank, TP_E_ST_RANK);
 }
 
 /* Relative to the data, as in the header; check_layout makes them absolute. */
 static bool read_offsets(struct header *h)
 {
-    uint64_t values[2], count = 0;
-    bool more;
-    if (pull_peek(&h->in) != '[')
-        return fail_value(h, TP_E_ST_OFFSETS, "data_offsets", "an array");
-    if (!pull_open(&h->in, '['))
+    uint64_t values[2];
+    uint32_t count;
+    if (!read_integers(h, "data_offsets", TP_E_ST_OFFSETS, values, 2, &count, TP_E_ST_OFFSETS))
         return false;
-    for (bool first = true;; first = false) {
-        if (!pull_next(&h->in, ']', first, &more))
-            return false;
-        if (!more)
-            break;
-        if (count == 2)
-            return fail_entry(h, TP_E_ST_OFFSETS, "data_offsets has more than 2 numbers");
-        if (!pull_u64(&h->in, &values[count]))
-            return fail_value(h, TP_E_ST_OFFSETS, "data_offsets", "an integer of at most 64 bits");
-        count++;
-    }
     if (count != 2)
-        return fail_entry(h, TP_E_ST_OFFSETS, "data_offsets has %llu numbers, 2 expected",
-                          (ull)count);
+        return fail_entry(h, TP_E_ST_OFFSETS, "data_offsets has %u numbers, 2 expected", count);
     if (values[0] > values[1])
         return fail_entry(h, TP_E_ST_OFFSETS, "data_offsets begin at %llu after their end %llu",
                           (ull)values[0], (ull)values[1]);

@@ -78,8 +78,8 @@ static bool is_limit(const struct jinja_error *why)
                                            strncmp(why->text, overflow, sizeof overflow - 1) == 0);
 }
 
-/* One rendering within the limits. *unsupported is what it needed and we have not; an error that the
- * template means to raise is its own affair. */
+/* One rendering within the limits. *unsupported is what it needed and we have not; an error that
+ * the template means to raise is its own affair. */
 static bool try_render(const struct chat_source *source, const struct jinja_template *compiled,
                        const char *where, struct tp_error *unsupported, struct tp_error *err)
 {

@@ -1,4 +1,5 @@
-/* tokenizer.json of a Hugging Face checkpoint -> the compiled tokenizer (format/text/tokenizer_file.h).
+/* tokenizer.json of a Hugging Face checkpoint -> the compiled tokenizer
+ * (format/text/tokenizer_file.h).
  *
  * Supported: model BPE (without dropout and affixes of words) with every normalizer but
  * Precompiled, every pre_tokenizer but UnicodeScripts and FixedLength, every post_processor, and

@@ -1,6 +1,6 @@
 /* The decoder of tokenizer.json worked out ahead: what each token decodes to, and the little that
- * depends on its neighbours (format/text/tokenizer_file.h). Supported are the decoders there are of BPE
- * tokenizers: ByteLevel; Replace, ByteFallback, Fuse, Strip in that order, some of them or all;
+ * depends on its neighbours (format/text/tokenizer_file.h). Supported are the decoders there are of
+ * BPE tokenizers: ByteLevel; Replace, ByteFallback, Fuse, Strip in that order, some of them or all;
  * Metaspace; none. */
 #pragma once
 #include "tokenizer_pack.h"
