@@ -228,6 +228,19 @@ const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role
     return NULL;
 }
 
+const struct tensor *rank_plan_of_chunk(const struct rank_plan *plan, uint64_t chunk)
+{
+    uint32_t low = 0, high = plan->n_tensors; /* the last that begins at the chunk or before */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (plan->tensors[middle].first_chunk <= chunk)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &plan->tensors[low];
+}
+
 uint64_t tensor_chunk_bytes(const struct tensor *tensor, uint32_t i)
 {
     tp_assert(i < tensor->n_chunks);

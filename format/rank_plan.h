@@ -72,6 +72,8 @@ bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe
 /* NULL where absent */
 const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role, uint32_t layer,
                                     enum part part);
+/* The tensor that a chunk of the file belongs to, chunk < n_chunks. */
+const struct tensor *rank_plan_of_chunk(const struct rank_plan *plan, uint64_t chunk);
 /* Words of a packed row of these leaves of a matrix */
 uint64_t tensor_words(const struct tensor *tensor, struct range leaves);
 /* Bytes of the tensor's panel */

@@ -115,6 +115,3 @@ struct kernels {
 const struct kernels *kernels_get(enum isa isa);
 const struct kernels *kernels_best(void);
 bool isa_from_name(const char *name, enum isa *out);
-
-/* exp(x) of section 4 for one value, with the bits of every table. */
-float kernels_exp(float x);

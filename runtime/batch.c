@@ -1,5 +1,6 @@
 #include "batch.h"
 
+#include "clock.h"
 #include "host.h"
 #include "mem.h"
 #include <string.h>
@@ -251,7 +252,7 @@ static void accept(struct batch *b, uint32_t s, uint32_t id)
     const struct request *q = &slot->request;
     struct answer *a = &slot->answer;
     if (b->figures.first_token <= 0)
-        b->figures.first_token = host_seconds();
+        b->figures.first_token = clock_seconds();
     a->ids[a->count++] = id;
     if (slot->seen)
         slot->seen[id] |= SAMPLER_SEEN;
@@ -357,7 +358,7 @@ static void count_figures(struct batch *b, uint32_t answers, uint32_t prompts, d
 bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
 {
     struct batch *b = batch;
-    double start = host_seconds();
+    double start = clock_seconds();
     uint64_t allocations = mem_alloc_count();
     *ran = b->prompts.first != NONE || b->answers.first != NONE;
     if (!*ran)
@@ -370,7 +371,7 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
     set_cached(b);
     bool ok = take_logits(b);
     end_prompts(b);
-    count_figures(b, answers, prompts, host_seconds() - start);
+    count_figures(b, answers, prompts, clock_seconds() - start);
     tp_assert(!ok || allocations == mem_alloc_count());
     return true;
 }

@@ -48,7 +48,7 @@ struct batch_figures { /* so far */
     double prompt_seconds;            /* of steps with prompts, answers beside them or not */
     uint64_t plain_rows, plain_steps; /* of answers alone */
     double plain_seconds;
-    double first_token; /* host_seconds; 0: none yet */
+    double first_token; /* clock_seconds; 0: none yet */
 };
 
 struct batch {

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include "checked.h"
+#include "clock.h"
 #include "host.h"
 #include <string.h>
 
@@ -140,15 +141,15 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
 {
     struct engine *e = engine;
     *e = (struct engine){.bundle = bundle, .setup = *setup};
-    double t0 = host_seconds();
+    double t0 = clock_seconds();
     bool ok = weights_open(&e->weights, bundle, err) && team_start(&e->team, setup->threads, err);
     if (ok)
         comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads);
     ok = ok && plan_memory(e, err);
-    double t1 = host_seconds();
+    double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
          weights_load(&e->weights, bundle, &e->team, setup->verify, err);
-    double t2 = host_seconds();
+    double t2 = clock_seconds();
     ok = ok && open_device(e, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
          open_step(e, err);
@@ -157,7 +158,7 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
                         err);
     e->map_seconds = t1 - t0;
     e->hash_seconds = t2 - t1;
-    e->alloc_seconds = host_seconds() - t2;
+    e->alloc_seconds = clock_seconds() - t2;
     if (!ok)
         engine_close(e);
     return ok;

@@ -7,18 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static double clock_seconds(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-double host_seconds(void)
-{
-    return clock_seconds(CLOCK_MONOTONIC);
-}
-
 /* The text of a file of the kernel's, "" where it cannot be read. These have no size to ask for, so
  * that the functions of io.h do not fit. */
 static const char *kernel_text(const char *path, char *buf, size_t size)
@@ -55,7 +43,10 @@ double host_process_age(void)
     uint64_t ticks;
     if (!at || !tp_parse_u64(at + 1, strspn(at + 1, "0123456789"), &ticks))
         return 0;
-    double age = clock_seconds(CLOCK_BOOTTIME) - (double)ticks / (double)sysconf(_SC_CLK_TCK);
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    double age = (double)now.tv_sec + (double)now.tv_nsec * 1e-9 -
+                 (double)ticks / (double)sysconf(_SC_CLK_TCK);
     return age > 0 ? age : 0;
 }
 

@@ -1,14 +1,7 @@
-/* What the machine says: clocks and memory. */
+/* What the machine says of this process and its memory. */
 #pragma once
 #include <stdint.h>
 
-/* Monotonic seconds. */
-double host_seconds(void);
-/* count / seconds; 0 where no time has passed. */
-static inline double host_rate(double count, double seconds)
-{
-    return seconds > 0 ? count / seconds : 0;
-}
 /* Seconds since this process was started; the kernel tells the start to 10 ms. */
 double host_process_age(void);
 /* Bytes of memory, page cache that can be dropped included, that the machine and the cgroup have to

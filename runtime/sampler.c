@@ -324,24 +324,3 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
     threads_restore_fp_mode(mode);
     return ok;
 }
-
-double sampler_nll(const float *logits, size_t vocab, uint32_t id)
-{
-    enum { NEGLIGIBLE = -700 }; /* e^-700 adds nothing to a sum of 1 or more */
-    tp_assert(id < vocab);
-    double max = -INFINITY, sum = 0;
-    for (size_t i = 0; i < vocab; i++) {
-        if (!(logits[i] < INFINITY))
-            return NAN;
-        if ((double)logits[i] > max)
-            max = (double)logits[i];
-    }
-    if (max == -INFINITY)
-        return NAN;
-    for (size_t i = 0; i < vocab; i++) {
-        double x = (double)logits[i] - max;
-        if (x > NEGLIGIBLE)
-            sum += math64_exp(x);
-    }
-    return max + math64_log(sum) - (double)logits[id];
-}

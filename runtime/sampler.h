@@ -56,10 +56,6 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
                   const struct sampler_options *options, uint64_t sequence, uint64_t position,
                   uint32_t *id, struct tp_error *err);
 
-/* -log softmax(logits)[id] in nats; log-sum-exp in binary64, ascending ids, format/base/math64.h.
- * Needs id < vocab (asserted). NaN where a logit is NaN or +inf, or none is finite. */
-double sampler_nll(const float *logits, size_t vocab, uint32_t id);
-
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words
  * that depend on counter and key alone. */
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

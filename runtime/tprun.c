@@ -37,13 +37,12 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
             continue;
         if (!run_options_parse(&options, commands[i].id, argc - 1, argv + 1, err))
             return false;
-        if (!options.help) {
-            if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
-                interrupt_catch("tprun", commands[i].grace_ms);
-            return commands[i].run(&options, report, err);
-        }
-        fputs(run_help(commands[i].id), stdout);
-        return true;
+        if (options.help)
+            return fputs(run_help(commands[i].id), stdout) != EOF ||
+                   tp_fail_errno(err, "standard output");
+        if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
+            interrupt_catch("tprun", commands[i].grace_ms);
+        return commands[i].run(&options, report, err);
     }
     char name[TP_NAME_BUF];
     return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", tprun --help lists them",

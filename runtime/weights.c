@@ -1,7 +1,7 @@
 #include "weights.h"
 
+#include "jobs.h"
 #include "kernels.h"
-#include <stdatomic.h>
 
 void weights_close(struct weights *weights)
 {
@@ -49,50 +49,28 @@ struct load_task {
     uint32_t rank, tensor, chunk;
 };
 
-struct load_job {
+struct load {
     struct weights *weights;
     const struct bundle *bundle;
-    const struct load_task *tasks;
-    uint64_t n_tasks;
-    unsigned char **scratch; /* [threads], with compression only */
-    struct tp_error *errors; /* [threads] the first of each thread */
-    uint64_t *failed;        /* [threads] its task */
-    _Atomic uint64_t next, hashed_bytes, first_failed;
+    struct load_task *tasks;
+    _Atomic uint64_t hashed_bytes;
 };
 
-static bool load_one(struct load_job *job, const struct load_task *task, int thread,
-                     struct tp_error *err)
+static bool load_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
-    const struct shard *shard = &job->weights->shards[task->rank];
-    const struct rank_plan *plan = &job->bundle->plans[task->rank];
+    struct load *load = arg;
+    const struct load_task *task = &load->tasks[job];
+    const struct shard *shard = &load->weights->shards[task->rank];
+    const struct rank_plan *plan = &load->bundle->plans[task->rank];
     if (task->chunk == NO_CHUNK)
         return shard_check_padding(shard, plan, err);
     const struct tensor *t = &plan->tensors[task->tensor];
-    unsigned char *decoded = job->weights->decoded[task->rank];
-    job->hashed_bytes += shard->head.chunks[t->first_chunk + task->chunk].file_bytes;
+    unsigned char *decoded = load->weights->decoded[task->rank];
+    load->hashed_bytes += shard->head.chunks[t->first_chunk + task->chunk].file_bytes;
     if (!decoded)
         return shard_check_chunk(shard, t, task->chunk, err);
     return shard_read_chunk(shard, t, task->chunk,
-                            decoded + t->offset + task->chunk * t->chunk_bytes,
-                            job->scratch[thread], err);
-}
-
-static void load_thread(void *arg, int index, int count)
-{
-    (void)count;
-    struct load_job *job = arg;
-    uint64_t i;
-    /* Tasks before the first failure are still done, so that the error does not depend on timing.
-     */
-    while ((i = job->next++) < job->n_tasks && i < job->first_failed) {
-        if (load_one(job, &job->tasks[i], index, &job->errors[index]))
-            continue;
-        job->failed[index] = i;
-        uint64_t seen = job->first_failed;
-        while (i < seen && !atomic_compare_exchange_weak(&job->first_failed, &seen, i))
-            ;
-        return;
-    }
+                            decoded + t->offset + task->chunk * t->chunk_bytes, space, err);
 }
 
 static uint64_t count_tasks(const struct bundle *bundle)
@@ -114,33 +92,19 @@ static void list_tasks(const struct bundle *bundle, struct load_task *tasks)
     }
 }
 
-static bool run_job(struct load_job *job, struct team *team, struct mem_arena *arena,
-                    struct tp_error *err)
+static bool check_and_decode(struct weights *weights, const struct bundle *bundle,
+                             struct team *team, struct tp_error *err)
 {
-    size_t n = (size_t)team->count;
-    struct load_task *tasks = mem_arena_alloc(arena, job->n_tasks * sizeof *tasks, err);
-    job->errors = mem_arena_alloc(arena, n * sizeof *job->errors, err);
-    job->failed = mem_arena_alloc(arena, n * sizeof *job->failed, err);
-    job->scratch = mem_arena_alloc(arena, n * sizeof *job->scratch, err);
-    if (!tasks || !job->errors || !job->failed || !job->scratch)
+    struct load load = {.weights = weights, .bundle = bundle};
+    struct jobs jobs = {.count = count_tasks(bundle), .run = load_task, .arg = &load};
+    jobs.space_bytes = bundle->compress == COMPRESS_NONE ? 0 : SHARD_CHUNK_BYTES_MAX;
+    load.tasks = mem_array(jobs.count, sizeof *load.tasks, err);
+    if (!load.tasks)
         return false;
-    bool ok = true;
-    if (job->bundle->compress != COMPRESS_NONE)
-        for (size_t i = 0; ok && i < n; i++)
-            ok = (job->scratch[i] = mem_map_alloc(SHARD_CHUNK_BYTES_MAX, err)) != NULL;
-    list_tasks(job->bundle, tasks);
-    job->tasks = tasks;
-    job->first_failed = job->n_tasks;
-    if (ok)
-        team_call(team, load_thread, job);
-    for (size_t i = 0; i < n; i++)
-        if (job->scratch[i])
-            mem_map_free(job->scratch[i], SHARD_CHUNK_BYTES_MAX);
-    for (size_t i = 0; ok && i < n; i++)
-        if (job->errors[i].code != TP_OK && job->failed[i] == job->first_failed) {
-            *err = job->errors[i];
-            return false;
-        }
+    list_tasks(bundle, load.tasks);
+    bool ok = jobs_run_on(&jobs, team, err);
+    weights->hashed_bytes = load.hashed_bytes;
+    mem_free(load.tasks);
     return ok;
 }
 
@@ -280,17 +244,8 @@ bool weights_load(struct weights *weights, const struct bundle *bundle, struct t
         if (weights->decoded_bytes[r])
             ok = (weights->decoded[r] = mem_map_alloc(weights->decoded_bytes[r], err)) != NULL;
     }
-    if (ok && (verify || bundle->compress != COMPRESS_NONE)) {
-        struct load_job job = {
-            .weights = weights,
-            .bundle = bundle,
-            .n_tasks = count_tasks(bundle),
-        };
-        struct mem_arena arena = {0};
-        ok = run_job(&job, team, &arena, err);
-        mem_arena_free(&arena);
-        weights->hashed_bytes = job.hashed_bytes;
-    }
+    if (ok && (verify || bundle->compress != COMPRESS_NONE))
+        ok = check_and_decode(weights, bundle, team, err);
     for (uint64_t r = 0; ok && r < weights->tp_size; r++)
         ok = bind_rank(weights, bundle, r, err);
     return ok;

@@ -1,9 +1,10 @@
 """What all test scripts share: where things are, how to run a program, how to report.
 
-A script defines functions test_*; harness.main(globals()) runs those whose name holds $T (all without),
-prints "ok NAME", "FAIL NAME: why" or "SKIP NAME: why", and last "N passed, N failed, N skipped". Standard
+A script defines functions test_*; harness.main(globals()) runs those whose name holds $T (all without), with a
+temporary folder where they take an argument, prints "ok NAME", "FAIL NAME: why" or "SKIP NAME: why", and last "N passed, N failed, N skipped". Standard
 library only.
 """
+import inspect
 import json
 import os
 import random
@@ -165,7 +166,11 @@ def main(names):
             continue
         start = time.time()
         try:
-            fn()
+            if inspect.signature(fn).parameters:
+                with Folder() as folder:
+                    fn(folder)
+            else:
+                fn()
             passed += 1
             print(f"ok {name} ({time.time() - start:.1f} s)", flush=True)
         except Skip as why:

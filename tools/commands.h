@@ -1,13 +1,19 @@
-/* The subcommands of tpshard: each parses its own line, and returns the program's exit status. */
+/* The subcommands of tpshard. Options are parsed and counted before one runs; the exit status is that
+ * of err. */
 #pragma once
+#include "options.h"
 
 #define TPSHARD "tpshard"
 
-int command_convert(int argc, char **argv);
-int command_plan(int argc, char **argv);
-int command_inspect(int argc, char **argv);
-int command_verify(int argc, char **argv);
-int command_diff(int argc, char **argv);
-int command_reshard(int argc, char **argv);
-int command_export(int argc, char **argv);
-int command_tokenizer(int argc, char **argv);
+struct command {
+    const char *name;
+    enum command_id id;
+    int n_args; /* what it takes beside options, and what that is */
+    const char *args;
+    int grace_ms; /* to end in order after a signal; 0: at once */
+    const char *summary;
+    const char *help;
+    bool (*run)(const struct options *options, struct tp_error *err);
+};
+extern const struct command command_convert, command_plan, command_inspect, command_verify,
+    command_diff, command_reshard, command_export, command_tokenizer;

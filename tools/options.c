@@ -1,8 +1,8 @@
 #include "options.h"
 
+#include "arguments.h"
 #include "checked.h"
 #include "threads.h"
-#include <getopt.h>
 #include <string.h>
 
 /* clang-format off */
@@ -14,48 +14,43 @@ enum option_id {
 };
 /* clang-format on */
 
-static const struct option long_options[] = {
-    {"output", required_argument, NULL, OPT_OUTPUT},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
-    {"tp", required_argument, NULL, OPT_TP},
-    {"quant", required_argument, NULL, OPT_QUANT},
-    {"group", required_argument, NULL, OPT_GROUP},
-    {"offset", required_argument, NULL, OPT_OFFSET},
-    {"dtype", required_argument, NULL, OPT_DTYPE},
-    {"no-selftest", no_argument, NULL, OPT_SELFTEST},
-    {"compress", required_argument, NULL, OPT_COMPRESS},
-    {"mem", required_argument, NULL, OPT_MEM},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"force", no_argument, NULL, OPT_FORCE},
-    {"restart", no_argument, NULL, OPT_RESTART},
-    {"dry-run", no_argument, NULL, OPT_DRY_RUN},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"gpu-mem", required_argument, NULL, OPT_GPU_MEM},
-    {"context", required_argument, NULL, OPT_CONTEXT},
-    {"batch", required_argument, NULL, OPT_BATCH},
-    {"tensors", no_argument, NULL, OPT_TENSORS},
-    {"against", required_argument, NULL, OPT_AGAINST},
-    {"ignore-key", required_argument, NULL, OPT_IGNORE_KEY},
-    {"follow-links", no_argument, NULL, OPT_FOLLOW_LINKS},
-    {NULL, 0, NULL, 0},
+/* clang-format off */
+enum {
+    CONVERT = COMMAND_CONVERT, RESHARD = COMMAND_RESHARD, EXPORT = COMMAND_EXPORT,
+    PLAN = COMMAND_PLAN, INSPECT = COMMAND_INSPECT, VERIFY = COMMAND_VERIFY, DIFF = COMMAND_DIFF,
+    TOKENIZER = COMMAND_TOKENIZER, ALL = 255,
 };
+static const struct argument table[] = {
+    {"output", 1, OPT_OUTPUT, CONVERT | RESHARD | EXPORT | TOKENIZER},
+    {"quiet", 0, OPT_QUIET, CONVERT | RESHARD | EXPORT | VERIFY | TOKENIZER},
+    {"help", 0, OPT_HELP, ALL},
+    {"tp", 1, OPT_TP, CONVERT | RESHARD | PLAN},
+    {"quant", 1, OPT_QUANT, CONVERT | PLAN},
+    {"group", 1, OPT_GROUP, CONVERT | PLAN},
+    {"offset", 1, OPT_OFFSET, CONVERT | PLAN},
+    {"dtype", 1, OPT_DTYPE, CONVERT | PLAN},
+    {"no-selftest", 0, OPT_SELFTEST, CONVERT},
+    {"compress", 1, OPT_COMPRESS, CONVERT},
+    {"mem", 1, OPT_MEM, CONVERT | RESHARD | EXPORT},
+    {"threads", 1, OPT_THREADS, CONVERT | RESHARD | EXPORT | VERIFY | DIFF | PLAN},
+    {"force", 0, OPT_FORCE, CONVERT | RESHARD | EXPORT},
+    {"restart", 0, OPT_RESTART, CONVERT | RESHARD | EXPORT},
+    {"dry-run", 0, OPT_DRY_RUN, CONVERT},
+    {"json", 0, OPT_JSON, CONVERT | PLAN | INSPECT | DIFF},
+    {"gpu-mem", 1, OPT_GPU_MEM, PLAN},
+    {"context", 1, OPT_CONTEXT, PLAN},
+    {"batch", 1, OPT_BATCH, PLAN},
+    {"tensors", 0, OPT_TENSORS, INSPECT},
+    {"against", 1, OPT_AGAINST, VERIFY},
+    {"ignore-key", 1, OPT_IGNORE_KEY, CONVERT | PLAN | VERIFY | TOKENIZER},
+    {"follow-links", 0, OPT_FOLLOW_LINKS, CONVERT | TOKENIZER},
+    {0},
+};
+/* clang-format on */
 
-/* name is an item of the comma-separated list */
-static bool listed(const char *list, const char *name)
+static bool bad(int id, const char *value, const char *expected, struct tp_error *err)
 {
-    size_t n = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)); at += n)
-        if ((at == list || at[-1] == ',') && (at[n] == ',' || at[n] == '\0'))
-            return true;
-    return false;
-}
-
-static bool bad(const char *option, const char *value, const char *expected, struct tp_error *err)
-{
-    char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", option,
-                   tp_name_cut(name, value, strlen(value)), expected);
+    return argument_bad(table, id, value, expected, err);
 }
 
 static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
@@ -65,12 +60,12 @@ static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
         size_t n = strcspn(at, ",");
         uint64_t tp;
         if (!tp_parse_u64(at, n, &tp))
-            return bad("tp", value, "a number, or numbers with commas", err);
+            return bad(OPT_TP, value, "a number, or numbers with commas", err);
         if (tp < 1 || tp > PARTITION_TP_MAX)
             return tp_fail(err, TP_E_TP_RANGE, "--tp %llu: 1 to %d ranks are possible",
                            (unsigned long long)tp, PARTITION_TP_MAX);
         if (o->n_tp == OPTIONS_TP_LIST_MAX)
-            return bad("tp", value, "at most 48 numbers", err);
+            return bad(OPT_TP, value, "at most 48 numbers", err);
         o->tp[o->n_tp++] = tp;
         at += n;
         if (*at == '\0')
@@ -78,21 +73,14 @@ static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
     }
 }
 
-static bool parse_count(const char *option, const char *value, uint64_t most, uint64_t *out,
-                        struct tp_error *err)
-{
-    return (tp_parse_u64(value, strlen(value), out) && *out >= 1 && *out <= most) ||
-           tp_fail(err, TP_E_USAGE, "--%s: \"%.64s\" given, 1 to %llu expected", option, value,
-                   (unsigned long long)most);
-}
-
-/* What of a stored format the command line says. */
-struct quant_words {
+struct parse {
+    struct options *options;
     const char *quant, *group, *offset; /* NULL: not given */
 };
 
-static bool parse_quant(struct options *o, const struct quant_words *words, struct tp_error *err)
+static bool parse_quant(const struct parse *words, struct tp_error *err)
 {
+    struct options *o = words->options;
     const char *quant = words->quant ? words->quant : "none",
                *offset = words->offset ? words->offset : "none";
     uint64_t group = 0;
@@ -100,11 +88,11 @@ static bool parse_quant(struct options *o, const struct quant_words *words, stru
         return tp_fail(err, TP_E_UNSUPPORTED, "--quant %s: not supported by this version", quant);
     bool none = strcmp(quant, "none") == 0;
     if (!none && !stored_by_options(quant, 0, "none"))
-        return bad("quant", quant, "none, int8, fp8 or int4", err);
+        return bad(OPT_QUANT, quant, "none, int8, fp8 or int4", err);
     if (words->group && !tp_parse_u64(words->group, strlen(words->group), &group))
-        return bad("group", words->group, "0, 32, 64 or 128", err);
+        return bad(OPT_GROUP, words->group, "0, 32, 64 or 128", err);
     if (strcmp(offset, "none") != 0 && strcmp(offset, "zero") != 0 && strcmp(offset, "min") != 0)
-        return bad("offset", offset, "none, zero or min", err);
+        return bad(OPT_OFFSET, offset, "none, zero or min", err);
     o->quant = none ? NULL : stored_by_options(quant, group, offset);
     bool known = none ? group == 0 && strcmp(offset, "none") == 0 : o->quant != NULL;
     return known ||
@@ -121,35 +109,36 @@ static bool parse_number(struct options *o, int id, const char *value, struct tp
     switch (id) {
     case OPT_MEM:
         return (tp_parse_size(value, &o->memory) && o->memory > 0) ||
-               bad("mem", value, "bytes, or with K, M, G", err);
+               bad(OPT_MEM, value, "bytes, or with K, M, G", err);
     case OPT_GPU_MEM:
         return (tp_parse_size(value, &o->gpu_memory) && o->gpu_memory > 0) ||
-               bad("gpu-mem", value, "bytes, or with K, M, G", err);
+               bad(OPT_GPU_MEM, value, "bytes, or with K, M, G", err);
     case OPT_CONTEXT:
-        return parse_count("context", value, UINT64_C(1) << 40, &o->context, err);
+        return argument_u64(table, id, value, 1, UINT64_C(1) << 40, &o->context, err);
     case OPT_BATCH:
-        return parse_count("batch", value, 1 << 20, &o->batch, err);
+        return argument_u64(table, id, value, 1, 1 << 20, &o->batch, err);
     default: /* OPT_THREADS */
-        if (!parse_count("threads", value, 1024, &n, err))
+        if (!argument_u64(table, id, value, 1, 1024, &n, err))
             return false;
         o->threads = (int)n;
         return true;
     }
 }
 
-static bool take(struct options *o, struct quant_words *words, int id, const char *value,
-                 struct tp_error *err)
+static bool take(void *to, int id, const char *value, struct tp_error *err)
 {
+    struct parse *words = to;
+    struct options *o = words->options;
     switch (id) {
     case OPT_OUTPUT:
         o->output = value;
-        return *value || bad("output", value, "a path", err);
+        return *value || bad(OPT_OUTPUT, value, "a path", err);
     case OPT_AGAINST:
         o->against = value;
         return true;
     case OPT_IGNORE_KEY:
         if (o->n_ignore_keys == OPTIONS_IGNORE_MAX)
-            return bad("ignore-key", value, "at most 16 of them", err);
+            return bad(OPT_IGNORE_KEY, value, "at most 16 of them", err);
         o->ignore_keys[o->n_ignore_keys++] = value;
         return true;
     case OPT_TP:
@@ -165,11 +154,11 @@ static bool take(struct options *o, struct quant_words *words, int id, const cha
         return true;
     case OPT_DTYPE:
         return strcmp(value, "keep") == 0 || dtype_from_name(value, &o->dtype) ||
-               bad("dtype", value, "keep, f32, bf16 or f16", err);
+               bad(OPT_DTYPE, value, "keep, f32, bf16 or f16", err);
     case OPT_COMPRESS:
         o->compress = strcmp(value, "zstd") == 0 ? COMPRESS_ZSTD : COMPRESS_NONE;
         return o->compress || strcmp(value, "none") == 0 ||
-               bad("compress", value, "none or zstd", err);
+               bad(OPT_COMPRESS, value, "none or zstd", err);
     case OPT_MEM:
     case OPT_GPU_MEM:
     case OPT_CONTEXT:
@@ -197,35 +186,19 @@ static bool take(struct options *o, struct quant_words *words, int id, const cha
     }
 }
 
-static const char *long_name(int id)
-{
-    for (const struct option *o = long_options; o->name; o++)
-        if (o->val == id)
-            return o->name;
-    return "?";
-}
-
-bool options_parse(struct options *options, int argc, char **argv, const char *allowed,
+bool options_parse(struct options *options, enum command_id command, int argc, char **argv,
                    struct tp_error *err)
 {
     *options = (struct options){.memory = UINT64_C(1) << 30, .context = 8192, .batch = 1};
     options->threads = threads_available();
-    struct quant_words words = {NULL, NULL, NULL};
-    opterr = 0;
-    optind = 1;
-    for (int id; (id = getopt_long(argc, argv, ":o:qh", long_options, NULL)) != -1;) {
-        if (id == ':')
-            return tp_fail(err, TP_E_USAGE, "%s: needs a value", argv[optind - 1]);
-        if (id == '?' || (id != OPT_HELP && !listed(allowed, long_name(id))))
-            return tp_fail(err, TP_E_USAGE, "%.64s: no option of tpshard %s (--help lists them)",
-                           id == '?' ? argv[optind - 1] : long_name(id), argv[0]);
-        if (!take(options, &words, id, optarg, err))
-            return false;
-    }
-    for (; optind < argc; optind++) {
-        if (options->n_args == OPTIONS_ARGS_MAX)
-            return tp_fail(err, TP_E_USAGE, "%.64s: too many arguments", argv[optind]);
-        options->args[options->n_args++] = argv[optind];
-    }
-    return parse_quant(options, &words, err);
+    struct parse parse = {.options = options};
+    struct arguments arguments = {.table = table,
+                                  .command = command,
+                                  .take = take,
+                                  .to = &parse,
+                                  .rest = options->args,
+                                  .rest_max = OPTIONS_ARGS_MAX};
+    bool ok = arguments_parse(&arguments, argc, argv, err) && parse_quant(&parse, err);
+    options->n_args = arguments.n_rest;
+    return ok;
 }

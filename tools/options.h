@@ -5,6 +5,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum command_id {
+    COMMAND_CONVERT = 1,
+    COMMAND_PLAN = 2,
+    COMMAND_INSPECT = 4,
+    COMMAND_VERIFY = 8,
+    COMMAND_DIFF = 16,
+    COMMAND_RESHARD = 32,
+    COMMAND_EXPORT = 64,
+    COMMAND_TOKENIZER = 128,
+};
 enum { OPTIONS_TP_LIST_MAX = 48, OPTIONS_IGNORE_MAX = 16, OPTIONS_ARGS_MAX = 4 };
 
 struct options {
@@ -35,8 +45,7 @@ struct options {
     "                               too, or a minimum too\n"
 /* clang-format on */
 
-/* Parse argv[0..argc) after the subcommand's name. `allowed` lists the long options (comma
- * separated) that the subcommand takes. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later),
+/* argv[0] is the subcommand's name. TP_E_USAGE, TP_E_UNSUPPORTED (a value planned for later),
  * TP_E_TP_RANGE. */
-bool options_parse(struct options *options, int argc, char **argv, const char *allowed,
+bool options_parse(struct options *options, enum command_id command, int argc, char **argv,
                    struct tp_error *err);

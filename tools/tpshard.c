@@ -7,19 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *summary;
-} commands[] = {
-    {"convert", command_convert, "a Hugging Face folder to a bundle of per-rank files"},
-    {"plan", command_plan, "what a model needs at every degree, from config.json alone"},
-    {"inspect", command_inspect, "what a bundle holds"},
-    {"verify", command_verify, "every byte and every hash; --against: every value of a checkpoint"},
-    {"diff", command_diff, "what differs between two bundles"},
-    {"reshard", command_reshard, "a bundle to another degree, without the checkpoint"},
-    {"export", command_export, "a bundle back to a Hugging Face folder"},
-    {"tokenizer", command_tokenizer, "a folder's tokenizer, compiled, alone"},
+static const struct command *const commands[] = {
+    &command_convert, &command_plan,    &command_inspect, &command_verify,
+    &command_diff,    &command_reshard, &command_export,  &command_tokenizer,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -27,7 +17,7 @@ static void print_help(FILE *out)
 {
     fputs("usage: tpshard COMMAND ... (tpshard COMMAND --help tells more)\n\n", out);
     for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 }
 
 /* Output that could not be written is an I/O error, however far it got. */
@@ -40,6 +30,21 @@ static int flushed(int status)
     }
     tp_fail_errno(&err, "standard output");
     return status ? status : tp_error_print(TPSHARD, &err);
+}
+
+static bool run(const struct command *command, int argc, char **argv, struct tp_error *err)
+{
+    struct options options;
+    if (!options_parse(&options, command->id, argc, argv, err))
+        return false;
+    if (options.help)
+        return fputs(command->help, stdout) != EOF || tp_fail_errno(err, "standard output");
+    if (options.n_args != command->n_args)
+        return tp_fail(err, TP_E_USAGE, "%d arguments given, %s expected", options.n_args,
+                       command->args);
+    if (command->grace_ms)
+        interrupt_catch(TPSHARD, command->grace_ms);
+    return command->run(&options, err);
 }
 
 int main(int argc, char **argv)
@@ -56,8 +61,10 @@ int main(int argc, char **argv)
         return TP_EXIT_USAGE;
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return flushed(commands[i].run(argc - 1, argv + 1));
+        if (strcmp(argv[1], commands[i]->name) == 0)
+            return flushed(run(commands[i], argc - 1, argv + 1, &err)
+                               ? TP_EXIT_OK
+                               : tp_error_print(TPSHARD, &err));
     tp_fail(&err, TP_E_USAGE, "%.64s: no such command (tpshard --help lists them)", argv[1]);
     return tp_error_print(TPSHARD, &err);
 }

@@ -67,3 +67,11 @@ static inline size_t utf8_encode(uint32_t c, unsigned char b[4])
     b[0] = (unsigned char)(lead[n] | c);
     return n;
 }
+
+/* White_Space of Unicode */
+static inline bool utf8_is_space(uint32_t c)
+{
+    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}

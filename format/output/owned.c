@@ -1,9 +1,8 @@
 #include "owned.h"
 
+#include "jobs.h"
 #include "sealed.h"
-#include "threads.h"
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -185,48 +184,28 @@ static bool file_is_as_named(const struct owned *o, const struct owned_file *f,
     return ok;
 }
 
-struct check {
-    struct owned *owned;
-    _Atomic uint32_t next;
-    pthread_mutex_t mutex; /* guards error */
-    struct tp_error error;
-};
-
-static void check_file(struct check *check, struct owned_file *f)
+/* What cannot be read says nothing; what is read and is another is somebody's. */
+static bool check_file(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
-    const struct owned *o = check->owned;
+    struct owned *o = arg;
+    struct owned_file *f = &o->files[job];
     struct folder_entry entry;
     struct tp_error why = {0};
+    (void)space;
     f->as_named = false;
     if (folder_look(&o->folder, f->name, &entry, &why) && entry.kind == FOLDER_FILE) {
         f->who = entry.who;
         f->as_named =
             f->rank == OWNED_NO_RANK ? file_is_as_named(o, f, &why) : rank_is_as_named(o, f, &why);
     }
-    /* what cannot be read says nothing; what is read and is another is somebody's */
-    if (why.code == TP_E_IO || why.code == TP_E_MEMORY) {
-        pthread_mutex_lock(&check->mutex);
-        tp_fail(&check->error, why.code, "%s", why.text);
-        pthread_mutex_unlock(&check->mutex);
-    }
-}
-
-static void check_files(void *arg, int index, int count)
-{
-    struct check *check = arg;
-    (void)index, (void)count;
-    for (uint32_t i; (i = atomic_fetch_add(&check->next, 1)) < check->owned->n_files;)
-        check_file(check, &check->owned->files[i]);
+    return (why.code != TP_E_IO && why.code != TP_E_MEMORY) ||
+           tp_fail(err, why.code, "%s", why.text);
 }
 
 bool owned_check(struct owned *owned, int threads, struct tp_error *err)
 {
-    struct check check = {.owned = owned};
-    pthread_mutex_init(&check.mutex, NULL);
-    bool ok = threads_run(threads, check_files, &check, err);
-    pthread_mutex_destroy(&check.mutex);
-    return ok &&
-           (check.error.code == TP_OK || tp_fail(err, check.error.code, "%s", check.error.text));
+    struct jobs jobs = {.count = owned->n_files, .run = check_file, .arg = owned};
+    return jobs_run(&jobs, threads, err);
 }
 
 const char *owned_changed(const struct owned *owned)

@@ -119,7 +119,7 @@ static bool add_stripped(unsigned flags, const char *text, size_t n, struct tp_t
     size_t first = n, last = 0;
     uint32_t c;
     for (size_t begin; walk_next(&w, &begin, &c);) {
-        if (reference_is_space(c))
+        if (utf8_is_space(c))
             continue;
         first = first < begin ? first : begin;
         last = w.at;
@@ -190,7 +190,7 @@ static bool add_clean(const char *text, size_t n, struct tp_text *out, struct tp
     struct walk w = {(const unsigned char *)text, n, 0};
     uint32_t c;
     for (size_t begin; walk_next(&w, &begin, &c);)
-        if (!reference_is_control(c) && !add_char(out, reference_is_space(c) ? ' ' : c, err))
+        if (!reference_is_control(c) && !add_char(out, utf8_is_space(c) ? ' ' : c, err))
             return false;
     return true;
 }

@@ -17,13 +17,6 @@ static bool in_ranges(const struct range *ranges, size_t count, uint32_t c)
     return false;
 }
 
-bool reference_is_space(uint32_t c)
-{
-    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
 /* Lower case of Unicode 16 and 17, which utf8proc does not know. step 2: every second one. */
 static const struct {
     uint32_t first, last, step;

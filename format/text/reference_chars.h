@@ -6,8 +6,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Rust's White_Space. */
-bool reference_is_space(uint32_t c);
 /* The first character of c in lower case, without context; U+0130 alone becomes two, the second
  * is U+0307. */
 uint32_t reference_lower(uint32_t c);

@@ -49,10 +49,3 @@ bool isa_from_name(const char *name, enum isa *out)
         }
     return false;
 }
-
-float kernels_exp(float x)
-{
-    float y;
-    kernels_best()->exp(&x, 1, &y);
-    return y;
-}

@@ -4,6 +4,7 @@
 
 #include "chat_input.h"
 #include "chat_session.h"
+#include "clock.h"
 #include "host.h"
 #include "interrupt.h"
 #include <signal.h>
@@ -150,8 +151,8 @@ static void print_stats(const struct talk *talk)
         "turn %u: %u tokens, %u reused, %u prefilled in %.3f s, %.1f tok/s; answer %u tokens "
         "(%s), %.1f tok/s; context %u of %llu; peak memory %llu",
         talk->turns, t->n_prompt, t->n_reused, fresh, t->prefill_seconds,
-        host_rate(fresh, t->prefill_seconds), t->n_new, batch_finish_name(t->finish),
-        host_rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
+        clock_rate(fresh, t->prefill_seconds), t->n_new, batch_finish_name(t->finish),
+        clock_rate(steps, t->decode_seconds), t->n_prompt + t->n_new,
         (unsigned long long)talk->run.context, (unsigned long long)host_memory_peak());
 }
 

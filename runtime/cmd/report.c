@@ -1,11 +1,12 @@
 #include "report.h"
 
+#include "clock.h"
 #include "host.h"
 #include <stdio.h>
 
 void report_start(struct report *report)
 {
-    *report = (struct report){.main_seconds = host_seconds()};
+    *report = (struct report){.main_seconds = clock_seconds()};
     report->exec_ms = host_process_age() * 1e3;
 }
 
@@ -26,10 +27,10 @@ static struct figures figures_of(const struct report *report, const struct engin
     for (uint64_t r = 0; r < engine->comm.size; r++)
         bytes += engine->weights.ranks[r].decode_bytes;
     return (struct figures){
-        .prefill = host_rate((double)report->figures.prompt_rows, report->figures.prompt_seconds),
-        .decode = host_rate((double)report->figures.plain_rows, report->figures.plain_seconds),
-        .gb_s = host_rate((double)(bytes * report->figures.plain_steps) * 1e-9,
-                          report->figures.plain_seconds),
+        .prefill = clock_rate((double)report->figures.prompt_rows, report->figures.prompt_seconds),
+        .decode = clock_rate((double)report->figures.plain_rows, report->figures.plain_seconds),
+        .gb_s = clock_rate((double)(bytes * report->figures.plain_steps) * 1e-9,
+                           report->figures.plain_seconds),
     };
 }
 

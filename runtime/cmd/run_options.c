@@ -1,8 +1,8 @@
 #include "run_options.h"
 
+#include "arguments.h"
 #include "checked.h"
 #include "threads.h"
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,11 +55,7 @@ enum {
     CHOICE = RUN_GENERATE | RUN_CHAT,
 };
 
-static const struct {
-    const char *name;
-    int has_arg, id;
-    unsigned commands;
-} table[] = {
+static const struct argument table[] = {
     {"text", 1, OPT_TEXT, PROMPTS},
     {"file", 1, OPT_FILE, PROMPTS},
     {"prompt-ids", 1, OPT_PROMPT_IDS, PROMPTS},
@@ -100,32 +96,12 @@ static const struct {
     {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
     {"quiet", 0, OPT_QUIET, MACHINE},
     {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER},
+    {0},
 };
-enum { TABLE_COUNT = sizeof table / sizeof *table };
-
-static const char *name_of(int id)
-{
-    for (int i = 0; i < TABLE_COUNT; i++)
-        if (table[i].id == id)
-            return table[i].name;
-    return "?";
-}
 
 static bool bad(int id, const char *value, const char *expected, struct tp_error *err)
 {
-    char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", name_of(id),
-                   tp_name_cut(name, value, strlen(value)), expected);
-}
-
-static bool parse_u64(int id, const char *value, uint64_t min, uint64_t max, uint64_t *out,
-                      struct tp_error *err)
-{
-    char expected[64];
-    snprintf(expected, sizeof expected, "%llu to %llu", (unsigned long long)min,
-             (unsigned long long)max);
-    return (tp_parse_u64(value, strlen(value), out) && *out >= min && *out <= max) ||
-           bad(id, value, expected, err);
+    return argument_bad(table, id, value, expected, err);
 }
 
 static bool parse_real(int id, const char *value, double min, double max, double *out, bool *given,
@@ -188,13 +164,13 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
         o->prompts.prompts_file = value;
         return true;
     case OPT_N:
-        return parse_u64(id, value, 0, UINT32_MAX, &o->prompts.n, err);
+        return argument_u64(table, id, value, 0, UINT32_MAX, &o->prompts.n, err);
     case OPT_TEMP:
         return parse_real(id, value, 0, 1000, &o->choice.temperature, &o->choice.given_temperature,
                           err);
     case OPT_TOP_K:
         o->choice.given_top_k = true;
-        return parse_u64(id, value, 0, UINT32_MAX, &o->choice.top_k, err);
+        return argument_u64(table, id, value, 0, UINT32_MAX, &o->choice.top_k, err);
     case OPT_TOP_P:
         return parse_real(id, value, 0, 1, &o->choice.top_p, &o->choice.given_top_p, err);
     case OPT_MIN_P:
@@ -202,7 +178,7 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
     case OPT_PENALTY:
         return parse_real(id, value, 1e-3, 1e3, &o->choice.penalty, &o->choice.given_penalty, err);
     case OPT_SEED:
-        return parse_u64(id, value, 0, UINT64_MAX, &o->choice.seed, err);
+        return argument_u64(table, id, value, 0, UINT64_MAX, &o->choice.seed, err);
     case OPT_STOP:
         return add_stop(o, value, err);
     case OPT_IGNORE_EOS:
@@ -239,8 +215,9 @@ static bool parse_chat(struct run_options *o, int id, const char *value, struct 
 }
 
 /* Options of the machine, and the rest. */
-static bool parse_machine(struct run_options *o, int id, const char *value, struct tp_error *err)
+static bool take(void *to, int id, const char *value, struct tp_error *err)
 {
+    struct run_options *o = to;
     uint64_t threads;
     switch (id) {
     case OPT_OUTPUT:
@@ -261,13 +238,13 @@ static bool parse_machine(struct run_options *o, int id, const char *value, stru
     case OPT_ORIGIN:
         return o->origin = true;
     case OPT_CONTEXT:
-        return parse_u64(id, value, 1, UINT64_MAX >> 1, &o->context, err);
+        return argument_u64(table, id, value, 1, UINT64_MAX >> 1, &o->context, err);
     case OPT_KV_DTYPE:
         return parse_kv_dtype(o, value, err);
     case OPT_CHUNK:
-        return parse_u64(id, value, 1, RUN_CHUNK_MAX, &o->chunk, err);
+        return argument_u64(table, id, value, 1, RUN_CHUNK_MAX, &o->chunk, err);
     case OPT_THREADS:
-        if (!parse_u64(id, value, 1, RUN_THREADS_MAX, &threads, err))
+        if (!argument_u64(table, id, value, 1, RUN_THREADS_MAX, &threads, err))
             return false;
         o->threads = (int)threads;
         return true;
@@ -324,18 +301,6 @@ static bool check(const struct run_options *o, enum run_command command, const c
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
                        struct tp_error *err)
 {
-    struct option longs[TABLE_COUNT + 1] = {0};
-    char shorts[2 * TABLE_COUNT + 2] = ":", *end = shorts + 1;
-    int n = 0, id;
-    for (int i = 0; i < TABLE_COUNT; i++)
-        if (table[i].commands & command) {
-            longs[n++] = (struct option){table[i].name, table[i].has_arg, NULL, table[i].id};
-            if (table[i].id < 256) {
-                *end++ = (char)table[i].id;
-                if (table[i].has_arg)
-                    *end++ = ':';
-            }
-        }
     *options = (struct run_options){
         .command = command,
         .threads = threads_available(),
@@ -343,19 +308,12 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
         .chunk = 256,
         .prompts.n = command == RUN_CHAT ? 512 : 128,
     };
-    optind = 0; /* begins anew, even after a command line that was left in the middle */
-    opterr = 0;
-    while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-        if (id == '?' || id == ':')
-            return tp_fail(err, TP_E_USAGE, "%s: %s: %s", argv[0], argv[optind - 1],
-                           id == ':' ? "a value is missing" : "unknown option");
-        if (!parse_machine(options, id, optarg, err))
-            return false;
-    }
-    if (options->help)
-        return true;
-    if (argc - optind > 1)
-        return tp_fail(err, TP_E_USAGE, "%s: more than one bundle given", argv[0]);
-    options->bundle = optind < argc ? argv[optind] : NULL;
-    return check(options, command, argv[0], err);
+    struct arguments arguments = {.table = table,
+                                  .command = command,
+                                  .take = take,
+                                  .to = options,
+                                  .rest = &options->bundle,
+                                  .rest_max = 1};
+    return arguments_parse(&arguments, argc, argv, err) &&
+           (options->help || check(options, command, argv[0], err));
 }

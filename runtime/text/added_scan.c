@@ -56,13 +56,6 @@ static uint32_t longest_at(const struct added_scan *scan, size_t at)
     return found;
 }
 
-static bool is_space(uint32_t c)
-{
-    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
 /* Bytes of the character that ends at `end`, > 0. */
 static size_t length_before(const char *text, size_t end)
 {
@@ -76,7 +69,7 @@ static size_t strip_left(const struct added_scan *scan, size_t begin)
 {
     while (begin) {
         size_t n = length_before(scan->text, begin);
-        if (!is_space(utf8_decode((const unsigned char *)scan->text + begin - n, n)))
+        if (!utf8_is_space(utf8_decode((const unsigned char *)scan->text + begin - n, n)))
             break;
         begin -= n;
     }
@@ -88,7 +81,7 @@ static size_t strip_right(const struct added_scan *scan, size_t end)
     while (end < scan->n) {
         const unsigned char *s = (const unsigned char *)scan->text + end;
         size_t n = utf8_length(s, scan->n - end);
-        if (!is_space(utf8_decode(s, n)))
+        if (!utf8_is_space(utf8_decode(s, n)))
             break;
         end += n;
     }

@@ -82,11 +82,6 @@ static uint32_t find_added(const struct tokenizer_file *file, const char *text, 
     return best;
 }
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
 /* The added token that follows the last `answer` in rendered text. */
 static uint32_t token_after(const struct tokenizer_file *file, const struct jinja_text *text,
                             const char *answer)
@@ -95,7 +90,7 @@ static uint32_t token_after(const struct tokenizer_file *file, const struct jinj
     for (size_t at = text->n; at-- > 0;) {
         if (at + n > text->n || memcmp(text->bytes + at, answer, n) != 0)
             continue;
-        for (at += n; at < text->n && is_space(text->bytes[at]); at++)
+        for (at += n; at < text->n && memchr(" \t\n\v\f\r", text->bytes[at], 6); at++)
             ;
         return find_added(file, text->bytes + at, text->n - at, false);
     }

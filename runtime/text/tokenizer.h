@@ -53,35 +53,6 @@ bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
                       const unsigned char *origin, unsigned flags, struct token_ids *list,
                       struct tp_error *err);
 
-/* Ids are 0 .. count - 1, holes included. */
-static inline uint32_t tokenizer_count(const struct tokenizer *tokenizer)
-{
-    return tokenizer->file.tokens;
-}
-
-/* The bytes an id decodes to, often only a part of a UTF-8 character; none for a hole and for an
- * id out of range. Borrowed until close. */
-static inline struct tokenizer_bytes tokenizer_decode(const struct tokenizer *tokenizer,
-                                                      uint32_t id)
-{
-    if (id >= tokenizer->file.tokens)
-        return (struct tokenizer_bytes){NULL, 0};
-    return tokenizer_file_token(&tokenizer->file, id);
-}
-
-/* At most so many bytes come from tokenizer_decode. */
-static inline size_t tokenizer_bytes_max(const struct tokenizer *tokenizer)
-{
-    return tokenizer->file.token_bytes_max;
-}
-
-/* A control token: not shown to people. */
-static inline bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id)
-{
-    return id < tokenizer->file.tokens &&
-           tokenizer_file_flags(&tokenizer->file, id) & TOKEN_SPECIAL;
-}
-
 /* A token at all, not a hole and not out of range: what may be sampled. */
 static inline bool tokenizer_is_token(const struct tokenizer *tokenizer, uint32_t id)
 {

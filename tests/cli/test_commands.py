@@ -11,51 +11,27 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-TPSHARD = os.path.join(ROOT, os.environ.get("BUILD", "build"), "tpshard")
-SHARED = os.path.join(ROOT, os.environ.get("SHARED", "../shared"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from harness import SHARED, Skip, TPSHARD, checkpoint, error_line, float_checkpoints
+
 COMMANDS = ("convert", "plan", "inspect", "verify", "diff", "reshard", "export", "tokenizer")
-FLOATS = ("llama-gqa", "llama3-rope", "mistral-window", "mixed-dtype", "mqa-bias", "qwen2-28x4", "qwen2-bias",
-          "qwen2-window", "qwen3-norm", "yarn", "yarn-keys")
 SUPPORTED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 FLIPS = 150
 
 
-class Skip(Exception):
-    pass
-
-
-def checkpoint(name):
-    for folder in (os.path.join(ROOT, "tests/data/checkpoints"), os.path.join(SHARED, "checkpoints")):
-        if os.path.exists(os.path.join(folder, name, "config.json")):
-            return os.path.join(folder, name)
-    return None
-
-
-def need(name):
-    found = checkpoint(name)
-    if not found:
-        raise Skip(f"checkpoint {name} is not here")
-    return found
-
-
 def run(*args, status=0, env=None):
     """Run tpshard; (stdout, stderr). The exit status is checked, and the form of the error line with it."""
-    p = subprocess.run([TPSHARD, *args], capture_output=True, text=True, timeout=300,
-                       env={**os.environ, **(env or {})})
-    if status is not None:
-        assert p.returncode == status, f"tpshard {' '.join(args)}: exit {p.returncode}, {status} expected: {p.stderr}"
-    if p.returncode not in (0, 2) and p.returncode > 0:
-        errors = [line for line in p.stderr.splitlines() if line.startswith("tpshard: error ")]
-        assert len(errors) == 1 and len(errors[0]) <= 512, p.stderr
-    return p.stdout, p.stderr
+    done = harness.tpshard(*args, status=status, timeout=300, env={**os.environ, **(env or {})})
+    if done.returncode not in (0, 2) and done.returncode > 0:
+        error_line(done, done.returncode)
+    return done.stdout.decode(), done.stderr.decode()
 
 
 def convert(tmp, name, *options, out="bundle", source=None):
     path = os.path.join(tmp, out)
-    run("convert", source or need(name), "-o", path, "--no-selftest", "-q", *options)
+    run("convert", source or checkpoint(name), "-o", path, "--no-selftest", "-q", *options)
     return path
 
 
@@ -159,11 +135,9 @@ def test_plan_answers_for_every_config_or_names_what_is_unsupported(tmp):
 
 def test_plan_of_a_checkpoint_says_what_convert_then_writes(tmp):
     for name, tp in (("qwen2-bias", 5), ("mqa-bias", 8), ("mistral-window", 3)):
-        if not checkpoint(name):
-            continue
         for quant in ("none", "int8", "fp8"):
             bundle = convert(tmp, name, "--tp", str(tp), "--quant", quant, out=f"{name}-{quant}")
-            plan = json.loads(run("plan", need(name), "--tp", str(tp), "--quant", quant, "--json")[0])["degrees"][0]
+            plan = json.loads(run("plan", checkpoint(name), "--tp", str(tp), "--quant", quant, "--json")[0])["degrees"][0]
             found = json.loads(run("inspect", bundle, "--json")[0])
             assert [r["weights_bytes"] for r in plan["ranks"]] == [r["data_bytes"] for r in found["ranks"]]
             for a, b in zip(plan["ranks"], found["ranks"]):
@@ -172,12 +146,12 @@ def test_plan_of_a_checkpoint_says_what_convert_then_writes(tmp):
 
 
 def test_plan_prints_a_table_of_the_degrees_asked_for(tmp):
-    out, _ = run("plan", need("qwen2-bias"), "--tp", "2,16", "--gpu-mem", "1G", "--context", "64")
+    out, _ = run("plan", checkpoint("qwen2-bias"), "--tp", "2,16", "--gpu-mem", "1G", "--context", "64")
     rows = [line.split() for line in out.splitlines()]
     assert ["TP", "2"] in rows and ["TP", "16"] in rows
     assert "2 of the ranks have no attention heads" in out # 14 heads, 16 ranks
     assert any(r[:1] == ["2"] and "yes" in r for r in rows)
-    out, _ = run("plan", need("qwen2-bias"), "--gpu-mem", "64K")
+    out, _ = run("plan", checkpoint("qwen2-bias"), "--gpu-mem", "64K")
     assert " no " in out and " yes " not in out
 
 
@@ -213,7 +187,7 @@ def test_verify_accepts_what_convert_wrote(tmp):
             bundle = convert(tmp, name, *options, out=f"{name}-{i}")
             out, err = run("verify", bundle)
             assert "GB/s" in out and len(out.splitlines()) == 1 and not err
-            run("verify", bundle, "--against", need(name), "--threads", "1")
+            run("verify", bundle, "--against", checkpoint(name), "--threads", "1")
 
 
 def flip_everywhere(tmp, bundle, flips):
@@ -266,7 +240,7 @@ def test_verify_refuses_files_missing_cut_appended_to_or_swapped(tmp):
 
 def test_verify_against_names_the_value_that_is_not_the_checkpoints(tmp):
     source = os.path.join(tmp, "source")
-    shutil.copytree(need("qwen2-bias"), source)
+    shutil.copytree(checkpoint("qwen2-bias"), source)
     plain = convert(tmp, "qwen2-bias", "--tp", "3", out="plain")
     squeezed = convert(tmp, "qwen2-bias", "--tp", "5", "--compress", "zstd", out="squeezed")
     for name, row in (("model.layers.2.mlp.down_proj.weight", 77), ("model.layers.1.self_attn.o_proj.weight", 5),
@@ -286,7 +260,7 @@ def test_verify_against_names_the_value_that_is_not_the_checkpoints(tmp):
 
 def test_verify_against_compares_config_and_files(tmp):
     source = os.path.join(tmp, "source")
-    shutil.copytree(need("qwen2-bias"), source)
+    shutil.copytree(checkpoint("qwen2-bias"), source)
     bundle = convert(tmp, "qwen2-bias")
     path = os.path.join(source, "config.json")
     config = json.loads(read(path))
@@ -316,7 +290,7 @@ def test_diff_finds_bundles_of_other_degree_and_compression_equal(tmp):
 
 def test_diff_names_tensor_count_and_place_of_a_changed_value(tmp):
     source = os.path.join(tmp, "source")
-    shutil.copytree(need("qwen2-bias"), source)
+    shutil.copytree(checkpoint("qwen2-bias"), source)
     name = "model.layers.1.mlp.up_proj.weight"
     cols = tensors(source)[name][1][1]
     one = convert(tmp, "", source=source, out="one")
@@ -347,21 +321,18 @@ def test_diff_compares_values_across_dtypes_and_names_recipe_and_model(tmp):
 # ---- export ----
 
 def test_export_gives_back_every_float_checkpoint_bit_for_bit(tmp):
-    done = 0
-    for name in FLOATS:
-        if not checkpoint(name):
-            continue
+    found = float_checkpoints()
+    if not found:
+        raise Skip("no checkpoints")
+    for name, model in found:
         for i, options in enumerate((["--tp", "1"], ["--tp", "7", "--compress", "zstd"])):
-            bundle = convert(tmp, name, *options, out=f"{name}-{i}")
+            bundle = convert(tmp, name, *options, out=f"{name}-{i}", source=model)
             out = os.path.join(tmp, f"{name}-{i}-export")
             run("export", bundle, "-o", out, "-q", "--threads", str(1 + i))
-            assert tensors(out) == tensors(checkpoint(name)), name
+            assert tensors(out) == tensors(model), name
             for f in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-                assert read(os.path.join(out, f)) == read(os.path.join(checkpoint(name), f)), (name, f)
+                assert read(os.path.join(out, f)) == read(os.path.join(model, f)), (name, f)
             assert not [f for f in os.listdir(out) if f.startswith(".") or f.endswith((".tpt", ".partial"))]
-        done += 1
-    if not done:
-        raise Skip("no checkpoints")
 
 
 def test_an_export_converts_to_the_same_bundle(tmp):
@@ -376,7 +347,7 @@ def test_export_of_another_dtype_says_so_in_config_json(tmp):
     bundle = convert(tmp, "qwen2-bias", "--dtype", "f16", "--tp", "2")
     out = os.path.join(tmp, "export")
     run("export", bundle, "-o", out)
-    before = json.loads(read(os.path.join(need("qwen2-bias"), "config.json")))
+    before = json.loads(read(os.path.join(checkpoint("qwen2-bias"), "config.json")))
     after = json.loads(read(os.path.join(out, "config.json")))
     key = "dtype" if "dtype" in before else "torch_dtype"
     assert after[key] == "float16" and list(after) == list(before)
@@ -385,7 +356,7 @@ def test_export_of_another_dtype_says_so_in_config_json(tmp):
 
 
 def test_export_of_quantized_weights_is_near_and_says_that_it_is_rounded(tmp):
-    source = tensors(need("qwen2-bias"))
+    source = tensors(checkpoint("qwen2-bias"))
     for quant, most in (("int8", 0.02), ("fp8", 0.08)):
         bundle = convert(tmp, "qwen2-bias", "--quant", quant, "--tp", "3", out=quant)
         out = os.path.join(tmp, f"{quant}-export")
@@ -454,32 +425,10 @@ def test_export_of_a_damaged_bundle_fails_and_publishes_nothing(tmp):
 def test_tokenizer_is_the_one_of_the_bundle(tmp):
     bundle = convert(tmp, "qwen2-bias")
     out = os.path.join(tmp, "alone.tpt")
-    run("tokenizer", need("qwen2-bias"), "-o", out)
+    run("tokenizer", checkpoint("qwen2-bias"), "-o", out)
     assert read(out) == read(os.path.join(bundle, "tokenizer.tpt"))
     run("tokenizer", tmp, "-o", out, status=None)
     assert read(out) == read(os.path.join(bundle, "tokenizer.tpt")) # no tokenizer.json there: nothing replaced
 
 
-def main():
-    passed = failed = skipped = 0
-    wanted = os.environ.get("T", "")
-    for name, test in list(globals().items()):
-        if not name.startswith("test_") or wanted not in name:
-            continue
-        with tempfile.TemporaryDirectory(prefix="tpshard-cli-") as tmp:
-            try:
-                test(tmp)
-                print("ok", name, flush=True)
-                passed += 1
-            except Skip as why:
-                print("SKIP:", name, why, flush=True)
-                skipped += 1
-            except (AssertionError, subprocess.TimeoutExpired) as why:
-                print("FAIL", name, "\n    ", str(why).strip().replace("\n", "\n     "), flush=True)
-                failed += 1
-    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
-    return failed > 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+harness.main(globals())

@@ -30,8 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (tokenizer_encode(&t, text, sizeof text - 1, NULL, TOKENIZER_ADD_SPECIAL, &ids,
                                 &err)) {
         for (size_t i = 0; i < ids.count; i++) {
-            struct tokenizer_bytes bytes = tokenizer_decode(&t, ids.ids[i]);
-            tp_assert(ids.ids[i] < tokenizer_count(&t) && bytes.n <= tokenizer_bytes_max(&t));
+            struct tokenizer_bytes bytes = tokenizer_file_token(&t.file, ids.ids[i]);
+            tp_assert(ids.ids[i] < t.file.tokens && bytes.n <= t.file.token_bytes_max);
             for (size_t k = 0; k < bytes.n; k++)
                 ids.dropped += bytes.data[k]; /* read them all */
         }

@@ -2,6 +2,7 @@
  * table. Linked in place of the CPU (tprun_plain), it runs the same program of a step through the
  * same engine. Slow.
  */
+#include "exp_of.h"
 #include "checked.h"
 #include "device.h"
 #include "fma.h"
@@ -275,14 +276,13 @@ static void attend(struct plain *d, struct rank *r, uint32_t layer, const struct
             top = e[j] > top ? e[j] : top;
         }
         for (uint64_t j = 0; j < POSITIONS; j++) {
-            e[j] = e[j] > -INFINITY ? kernels_exp(e[j] - top) : 0;
+            e[j] = e[j] > -INFINITY ? exp_of(e[j] - top) : 0;
             s[j % 16] = e[j] + s[j % 16];
             e[j] = entering(r, e[j]);
         }
         bool first = c == lo / POSITIONS;
         float l = fold(s), m = first || top > max ? top : max;
-        float a = first || m == max ? 1 : kernels_exp(max - m),
-              b = m == top ? 1 : kernels_exp(top - m);
+        float a = first || m == max ? 1 : exp_of(max - m), b = m == top ? 1 : exp_of(top - m);
         sum = first ? l : fma_f32(sum, a, l * b);
         for (uint64_t n = 0; n < dim; n++) {
             float v = DOT(POSITIONS, e[i], kv_of(d, r, layer, page, 1, i, kv_head)[n]);
@@ -318,7 +318,7 @@ static void gate_up(struct plain *d, struct rank *r, const struct op *op, uint64
     full(&w->gate, x, act);
     full(&w->up, x, d->dots);
     for (uint64_t i = 0; i < w->gate.rows; i++)
-        act[i] = entering(r, act[i] / (1.0f + kernels_exp(-act[i])) * d->dots[i]);
+        act[i] = entering(r, act[i] / (1.0f + exp_of(-act[i])) * d->dots[i]);
 }
 
 /* To everyone: the residual stream begins with it. */

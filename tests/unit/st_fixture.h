@@ -252,9 +252,18 @@ static inline void must_open(const char *path, struct safetensors *st)
         fail_msg("%s: %s", path, err.text);
 }
 
+static inline const struct st_tensor *find(const struct safetensors *st, const char *name,
+                                           size_t len)
+{
+    for (uint32_t i = 0; i < st->count; i++)
+        if (st->tensors[i].name_len == len && memcmp(st->tensors[i].name, name, len) == 0)
+            return &st->tensors[i];
+    return NULL;
+}
+
 static inline const struct st_tensor *need(const struct safetensors *st, const char *name)
 {
-    const struct st_tensor *t = safetensors_find(st, name, strlen(name));
+    const struct st_tensor *t = find(st, name, strlen(name));
     assert_non_null(t);
     return t;
 }

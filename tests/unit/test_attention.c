@@ -1,5 +1,6 @@
 /* Attention over chunks: the document's text with nothing left out gives the same bits as the
  * kernels, whatever rows run together; and both are near the truth. */
+#include "exp_of.h"
 #include "kernels_fixture.h"
 
 #include "fma.h"
@@ -103,7 +104,7 @@ static void reference(const struct cache *c, const struct query *query, float sc
         }
         for (size_t j = 0; j < 256; j++) {
             bool visible = chunk * 256 + j >= query->low && chunk * 256 + j <= query->p;
-            s[j] = visible ? kernels_exp(s[j] - m_c) : 0;
+            s[j] = visible ? exp_of(s[j] - m_c) : 0;
             lane[j % 16] += s[j];
             s[j] = query->round ? bf16_to_f32(f32_to_bf16(s[j])) : s[j];
         }
@@ -119,8 +120,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
             continue;
         }
         float joint = m > m_c ? m : m_c;
-        float a = m == joint ? 1 : kernels_exp(m - joint);
-        float b = m_c == joint ? 1 : kernels_exp(m_c - joint);
+        float a = m == joint ? 1 : exp_of(m - joint);
+        float b = m_c == joint ? 1 : exp_of(m_c - joint);
         l = fma_soft(l, a, lane[0] * b);
         for (size_t i = 0; i < c->head_pad; i++)
             o[i] = fma_soft(o[i], a, o_c[i] * b);

@@ -25,7 +25,10 @@ static int make_bundle(void **state)
     snprintf(path, sizeof path, "%s/%s", dir, BUNDLE_MANIFEST);
     const char *const argv[] = {
         "convert", "tests/data/checkpoints/yarn", "-o", dir, "--no-selftest", "-q", NULL};
-    assert_int_equal(command_convert(6, (char **)(uintptr_t)argv), 0);
+    struct options options;
+    assert_true(options_parse(&options, COMMAND_CONVERT, 6, (char **)(uintptr_t)argv, &err));
+    if (!command_convert.run(&options, &err))
+        fail_msg("%s", err.text);
     assert_true(io_read_file(path, 1 << 20, &text, &n, &err));
     return 0;
 }

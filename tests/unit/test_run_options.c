@@ -109,7 +109,7 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
     refused(RUN_GENERATE, "generate", TP_E_USAGE, "no bundle");
     refused(RUN_GENERATE, "generate B", TP_E_USAGE, "none of -p");
     refused(RUN_GENERATE, "generate B -p x -f y", TP_E_USAGE, "more than one");
-    refused(RUN_GENERATE, "generate B C -p x", TP_E_USAGE, "more than one bundle");
+    refused(RUN_GENERATE, "generate B C -p x", TP_E_USAGE, "C: one argument too many");
     refused(RUN_GENERATE, "generate B -p x --ids --json", TP_E_USAGE, "--ids and --json");
     refused(RUN_GENERATE, "generate B -p x --nonsense", TP_E_USAGE, "--nonsense");
     refused(RUN_GENERATE, "generate B -p", TP_E_USAGE, "-p: a value is missing");

@@ -103,7 +103,7 @@ static void row_18_scalars_and_empty_tensors_are_tensors(void **state)
     safetensors_close(&st);
     must_open(put_st("f.safetensors", "{}", 0), &st);
     assert_int_equal(st.count, 0);
-    assert_null(safetensors_find(&st, "w", 1));
+    assert_null(find(&st, "w", 1));
     safetensors_close(&st);
 }
 
@@ -292,7 +292,7 @@ static void row_30_a_million_tensors_take_linear_time_and_one_more_is_refused(vo
         assert_int_equal(st.count, ST_TENSORS_MAX);
         need(&st, "a_common_beginning.0");
         need(&st, "a_common_beginning.1048575");
-        assert_null(safetensors_find(&st, "a_common_beginning.1048576", 26));
+        assert_null(find(&st, "a_common_beginning.1048576", 26));
         safetensors_close(&st);
         uint64_t peak = peak_of(open_one, path, true);
         print_message("2^20 tensors: %llu MiB for a header of %zu MiB\n",

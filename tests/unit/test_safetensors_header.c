@@ -86,7 +86,7 @@ static void check_same_table(const struct safetensors *a, const struct safetenso
 {
     assert_int_equal(a->count, b->count);
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct st_tensor *t = &a->tensors[i], *u = safetensors_find(b, t->name, t->name_len);
+        const struct st_tensor *t = &a->tensors[i], *u = find(b, t->name, t->name_len);
         assert_non_null(u);
         assert_int_equal(t->dtype, u->dtype);
         assert_int_equal(t->rank, u->rank);
@@ -122,7 +122,7 @@ static void row_8_space_escapes_and_order_change_nothing(void **state)
         assert_int_equal(b.warnings.count, 0);
         safetensors_close(&b);
     }
-    assert_null(safetensors_find(&a, "a.b/", 4));
+    assert_null(find(&a, "a.b/", 4));
     safetensors_close(&a);
 }
 

@@ -12,20 +12,17 @@
 #include <unistd.h>
 
 static char folder[] = "/tmp/tpshard-forged-XXXXXX";
-static char bundle_dir[128], stderr_path[128];
+static char bundle_dir[128];
 
-static int run(int (*command)(int, char **), int argc, const char *const *argv, char text[1024])
+/* The exit status; text is the error's. */
+static int run(const struct command *command, int argc, const char *const *argv, char text[1024])
 {
-    int kept = dup(STDERR_FILENO);
-    assert_non_null(freopen(stderr_path, "w", stderr));
-    int status = command(argc, (char **)(uintptr_t)argv);
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    FILE *f = fopen(stderr_path, "r");
-    text[fread(text, 1, 1023, f)] = '\0';
-    fclose(f);
-    return status;
+    struct tp_error err = {0};
+    struct options options;
+    bool ok = options_parse(&options, command->id, argc, (char **)(uintptr_t)argv, &err) &&
+              command->run(&options, &err);
+    snprintf(text, 1024, "%s", err.text);
+    return ok ? TP_EXIT_OK : (int)tp_code_exit(err.code);
 }
 
 static int make_bundle(void **state)
@@ -34,7 +31,6 @@ static int make_bundle(void **state)
     char text[1024];
     assert_non_null(mkdtemp(folder));
     snprintf(bundle_dir, sizeof bundle_dir, "%s/bundle", folder);
-    snprintf(stderr_path, sizeof stderr_path, "%s/stderr", folder);
     const char *const argv[] = {"convert",
                                 "tests/data/checkpoints/qwen2-bias",
                                 "-o",
@@ -45,7 +41,7 @@ static int make_bundle(void **state)
                                 "-q",
                                 "--force",
                                 NULL};
-    assert_int_equal(run(command_convert, 9, argv, text), 0);
+    assert_int_equal(run(&command_convert, 9, argv, text), 0);
     return 0;
 }
 
@@ -94,7 +90,7 @@ static void expect(int status, const char *words)
 {
     char text[1024];
     const char *const argv[] = {"verify", bundle_dir, "-q", NULL};
-    int found = run(command_verify, 3, argv, text);
+    int found = run(&command_verify, 3, argv, text);
     if (found != status || !strstr(text, words))
         fail_msg("exit %d, %d expected: %s", found, status, text);
 }

@@ -142,10 +142,10 @@ static inline char *fixture_decode(const struct fixture *f, size_t *n)
 {
     size_t total = 0, at = 0;
     for (size_t i = 0; i < f->ids.count; i++)
-        total += tokenizer_decode(&f->tokenizer, f->ids.ids[i]).n;
+        total += tokenizer_file_token(&f->tokenizer.file, f->ids.ids[i]).n;
     char *text = mem_alloc(total + 1, NULL);
     for (size_t i = 0; i < f->ids.count; i++) {
-        struct tokenizer_bytes b = tokenizer_decode(&f->tokenizer, f->ids.ids[i]);
+        struct tokenizer_bytes b = tokenizer_file_token(&f->tokenizer.file, f->ids.ids[i]);
         if (b.n)
             memcpy(text + at, b.data, b.n);
         at += b.n;

@@ -2,12 +2,11 @@
 
 #include "checked.h"
 #include "interrupt.h"
+#include "jobs.h"
 #include "pack.h"
 #include "progress.h"
-#include "threads.h"
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <time.h>
 
 enum {
@@ -16,9 +15,9 @@ enum {
     SYNC_BYTES = 256 << 20,
 };
 
-enum job_kind { JOB_PREPARE, JOB_CHUNK };
-struct job {
-    enum job_kind kind;
+enum task_kind { TASK_PREPARE, TASK_CHUNK };
+struct task {
+    enum task_kind kind;
     uint32_t rank, tensor, part; /* part: piece or chunk */
 };
 
@@ -26,16 +25,14 @@ struct state {
     struct fill *fill;
     bool source_only;
     const struct source *source;
-    struct job *jobs;
-    uint64_t n_jobs;
-    _Atomic uint64_t next;
-    _Atomic uint32_t *prepare_left; /* [n_tensors] */
+    struct jobs jobs;
+    struct task *tasks;             /* [jobs.count] */
+    _Atomic uint64_t *prepare_left; /* [n_tensors] */
     uint32_t *first_piece;          /* [n_tensors + 1] */
     struct hash128 *pieces;
     bool *piece_known;
     bool **chunk_known; /* [tp_size][n_chunks] */
-    _Atomic bool stop;
-    _Atomic uint64_t bytes_done;
+    uint64_t out_bytes; /* of a worker's memory: a packed chunk; what packs it follows */
 
     pthread_mutex_t mutex;  /* guards what follows */
     pthread_cond_t changed; /* for the syncing thread */
@@ -43,14 +40,13 @@ struct state {
     struct journal_record *pending;
     size_t n_pending, pending_cap;
     uint64_t pending_bytes, sync_records;
-    int working;           /* workers that have not ended */
-    struct tp_error error; /* the first */
+    int working; /* workers that have not ended */
     struct mem_arena arena;
 };
 
-/* ---- the list of jobs ---- */
+/* ---- the list of tasks ---- */
 
-static uint64_t count_jobs(const struct state *s, uint32_t n_tensors)
+static uint64_t count_tasks(const struct state *s, uint32_t n_tensors)
 {
     uint64_t n = s->first_piece[n_tensors];
     for (uint64_t r = 0; r < s->fill->request->tp_size; r++)
@@ -63,7 +59,7 @@ static void add_prepare(struct state *s, uint32_t tensor)
     uint32_t n = s->first_piece[tensor + 1] - s->first_piece[tensor];
     atomic_store(&s->prepare_left[tensor], n);
     for (uint32_t i = 0; i < n; i++)
-        s->jobs[s->n_jobs++] = (struct job){JOB_PREPARE, 0, tensor, i};
+        s->tasks[s->jobs.count++] = (struct task){TASK_PREPARE, 0, tensor, i};
 }
 
 static void add_chunks(struct state *s, uint32_t tensor)
@@ -73,7 +69,7 @@ static void add_chunks(struct state *s, uint32_t tensor)
         more = false;
         for (uint32_t r = 0; r < s->fill->request->tp_size; r++)
             if (c < s->fill->plans[r].tensors[tensor].n_chunks) {
-                s->jobs[s->n_jobs++] = (struct job){JOB_CHUNK, r, tensor, c};
+                s->tasks[s->jobs.count++] = (struct task){TASK_CHUNK, r, tensor, c};
                 more = true;
             }
     }
@@ -81,7 +77,7 @@ static void add_chunks(struct state *s, uint32_t tensor)
 
 /* A tensor's preparation is one tensor ahead of its chunks, so that nobody waits for it for long,
  * and its pages are still in memory when the chunks are cut. */
-static bool list_jobs(struct state *s, struct tp_error *err)
+static bool list_tasks(struct state *s, struct tp_error *err)
 {
     uint32_t n_tensors = s->fill->plans[0].n_tensors;
     s->first_piece = mem_arena_alloc(&s->arena, (n_tensors + 1) * sizeof *s->first_piece, err);
@@ -93,8 +89,8 @@ static bool list_jobs(struct state *s, struct tp_error *err)
     uint32_t n_pieces = s->first_piece[n_tensors];
     s->pieces = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->pieces, err);
     s->piece_known = mem_arena_alloc(&s->arena, n_pieces, err);
-    s->jobs = mem_arena_alloc(&s->arena, count_jobs(s, n_tensors) * sizeof *s->jobs, err);
-    if (!s->pieces || !s->piece_known || !s->jobs)
+    s->tasks = mem_arena_alloc(&s->arena, count_tasks(s, n_tensors) * sizeof *s->tasks, err);
+    if (!s->pieces || !s->piece_known || !s->tasks)
         return false;
     for (uint32_t i = 0; i <= n_tensors; i++) {
         if (i < n_tensors)
@@ -144,22 +140,12 @@ static bool take_journal(struct state *s, struct tp_error *err)
 
 /* ---- workers ---- */
 
-static void fail(struct state *s, const struct tp_error *error)
-{
-    pthread_mutex_lock(&s->mutex);
-    if (s->error.code == TP_OK)
-        s->error = *error;
-    atomic_store(&s->stop, true);
-    pthread_cond_broadcast(&s->room);
-    pthread_mutex_unlock(&s->mutex);
-}
-
 /* What is written but not yet synced is what a kill loses: at most one batch beside the one in
  * work. */
 static bool push(struct state *s, struct journal_record record, struct tp_error *err)
 {
     pthread_mutex_lock(&s->mutex);
-    while (s->n_pending >= s->sync_records && !atomic_load(&s->stop))
+    while (s->n_pending >= s->sync_records)
         pthread_cond_wait(&s->room, &s->mutex);
     bool ok =
         mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1, sizeof *s->pending, err);
@@ -173,60 +159,48 @@ static bool push(struct state *s, struct journal_record record, struct tp_error 
     return ok;
 }
 
-static bool do_prepare(struct state *s, const struct job *job, struct tp_error *err)
+static bool do_prepare(struct state *s, const struct task *task, struct tp_error *err)
 {
-    uint32_t at = s->first_piece[job->tensor] + job->part;
+    uint32_t at = s->first_piece[task->tensor] + task->part;
     bool known = s->piece_known[at];
-    struct journal_record record = {.kind = JOURNAL_DIGEST, .a = job->tensor, .b = job->part};
-    if (!s->source->prepare(s->source, job->tensor, job->part, known, &s->pieces[at], err))
+    struct journal_record record = {.kind = JOURNAL_DIGEST, .a = task->tensor, .b = task->part};
+    if (!s->source->prepare(s->source, task->tensor, task->part, known, &s->pieces[at], err))
         return false;
     record.hash = s->pieces[at];
     if (!known && !s->source_only && !push(s, record, err))
         return false;
-    atomic_fetch_sub(&s->prepare_left[job->tensor],
-                     1); /* no chunk is on record before its source is */
+    atomic_fetch_sub(&s->prepare_left[task->tensor], 1); /* on record before any of its chunks */
     return true;
 }
 
-/* A scale comes of its weight's preparation. Held by a worker that will end it: no deadlock. */
-static bool wait_prepared(struct state *s, uint32_t tensor)
+static bool not_as_made(const struct state *s, const struct task *task, struct tp_error *err)
 {
-    while (atomic_load(&s->prepare_left[tensor])) {
-        if (atomic_load(&s->stop))
-            return false;
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-    }
-    return true;
-}
-
-static bool not_as_made(const struct state *s, const struct job *job, struct tp_error *err)
-{
-    const struct tensor *t = &s->fill->plans[job->rank].tensors[job->tensor];
+    const struct tensor *t = &s->fill->plans[task->rank].tensors[task->tensor];
     char name[TENSOR_NAME_MAX];
     return tp_fail(
         err, TP_E_CHANGED, "%s: tensor \"%s\": chunk %u: changed since it was made; use --restart",
-        s->fill->files[job->rank].path, tensor_name(name, t->role, t->layer, t->part), job->part);
+        s->fill->files[task->rank].path, tensor_name(name, t->role, t->layer, t->part), task->part);
 }
 
 static void count_resumed(struct state *s, uint64_t bytes)
 {
-    atomic_fetch_add(&s->bytes_done, bytes);
+    atomic_fetch_add(&s->jobs.bytes_done, bytes);
     __atomic_fetch_add(&s->fill->bytes_resumed, bytes, __ATOMIC_RELAXED);
 }
 
-/* buffer is page aligned, with room for a page more than the largest chunk. */
-static bool do_chunk(struct state *s, const struct job *job, struct pack_space *space,
-                     unsigned char *buffer, struct tp_error *err)
+/* space: page aligned, the chunk with a page more, then what packing it needs. */
+static bool do_chunk(struct state *s, uint64_t job, unsigned char *space, struct tp_error *err)
 {
+    const struct task *task = &s->tasks[job];
     struct fill *f = s->fill;
-    const struct fill_file *file = &f->files[job->rank];
-    const struct rank_plan *plan = &f->plans[job->rank];
-    const struct tensor *t = &plan->tensors[job->tensor];
-    struct chunk *chunk = &f->heads[job->rank].chunks[t->first_chunk + job->part];
-    uint64_t bytes = tensor_chunk_bytes(t, job->part);
-    uint64_t at = plan->data_offset + t->offset + job->part * t->chunk_bytes;
-    unsigned char *out = buffer + at % IO_DIRECT_ALIGN; /* aligned as in the file */
-    bool known = s->chunk_known[job->rank][t->first_chunk + job->part];
+    const struct fill_file *file = &f->files[task->rank];
+    const struct rank_plan *plan = &f->plans[task->rank];
+    const struct tensor *t = &plan->tensors[task->tensor];
+    struct chunk *chunk = &f->heads[task->rank].chunks[t->first_chunk + task->part];
+    uint64_t bytes = tensor_chunk_bytes(t, task->part);
+    uint64_t at = plan->data_offset + t->offset + task->part * t->chunk_bytes;
+    unsigned char *out = space + at % IO_DIRECT_ALIGN; /* aligned as in the file */
+    bool known = s->chunk_known[task->rank][t->first_chunk + task->part];
     struct hash128 found = {0};
     if (known || !file->writable) {
         if (!io_read_at(file->fd, file->path, out, bytes, at, err))
@@ -237,14 +211,15 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
         count_resumed(s, bytes);
         return true;
     }
-    if (!wait_prepared(s, job->tensor - (t->part == PART_SCALE)))
+    /* a scale comes of its weight's preparation */
+    if (!jobs_await(&s->jobs, job, &s->prepare_left[task->tensor - (t->part == PART_SCALE)], 0))
         return true;
-    if (!pack_chunk(s->source, plan, job->tensor, job->part, space, out, err))
+    if (!pack_chunk(s->source, plan, task->tensor, task->part, space + s->out_bytes, out, err))
         return false;
     chunk->raw_hash = hash_bytes(out, bytes);
     if (!file->writable) {
         if (!hash_equal(found, chunk->raw_hash))
-            return not_as_made(s, job, err);
+            return not_as_made(s, task, err);
         count_resumed(s, bytes);
         return true;
     }
@@ -252,28 +227,27 @@ static bool do_chunk(struct state *s, const struct job *job, struct pack_space *
         return false;
     if (file->direct_fd < 0)
         io_write_back(file->fd, at, bytes);
-    atomic_fetch_add(&s->bytes_done, bytes);
+    atomic_fetch_add(&s->jobs.bytes_done, bytes);
     return push(s,
                 (struct journal_record){.kind = JOURNAL_CHUNK,
-                                        .a = job->rank,
-                                        .b = job->tensor,
-                                        .c = job->part,
+                                        .a = task->rank,
+                                        .b = task->tensor,
+                                        .c = task->part,
                                         .bytes = bytes,
                                         .hash = chunk->raw_hash},
                 err);
 }
 
-/* The largest staged rows and the largest chunk of any rank. */
+/* The largest packed chunk of any rank, and what packing needs. */
 static void space_bytes(const struct writer_request *request, const struct rank_plan *plans,
-                        uint64_t *rows_bytes, uint64_t *chunk_bytes)
+                        uint64_t *out_bytes, uint64_t *pack_bytes)
 {
-    *rows_bytes = *chunk_bytes = 0;
+    *out_bytes = *pack_bytes = 0;
     for (uint64_t r = 0; r < request->tp_size; r++) {
-        uint64_t rows = pack_space_bytes(request->source, &plans[r]);
-        uint64_t chunk = rank_plan_largest_chunk(&plans[r]);
-        *rows_bytes = rows > *rows_bytes ? rows : *rows_bytes;
-        *chunk_bytes = chunk > *chunk_bytes ? chunk : *chunk_bytes;
+        *pack_bytes = max_u64(*pack_bytes, pack_space_bytes(request->source, &plans[r]));
+        *out_bytes = max_u64(*out_bytes, rank_plan_largest_chunk(&plans[r]));
     }
+    *out_bytes = align_up(*out_bytes + IO_DIRECT_ALIGN, 64);
 }
 
 int fill_workers(const struct writer_request *request)
@@ -283,26 +257,16 @@ int fill_workers(const struct writer_request *request)
 
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
 {
-    uint64_t rows, chunk;
-    space_bytes(request, plans, &rows, &chunk);
-    return rows + chunk + IO_DIRECT_ALIGN + request->source->worker_bytes;
+    uint64_t out, pack;
+    space_bytes(request, plans, &out, &pack);
+    return out + pack;
 }
 
-static void work(struct state *s, struct pack_space *space, unsigned char *out)
+static bool do_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    while (!atomic_load(&s->stop) && !interrupt_pending()) {
-        uint64_t i = atomic_fetch_add(&s->next, 1);
-        if (i >= s->n_jobs)
-            return;
-        const struct job *job = &s->jobs[i];
-        bool ok = job->kind == JOB_PREPARE ? do_prepare(s, job, &err)
-                                           : do_chunk(s, job, space, out, &err);
-        if (!ok) {
-            fail(s, &err);
-            return;
-        }
-    }
+    struct state *s = arg;
+    const struct task *task = &s->tasks[job];
+    return task->kind == TASK_PREPARE ? do_prepare(s, task, err) : do_chunk(s, job, space, err);
 }
 
 /* ---- the syncing thread ---- */
@@ -326,8 +290,8 @@ static void sync_loop(struct state *s)
 {
     struct tp_error err = {0};
     struct progress progress;
-    progress_start(&progress, s->fill->request->program, s->fill->bytes_total,
-                   s->fill->request->quiet);
+    progress_start(&progress, s->fill->request->quiet ? NULL : s->fill->request->program,
+                   s->fill->bytes_total);
     for (bool last = false; !last;) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
@@ -350,9 +314,9 @@ static void sync_loop(struct state *s)
         }
         pthread_mutex_unlock(&s->mutex);
         if (n && !sync_batch(s, records, n, &err))
-            fail(s, &err);
+            jobs_fail(&s->jobs, 0, &err);
         mem_free(records);
-        progress_show(&progress, atomic_load(&s->bytes_done));
+        progress_show(&progress, atomic_load(&s->jobs.bytes_done));
     }
     progress_end(&progress);
 }
@@ -365,19 +329,7 @@ static void thread_main(void *arg, int index, int count)
         sync_loop(s);
         return;
     }
-    struct tp_error err = {0};
-    uint64_t chunk_bytes;
-    struct pack_space space = {0};
-    space_bytes(s->fill->request, s->fill->plans, &space.rows_bytes, &chunk_bytes);
-    space.rows = mem_alloc(space.rows_bytes, &err);
-    uint64_t out_bytes = chunk_bytes + IO_DIRECT_ALIGN;
-    unsigned char *out = mem_map_alloc(out_bytes, &err);
-    if (space.rows && out)
-        work(s, &space, out);
-    else
-        fail(s, &err);
-    mem_free(space.rows);
-    mem_map_free(out, out_bytes);
+    jobs_work(&s->jobs);
     pthread_mutex_lock(&s->mutex);
     s->working--;
     pthread_cond_signal(&s->changed);
@@ -393,13 +345,18 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     s.sync_records =
         n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
     s.working = fill_workers(fill->request);
+    s.jobs = (struct jobs){.run = do_task, .arg = &s};
+    space_bytes(fill->request, fill->plans, &s.out_bytes, &s.jobs.space_bytes);
+    s.jobs.space_bytes += s.out_bytes;
+    jobs_begin(&s.jobs);
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
     pthread_cond_init(&s.room, NULL);
-    bool ok = list_jobs(&s, err) && take_journal(&s, err) &&
+    bool ok = list_tasks(&s, err) && take_journal(&s, err) &&
               threads_run(s.working + 1, thread_main, &s, err);
-    if (ok && s.error.code != TP_OK) {
-        *err = s.error;
+    struct tp_error failed;
+    if (!jobs_end(&s.jobs, &failed) && ok) {
+        *err = failed;
         ok = false;
     }
     if (ok && interrupt_pending())

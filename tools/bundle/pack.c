@@ -63,19 +63,20 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
         if (t->layout != LAYOUT_PANEL16)
             continue;
         uint64_t bytes = panels_at_once(source, t) * PANEL_ROWS * stage_stride(t);
-        most = bytes > most ? bytes : most;
+        most = max_u64(most, bytes);
     }
-    return most;
+    return source->space_bytes + most;
 }
 
 bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index,
-                uint32_t c, struct pack_space *space, unsigned char *out, struct tp_error *err)
+                uint32_t c, unsigned char *space, unsigned char *out, struct tp_error *err)
 {
     const struct tensor *t = &plan->tensors[index];
     uint64_t bytes = tensor_chunk_bytes(t, c), begin = c * t->chunk_bytes;
     if (t->layout == LAYOUT_VECTOR_F32)
         return source->read_rows(source, index, t->own_rows.begin + begin / 4, bytes / 4,
-                                 t->own_leaves, out, 4, err);
+                                 t->own_leaves, out, 4, space, err);
+    unsigned char *staged = space + source->space_bytes; /* rows, row-major */
     uint64_t stride = stage_stride(t), panel_bytes = tensor_panel_bytes(t);
     uint64_t panel = begin / panel_bytes, end = panel + bytes / panel_bytes;
     uint64_t step = panels_at_once(source, t);
@@ -84,12 +85,12 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
         uint64_t row = panel * PANEL_ROWS, rows = range_count(t->own_rows) - row;
         if (rows > n * PANEL_ROWS)
             rows = n * PANEL_ROWS;
-        if (!source->read_rows(source, index, t->own_rows.begin + row, rows, t->own_leaves,
-                               space->rows, stride, err))
+        if (!source->read_rows(source, index, t->own_rows.begin + row, rows, t->own_leaves, staged,
+                               stride, space, err))
             return false;
-        memset(space->rows + rows * stride, 0, (n * PANEL_ROWS - rows) * stride);
+        memset(staged + rows * stride, 0, (n * PANEL_ROWS - rows) * stride);
         for (uint64_t i = 0; i < n; i++, out += panel_bytes)
-            pack_interleave(space->rows + i * PANEL_ROWS * stride, stride, t->row_words, out);
+            pack_interleave(staged + i * PANEL_ROWS * stride, stride, t->row_words, out);
     }
     return true;
 }

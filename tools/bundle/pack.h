@@ -2,17 +2,12 @@
 #pragma once
 #include "source.h"
 
-/* Scratch of one thread. */
-struct pack_space {
-    unsigned char *rows; /* staged rows, row-major */
-    uint64_t rows_bytes;
-};
-/* Bytes of scratch that any chunk of the plan needs with this source. */
+/* Bytes of memory that a thread needs to pack any chunk of the plan. */
 uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *plan);
 
 /* Raw bytes of chunk c of tensor `index` of the plan into out (tensor_chunk_bytes of them). */
 bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index,
-                uint32_t c, struct pack_space *space, unsigned char *out, struct tp_error *err);
+                uint32_t c, unsigned char *space, unsigned char *out, struct tp_error *err);
 
 /* 16 rows of words, row r at rows + r * stride, to a panel; and back. */
 void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words,

@@ -14,13 +14,14 @@ struct source {
     struct recipe recipe;
     const struct rank_plan *whole; /* the plan at TP=1: tensors by index */
     bool whole_chunks;             /* read_rows is best asked for many rows at once */
-    uint64_t worker_bytes;         /* what a thread keeps to read rows */
+    uint64_t space_bytes;          /* of memory that read_rows needs, a multiple of 64 */
 
     /* Rows [row, row + n_rows) of tensor `index` into out, row i at out + i * stride bytes: of a
      * matrix the words of these leaves, as they are stored side by side (stored.h); of a vector
-     * f32, leaves ignored. Any thread. Errors name file and tensor. */
+     * f32, leaves ignored. space: the calling thread's own. Errors name file and tensor. */
     bool (*read_rows)(const struct source *self, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err);
+                      struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
+                      struct tp_error *err);
 
     /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each
      * done once, any thread. For a checkpoint: *digest of that part of the stored bytes (known,

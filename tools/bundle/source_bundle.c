@@ -3,7 +3,6 @@
 #include "checked.h"
 #include "owned.h"
 #include "pack.h"
-#include <pthread.h>
 
 static const struct source_bundle *self_of(const struct source *source)
 {
@@ -39,40 +38,13 @@ static void take_panel(const struct request *q, const unsigned char *panel, uint
                plain + (r - row) * words * 4 + q->from, q->n);
 }
 
-/* Space for one thread's chunk, kept between calls: a bundle is read chunk by chunk. */
+/* A thread's memory: the largest chunk, thrice. */
 struct space {
-    uint64_t bytes; /* of each: the largest chunk */
     unsigned char *chunk, *scratch, *plain;
 };
 
-static pthread_key_t space_key;
-static pthread_once_t space_once = PTHREAD_ONCE_INIT;
-
-static void make_key(void)
-{
-    tp_assert(pthread_key_create(&space_key, mem_free) == 0);
-}
-
-static struct space *take_space(const struct source_bundle *s, struct tp_error *err)
-{
-    pthread_once(&space_once, make_key);
-    struct space *space = pthread_getspecific(space_key);
-    if (space && space->bytes >= s->chunk_bytes) /* else it is another bundle's, too small */
-        return space;
-    mem_free(space);
-    space = mem_alloc(sizeof *space + 64 + 3 * s->chunk_bytes, err);
-    pthread_setspecific(space_key, space);
-    if (!space)
-        return NULL;
-    space->bytes = s->chunk_bytes;
-    space->chunk = (unsigned char *)(space + 1);
-    space->scratch = space->chunk + s->chunk_bytes;
-    space->plain = space->scratch + s->chunk_bytes;
-    return space;
-}
-
-static bool take_matrix(const struct request *q, const struct shard *shard, struct space *space,
-                        struct tp_error *err)
+static bool take_matrix(const struct request *q, const struct shard *shard,
+                        const struct space *space, struct tp_error *err)
 {
     const struct tensor *t = q->tensor;
     uint64_t panel_bytes = tensor_panel_bytes(t);
@@ -92,8 +64,8 @@ static bool take_matrix(const struct request *q, const struct shard *shard, stru
     return true;
 }
 
-static bool take_vector(const struct request *q, const struct shard *shard, struct space *space,
-                        struct tp_error *err)
+static bool take_vector(const struct request *q, const struct shard *shard,
+                        const struct space *space, struct tp_error *err)
 {
     const struct tensor *t = q->tensor;
     uint64_t per_chunk = t->chunk_bytes / 4;
@@ -113,7 +85,7 @@ static bool take_vector(const struct request *q, const struct shard *shard, stru
 
 bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
                              struct range rows, struct range leaves, unsigned char *out,
-                             size_t stride, struct tp_error *err)
+                             size_t stride, unsigned char *memory, struct tp_error *err)
 {
     const struct tensor *t = &s->bundle.plans[rank].tensors[index];
     bool vector = t->layout == LAYOUT_VECTOR_F32;
@@ -121,24 +93,26 @@ bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint3
     struct request q = {.tensor = t, .rows = meet(rows, t->own_rows), .stride = stride};
     if (!range_count(q.rows) || (!vector && !range_count(own)))
         return true;
-    struct space *space = take_space(s, err);
+    uint64_t each = s->source.space_bytes / 3;
+    struct space space = {memory, memory + each, memory + 2 * each};
     q.out = out + (q.rows.begin - rows.begin) * stride;
     q.from = tensor_words(t, (struct range){t->own_leaves.begin, own.begin}) * 4;
     q.to = tensor_words(t, (struct range){leaves.begin, own.begin}) * 4;
     q.n = tensor_words(t, own) * 4;
-    return space && (vector ? take_vector : take_matrix)(&q, &s->shards[rank], space, err);
+    return (vector ? take_vector : take_matrix)(&q, &s->shards[rank], &space, err);
 }
 
 /* Rows that several ranks hold are taken from each: they are the same, and it keeps this simple
  * where shares overlap only in a few KV heads; whole vectors are taken from rank 0. */
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err)
+                      struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
+                      struct tp_error *err)
 {
     const struct source_bundle *s = self_of(source);
     for (uint64_t r = 0; r < s->bundle.tp_size; r++) {
         const struct tensor *t = &s->bundle.plans[r].tensors[index];
         if (!source_bundle_read_rank(s, r, index, (struct range){row, row + n_rows}, leaves, out,
-                                     stride, err))
+                                     stride, space, err))
             return false;
         if (range_count(t->own_rows) == t->rows && !t->leaf_cut)
             break;
@@ -220,7 +194,7 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
                                 .recipe = s->bundle.recipe,
                                 .whole = &s->whole,
                                 .whole_chunks = true,
-                                .worker_bytes = 3 * s->chunk_bytes + 4096,
+                                .space_bytes = 3 * align_up(s->chunk_bytes, 64),
                                 .read_rows = read_rows,
                                 .prepare_pieces = prepare_pieces,
                                 .describe = describe,
@@ -234,9 +208,6 @@ void source_bundle_close(struct source_bundle *s)
 {
     for (uint64_t r = 0; s->shards && r < s->bundle.tp_size; r++)
         shard_close(&s->shards[r]);
-    pthread_once(&space_once, make_key);
-    mem_free(pthread_getspecific(space_key)); /* this thread's; others free theirs when they end */
-    pthread_setspecific(space_key, NULL);
     rank_plan_free(&s->whole);
     bundle_close(&s->bundle);
     mem_arena_free(&s->arena);

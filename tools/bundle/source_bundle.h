@@ -16,7 +16,7 @@ struct source_bundle {
 bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_error *err);
 void source_bundle_close(struct source_bundle *s); /* {0} is allowed */
 /* One rank's copy: of rows x cols what it holds goes to its place in out, as for source.read_rows;
- * the rest of out is left alone. Any thread. */
+ * the rest of out is left alone. */
 bool source_bundle_read_rank(const struct source_bundle *s, uint64_t rank, uint32_t index,
                              struct range rows, struct range leaves, unsigned char *out,
-                             size_t stride, struct tp_error *err);
+                             size_t stride, unsigned char *space, struct tp_error *err);

@@ -128,8 +128,10 @@ static bool read_row(const struct source_input *in, const struct tensor *t, uint
 }
 
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
-                      struct range leaves, unsigned char *out, size_t stride, struct tp_error *err)
+                      struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
+                      struct tp_error *err)
 {
+    (void)space;
     const struct source_checkpoint *s = self_of(source);
     const struct source_input *in = &s->inputs[index];
     const struct tensor *t = &s->whole.tensors[index];

@@ -3,9 +3,9 @@
 #include "chat_digest.h"
 #include "checked.h"
 #include "child.h"
+#include "clock.h"
 #include "fill.h"
 #include "interrupt.h"
-#include "progress.h"
 #include "squeeze.h"
 #include <stdlib.h>
 
@@ -509,7 +509,7 @@ static bool run(struct writer *w, struct tp_error *err)
 bool writer_run(const struct writer_request *request, struct tp_error *err)
 {
     struct writer w = {.request = request, .stage = &request->output->stage, .journal = {.fd = -1}};
-    double start = progress_now();
+    double start = clock_seconds();
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);
     bool ok = run(&w, err);
@@ -524,7 +524,7 @@ bool writer_run(const struct writer_request *request, struct tp_error *err)
     if (!ok && w.stage->dir.fd >= 0 && tp_code_exit(err->code) == TP_EXIT_INPUT)
         stage_discard(w.stage);
     last_report = (struct writer_report){w.fill.bytes_total - w.fill.bytes_resumed,
-                                         w.fill.bytes_resumed, progress_now() - start};
+                                         w.fill.bytes_resumed, clock_seconds() - start};
     for (uint64_t r = 0; w.bundle.plans && r < request->tp_size; r++)
         rank_plan_free(&w.bundle.plans[r]);
     json_decref(w.bundle.root);

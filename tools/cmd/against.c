@@ -65,16 +65,16 @@ struct prepare {
     uint32_t n_tensors;
 };
 
-static bool prepare_piece(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool prepare_piece(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
-    (void)thread;
+    (void)space;
     struct prepare *p = arg;
     struct hash128 digest;
     uint32_t i = jobs_owner(p->first, p->n_tensors, job);
     return p->source->prepare(p->source, i, (uint32_t)(job - p->first[i]), false, &digest, err);
 }
 
-bool against_prepare(struct against *a, int threads, bool quiet, struct tp_error *err)
+bool against_prepare(struct against *a, int threads, struct tp_error *err)
 {
     const struct source *source = &a->folder.source.source;
     struct prepare p = {.source = source, .n_tensors = source->whole->n_tensors};
@@ -83,20 +83,18 @@ bool against_prepare(struct against *a, int threads, bool quiet, struct tp_error
         return false;
     for (uint32_t i = 0; i < p.n_tensors; i++)
         p.first[i + 1] = p.first[i] + source->prepare_pieces(source, i);
-    struct jobs jobs = {
-        .count = p.first[p.n_tensors], .run = prepare_piece, .arg = &p, .quiet = quiet};
+    struct jobs jobs = {.count = p.first[p.n_tensors], .run = prepare_piece, .arg = &p};
     bool ok = jobs_run(&jobs, threads, err);
     mem_free(p.first);
     return ok;
 }
 
-uint64_t against_rows_bytes(const struct against *a)
+uint64_t against_space_bytes(const struct against *a)
 {
     uint64_t most = 0;
-    for (uint64_t r = 0; r < a->bundle->bundle.tp_size; r++) {
-        uint64_t n = pack_space_bytes(&a->folder.source.source, &a->bundle->bundle.plans[r]);
-        most = n > most ? n : most;
-    }
+    for (uint64_t r = 0; r < a->bundle->bundle.tp_size; r++)
+        most =
+            max_u64(most, pack_space_bytes(&a->folder.source.source, &a->bundle->bundle.plans[r]));
     return most;
 }
 
@@ -158,7 +156,7 @@ static bool panel_differs(const struct against *a, uint64_t rank, const struct t
 }
 
 bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint32_t c,
-                   const unsigned char *raw, struct pack_space *space, unsigned char *again,
+                   const unsigned char *raw, unsigned char *space, unsigned char *again,
                    struct tp_error *err)
 {
     const struct rank_plan *plan = &a->bundle->bundle.plans[rank];

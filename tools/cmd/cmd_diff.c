@@ -4,7 +4,6 @@
 #include "checked.h"
 #include "differ.h"
 #include "jobs.h"
-#include "options.h"
 #include "source_bundle.h"
 #include "values_of.h"
 #include <math.h>
@@ -181,20 +180,29 @@ struct side {
     float *row;           /* [cols] */
 };
 
-static bool read_side(struct side *s, uint32_t index, bool scaled, uint64_t row, uint64_t n,
-                      struct mem_arena *arena, struct tp_error *err)
+static uint64_t reader_bytes(const struct diff *d)
 {
-    s->bytes = mem_arena_alloc(arena, n * tensor_row_bytes(s->tensor), err);
-    s->row = mem_arena_alloc(arena, s->tensor->cols * sizeof(float), err);
-    if (!s->bytes || !s->row ||
-        !s->source->read_rows(s->source, index, row, n, s->tensor->own_leaves, s->bytes,
-                              tensor_row_bytes(s->tensor), err))
-        return false;
-    if (!scaled)
-        return true;
-    s->scales = mem_arena_alloc(arena, n * sizeof *s->scales, err);
-    return s->scales && s->source->read_rows(s->source, index + 1, row, n, (struct range){0, 1},
-                                             (unsigned char *)s->scales, 4, err);
+    return max_u64(d->a.source.space_bytes, d->b.source.space_bytes);
+}
+
+/* A thread's memory: the reader's, then of each side a row as f32, scales and stored rows. */
+static uint64_t side_bytes(const struct tensor *t, uint64_t rows)
+{
+    return align_up(t->cols * 4 + rows * (4 + tensor_row_bytes(t)), 64);
+}
+
+static bool read_side(struct side *s, uint32_t index, bool scaled, uint64_t row, uint64_t n,
+                      unsigned char *space, unsigned char *own, struct tp_error *err)
+{
+    uint64_t stride = tensor_row_bytes(s->tensor);
+    s->row = (float *)(void *)own;
+    uint32_t *scales = (uint32_t *)(void *)(s->row + s->tensor->cols);
+    s->bytes = (unsigned char *)(scales + n);
+    s->scales = scaled ? scales : NULL;
+    return s->source->read_rows(s->source, index, row, n, s->tensor->own_leaves, s->bytes, stride,
+                                space, err) &&
+           (!scaled || s->source->read_rows(s->source, index + 1, row, n, (struct range){0, 1},
+                                            (unsigned char *)scales, 4, space, err));
 }
 
 /* Row i of the block, which is row `row` of the tensor. */
@@ -230,36 +238,42 @@ static void join(struct diff *d, struct pair *p, const struct pair *found)
     pthread_mutex_unlock(&d->mutex);
 }
 
-static bool compare_block(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool compare_block(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct diff *d = arg;
-    (void)thread;
     uint32_t at = jobs_owner(d->first_job, d->n_pairs, job);
     struct pair *p = &d->pairs[at], found = {0};
     struct side a = {.source = &d->a.source, .tensor = p->a};
     struct side b = {.source = &d->b.source, .tensor = p->b};
-    struct mem_arena arena = {0};
     uint64_t row = (job - d->first_job[at]) * p->block_rows, n = p->a->rows - row;
     n = n < p->block_rows ? n : p->block_rows;
     bool same = same_form(p);
     bool scaled_a = !same && p->a->stored->row_scale;
     bool scaled_b = !same && p->b->stored->row_scale;
-    bool ok = read_side(&a, p->index_a, scaled_a, row, n, &arena, err) &&
-              read_side(&b, p->index_b, scaled_b, row, n, &arena, err);
+    unsigned char *own = space + reader_bytes(d);
+    bool ok = read_side(&a, p->index_a, scaled_a, row, n, space, own, err) &&
+              read_side(&b, p->index_b, scaled_b, row, n, space, own + side_bytes(p->a, n), err);
     uint64_t bytes = tensor_row_bytes(p->a);
     for (uint64_t i = 0; ok && i < n; i++)
         if (!same || memcmp(a.bytes + i * bytes, b.bytes + i * bytes, bytes) != 0)
             compare_row(&a, &b, i, row + i, &found);
     if (found.differing)
         join(d, p, &found);
-    mem_arena_free(&arena);
     return ok;
 }
 
 static bool compare_tensors(struct diff *d, struct tp_error *err)
 {
-    struct jobs jobs = {.run = compare_block, .arg = d, .quiet = true};
-    if (!list_pairs(d, &jobs.count, err) || !jobs_run(&jobs, d->options->threads, err))
+    struct jobs jobs = {.run = compare_block, .arg = d};
+    if (!list_pairs(d, &jobs.count, err))
+        return false;
+    for (uint32_t i = 0; i < d->n_pairs; i++) {
+        const struct pair *p = &d->pairs[i];
+        uint64_t rows = p->block_rows;
+        jobs.space_bytes = max_u64(jobs.space_bytes, reader_bytes(d) + side_bytes(p->a, rows) +
+                                                         side_bytes(p->b, rows));
+    }
+    if (!jobs_run(&jobs, d->options->threads, err))
         return false;
     for (uint32_t i = 0; i < d->n_pairs; i++) {
         const struct pair *p = &d->pairs[i];
@@ -306,8 +320,6 @@ static bool print(const struct diff *d, struct tp_error *err)
 static bool diff(struct diff *d, struct tp_error *err)
 {
     const struct options *o = d->options;
-    if (o->n_args != 2)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, two bundles expected", o->n_args);
     if (!source_bundle_open(&d->a, o->args[0], err) ||
         !source_bundle_open(&d->b, o->args[1], err) || !bundle_check_files(&d->a.bundle, err) ||
         !bundle_check_files(&d->b.bundle, err))
@@ -322,22 +334,24 @@ static bool diff(struct diff *d, struct tp_error *err)
                              n, n == 1 ? "" : "s");
 }
 
-int command_diff(int argc, char **argv)
+static bool run_diff(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
-    struct diff d = {.options = &o, .mutex = PTHREAD_MUTEX_INITIALIZER};
-    if (!options_parse(&o, argc, argv, "json,threads", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    bool ok = diff(&d, &err);
+    struct diff d = {.options = options, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    bool ok = diff(&d, err);
     json_decref(d.found);
     mem_free(d.pairs);
     mem_free(d.first_job);
     source_bundle_close(&d.a);
     source_bundle_close(&d.b);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_diff = {
+    .name = "diff",
+    .id = COMMAND_DIFF,
+    .n_args = 2,
+    .args = "two bundles",
+    .summary = "what differs between two bundles",
+    .help = help,
+    .run = run_diff,
+};

@@ -2,12 +2,11 @@
 #include "commands.h"
 
 #include "checked.h"
+#include "clock.h"
 #include "export_plan.h"
 #include "interrupt.h"
 #include "jobs.h"
-#include "options.h"
 #include "output.h"
-#include "progress.h"
 #include "values.h"
 #include "values_of.h"
 #include <stdio.h>
@@ -42,10 +41,8 @@ struct export
     int *fds;                 /* [n_files] */
     struct bundle_file *made; /* [n_made] what its manifest says */
     uint32_t n_made;
-    uint64_t *first_job;    /* [n_tensors + 1] */
-    uint64_t block_bytes;   /* f32 and stored bytes of the rows of a block together, about */
-    unsigned char **spaces; /* [threads] made at first use */
-    uint64_t space_bytes;
+    uint64_t *first_job;  /* [n_tensors + 1] */
+    uint64_t block_bytes; /* f32 and stored bytes of the rows of a block together, about */
     int threads;
     struct jobs jobs;
 };
@@ -67,7 +64,7 @@ static uint64_t block_rows(const struct export *x, const struct tensor *t)
 /* As many threads as --mem gives room to, then as large blocks. */
 static bool plan_memory(struct export *x, struct tp_error *err)
 {
-    uint64_t least = 0, memory = x->options->memory, reader = x->source.source.worker_bytes;
+    uint64_t least = 0, memory = x->options->memory, reader = x->source.source.space_bytes;
     for (uint32_t i = 0; i < x->source.whole.n_tensors; i++) {
         const struct tensor *t = &x->source.whole.tensors[i];
         uint64_t n = 16 * row_space(t) + t->cols * 4;
@@ -83,7 +80,6 @@ static bool plan_memory(struct export *x, struct tp_error *err)
     x->block_bytes = memory / (uint64_t)x->threads - reader;
     if (x->block_bytes > BLOCK_BYTES)
         x->block_bytes = least > BLOCK_BYTES ? least : BLOCK_BYTES;
-    x->space_bytes = x->block_bytes;
     return true;
 }
 
@@ -132,7 +128,7 @@ static bool convert_rows(const struct export *x, const struct export_tensor *e, 
     return true;
 }
 
-static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool export_block(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct export *x = arg;
     uint32_t at = jobs_owner(x->first_job, x->plan.n_tensors, job);
@@ -145,18 +141,16 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
     uint64_t most = block_rows(x, t), row = (job - x->first_job[at]) * most, n = t->rows - row;
     uint64_t stride = tensor_row_bytes(t);
     n = n < most ? n : most;
-    if (!x->spaces[thread] && !(x->spaces[thread] = mem_alloc(x->space_bytes, err)))
-        return false;
-    /* f32 first, for alignment: a row, scales; then bytes */
-    float *wide = (float *)(void *)x->spaces[thread];
+    const struct source *source = &x->source.source;
+    /* the reader's; f32, for alignment: a row, scales; then bytes */
+    float *wide = (float *)(void *)(space + source->space_bytes);
     uint32_t *scales = (uint32_t *)(void *)(wide + t->cols);
     unsigned char *rows = (unsigned char *)(scales + n), *out = as_is ? rows : rows + n * stride;
-    const struct source *source = &x->source.source;
     uint64_t bytes = n * t->cols * dtype_bytes(e->dtype);
     char path[IO_PATH_MAX];
-    if (!source->read_rows(source, e->index, row, n, t->own_leaves, rows, stride, err) ||
+    if (!source->read_rows(source, e->index, row, n, t->own_leaves, rows, stride, space, err) ||
         (scaled && !source->read_rows(source, e->index + 1, row, n, (struct range){0, 1},
-                                      (unsigned char *)scales, 4, err)) ||
+                                      (unsigned char *)scales, 4, space, err)) ||
         (!as_is && !convert_rows(x, e, n, rows, scaled ? scales : NULL, wide, out, err)))
         return false;
     atomic_fetch_add(&x->jobs.bytes_done, bytes);
@@ -168,18 +162,18 @@ static bool export_block(void *arg, uint64_t job, int thread, struct tp_error *e
 static bool export_tensors(struct export *x, struct tp_error *err)
 {
     x->first_job = mem_array(x->plan.n_tensors + 1, sizeof *x->first_job, err);
-    x->spaces = mem_array((uint64_t)x->threads, sizeof *x->spaces, err);
-    if (!x->first_job || !x->spaces)
+    if (!x->first_job)
         return false;
     for (uint32_t i = 0; i < x->plan.n_tensors; i++) {
         const struct tensor *t = &x->source.whole.tensors[x->plan.tensors[i].index];
         x->first_job[i + 1] = x->first_job[i] + div_ceil(t->rows, block_rows(x, t));
     }
     x->jobs = (struct jobs){.count = x->first_job[x->plan.n_tensors],
+                            .space_bytes = x->source.source.space_bytes + x->block_bytes,
                             .run = export_block,
                             .arg = x,
-                            .bytes_total = x->plan.bytes,
-                            .quiet = x->options->quiet};
+                            .program = x->options->quiet ? NULL : TPSHARD,
+                            .bytes_total = x->plan.bytes};
     return jobs_run(&x->jobs, x->threads, err);
 }
 
@@ -245,11 +239,11 @@ static bool create_files(struct export *x, struct tp_error *err)
 }
 
 /* The hash is of what can be read. */
-static bool hash_file(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool hash_file(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct export *x = arg;
     struct io_map map;
-    (void)thread;
+    (void)space;
     char path[IO_PATH_MAX];
     folder_path(path, &x->output.stage.dir, x->made[job].name);
     if (!io_map(x->fds[job], path, x->made[job].bytes, &map, err))
@@ -262,7 +256,7 @@ static bool hash_file(void *arg, uint64_t job, int thread, struct tp_error *err)
 /* The header comes last, over the stamp. */
 static bool finish_files(struct export *x, struct tp_error *err)
 {
-    struct jobs jobs = {.count = x->plan.n_files, .run = hash_file, .arg = x, .quiet = true};
+    struct jobs jobs = {.count = x->plan.n_files, .run = hash_file, .arg = x};
     for (uint32_t i = 0; i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
         add_made(x, f->name, f->header_bytes + f->data_bytes, (struct hash128){0});
@@ -386,11 +380,9 @@ static void print_notes(const struct export *x)
 static bool export_bundle(struct export *x, struct tp_error *err)
 {
     const struct options *o = x->options;
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one BUNDLE expected", o->n_args);
     if (!o->output)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the folder to make");
-    double start = progress_now();
+    double start = clock_seconds();
     bool done;
     interrupt_say("%.255s: interrupted; run the same command again to begin anew", o->output);
     if (!output_decide(&x->output, o->output, o->args[0], o->force, o->threads, err) ||
@@ -407,36 +399,35 @@ static bool export_bundle(struct export *x, struct tp_error *err)
                   !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
         return false;
     interrupt_off(TP_EXIT_OK);
-    double seconds = progress_now() - start, gb = (double)x->plan.bytes * 1e-9;
+    double seconds = clock_seconds() - start, gb = (double)x->plan.bytes * 1e-9;
     if (!o->quiet)
         fprintf(stderr, "%s: %s: %u tensors in %u file%s, %.3f GB in %.2f s (%.2f GB/s)\n", TPSHARD,
                 o->output, x->plan.n_tensors, x->plan.n_files, x->plan.n_files == 1 ? "" : "s", gb,
-                seconds, seconds > 0 ? gb / seconds : 0);
+                seconds, clock_rate(gb, seconds));
     return true;
 }
 
-int command_export(int argc, char **argv)
+static bool run_export(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
-    struct export x = {.options = &o, .output = OUTPUT_CLOSED};
-    if (!options_parse(&o, argc, argv, "output,quiet,force,restart,mem,threads", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
-    bool ok = export_bundle(&x, &err);
+    struct export x = {.options = options, .output = OUTPUT_CLOSED};
+    bool ok = export_bundle(&x, err);
     for (uint32_t i = 0; x.fds && i < x.plan.n_files; i++)
         io_close(&x.fds[i], x.plan.files[i].name, NULL);
-    for (int i = 0; x.spaces && i < x.threads; i++)
-        mem_free(x.spaces[i]);
     mem_free(x.fds);
-    mem_free(x.spaces);
     mem_free(x.first_job);
     export_plan_free(&x.plan);
     source_bundle_close(&x.source);
     output_close(&x.output);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_export = {
+    .name = "export",
+    .id = COMMAND_EXPORT,
+    .n_args = 1,
+    .args = "one BUNDLE",
+    .grace_ms = INTERRUPT_GRACE_MS,
+    .summary = "a bundle back to a Hugging Face folder",
+    .help = help,
+    .run = run_export,
+};

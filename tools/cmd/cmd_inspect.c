@@ -2,7 +2,6 @@
 #include "commands.h"
 
 #include "bundle.h"
-#include "options.h"
 #include <stdio.h>
 
 static const char help[] =
@@ -177,24 +176,24 @@ static bool print_json(const struct bundle *b, bool tensors, struct tp_error *er
     return json_print(root, err);
 }
 
-int command_inspect(int argc, char **argv)
+static bool run_inspect(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
     struct bundle bundle = {0};
-    if (!options_parse(&o, argc, argv, "tensors,json", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    bool ok = o.n_args == 1 ||
-              tp_fail(&err, TP_E_USAGE, "%d arguments given, one BUNDLE expected", o.n_args);
-    ok = ok && bundle_open(&bundle, o.args[0], false, &err);
-    if (ok && o.json)
-        ok = print_json(&bundle, o.tensors, &err);
+    bool ok = bundle_open(&bundle, options->args[0], false, err);
+    if (ok && options->json)
+        ok = print_json(&bundle, options->tensors, err);
     else if (ok)
-        print_text(&bundle, o.tensors);
+        print_text(&bundle, options->tensors);
     bundle_close(&bundle);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_inspect = {
+    .name = "inspect",
+    .id = COMMAND_INSPECT,
+    .n_args = 1,
+    .args = "one BUNDLE",
+    .summary = "what a bundle holds",
+    .help = help,
+    .run = run_inspect,
+};

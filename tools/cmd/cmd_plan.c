@@ -4,7 +4,6 @@
 #include "estimate.h"
 #include "hf_config.h"
 #include "io.h"
-#include "options.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -265,9 +264,6 @@ static enum dtype planned_dtype(const struct options *o, const struct hf_config 
 static bool plan(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true};
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR or config.json expected",
-                       o->n_args);
     if (!hf_config_read(o->args[0], &keys, config, err))
         return false;
     struct plan p = {.options = o, .config = config};
@@ -286,20 +282,20 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
     return plan_degrees(&p, err);
 }
 
-int command_plan(int argc, char **argv)
+static bool run_plan(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
-    if (!options_parse(&o, argc, argv,
-                       "tp,quant,group,offset,dtype,gpu-mem,context,batch,threads,json,ignore-key",
-                       &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    struct hf_config *config = mem_alloc(sizeof *config, &err);
-    bool ok = config && plan(&o, config, &err);
+    struct hf_config *config = mem_alloc(sizeof *config, err);
+    bool ok = config && plan(options, config, err);
     mem_free(config);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_plan = {
+    .name = "plan",
+    .id = COMMAND_PLAN,
+    .n_args = 1,
+    .args = "one MODEL_DIR or config.json",
+    .summary = "what a model needs at every degree, from config.json alone",
+    .help = help,
+    .run = run_plan,
+};

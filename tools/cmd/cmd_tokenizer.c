@@ -77,13 +77,11 @@ static bool check_output(const struct output_file *file, const char *dir, struct
     return !io_is_dir(dir) || (folder_list_path(dir, check_input, &check, err) && check.ok);
 }
 
-static bool run(const struct options *o, struct tp_error *err)
+static bool run_tokenizer(const struct options *o, struct tp_error *err)
 {
     struct output_file file;
     unsigned char *data = NULL;
     uint64_t n;
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one MODEL_DIR expected", o->n_args);
     if (!o->output)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
     if (!output_file_open(&file, o->output, err))
@@ -99,15 +97,12 @@ static bool run(const struct options *o, struct tp_error *err)
     return ok;
 }
 
-int command_tokenizer(int argc, char **argv)
-{
-    struct tp_error err = {0};
-    struct options o;
-    if (!options_parse(&o, argc, argv, "output,quiet,ignore-key,follow-links", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    return run(&o, &err) ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
-}
+const struct command command_tokenizer = {
+    .name = "tokenizer",
+    .id = COMMAND_TOKENIZER,
+    .n_args = 1,
+    .args = "one MODEL_DIR",
+    .summary = "a folder's tokenizer, compiled, alone",
+    .help = help,
+    .run = run_tokenizer,
+};

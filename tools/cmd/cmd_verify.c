@@ -5,10 +5,10 @@
 #include "against.h"
 #include "chat_digest.h"
 #include "checked.h"
+#include "clock.h"
 #include "differ.h"
 #include "folder.h"
 #include "jobs.h"
-#include "progress.h"
 #include <stdio.h>
 
 static const char help[] =
@@ -30,38 +30,18 @@ struct verify {
     struct source_bundle source;
     struct against against;
     uint64_t first_job[PARTITION_TP_MAX + 1]; /* of a rank: its chunks, then its padding */
-    uint64_t chunk_bytes, rows_bytes;
-    unsigned char **spaces; /* [threads] two chunks and rows to pack, made at first use */
     struct jobs jobs;
 };
 
 /* ---- chunks ---- */
 
-static const struct tensor *tensor_of_chunk(const struct rank_plan *plan, uint64_t chunk)
-{
-    /* the last tensor that begins at the chunk or before */
-    uint32_t low = 0, high = plan->n_tensors;
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (plan->tensors[middle].first_chunk <= chunk)
-            low = middle;
-        else
-            high = middle;
-    }
-    return &plan->tensors[low];
-}
-
 static bool check_values(const struct verify *v, uint64_t rank, const struct tensor *t, uint32_t c,
-                         int thread, struct tp_error *err)
+                         unsigned char *raw, struct tp_error *err)
 {
     const struct shard *shard = &v->source.shards[rank];
     const struct rank_plan *plan = &v->source.bundle.plans[rank];
-    uint64_t n = tensor_chunk_bytes(t, c), most = v->chunk_bytes;
-    unsigned char *raw = v->spaces[thread];
-    if (!raw && !(raw = v->spaces[thread] = mem_alloc(2 * most + v->rows_bytes, err)))
-        return false;
-    unsigned char *scratch = raw + most;
-    struct pack_space space = {scratch + most, v->rows_bytes};
+    uint64_t n = tensor_chunk_bytes(t, c), most = align_up(v->source.chunk_bytes, 64);
+    unsigned char *scratch = raw + most, *space = scratch + most;
     bool ok = shard_read_chunk(shard, t, c, raw, scratch, err);
     if (ok && !hash_equal(hash_bytes(raw, n), shard->head.chunks[t->first_chunk + c].raw_hash)) {
         char name[TENSOR_NAME_MAX];
@@ -71,12 +51,12 @@ static bool check_values(const struct verify *v, uint64_t rank, const struct ten
                      shard->path, tensor_name(name, t->role, t->layer, t->part), c, t->n_chunks);
     }
     if (ok && v->options->against)
-        ok = against_chunk(&v->against, rank, (uint32_t)(t - plan->tensors), c, raw, &space,
-                           scratch, err);
+        ok = against_chunk(&v->against, rank, (uint32_t)(t - plan->tensors), c, raw, space, scratch,
+                           err);
     return ok;
 }
 
-static bool check_job(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool check_job(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct verify *v = arg;
     uint64_t rank = jobs_owner(v->first_job, (uint32_t)v->source.bundle.tp_size, job);
@@ -85,30 +65,29 @@ static bool check_job(void *arg, uint64_t job, int thread, struct tp_error *err)
     uint64_t chunk = job - v->first_job[rank];
     if (chunk == plan->n_chunks)
         return shard_check_padding(shard, plan, err);
-    const struct tensor *t = tensor_of_chunk(plan, chunk);
+    const struct tensor *t = rank_plan_of_chunk(plan, chunk);
     uint32_t c = (uint32_t)chunk - t->first_chunk;
     bool plain = shard->head.compress == COMPRESS_NONE && !v->options->against;
     atomic_fetch_add(&v->jobs.bytes_done, shard->head.chunks[chunk].file_bytes);
-    return plain ? shard_check_chunk(shard, t, c, err) : check_values(v, rank, t, c, thread, err);
+    return plain ? shard_check_chunk(shard, t, c, err) : check_values(v, rank, t, c, space, err);
 }
 
 static bool check_chunks(struct verify *v, struct tp_error *err)
 {
     const struct bundle *bundle = &v->source.bundle;
-    v->chunk_bytes = v->source.chunk_bytes;
-    v->rows_bytes = v->options->against ? against_rows_bytes(&v->against) : 0;
-    v->jobs = (struct jobs){.run = check_job, .arg = v, .quiet = v->options->quiet};
+    v->jobs = (struct jobs){
+        .space_bytes = 2 * align_up(v->source.chunk_bytes, 64) +
+                       (v->options->against ? against_space_bytes(&v->against) : 0),
+        .run = check_job,
+        .arg = v,
+        .program = v->options->quiet ? NULL : TPSHARD,
+    };
     for (uint64_t r = 0; r < bundle->tp_size; r++) {
         v->first_job[r + 1] = v->first_job[r] + bundle->plans[r].n_chunks + 1;
         v->jobs.bytes_total += v->source.shards[r].head.data_file_bytes;
     }
     v->jobs.count = v->first_job[bundle->tp_size];
-    v->spaces = mem_array((uint64_t)v->options->threads, sizeof *v->spaces, err);
-    bool ok = v->spaces && jobs_run(&v->jobs, v->options->threads, err);
-    for (int i = 0; v->spaces && i < v->options->threads; i++)
-        mem_free(v->spaces[i]);
-    mem_free(v->spaces);
-    return ok;
+    return jobs_run(&v->jobs, v->options->threads, err);
 }
 
 /* ---- values that several ranks hold ---- */
@@ -126,20 +105,20 @@ static bool shared_differ(const struct verify *v, uint64_t a, uint64_t b, const 
 }
 
 static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uint64_t b,
-                         struct range rows, struct tp_error *err)
+                         struct range rows, unsigned char *space, struct tp_error *err)
 {
     const struct tensor *t = &v->source.bundle.plans[b].tensors[index];
-    uint64_t stride = tensor_row_bytes(t), most = SHARD_CHUNK_BYTES / stride;
-    most = most > 16 ? most : 16;
+    uint64_t stride = tensor_row_bytes(t), most = max_u64(SHARD_CHUNK_BYTES / stride, 16);
     unsigned char *of_a = mem_array(2 * most, stride, err);
     bool ok = of_a != NULL;
     for (uint64_t row = rows.begin; ok && row < rows.end; row += most) {
         unsigned char *of_b = of_a + most * stride;
         uint64_t n = rows.end - row < most ? rows.end - row : most;
         struct range part = {row, row + n};
-        ok =
-            source_bundle_read_rank(&v->source, a, index, part, t->own_leaves, of_a, stride, err) &&
-            source_bundle_read_rank(&v->source, b, index, part, t->own_leaves, of_b, stride, err);
+        ok = source_bundle_read_rank(&v->source, a, index, part, t->own_leaves, of_a, stride, space,
+                                     err) &&
+             source_bundle_read_rank(&v->source, b, index, part, t->own_leaves, of_b, stride, space,
+                                     err);
         for (uint64_t i = 0; ok && i < n; i++)
             if (memcmp(of_a + i * stride, of_b + i * stride, stride) != 0)
                 ok = shared_differ(v, a, b, t, row + i, err);
@@ -149,9 +128,8 @@ static bool compare_rows(const struct verify *v, uint32_t index, uint64_t a, uin
 }
 
 /* Columns are never shared in part: a tensor is cut by columns or has whole rows. */
-static bool check_shared(void *arg, uint64_t job, int thread, struct tp_error *err)
+static bool check_shared(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
-    (void)thread;
     struct verify *v = arg;
     uint32_t index = (uint32_t)job;
     const struct tensor *before = NULL;
@@ -162,7 +140,7 @@ static bool check_shared(void *arg, uint64_t job, int thread, struct tp_error *e
         if (before && t->own_cols.begin < before->own_cols.end &&
             t->own_rows.begin < before->own_rows.end &&
             !compare_rows(v, index, last, r,
-                          (struct range){t->own_rows.begin, before->own_rows.end}, err))
+                          (struct range){t->own_rows.begin, before->own_rows.end}, space, err))
             return false;
         before = t;
         last = r;
@@ -307,18 +285,18 @@ static bool note_others(const struct bundle *bundle, struct tp_error *err)
 static bool verify(struct verify *v, struct tp_error *err)
 {
     const struct options *o = v->options;
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one BUNDLE expected", o->n_args);
-    double start = progress_now();
+    double start = clock_seconds();
     if (!source_bundle_open(&v->source, o->args[0], err) ||
         !bundle_check_files(&v->source.bundle, err) || !check_hashes(v, err) ||
         !check_manifest(v, err) || !check_config(v, err))
         return false;
     if (o->against && (!against_open(&v->against, &v->source, o->against, o, err) ||
-                       !against_prepare(&v->against, o->threads, o->quiet, err)))
+                       !against_prepare(&v->against, o->threads, err)))
         return false;
-    struct jobs shared = {
-        .count = v->source.whole.n_tensors, .run = check_shared, .arg = v, .quiet = true};
+    struct jobs shared = {.count = v->source.whole.n_tensors,
+                          .space_bytes = v->source.source.space_bytes,
+                          .run = check_shared,
+                          .arg = v};
     if (!check_chunks(v, err) || !jobs_run(&shared, o->threads, err) ||
         !v->source.source.unchanged(&v->source.source, err))
         return false;
@@ -329,28 +307,30 @@ static bool verify(struct verify *v, struct tp_error *err)
     uint64_t bytes = 0;
     for (uint64_t r = 0; r < v->source.bundle.tp_size; r++)
         bytes += v->source.shards[r].file_bytes;
-    double seconds = progress_now() - start, gb = (double)bytes * 1e-9;
+    double seconds = clock_seconds() - start, gb = (double)bytes * 1e-9;
     printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n",
            o->args[0], o->against ? "every byte, and every value of " : "every byte",
            o->against ? o->against : "", " as it should be",
            (unsigned long long)v->source.bundle.tp_size, v->source.bundle.tp_size == 1 ? "" : "s",
-           v->source.bundle.n_files + 1, gb, seconds, seconds > 0 ? gb / seconds : 0);
+           v->source.bundle.n_files + 1, gb, seconds, clock_rate(gb, seconds));
     return true;
 }
 
-int command_verify(int argc, char **argv)
+static bool run_verify(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
-    struct verify v = {.options = &o};
-    if (!options_parse(&o, argc, argv, "against,threads,ignore-key,quiet", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(help, stdout);
-        return TP_EXIT_OK;
-    }
-    bool ok = verify(&v, &err);
+    struct verify v = {.options = options};
+    bool ok = verify(&v, err);
     against_close(&v.against);
     source_bundle_close(&v.source);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_verify = {
+    .name = "verify",
+    .id = COMMAND_VERIFY,
+    .n_args = 1,
+    .args = "one BUNDLE",
+    .summary = "every byte and every hash; --against: every value of a checkpoint",
+    .help = help,
+    .run = run_verify,
+};

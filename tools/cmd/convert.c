@@ -1,6 +1,7 @@
 /* tpshard convert, tpshard reshard: a bundle from a checkpoint, or from another bundle. */
 #include "commands.h"
 
+#include "clock.h"
 #include "interrupt.h"
 #include "model_folder.h"
 #include "print_plan.h"
@@ -47,7 +48,7 @@ static void print_done(const char *output, uint64_t tp_size)
     double gb = (double)(r.bytes_written + r.bytes_resumed) * 1e-9;
     fprintf(stderr, "%s: %s: %llu rank%s, %.3f GB in %.2f s (%.2f GB/s)", TPSHARD, output,
             (unsigned long long)tp_size, tp_size == 1 ? "" : "s", gb, r.seconds,
-            r.seconds > 0 ? gb / r.seconds : 0);
+            clock_rate(gb, r.seconds));
     if (r.bytes_resumed)
         fprintf(stderr, ", of it %.3f GB from the interrupted run", (double)r.bytes_resumed * 1e-9);
     fputc('\n', stderr);
@@ -90,10 +91,8 @@ static bool memory_left(const struct options *o, uint64_t held, uint64_t *left,
                             (unsigned long long)o->memory, (unsigned long long)held);
 }
 
-static bool check_arguments(const struct options *o, const char *what, struct tp_error *err)
+static bool check_arguments(const struct options *o, struct tp_error *err)
 {
-    if (o->n_args != 1)
-        return tp_fail(err, TP_E_USAGE, "%d arguments given, one %s expected", o->n_args, what);
     if (!o->output && !o->dry_run)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the folder to make");
     if (o->n_tp > 1)
@@ -137,29 +136,28 @@ static bool decide(struct output *output, const struct options *o, struct tp_err
     return o->dry_run || output_decide(output, o->output, o->args[0], o->force, o->threads, err);
 }
 
-int command_convert(int argc, char **argv)
+static bool run_convert(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
     struct model_folder folder = {0};
     struct output output = OUTPUT_CLOSED;
-    if (!options_parse(&o, argc, argv,
-                       "output,quiet,tp,quant,group,offset,dtype,no-selftest,compress,mem,threads,"
-                       "force,restart,follow-links,dry-run,json,ignore-key",
-                       &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(convert_help, stdout);
-        return TP_EXIT_OK;
-    }
-    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
-    bool ok = check_arguments(&o, "MODEL_DIR", &err) && decide(&output, &o, &err) &&
-              model_folder_open(&folder, o.args[0], &o, NULL, &err) &&
-              convert(&folder, &o, &output, &err);
+    bool ok = check_arguments(options, err) && decide(&output, options, err) &&
+              model_folder_open(&folder, options->args[0], options, NULL, err) &&
+              convert(&folder, options, &output, err);
     model_folder_close(&folder);
     output_close(&output);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_convert = {
+    .name = "convert",
+    .id = COMMAND_CONVERT,
+    .n_args = 1,
+    .args = "one MODEL_DIR",
+    .grace_ms = INTERRUPT_GRACE_MS,
+    .summary = "a Hugging Face folder to a bundle of per-rank files",
+    .help = convert_help,
+    .run = run_convert,
+};
 
 /* ---- reshard ---- */
 
@@ -204,25 +202,28 @@ static bool reshard(const struct source_bundle *source, const struct options *o,
     return ok;
 }
 
-int command_reshard(int argc, char **argv)
+static bool run_reshard(const struct options *options, struct tp_error *err)
 {
-    struct tp_error err = {0};
-    struct options o;
     struct source_bundle source = {0};
     struct output output = OUTPUT_CLOSED;
-    if (!options_parse(&o, argc, argv, "output,quiet,tp,mem,threads,force,restart", &err))
-        return tp_error_print(TPSHARD, &err);
-    if (o.help) {
-        fputs(reshard_help, stdout);
-        return TP_EXIT_OK;
-    }
-    interrupt_catch(TPSHARD, INTERRUPT_GRACE_MS);
-    bool ok = check_arguments(&o, "BUNDLE", &err);
-    if (ok && !o.n_tp)
-        ok = tp_fail(&err, TP_E_USAGE, "--tp is missing: the degree to cut to");
-    ok = ok && decide(&output, &o, &err) && source_bundle_open(&source, o.args[0], &err) &&
-         reshard(&source, &o, &output, &err);
+    bool ok = check_arguments(options, err);
+    if (ok && !options->n_tp)
+        ok = tp_fail(err, TP_E_USAGE, "--tp is missing: the degree to cut to");
+    ok = ok && decide(&output, options, err) &&
+         source_bundle_open(&source, options->args[0], err) &&
+         reshard(&source, options, &output, err);
     source_bundle_close(&source);
     output_close(&output);
-    return ok ? TP_EXIT_OK : tp_error_print(TPSHARD, &err);
+    return ok;
 }
+
+const struct command command_reshard = {
+    .name = "reshard",
+    .id = COMMAND_RESHARD,
+    .n_args = 1,
+    .args = "one BUNDLE",
+    .grace_ms = INTERRUPT_GRACE_MS,
+    .summary = "a bundle to another degree, without the checkpoint",
+    .help = reshard_help,
+    .run = run_reshard,
+};

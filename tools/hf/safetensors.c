@@ -537,25 +537,6 @@ bool safetensors_unchanged(const struct safetensors *st, struct tp_error *err)
     return true;
 }
 
-/* ---- lookups ---- */
-
-const struct st_tensor *safetensors_find(const struct safetensors *st, const char *name, size_t len)
-{
-    uint32_t low = 0, high = st->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct st_tensor *t = &st->tensors[st->by_name[middle]];
-        int order = st_name_compare(name, len, t->name, t->name_len);
-        if (order == 0)
-            return t;
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
-}
-
 bool safetensors_float_dtype(const struct safetensors *st, const struct st_tensor *tensor,
                              enum dtype *out, struct tp_error *err)
 {

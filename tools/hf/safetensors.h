@@ -94,9 +94,6 @@ bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, co
 bool safetensors_parse(struct safetensors *st, const char *name, const char *text, uint64_t n,
                        uint64_t file_size, struct tp_error *err);
 
-/* NULL where there is none. len: name need not end in NUL. */
-const struct st_tensor *safetensors_find(const struct safetensors *st, const char *name,
-                                         size_t len);
 /* Names as bytes, the shorter first where one begins the other: <0, 0, >0. */
 int st_name_compare(const char *a, size_t a_len, const char *b, size_t b_len);
 

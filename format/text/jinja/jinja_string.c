@@ -112,10 +112,7 @@ size_t jinja_before(const struct jinja_string *s, size_t i)
 
 bool jinja_is_space(uint32_t c)
 {
-    if (c < 128)
-        return c == ' ' || (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x1f);
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+    return utf8_is_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
 bool jinja_is_printable(uint32_t c)

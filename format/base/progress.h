@@ -11,7 +11,7 @@ struct progress {
     double start, shown; /* seconds */
     bool on;
 };
-void progress_start(struct progress *progress, const char *program, uint64_t total, bool quiet);
+/* program NULL: nothing is shown */
+void progress_start(struct progress *progress, const char *program, uint64_t total);
 void progress_show(struct progress *progress, uint64_t done);
 void progress_end(struct progress *progress);
-double progress_now(void); /* seconds of a monotonic clock */

@@ -1,30 +1,23 @@
 #include "progress.h"
 
+#include "clock.h"
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
-double progress_now(void)
+void progress_start(struct progress *progress, const char *program, uint64_t total)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-void progress_start(struct progress *progress, const char *program, uint64_t total, bool quiet)
-{
-    *progress = (struct progress){.program = program, .total = total, .start = progress_now()};
-    progress->on = !quiet && isatty(STDERR_FILENO);
+    *progress = (struct progress){.program = program, .total = total, .start = clock_seconds()};
+    progress->on = program && isatty(STDERR_FILENO);
 }
 
 void progress_show(struct progress *progress, uint64_t done)
 {
-    double now = progress_now(), spent = now - progress->start;
+    double now = clock_seconds(), spent = now - progress->start;
     if (!progress->on || now - progress->shown < PROGRESS_INTERVAL_NS * 1e-9)
         return;
     progress->shown = now;
-    double rate = spent > 0 ? (double)done / spent : 0;
-    double left = rate > 0 ? (double)(progress->total - done) / rate : 0;
+    double rate = clock_rate((double)done, spent);
+    double left = clock_rate((double)(progress->total - done), rate);
     fprintf(stderr, "\r%s: %3.0f%% %.2f of %.2f GB, %.2f GB/s, %.0f s left \x1b[K",
             progress->program,
             100.0 * (double)done / (double)(progress->total ? progress->total : 1),
