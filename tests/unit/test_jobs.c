@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "jobs.h"
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
