@@ -5,6 +5,7 @@ PREFIX ?= /usr/local
 -include Makefile.config
 
 CC = gcc
+CXX = g++
 # V=1 shows every command
 Q = $(if $(V),,@)
 CSTD = -std=gnu11 -D_GNU_SOURCE
@@ -35,7 +36,7 @@ endif
 rooms   = $(addprefix -I,$(shell find $(1) -type d))
 sources = $(shell find $(1) -name '*.c')
 CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
-LDLIBS = -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
+LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
 FORMAT  = $(call sources,format)
@@ -116,6 +117,32 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNE
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
+# The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
+# The emulator itself is not instrumented; it tells the sanitizers of its threads.
+CUDA_SOURCES = $(wildcard kernels/cuda/*.cu)
+CXXFLAGS = -std=c++17 -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-ignored-attributes $(FP) -mavx2 -mfma -mf16c -DEMULATE \
+  -Ikernels/cuda -Itests/cuda -Iruntime/cuda -Iformat/base
+SANITIZED = $(if $(filter asan,$(config)),-DEMUL_ASAN)$(if $(filter tsan,$(config)),-DEMUL_TSAN)
+$(B)/obj/tests/cuda/emul.o: tests/cuda/emul.cpp
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	$(Q)$(CXX) $(CXXFLAGS) -O2 -g $(SANITIZED) -MMD -MP -c -o $@ $<
+$(B)/obj/tests/cuda/driver.o: tests/cuda/driver.cpp
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	$(Q)$(CXX) $(CXXFLAGS) $(OPT) -MMD -MP -c -o $@ $<
+$(B)/obj/emulated/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	$(Q)$(CXX) -x c++ $(CXXFLAGS) $(OPT) -MMD -MP -c -o $@ $<
+$(B)/tests/emulated/libcuda.so.1: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda/driver.o $(CUDA_SOURCES:kernels/cuda/%.cu=$(B)/obj/emulated/%.o)
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CXX) -shared $(OPT) -o $@ $^
+$(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 .SECONDARY:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
@@ -132,7 +159,7 @@ run-demo: all
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/emulated/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

@@ -293,14 +293,16 @@ static void fail(struct batch *b, uint32_t s, const struct tp_error *why)
         *answer->error = *why;
 }
 
-/* All went well. */
-static bool take_logits(struct batch *b)
+/* false: the device failed. *well: all requests went well. */
+static bool take_logits(struct batch *b, bool *well, struct tp_error *err)
 {
     const struct step *step = engine_rows(b->engine);
     struct picks p = {.batch = b};
-    bool ok = true;
+    *well = true;
     for (; p.first < step->n_logits; p.first += p.count) {
-        p.logits = engine_logits(b->engine, p.first, &p.count);
+        p.logits = engine_logits(b->engine, p.first, &p.count, err);
+        if (!p.logits)
+            return false;
         p.next = 0;
         pick(&p);
         for (uint32_t i = 0; i < p.count; i++) {
@@ -309,10 +311,10 @@ static bool take_logits(struct batch *b)
             if (b->slots[s].answer.finish != BATCH_GOING || take_row(&p, i, &why))
                 continue;
             fail(b, s, &why);
-            ok = false;
+            *well = false;
         }
     }
-    return ok;
+    return true;
 }
 
 static void set_cached(struct batch *b)
@@ -367,11 +369,14 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
     uint32_t answers = add_answers(b), prompts = add_prompts(b);
     if (answers + prompts == 0)
         return tp_fail(err, TP_E_MEMORY, "the KV cache has no page left for any request");
-    engine_step(b->engine);
+    if (!engine_step(b->engine, err))
+        return false;
     set_cached(b);
-    bool ok = take_logits(b);
+    bool well;
+    if (!take_logits(b, &well, err))
+        return false;
     end_prompts(b);
     count_figures(b, answers, prompts, clock_seconds() - start);
-    tp_assert(!ok || allocations == mem_alloc_count());
+    tp_assert(!well || allocations == mem_alloc_count());
     return true;
 }

@@ -10,6 +10,7 @@
 #include "model.h"
 #include "rank_plan.h"
 #include "step.h"
+#include "weights.h"
 
 struct device_setup {
     const struct model_config *model;
@@ -17,6 +18,9 @@ struct device_setup {
     struct range ranks;            /* the local ones, of tp_size */
     struct comm *comm;             /* how they meet */
     struct team *team;             /* the host's threads */
+    const struct weights *weights; /* opened and bound: for a device that takes a copy */
+    bool verify;                   /* and then checks it */
+    double memory_fraction;        /* of a device's memory that may be planned */
     const char *isa;               /* the CPU's instruction set by name; NULL: the best there is */
     enum dtype kv_dtype;
     uint64_t rows_max;      /* of a step */
@@ -48,27 +52,32 @@ struct device {
 
 struct device_type {
     const char *name;
+    bool copies; /* its weights are a copy, which it checks itself */
     /* TP_E_ISA: there is no such instruction set here. */
     bool (*check_isa)(const char *isa, struct tp_error *err);
-    /* What open will allocate. TP_E_LIMIT where a size does not fit in 64 bits. */
+    /* What open will allocate. TP_E_LIMIT where a size does not fit in 64 bits; TP_E_UNSUPPORTED
+     * where there is no such device, or it cannot run the model. */
     bool (*plan)(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err);
-    /* weights [tp_size]: those of the local ranks are borrowed until close. NULL: TP_E_MEMORY. */
-    struct device *(*open)(const struct device_setup *setup, const struct rank_weights *weights,
-                           struct tp_error *err);
+    /* The weights of the local ranks are borrowed until close. NULL: TP_E_MEMORY, TP_E_DEVICE,
+     * TP_E_SHARD_HASH. */
+    struct device *(*open)(const struct device_setup *setup, struct tp_error *err);
     void (*close)(struct device *device);
+    void (*stop)(void); /* after plan, and whatever came of it; NULL: nothing to do */
     /* What computes, of every local rank: kernels and floating-point mode. */
     void (*introduce)(struct device *device, struct comm_hello *hellos);
-    /* The step through all layers, and the first of its logits; the KV cache grows. */
-    void (*step)(struct device *device, const struct step *step);
+    /* The step through all layers, and the first of its logits; the KV cache grows. TP_E_DEVICE:
+     * it has failed for good. */
+    bool (*step)(struct device *device, const struct step *step, struct tp_error *err);
     /* Logits of the wanted rows from `first` on: *count of them, [*count][logit_stride]. Until the
-     * next call. */
+     * next call. NULL: TP_E_DEVICE. */
     const float *(*logits)(struct device *device, const struct step *step, uint32_t first,
-                           uint32_t *count);
-    /* The residual stream of a row, or its normed state, to the host: out [hidden]. */
+                           uint32_t *count, struct tp_error *err);
+    /* The residual stream of a row, or its normed state, to the host: out [hidden]. Where that fails
+     * the step does. */
     void (*read_row)(const struct device *device, const struct step *step, uint32_t row,
                      bool normed, float *out);
     /* Zero a KV page of all layers before another sequence gets it. */
     void (*clear_page)(struct device *device, uint32_t page);
 };
 
-extern const struct device_type device_cpu;
+extern const struct device_type device_cpu, device_cuda;

@@ -28,6 +28,9 @@ static struct device_setup device_setup_of(struct engine *e)
         .ranks = {0, e->bundle->tp_size},
         .comm = &e->comm,
         .team = &e->team,
+        .weights = &e->weights,
+        .verify = e->setup.verify,
+        .memory_fraction = e->setup.memory_fraction,
         .isa = e->setup.isa,
         .kv_dtype = e->setup.kv_dtype,
         .rows_max = e->setup.rows_max,
@@ -126,7 +129,7 @@ static bool open_step(struct engine *e, struct tp_error *err)
 static bool open_device(struct engine *e, struct tp_error *err)
 {
     const struct device_setup setup = device_setup_of(e);
-    e->device = e->setup.device->open(&setup, e->weights.ranks, err);
+    e->device = e->setup.device->open(&setup, err);
     for (uint64_t r = 0; e->device && r < e->bundle->tp_size; r++) {
         struct device_bytes bytes = e->device->used.ranks[r];
         e->used[r] = (struct engine_memory){e->weights.decoded[r] ? e->weights.decoded_bytes[r]
@@ -148,7 +151,7 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     ok = ok && plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
-         weights_load(&e->weights, bundle, &e->team, setup->verify, err);
+         weights_load(&e->weights, bundle, &e->team, setup->verify && !setup->device->copies, err);
     double t2 = clock_seconds();
     ok = ok && open_device(e, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
@@ -169,6 +172,8 @@ void engine_close(struct engine *engine)
     struct engine *e = engine;
     if (e->device)
         e->device->type->close(e->device);
+    if (e->setup.device && e->setup.device->stop)
+        e->setup.device->stop();
     team_stop(&e->team);
     mem_free(e->step.rows);
     mem_free(e->step.logit_rows);
@@ -204,15 +209,16 @@ bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
     return true;
 }
 
-void engine_step(struct engine *engine)
+bool engine_step(struct engine *engine, struct tp_error *err)
 {
-    engine->device->type->step(engine->device, &engine->step);
     engine->steps++;
+    return engine->device->type->step(engine->device, &engine->step, err);
 }
 
-const float *engine_logits(struct engine *engine, uint32_t first, uint32_t *count)
+const float *engine_logits(struct engine *engine, uint32_t first, uint32_t *count,
+                           struct tp_error *err)
 {
-    return engine->device->type->logits(engine->device, &engine->step, first, count);
+    return engine->device->type->logits(engine->device, &engine->step, first, count, err);
 }
 
 void engine_forget(struct engine *engine, uint32_t sequence, uint64_t positions)

@@ -21,6 +21,7 @@ struct engine_setup {
     bool verify;                   /* hash all data before use */
     bool files;                    /* the travelling files too: not before a bundle is complete */
     bool trace;
+    double memory_fraction; /* of a GPU's memory */
 };
 
 /* Bytes, planned and as allocated. */
@@ -55,15 +56,17 @@ void engine_close(struct engine *engine);
 void engine_begin(struct engine *engine);
 /* Add a row to the step. false: the step is full, or the KV cache has no page for it. */
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits);
-void engine_step(struct engine *engine);
+/* TP_E_DEVICE: nothing more can be run. */
+bool engine_step(struct engine *engine, struct tp_error *err);
 /* The rows of the step, and those of them whose logits are wanted. */
 static inline const struct step *engine_rows(const struct engine *engine)
 {
     return &engine->step;
 }
 /* Logits of the wanted rows from `first` on: *count of them, [*count][stride]. Valid until the next
- * call. */
-const float *engine_logits(struct engine *engine, uint32_t first, uint32_t *count);
+ * call. NULL: TP_E_DEVICE. */
+const float *engine_logits(struct engine *engine, uint32_t first, uint32_t *count,
+                           struct tp_error *err);
 static inline uint64_t engine_logit_stride(const struct engine *engine)
 {
     return engine->device->logit_stride;

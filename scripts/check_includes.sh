@@ -11,12 +11,14 @@ allowed() { # room -> rooms it may include
   format) echo "format/base" ;;
   format/text | format/output) echo "format/base format" ;;
   kernels) echo "format/base format" ;;
+  kernels/cuda) echo "" ;;
   kernels/cpu) echo "format/base format kernels" ;;
   tools | tools/hf | tools/tokenizer) echo "$format tools" ;;
   tools/bundle) echo "$format tools tools/hf tools/tokenizer" ;;
   tools/cmd) echo "$format tools tools/hf tools/tokenizer tools/bundle" ;;
   runtime) echo "$format kernels" ;;
   runtime/cpu) echo "$format kernels runtime" ;;
+  runtime/cuda) echo "$format kernels kernels/cuda runtime" ;;
   runtime/text) echo "$format" ;;
   runtime/cmd) echo "$format runtime runtime/text" ;;
   *) echo "$1 is no room of this script" >&2; status=1 ;;

@@ -123,7 +123,8 @@ enum tp_exit {
     /* ranks */                                                                                    \
     X(TP_E_HANDSHAKE, "RK01", TP_EXIT_MISMATCH)                                                    \
     X(TP_E_RANK, "RK02", TP_EXIT_COMM)                                                             \
-    X(TP_E_NAN, "RK03", TP_EXIT_INPUT)
+    X(TP_E_NAN, "RK03", TP_EXIT_INPUT)                                                             \
+    X(TP_E_DEVICE, "GP01", TP_EXIT_COMM)
 
 enum tp_code {
 #define X(name, text, exit_code) name,

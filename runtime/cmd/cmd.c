@@ -188,6 +188,7 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
     const struct run_options *o = run->options;
     struct engine_setup setup = {
         .device = o->device,
+        .memory_fraction = o->memory_fraction,
         .isa = o->isa,
         .threads = o->threads,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,

@@ -30,6 +30,7 @@ enum option_id {
     OPT_THREADS,
     OPT_ISA,
     OPT_DEVICE,
+    OPT_MEM_FRACTION,
     OPT_EXACT,
     OPT_VERIFY,
     OPT_TRACE,
@@ -88,6 +89,7 @@ static const struct argument table[] = {
     {"threads", 1, OPT_THREADS, MACHINE},
     {"isa", 1, OPT_ISA, MACHINE},
     {"device", 1, OPT_DEVICE, MACHINE},
+    {"mem-fraction", 1, OPT_MEM_FRACTION, MACHINE},
     {"exact", 0, OPT_EXACT, MACHINE},
     {"verify", 1, OPT_VERIFY, MACHINE},
     {"trace", 1, OPT_TRACE, PROMPTS},
@@ -121,8 +123,7 @@ static bool parse_isa(struct run_options *o, const char *value, struct tp_error 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         known |= strcmp(value, names[i]) == 0;
     o->isa = value;
-    return known ? o->device->check_isa(value, err)
-                 : bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
+    return known || bad(OPT_ISA, value, "scalar, avx2, avx512 or amx", err);
 }
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
@@ -131,11 +132,11 @@ static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_e
            bad(OPT_KV_DTYPE, value, "f32, bf16 or f16", err);
 }
 
-static bool parse_device(const char *value, struct tp_error *err)
+static bool parse_device(struct run_options *o, const char *value, struct tp_error *err)
 {
-    if (strcmp(value, "cuda") == 0)
-        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: not supported by this version");
-    return strcmp(value, "cpu") == 0 || bad(OPT_DEVICE, value, "cpu or cuda", err);
+    bool cuda = strcmp(value, "cuda") == 0;
+    o->device = cuda ? &device_cuda : &device_cpu;
+    return cuda || strcmp(value, "cpu") == 0 || bad(OPT_DEVICE, value, "cpu or cuda", err);
 }
 
 static bool add_stop(struct run_options *o, const char *value, struct tp_error *err)
@@ -219,6 +220,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
 {
     struct run_options *o = to;
     uint64_t threads;
+    bool given;
     switch (id) {
     case OPT_OUTPUT:
         o->output = value;
@@ -251,7 +253,9 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     case OPT_ISA:
         return parse_isa(o, value, err);
     case OPT_DEVICE:
-        return parse_device(value, err);
+        return parse_device(o, value, err);
+    case OPT_MEM_FRACTION:
+        return parse_real(id, value, 0.01, 1, &o->memory_fraction, &given, err);
     case OPT_EXACT:
         return true; /* the CPU is never anything else */
     case OPT_VERIFY:
@@ -282,6 +286,8 @@ static bool check(const struct run_options *o, enum run_command command, const c
                        o->bundle ? "a bundle and --template" : "neither bundle nor --template");
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
+    if (o->device && !o->device->check_isa(o->isa, err))
+        return false;
     int prompts = !!o->prompts.text + !!o->prompts.text_file + !!o->prompts.prompt_ids +
                   !!o->prompts.prompts_file;
     if (command & PROMPTS && prompts != 1)
@@ -305,6 +311,7 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
         .command = command,
         .threads = threads_available(),
         .device = &device_cpu,
+        .memory_fraction = 0.9,
         .chunk = 256,
         .prompts.n = command == RUN_CHAT ? 512 : 128,
     };

@@ -24,6 +24,7 @@ struct run_options {
     /* the machine */
     int threads; /* of compute, in all; default: processors */
     const struct device_type *device;
+    double memory_fraction; /* --mem-fraction: of a GPU's memory that may be planned */
     const char *isa;     /* NULL: the best */
     enum dtype kv_dtype; /* DTYPE_NONE: the arithmetic's */
     uint64_t context;    /* positions per sequence; 0: prompt + n */

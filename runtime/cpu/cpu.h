@@ -120,6 +120,6 @@ cpu_phase cpu_rope_append, cpu_attention;
 
 /* Of device_cpu: introduce, step, logits. */
 void cpu_introduce(struct device *device, struct comm_hello *hellos);
-void cpu_step(struct device *device, const struct step *step);
+bool cpu_step(struct device *device, const struct step *step, struct tp_error *err);
 const float *cpu_logit_rows(struct device *device, const struct step *step, uint32_t first,
-                            uint32_t *count);
+                            uint32_t *count, struct tp_error *err);

@@ -124,18 +124,21 @@ static void set_slice(struct cpu_device *d, const struct step *step, uint32_t fi
     d->slice_count = left < d->slice_max ? left : (uint32_t)d->slice_max;
 }
 
-void cpu_step(struct device *device, const struct step *step)
+bool cpu_step(struct device *device, const struct step *step, struct tp_error *err)
 {
+    (void)err;
     struct cpu_device *d = cpu_device_of(device);
     set_slice(d, step, 0);
     team_call(d->setup.team, step_thread, &(struct call){d, step});
     uint64_t pages = rope_pages_of(step);
     d->rope_filled = pages > d->rope_filled ? pages : d->rope_filled;
+    return true;
 }
 
 const float *cpu_logit_rows(struct device *device, const struct step *step, uint32_t first,
-                            uint32_t *count)
+                            uint32_t *count, struct tp_error *err)
 {
+    (void)err;
     struct cpu_device *d = cpu_device_of(device);
     if (first != d->slice_first) {
         set_slice(d, step, first);

@@ -194,8 +194,7 @@ static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_wei
     return r->memory && place_rank(r, partition, err);
 }
 
-static struct device *open_device(const struct device_setup *setup,
-                                  const struct rank_weights *weights, struct tp_error *err)
+static struct device *open_device(const struct device_setup *setup, struct tp_error *err)
 {
     enum isa isa;
     struct cpu_device *d = mem_alloc(sizeof *d, err);
@@ -210,7 +209,7 @@ static struct device *open_device(const struct device_setup *setup,
     if (ok)
         rope_frequencies(setup->model, d->frequencies);
     for (uint64_t r = setup->ranks.begin; ok && r < setup->ranks.end; r++)
-        ok = open_rank(d, r, &weights[r], err);
+        ok = open_rank(d, r, &setup->weights->ranks[r], err);
     d->device.used.shared = d->memory_bytes;
     if (ok)
         return &d->device;

@@ -128,8 +128,8 @@ static void decode(struct bench *b)
     uint32_t count;
     engine_begin(e);
     tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
-    engine_step(e);
-    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count), NULL, &greedy, 0, b->position,
+    tp_assert(engine_step(e, &err));
+    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count, &err), NULL, &greedy, 0, b->position,
                            &b->token, &err));
 }
 

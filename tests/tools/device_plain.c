@@ -390,20 +390,23 @@ static void after_layer(void *arg, uint32_t layer)
         s->after_layer(s->after_layer_arg, layer + 1);
 }
 
-static void step(struct device *device, const struct step *step)
+static bool step(struct device *device, const struct step *step, struct tp_error *err)
 {
+    (void)err;
     struct plain *d = self_of(device);
     unsigned mode = threads_set_fp_mode();
     d->step = step;
     forward_walk(step, (struct range){0, d->setup.model->n_layers},
                  &(struct walker){run, meet, d->setup.after_layer ? after_layer : NULL, d});
     threads_restore_fp_mode(mode);
+    return true;
 }
 
 /* A row at a time: every row of the step has its logits by now. */
 static const float *logits(struct device *device, const struct step *step, uint32_t first,
-                           uint32_t *count)
+                           uint32_t *count, struct tp_error *err)
 {
+    (void)err;
     *count = 1;
     return self_of(device)->logits + step->logit_rows[first] * device->logit_stride;
 }
@@ -457,8 +460,7 @@ static float *floats(struct plain *d, uint64_t n)
     return p;
 }
 
-static struct device *open_device(const struct device_setup *setup,
-                                  const struct rank_weights *weights, struct tp_error *err)
+static struct device *open_device(const struct device_setup *setup, struct tp_error *err)
 {
     struct plain *d = mem_alloc(sizeof *d, err);
     const struct model_config *m = setup->model;
@@ -473,7 +475,7 @@ static struct device *open_device(const struct device_setup *setup,
     for (uint64_t rank = 0; rank < setup->comm->size; rank++) {
         struct rank *r = &d->ranks[rank];
         float **own[] = {&r->residual, &r->normed, &r->q, &r->k, &r->v, &r->attn, &r->act};
-        r->w = &weights[rank];
+        r->w = &setup->weights->ranks[rank];
         for (int i = 0; i < 7; i++)
             *own[i] = floats(d, rows * n);
         for (int i = 0; i < 2; i++)
@@ -491,5 +493,13 @@ static void introduce(struct device *device, struct comm_hello *hellos)
         strcpy(hellos[r].kernels, "plain");
 }
 
-const struct device_type device_cpu = {"plain",   check_isa, plan,   open_device, close_device,
-                                       introduce, step,      logits, read_row,    clear_page};
+const struct device_type device_cpu = {.name = "plain",
+                                       .check_isa = check_isa,
+                                       .plan = plan,
+                                       .open = open_device,
+                                       .close = close_device,
+                                       .introduce = introduce,
+                                       .step = step,
+                                       .logits = logits,
+                                       .read_row = read_row,
+                                       .clear_page = clear_page};

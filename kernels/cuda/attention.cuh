@@ -1,0 +1,237 @@
+/* Attention of docs/numerics.md section 6: a CTA takes a chunk of 256 positions for TILE query heads
+ * of one KV head of a row; the CTA that ends the last chunk of those heads joins all in ascending order.
+ * K and V are panels like weights, so both dots are lane_block's.
+ */
+#pragma once
+#include "dot.cuh"
+
+enum { CHUNK_BLOCKS = CUDA_CHUNK / BLOCK };
+
+/* place of an element in a row of shared memory that dots read */
+static __device__ __forceinline__ unsigned padded(unsigned j)
+{
+    return j / BLOCK * XPAD + j % BLOCK;
+}
+
+/* A block of a panel in memory, M rows of x. */
+template <class T, int M>
+static __device__ __forceinline__ void block_in_memory(const uint4 *words, const float *x, unsigned x_row,
+                                                       lane_block<T, M, shape<T>::WORDS> &chains)
+{
+    const float none[4] = {0, 0, 0, 0};
+    uint4 v[shape<T>::WORDS];
+#pragma unroll
+    for (int s = 0; s < shape<T>::WORDS; s++)
+        v[s] = words[s * 4];
+    chains.walk(v, 0, x, x_row, none, [](uint4 &, int) {});
+}
+
+struct attention_item {
+    unsigned m, kv_head, tile, head, n_heads; /* query heads [head, head + n_heads) */
+    unsigned position, low, chunk, first_chunk, n_chunks;
+};
+
+template <class T, int TILE> struct attention_work {
+    const cuda_attention &a;
+    unsigned blocks, stride;
+    float *q;      /* [TILE][blocks][XPAD] */
+    float *scores; /* [256][stride] block values of positions: [TILE][blocks] */
+    float *e;      /* [TILE][CHUNK_BLOCKS][XPAD] */
+    float *sums;   /* [head_pad / 16][TILE][CHUNK_BLOCKS][16] */
+    float *stats;  /* [TILE][2] maximum, sum */
+    unsigned *last;
+
+    __device__ attention_work(const cuda_attention &args) : a(args)
+    {
+        shared_cursor cursor = shared_begin();
+        blocks = a.head_pad / BLOCK;
+        stride = TILE * blocks + 1;
+        q = shared_take<float>(cursor, (size_t)TILE * blocks * XPAD);
+        scores = shared_take<float>(cursor, (size_t)CUDA_CHUNK * stride);
+        e = shared_take<float>(cursor, (size_t)TILE * CHUNK_BLOCKS * XPAD);
+        sums = shared_take<float>(cursor, (size_t)blocks * 2 * TILE * CHUNK_BLOCKS * ROWS);
+        stats = shared_take<float>(cursor, 2 * TILE);
+        last = shared_take<unsigned>(cursor, 1);
+    }
+
+    /* Items: rows, KV heads, tiles of query heads, chunks. false: this row has no such chunk. */
+    __device__ bool item_of(unsigned n, attention_item &i) const
+    {
+        const unsigned tiles = (a.group + TILE - 1) / TILE;
+        i.kv_head = n % a.kv_heads, n /= a.kv_heads;
+        i.tile = n % tiles, n /= tiles;
+        i.m = n % a.step->n_rows, n /= a.step->n_rows;
+        const unsigned begin = i.kv_head * a.group, end = begin + a.group;
+        const unsigned from = begin > a.skip ? begin - a.skip : 0, top = end - a.skip < a.heads ? end - a.skip : a.heads;
+        i.head = from + i.tile * TILE;
+        i.n_heads = i.head < top ? (top - i.head < TILE ? top - i.head : TILE) : 0;
+        i.position = a.step->position[i.m];
+        i.low = a.window && i.position + 1 > a.window ? i.position + 1 - a.window : 0;
+        i.first_chunk = i.low / CUDA_CHUNK;
+        i.n_chunks = i.position / CUDA_CHUNK - i.first_chunk + 1;
+        i.chunk = i.first_chunk + n;
+        return i.n_heads && n < i.n_chunks;
+    }
+
+    __device__ void load_queries(const attention_item &i)
+    {
+        for (unsigned n = threadIdx.x; n < TILE * a.head_pad; n += CUDA_THREADS) {
+            const unsigned h = n / a.head_pad, c = n % a.head_pad;
+            q[h * blocks * XPAD + padded(c)] =
+                h < i.n_heads ? a.queries[((size_t)i.m * a.heads + i.head + h) * a.head_pad + c] : 0.0f;
+        }
+    }
+
+    /* scores of 16 positions a panel, block by block */
+    __device__ void dot_keys(const uint4 *k)
+    {
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
+        for (unsigned n = warp * GROUPS + at; n < CUDA_CHUNK / ROWS * blocks; n += WARPS * GROUPS) {
+            const unsigned panel = n / blocks, block = n % blocks;
+            lane_block<T, TILE, shape<T>::WORDS> chains;
+            block_in_memory<T, TILE>(k + (size_t)n * shape<T>::WORDS * 4 + quad, q + block * XPAD,
+                                     blocks * XPAD, chains);
+            for (int h = 0; h < TILE; h++)
+                for (int r = 0; r < 4; r++)
+                    scores[(panel * ROWS + quad * 4 + r) * stride + h * blocks + block] = chains.value(h, r);
+        }
+    }
+
+    __device__ void add_scores()
+    {
+        for (unsigned n = threadIdx.x; n < TILE * CUDA_CHUNK; n += CUDA_THREADS) {
+            const unsigned h = n / CUDA_CHUNK, j = n % CUDA_CHUNK;
+            float acc = 0.0f;
+            for (unsigned b = 0; b < blocks; b++)
+                acc = __fadd_rn(acc, scores[j * stride + h * blocks + b]);
+            e[h * CHUNK_BLOCKS * XPAD + padded(j)] = __fmul_rn(__fadd_rn(acc, 0.0f), a.scale);
+        }
+    }
+
+    /* A warp has a head: the maximum, exp, the sum of the chunk. */
+    __device__ void softmax(unsigned begin, unsigned end)
+    {
+        const unsigned lane = threadIdx.x % 32;
+        for (unsigned h = threadIdx.x / 32; h < TILE; h += WARPS) {
+            float *s = e + h * CHUNK_BLOCKS * XPAD, top = -__uint_as_float(0x7f800000);
+            for (unsigned j = lane; j < CUDA_CHUNK; j += 32)
+                top = j >= begin && j <= end ? max_of(top, s[padded(j)]) : top;
+            for (int d = 16; d; d /= 2)
+                top = max_of(top, __shfl_xor_sync(~0u, top, d));
+            for (unsigned j = lane; j < CUDA_CHUNK; j += 32)
+                s[padded(j)] = j >= begin && j <= end ? exp_value(__fsub_rn(s[padded(j)], top)) : 0.0f;
+            __syncwarp();
+            float chain = 0.0f;
+            for (unsigned j = lane % 16; j < CUDA_CHUNK; j += 16)
+                chain = __fadd_rn(chain, s[padded(j)]);
+            chain = fold_chains(chain);
+            __syncwarp();
+            if (a.round)
+                for (unsigned j = lane; j < CUDA_CHUNK; j += 32)
+                    s[padded(j)] = bf16_value(s[padded(j)]);
+            if (lane == 0)
+                stats[2 * h] = top, stats[2 * h + 1] = chain;
+        }
+    }
+
+    __device__ void dot_values(const uint4 *v)
+    {
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
+        for (unsigned n = warp * GROUPS + at; n < a.head_pad / ROWS * CHUNK_BLOCKS; n += WARPS * GROUPS) {
+            const unsigned panel = n / CHUNK_BLOCKS, block = n % CHUNK_BLOCKS;
+            lane_block<T, TILE, shape<T>::WORDS> chains;
+            block_in_memory<T, TILE>(v + (size_t)n * shape<T>::WORDS * 4 + quad, e + block * XPAD,
+                                     CHUNK_BLOCKS * XPAD, chains);
+            for (int h = 0; h < TILE; h++)
+                for (int r = 0; r < 4; r++)
+                    sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + quad * 4 + r] = chains.value(h, r);
+        }
+    }
+
+    __device__ float *partial_of(const attention_item &i, unsigned h, unsigned chunk) const
+    {
+        return a.partial +
+               (((size_t)i.m * a.heads + i.head + h) * a.chunks_max + chunk) * (a.head_pad + 2);
+    }
+
+    __device__ void leave(const attention_item &i)
+    {
+        for (unsigned n = threadIdx.x; n < i.n_heads * a.head_pad; n += CUDA_THREADS) {
+            const unsigned h = n / a.head_pad, d = n % a.head_pad;
+            float acc = 0.0f;
+            for (unsigned b = 0; b < CHUNK_BLOCKS; b++)
+                acc = __fadd_rn(acc, sums[((d / ROWS * TILE + h) * CHUNK_BLOCKS + b) * ROWS + d % ROWS]);
+            partial_of(i, h, i.chunk - i.first_chunk)[d] = __fadd_rn(acc, 0.0f);
+        }
+        for (unsigned n = threadIdx.x; n < i.n_heads * 2; n += CUDA_THREADS)
+            partial_of(i, n / 2, i.chunk - i.first_chunk)[a.head_pad + n % 2] = stats[n];
+    }
+
+    /* true for the CTA that is the last of these heads */
+    __device__ bool is_last(const attention_item &i)
+    {
+        const unsigned tiles = (a.group + TILE - 1) / TILE;
+        unsigned *arrived = &a.arrived[(i.m * a.kv_heads + i.kv_head) * tiles + i.tile];
+        __threadfence();
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            *last = add_acq_rel(arrived, 1) + 1 == i.n_chunks;
+            if (*last)
+                *arrived = 0;
+        }
+        __syncthreads();
+        return *last;
+    }
+
+    __device__ void join(const attention_item &i)
+    {
+        for (unsigned n = threadIdx.x; n < i.n_heads * a.head_dim; n += CUDA_THREADS) {
+            const unsigned h = n / a.head_dim, d = n % a.head_dim;
+            const float *from = partial_of(i, h, 0);
+            float o = from[d], top = from[a.head_pad], sum = from[a.head_pad + 1];
+            for (unsigned c = 1; c < i.n_chunks; c++) {
+                from += a.head_pad + 2;
+                const float other = from[a.head_pad], joint = max_of(top, other);
+                const float x = top == joint ? 1.0f : exp_value(__fsub_rn(top, joint));
+                const float y = other == joint ? 1.0f : exp_value(__fsub_rn(other, joint));
+                top = joint;
+                sum = __fmaf_rn(sum, x, __fmul_rn(from[a.head_pad + 1], y));
+                o = __fmaf_rn(o, x, __fmul_rn(from[d], y));
+            }
+            o = __fadd_rn(__fdiv_rn(o, sum), 0.0f);
+            a.out[(size_t)i.m * a.out_stride + a.columns[(size_t)(i.head + h) * a.head_dim + d]] =
+                a.round ? bf16_value(o) : o;
+        }
+    }
+};
+
+template <class T, int TILE> static __device__ __forceinline__ void attention(const cuda_attention &a)
+{
+    attention_work<T, TILE> work(a);
+    launch_dependents();
+    wait_previous();
+    const uint32_t *pages = (const uint32_t *)(a.step + 1);
+    const unsigned tiles = (a.group + TILE - 1) / TILE;
+    for (unsigned n = blockIdx.x; n < a.kv_heads * tiles * a.step->n_rows * a.chunks_max; n += gridDim.x) {
+        attention_item i;
+        if (!work.item_of(n, i))
+            continue;
+        const unsigned page = pages[(size_t)i.m * a.chunks_max + i.chunk];
+        const unsigned char *k = a.pages + ((size_t)page * a.kv_heads + i.kv_head) * 2 * a.page_bytes;
+        const unsigned begin = i.chunk * CUDA_CHUNK, end = begin + CUDA_CHUNK - 1;
+        work.load_queries(i);
+        __syncthreads();
+        work.dot_keys((const uint4 *)k);
+        __syncthreads();
+        work.add_scores();
+        __syncthreads();
+        work.softmax(i.low > begin ? i.low - begin : 0, i.position < end ? i.position - begin : CUDA_CHUNK - 1);
+        __syncthreads();
+        work.dot_values((const uint4 *)(k + a.page_bytes));
+        __syncthreads();
+        work.leave(i);
+        if (work.is_last(i))
+            work.join(i);
+        __syncthreads();
+    }
+}

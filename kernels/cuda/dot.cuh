@@ -1,0 +1,459 @@
+/* Dots in the one order of docs/numerics.md section 3, from the panels that the CPU reads.
+ *
+ * A panel is columns of 64 bytes: 16 rows of one 4-byte word, which holds 1, 2, 4 or 8 neighbouring
+ * columns of a row. A lane loads 16 bytes, the words of four rows, and walks a block of 32 columns down:
+ * its two chains for each row are the block's, and nothing crosses lanes. A unit is what four lanes
+ * (16 rows) take at once: as many blocks as make 16 loads a lane. A warp takes eight units in a row,
+ * across panels, so that no lane idles whatever the shape. Block values go to memory; the warp that
+ * completes a panel adds them up in rising order.
+ */
+#pragma once
+#include "cuda_args.h"
+#include "gpu.h"
+
+enum {
+    ROWS = 16,
+    BLOCK = 32,
+    GROUPS = 8,
+    WARPS = CUDA_THREADS / 32,
+    XPAD = 36, /* floats that a block of x takes in shared memory: no bank conflicts */
+};
+
+/* ---- four values of one row, widened: quarter q of a block ---- */
+
+struct F32 {
+    enum { PER_WORD = 1, GROUPED = 0, ZERO = 0 };
+    static __device__ void four(const uint32_t *w, int, float, float *v)
+    {
+        for (int i = 0; i < 4; i++)
+            v[i] = __uint_as_float(w[i]);
+    }
+};
+struct BF16 {
+    enum { PER_WORD = 2, GROUPED = 0, ZERO = 0 };
+    static __device__ void four(const uint32_t *w, int, float, float *v)
+    {
+        for (int i = 0; i < 2; i++) {
+            v[2 * i] = __uint_as_float(w[i] << 16);
+            v[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
+        }
+    }
+};
+struct F16 {
+    enum { PER_WORD = 2, GROUPED = 0, ZERO = 0 };
+    static __device__ void four(const uint32_t *w, int, float, float *v)
+    {
+        half2_to_float(w[0], v);
+        half2_to_float(w[1], v + 2);
+    }
+};
+/* two's complement: byte + 128 is the low mantissa byte of 2^23 + 128 + value */
+struct I8 {
+    enum { PER_WORD = 4, GROUPED = 0, ZERO = 0 };
+    static __device__ void four(const uint32_t *w, int, float, float *v)
+    {
+        const uint32_t u = w[0] ^ 0x80808080u;
+        for (int i = 0; i < 4; i++)
+            v[i] = __fadd_rn(__uint_as_float(byte_perm(u, 0x4b000000u, 0x7440 + i)), -8388736.0f);
+    }
+};
+struct E4M3 {
+    enum { PER_WORD = 4, GROUPED = 0, ZERO = 0 };
+    static __device__ void four(const uint32_t *w, int, float, float *v)
+    {
+        half2_to_float(e4m3x2_to_half2(w[0] & 0xffff), v);
+        half2_to_float(e4m3x2_to_half2(w[0] >> 16), v + 2);
+    }
+};
+/* At bit p of a mantissa a code is worth 2^p, and the fma that takes the bias away scales it back:
+ * exact. OFFSET: what is taken from every code, or -1: a zero for each piece. Of columns 0 to 7 of a
+ * word, column 2q is at bit 4q, column 2q + 1 at 16 + 4q. */
+template <int OFFSET> struct I4 {
+    enum { PER_WORD = 8, GROUPED = 1, ZERO = OFFSET < 0 };
+    template <int P> static __device__ float at(uint32_t w, float zero)
+    {
+        constexpr float unit = 1.0f / (1 << P), bias = 8388608.0f * unit + (ZERO ? 0 : OFFSET);
+        const float v = __fmaf_rn(__uint_as_float(and_or(w, 0xfu << P, 0x4b000000u)), unit, -bias);
+        return ZERO ? __fsub_rn(v, zero) : v;
+    }
+    static __device__ void four(const uint32_t *w, int q, float zero, float *v)
+    {
+        const uint32_t h = w[0] >> 12;
+        if (q % 2 == 0)
+            v[0] = at<0>(w[0], zero), v[1] = at<16>(w[0], zero), v[2] = at<4>(w[0], zero),
+            v[3] = at<8>(h, zero);
+        else
+            v[0] = at<8>(w[0], zero), v[1] = at<12>(h, zero), v[2] = at<12>(w[0], zero),
+            v[3] = at<16>(h, zero);
+    }
+};
+
+template <class T> struct shape {
+    enum {
+        WORDS = BLOCK / T::PER_WORD,           /* loads of a block */
+        BLOCKS = WORDS >= 16 ? 1 : 16 / WORDS, /* blocks that a lane walks in a unit */
+        LOADS = WORDS * BLOCKS,
+    };
+};
+
+/* The two chains of M x 4 rows over one block of words that arrive through ring. */
+template <class T, int M, int RING> struct lane_block {
+    float chain[M][4][2];
+    template <class Refill>
+    __device__ __forceinline__ void walk(uint4 *ring, int first, const float *x, unsigned x_row,
+                                         const float *zero, Refill refill)
+    {
+#pragma unroll
+        for (int i = 0; i < M * 8; i++)
+            chain[i / 8][i / 2 % 4][i % 2] = 0.0f;
+#pragma unroll
+        for (int q = 0; q < BLOCK / 4; q++) {
+            enum { TAKE = T::PER_WORD >= 4 ? 1 : 4 / T::PER_WORD };
+            const int s = first + q * 4 / T::PER_WORD;
+            float w[4][4];
+            uint32_t words[4][TAKE];
+#pragma unroll
+            for (int i = 0; i < TAKE; i++) {
+                const uint4 v = ring[(s + i) % RING];
+                words[0][i] = v.x, words[1][i] = v.y, words[2][i] = v.z, words[3][i] = v.w;
+            }
+#pragma unroll
+            for (int r = 0; r < 4; r++)
+                T::four(words[r], q, zero[r], w[r]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                const float4 f = *(const float4 *)(x + m * x_row + q * 4);
+                const float xs[4] = {f.x, f.y, f.z, f.w};
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+#pragma unroll
+                    for (int r = 0; r < 4; r++)
+                        chain[m][r][j % 2] = __fmaf_rn(w[r][j], xs[j], chain[m][r][j % 2]);
+            }
+            if (T::PER_WORD < 8 || q % 2)
+#pragma unroll
+                for (int i = 0; i < TAKE; i++)
+                    refill(ring[(s + i) % RING], s + i);
+        }
+    }
+    __device__ __forceinline__ float value(int m, int r) const
+    {
+        return __fadd_rn(chain[m][r][0], chain[m][r][1]);
+    }
+};
+
+/* ---- one launch ---- */
+
+/* This CTA's range of units, and the panels in it. */
+struct dot_range {
+    unsigned units; /* of a panel */
+    unsigned long long total, begin, end;
+    unsigned first; /* panel */
+
+    template <class T> __device__ void set(const cuda_dot &a)
+    {
+        units = (a.blocks + shape<T>::BLOCKS - 1) / shape<T>::BLOCKS * (a.pair ? 2 : 1);
+        total = (unsigned long long)a.panels * units;
+        begin = total * blockIdx.x / gridDim.x;
+        end = total * (blockIdx.x + 1) / gridDim.x;
+        first = (unsigned)(begin / units);
+    }
+    /* Panel first + p is shared with others: by its number among the CTAs that panels begin in. */
+    __device__ unsigned slot_of_shared(unsigned p) const
+    {
+        const unsigned long long at = (unsigned long long)(first + p) * units;
+        return at >= begin && at + units <= end
+                   ? CUDA_NO_SLOT
+                   : (unsigned)(((at + 1) * gridDim.x - 1) / total);
+    }
+    __device__ unsigned units_of(unsigned p) const /* that are in the range */
+    {
+        const unsigned long long at = (unsigned long long)(first + p) * units;
+        return (unsigned)((at + units < end ? at + units : end) - (at > begin ? at : begin));
+    }
+};
+
+struct dot_place {
+    const unsigned char *w;
+    const cuda_matrix *matrix;
+    unsigned panel; /* of the matrix */
+};
+static __device__ __forceinline__ dot_place place_of(const cuda_dot &a, unsigned panel, unsigned part)
+{
+    unsigned j = part;
+    if (!a.pair)
+        while (j + 1 < a.n_matrices && panel >= a.matrix[j + 1].first)
+            j++;
+    const cuda_matrix *m = &a.matrix[j];
+    const unsigned own = panel - m->first;
+    return {(const unsigned char *)m->w + (size_t)own * a.panel_words * 64, m, own};
+}
+
+/* Value after value of a row's blocks to its dot, or to the roots of its leaves. */
+template <class T> struct dot_fold {
+    const cuda_dot &a;
+    const unsigned char *panel;
+    unsigned row; /* of the panel */
+    float stack[CUDA_STACK];
+    unsigned depth;
+
+    __device__ float word_at(unsigned word) const
+    {
+        return ((const float *)(const void *)panel)[(size_t)word * ROWS + row];
+    }
+    /* value: [blocks][16]; sums of x: [blocks] */
+    __device__ void fold(const float *value, const float *sums)
+    {
+        float acc = 0.0f, piece = 0.0f, sum = 0.0f;
+        depth = 0;
+        if (!a.table) {
+#pragma unroll 8
+            for (unsigned b = 0; b < a.blocks; b++)
+                acc = __fadd_rn(acc, value[b * ROWS]);
+            stack[depth++] = __fadd_rn(acc, 0.0f);
+            return;
+        }
+        for (unsigned b = 0; b < a.blocks; b++) {
+            const cuda_block block = a.table[b];
+            piece = __fadd_rn(piece, value[b * ROWS]);
+            if (a.minimum)
+                sum = __fadd_rn(sum, sums[b]);
+            if (!block.piece_ends)
+                continue;
+            if (T::GROUPED) {
+                const uint32_t c = __float_as_uint(word_at(block.constants));
+                acc = __fmaf_rn(__uint_as_float(block.high ? c & 0xffff0000u : c << 16), piece, acc);
+                if (a.minimum)
+                    acc = __fmaf_rn(__uint_as_float(c << 16), sum, acc);
+            } else {
+                acc = piece;
+            }
+            piece = sum = 0.0f;
+            if (!block.leaf_ends)
+                continue;
+            float v = __fadd_rn(acc, 0.0f);
+            for (unsigned k = block.merges; k; k--)
+                v = __fadd_rn(stack[--depth], v);
+            stack[depth++] = v;
+            acc = 0.0f;
+        }
+    }
+};
+
+static __device__ __forceinline__ float scaled(const cuda_matrix *m, unsigned row, float v)
+{
+    v = m->scale ? __fmul_rn(v, m->scale[row]) : v;
+    return m->bias ? __fadd_rn(v, m->bias[row]) : v;
+}
+
+/* All values of a panel are there: its 16 rows of M results, by a warp. */
+template <class T, int M>
+static __device__ void finish_panel(const cuda_dot &a, unsigned panel, const float *values,
+                                    const float *sums)
+{
+    const unsigned parts = a.pair ? 2 : 1, rows = a.step->n_rows;
+    for (unsigned i = threadIdx.x % 32; i < M * ROWS; i += 32) {
+        const unsigned m = i / ROWS, r = i % ROWS;
+        const float *value = values + (size_t)m * parts * a.blocks * ROWS + r;
+        const dot_place first = place_of(a, panel, 0);
+        const unsigned row = first.panel * ROWS + r;
+        if (m >= rows || row >= first.matrix->rows)
+            continue;
+        dot_fold<T> fold = {a, first.w, r, {}, 0};
+        fold.fold(value, sums + m * a.blocks);
+        float *out = first.matrix->out + (size_t)m * first.matrix->out_stride + row;
+        if (a.pair) {
+            const float gate = scaled(first.matrix, row, fold.stack[0]);
+            const dot_place second = place_of(a, panel, 1);
+            fold.panel = second.w;
+            fold.fold(value + (size_t)a.blocks * ROWS, sums + m * a.blocks);
+            const float v =
+                __fmul_rn(silu_value(gate), scaled(second.matrix, row, fold.stack[0]));
+            *out = a.round ? bf16_value(v) : v;
+            continue;
+        }
+        for (unsigned n = 0; n < fold.depth; n++)
+            out[(size_t)n * a.root_stride] = scaled(first.matrix, row, fold.stack[n]);
+    }
+}
+
+/* Sums of x over every block: a dot with ones. */
+template <int M>
+static __device__ void sum_blocks(const cuda_dot &a, const float *x, unsigned x_row,
+                                  unsigned x_block, float *sums)
+{
+    for (unsigned i = threadIdx.x; i < M * a.blocks; i += CUDA_THREADS) {
+        const float *at = x + i / a.blocks * x_row + i % a.blocks * x_block;
+        float even = __fadd_rn(at[0], 0.0f), odd = __fadd_rn(at[1], 0.0f);
+        for (unsigned k = 2; k < BLOCK; k += 2) {
+            even = __fadd_rn(at[k], even);
+            odd = __fadd_rn(at[k + 1], odd);
+        }
+        sums[i] = __fadd_rn(even, odd);
+    }
+}
+
+/* What of a panel's values is where, and who has come: in shared memory where the panel is this
+ * CTA's alone, else in global memory. */
+template <int M> struct dot_board {
+    float *inner;
+    unsigned *arrived, *summed; /* [slots] units that came; rounds of the slot that are done */
+    unsigned slots, panel_values;
+    float *edge;
+    unsigned *edge_arrived;
+
+    __device__ float *values(unsigned p, unsigned shared_slot) const
+    {
+        return shared_slot == CUDA_NO_SLOT ? inner + (size_t)(p % slots) * panel_values
+                                           : edge + (size_t)shared_slot * panel_values;
+    }
+    /* n units of panel first + p have been left by this warp. All lanes: is it complete? */
+    __device__ bool arrive(const dot_range &range, unsigned p, unsigned shared_slot, unsigned n) const
+    {
+        unsigned complete = 0;
+        if (shared_slot != CUDA_NO_SLOT)
+            __threadfence();
+        __syncwarp();
+        if (threadIdx.x % 32 == 0)
+            complete = shared_slot == CUDA_NO_SLOT
+                           ? add_acq_rel_shared(&arrived[p % slots], n) + n ==
+                                 range.units * (p / slots + 1)
+                           : add_acq_rel(&edge_arrived[shared_slot], n) + n == range.units;
+        complete = __shfl_sync(~0u, complete, 0);
+        __syncwarp(); /* what lane 0 acquired is for all lanes */
+        return complete;
+    }
+    __device__ void done(unsigned p, unsigned shared_slot) const
+    {
+        __syncwarp();
+        if (threadIdx.x % 32)
+            return;
+        if (shared_slot == CUDA_NO_SLOT)
+            store_release_shared(&summed[p % slots], p / slots + 1);
+        else
+            edge_arrived[shared_slot] = 0;
+    }
+};
+
+template <class T, int M> static __device__ __forceinline__ void dot(const cuda_dot &a)
+{
+    constexpr int LANE_BLOCKS = shape<T>::BLOCKS, LOADS = shape<T>::LOADS, WORDS = shape<T>::WORDS;
+    constexpr int RING = M <= 2 && LOADS <= 16 ? LOADS : 8;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
+    const unsigned parts = a.pair ? 2 : 1, x_block = a.stage_x ? XPAD : BLOCK;
+    dot_range range;
+    range.set<T>(a);
+    const unsigned all = (unsigned)(range.end - range.begin), per_part = range.units / parts;
+    const unsigned skip = (unsigned)(range.begin - (unsigned long long)range.first * range.units);
+
+    /* Unit u of the range is unit u + skip, counted from its first panel. */
+    auto panel_of = [&](unsigned u) { return (u + skip) / range.units; };
+    auto part_of = [&](unsigned u) { return (u + skip) % range.units / per_part; };
+    auto block_of = [&](unsigned u, int b) {
+        return (u + skip) % range.units % per_part * LANE_BLOCKS + b;
+    };
+    /* Block b of unit u: its words; where there is none the first of all, to be read in vain. */
+    auto words_of = [&](unsigned u, int b) {
+        const bool there = u < all && block_of(u, b) < a.blocks;
+        if (!there)
+            return (const uint4 *)a.matrix[0].w + quad;
+        const unsigned block = block_of(u, b);
+        const unsigned word = T::GROUPED ? a.table[block].word : block * WORDS;
+        return (const uint4 *)place_of(a, range.first + panel_of(u), part_of(u)).w + (size_t)word * 4 + quad;
+    };
+    /* The first weights are on their way before anything is waited for. */
+    uint4 ring[RING];
+    const uint4 *now[LANE_BLOCKS], *next[LANE_BLOCKS];
+#pragma unroll
+    for (int b = 0; b < LANE_BLOCKS; b++)
+        next[b] = words_of(warp * GROUPS + at, b);
+#pragma unroll
+    for (int s = 0; s < RING; s++)
+        ring[s] = load_stream(next[s / WORDS] + s % WORDS * 4);
+
+    shared_cursor cursor = shared_begin();
+    dot_board<M> board = {a.inner, nullptr, nullptr, a.slots, M * parts * a.blocks * ROWS, a.edge,
+                          a.edge_arrived};
+    board.arrived = shared_take<unsigned>(cursor, a.slots);
+    board.summed = shared_take<unsigned>(cursor, a.slots);
+    float *sums = shared_take<float>(cursor, a.minimum ? M * a.blocks : 0);
+    float *staged = shared_take<float>(cursor, a.stage_x ? (size_t)M * a.blocks * XPAD : 0);
+    float *inner = shared_take<float>(cursor, a.inner ? 0 : (size_t)a.slots * board.panel_values);
+    board.inner = a.inner ? a.inner + (size_t)blockIdx.x * a.slots * board.panel_values : inner;
+
+    launch_dependents();
+    wait_previous();
+    /* the first panel may be shared: nobody of this CTA will have completed it alone */
+    for (unsigned i = threadIdx.x; i < a.slots; i += CUDA_THREADS) {
+        const bool shared = i == 0 && all && range.slot_of_shared(0) != CUDA_NO_SLOT;
+        board.arrived[i] = shared ? range.units : 0;
+        board.summed[i] = shared;
+    }
+    const float *x = a.x;
+    unsigned x_row = a.x_stride;
+    if (a.stage_x) {
+        for (unsigned i = threadIdx.x; i < M * a.blocks * BLOCK; i += CUDA_THREADS) {
+            const unsigned m = i / (a.blocks * BLOCK), k = i % (a.blocks * BLOCK);
+            staged[(m * a.blocks + k / BLOCK) * XPAD + k % BLOCK] = a.x[(size_t)m * a.x_stride + k];
+        }
+        x = staged;
+        x_row = a.blocks * XPAD;
+    }
+    __syncthreads();
+    if (a.minimum) {
+        sum_blocks<M>(a, x, x_row, x_block, sums);
+        __syncthreads();
+    }
+
+    for (unsigned u0 = warp * GROUPS; u0 < all; u0 += WARPS * GROUPS) {
+        const unsigned u = u0 + at < all ? u0 + at : all - 1, p = panel_of(u), part = part_of(u);
+        const unsigned shared_slot = range.slot_of_shared(p);
+#pragma unroll
+        for (int b = 0; b < LANE_BLOCKS; b++) {
+            now[b] = next[b];
+            next[b] = words_of(u0 + at + WARPS * GROUPS, b);
+        }
+        if (shared_slot == CUDA_NO_SLOT)
+            while (load_acquire_shared(&board.summed[p % a.slots]) != p / a.slots)
+                yield_warp();
+        __syncwarp();
+        float *out = board.values(p, shared_slot);
+#pragma unroll
+        for (int b = 0; b < LANE_BLOCKS; b++) {
+            const unsigned block = block_of(u, b);
+            const bool there = u0 + at < all && block < a.blocks;
+            float zero[4] = {0, 0, 0, 0};
+            if (T::ZERO && there) {
+                const uint4 c = ((const uint4 *)place_of(a, range.first + p, part).w)
+                    [(size_t)a.table[block].constants * 4 + quad];
+                zero[0] = (float)(c.x & 255), zero[1] = (float)(c.y & 255);
+                zero[2] = (float)(c.z & 255), zero[3] = (float)(c.w & 255);
+            }
+            lane_block<T, M, RING> chains;
+            chains.walk(ring, b * WORDS, x + (there ? block : 0) * x_block, x_row, zero, [&](uint4 &v, int s) {
+                if (s + RING < LOADS)
+                    v = load_stream(now[(s + RING) / WORDS % LANE_BLOCKS] + (s + RING) % WORDS * 4);
+                else
+                    v = load_stream(next[(s + RING - LOADS) / WORDS] + (s + RING - LOADS) % WORDS * 4);
+            });
+            if (there)
+#pragma unroll
+                for (int m = 0; m < M; m++)
+                    *(float4 *)(out + ((size_t)(m * parts + part) * a.blocks + block) * ROWS + quad * 4) =
+                        make_float4(chains.value(m, 0), chains.value(m, 1), chains.value(m, 2),
+                                    chains.value(m, 3));
+        }
+        __syncwarp();
+        /* Who completes a panel adds its values up. */
+        const unsigned end = u0 + GROUPS < all ? u0 + GROUPS : all;
+        for (unsigned done = u0; done < end;) {
+            const unsigned panel = panel_of(done), slot = range.slot_of_shared(panel);
+            const unsigned stop = (panel + 1) * range.units - skip, n = (stop < end ? stop : end) - done;
+            done += n;
+            if (!board.arrive(range, panel, slot, n))
+                continue;
+            finish_panel<T, M>(a, range.first + panel, board.values(panel, slot), sums);
+            board.done(panel, slot);
+        }
+    }
+}

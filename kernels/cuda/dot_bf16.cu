@@ -1,0 +1,3 @@
+#define FORMAT bf16
+#define TYPE BF16
+#include "dot_formats.h"

@@ -1,0 +1,3 @@
+#define FORMAT f32
+#define TYPE F32
+#include "dot_formats.h"

@@ -1,0 +1,3 @@
+#define FORMAT fp8
+#define TYPE E4M3
+#include "dot_formats.h"

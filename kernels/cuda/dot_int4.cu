@@ -1,0 +1,3 @@
+#define FORMAT int4
+#define TYPE I4<8>
+#include "dot_formats.h"

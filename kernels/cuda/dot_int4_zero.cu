@@ -1,0 +1,3 @@
+#define FORMAT int4_zero
+#define TYPE I4<-1>
+#include "dot_formats.h"

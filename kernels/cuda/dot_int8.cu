@@ -1,0 +1,3 @@
+#define FORMAT int8
+#define TYPE I8
+#include "dot_formats.h"

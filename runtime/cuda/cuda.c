@@ -1,0 +1,102 @@
+#include "cuda.h"
+
+#include <string.h>
+
+static bool find_device(struct cuda *c, struct tp_error *err)
+{
+    struct cuda_api *api = &c->api;
+    int count = 0;
+    cu_result result = api->cuInit(0);
+    if (result == CU_OK)
+        result = api->cuDeviceGetCount(&count);
+    if (result == CU_NO_DEVICE || (result == CU_OK && count == 0))
+        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: the CUDA driver finds no GPU");
+    if (!cuda_ok(api, result, "cuInit", err) || !CUDA(api, err, cuDeviceGet, (&c->device, 0)) ||
+        !CUDA(api, err, cuDeviceGetName, (c->name, (int)sizeof c->name, c->device)) ||
+        !CUDA(api, err, cuDriverGetVersion, (&c->driver)))
+        return false;
+    const struct {
+        unsigned attribute;
+        int *value;
+    } wanted[] = {
+        {CU_ATTRIBUTE_MULTIPROCESSORS, &c->multiprocessors},
+        {CU_ATTRIBUTE_MAJOR, &c->major},
+        {CU_ATTRIBUTE_MINOR, &c->minor},
+        {CU_ATTRIBUTE_SHARED_OPTIN, &c->shared_max},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!CUDA(api, err, cuDeviceGetAttribute,
+                  (wanted[i].value, wanted[i].attribute, c->device)))
+            return false;
+    return c->major >= 8 ||
+           tp_fail(err, TP_E_UNSUPPORTED,
+                   "--device cuda: %s has compute capability %d.%d, 8.0 or later is needed",
+                   c->name, c->major, c->minor);
+}
+
+static bool load_module(struct cuda *c, struct tp_error *err)
+{
+    struct cuda_image image = cuda_image();
+    cu_result result = c->api.cuModuleLoadData(&c->module, image.data);
+    if (result == CU_NO_BINARY_FOR_GPU)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "--device cuda: this build's kernels are not for %s (%d.%d)", c->name,
+                       c->major, c->minor);
+    return cuda_ok(&c->api, result, "cuModuleLoadData", err);
+}
+
+bool cuda_open(struct cuda *c, struct tp_error *err)
+{
+    *c = (struct cuda){.device = 0};
+    if (!cuda_image().size)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "--device cuda: this build has no GPU kernels; nvcc makes them "
+                       "(scripts/install_cuda.sh, then make)");
+    if (cuda_api_open(&c->api, err) && find_device(c, err) &&
+        CUDA(&c->api, err, cuDevicePrimaryCtxRetain, (&c->context, c->device)) &&
+        CUDA(&c->api, err, cuCtxSetCurrent, (c->context)) && load_module(c, err) &&
+        CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_STREAM_NON_BLOCKING)))
+        return true;
+    cuda_close(c);
+    return false;
+}
+
+void cuda_close(struct cuda *c)
+{
+    if (c->stream)
+        c->api.cuStreamDestroy_v2(c->stream);
+    if (c->module)
+        c->api.cuModuleUnload(c->module);
+    if (c->context)
+        c->api.cuDevicePrimaryCtxRelease_v2(c->device);
+    cuda_api_close(&c->api);
+    *c = (struct cuda){.device = 0};
+}
+
+bool cuda_kernel(const struct cuda *c, const char *name, cu_function *function,
+                 struct tp_error *err)
+{
+    return CUDA(&c->api, err, cuModuleGetFunction, (function, c->module, name)) &&
+           CUDA(&c->api, err, cuFuncSetAttribute,
+                (*function, CU_FUNCTION_SHARED, c->shared_max));
+}
+
+bool cuda_launch(const struct cuda *c, cu_stream stream, cu_function function, unsigned grid,
+                 unsigned threads, size_t shared_bytes, void *arguments, struct tp_error *err)
+{
+    struct cu_launch_attribute early = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
+    const struct cu_launch launch = {
+        .grid_x = grid,
+        .grid_y = 1,
+        .grid_z = 1,
+        .block_x = threads,
+        .block_y = 1,
+        .block_z = 1,
+        .shared_bytes = (unsigned)shared_bytes,
+        .stream = stream,
+        .attributes = &early,
+        .n_attributes = c->major >= 9,
+    };
+    void *pointers[] = {arguments};
+    return CUDA(&c->api, err, cuLaunchKernelEx, (&launch, function, pointers, NULL));
+}

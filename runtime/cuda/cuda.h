@@ -1,0 +1,110 @@
+/* Inside the GPU as a device: what it holds, and what its files share. Addresses of the device's
+ * memory are pointers here that the host never follows. */
+#pragma once
+#include "cuda_api.h"
+#include "cuda_args.h"
+#include "device.h"
+
+enum { CUDA_ROW_KINDS = 5 }; /* kernels for 1, 2, 4, 8, 16 rows */
+
+/* Matrices of a layer by what is asked of their dots, and the LM head. */
+enum cuda_kind { KIND_Q, KIND_K, KIND_V, KIND_O, KIND_GATE, KIND_UP, KIND_DOWN, KIND_LM, CUDA_KINDS };
+
+/* The GPU, opened. */
+struct cuda {
+    struct cuda_api api;
+    cu_device device;
+    cu_context context;
+    cu_module module;
+    cu_stream stream;
+    int multiprocessors, shared_max; /* bytes of shared memory for a CTA */
+    int major, minor, driver;
+    char name[96];
+};
+/* TP_E_UNSUPPORTED in one line where there is none. A failed open leaves nothing to close. */
+bool cuda_open(struct cuda *cuda, struct tp_error *err);
+void cuda_close(struct cuda *cuda);
+/* A kernel by name, allowed all the shared memory there is. */
+bool cuda_kernel(const struct cuda *cuda, const char *name, cu_function *function,
+                 struct tp_error *err);
+bool cuda_launch(const struct cuda *cuda, cu_stream stream, cu_function function, unsigned grid,
+                 unsigned threads, size_t shared_bytes, void *arguments, struct tp_error *err);
+
+/* The kernels as a module's bytes; size 0: this build has none. */
+struct cuda_image {
+    const void *data;
+    size_t size;
+};
+struct cuda_image cuda_image(void);
+
+/* How the columns of one kind of matrix are cut, on the device; its kernels. */
+struct cuda_geometry {
+    const struct stored *stored;
+    const struct cuda_block *table; /* NULL: no groups, one leaf */
+    uint32_t blocks, panel_words;
+    cu_function dot[CUDA_ROW_KINDS];
+};
+
+/* Everything of one rank: one allocation, and where what is in it. */
+struct cuda_rank {
+    struct cuda *cuda;
+    const struct device_setup *setup;
+    const struct rank_weights *weights; /* the host's: geometry; what of it is data is also at .data */
+    const unsigned char *host_data;
+    uint64_t data_bytes;
+    cu_address memory;
+    uint64_t memory_bytes;
+    struct device_bytes bytes;
+
+    unsigned char *data, *kv;
+    float *residual, *normed; /* [rows_max, to whole groups of 16][stride] */
+    float *q, *k, *v, *queries, *attn, *act;
+    float *roots[2]; /* attention, MLP: [n_roots][16][stride] */
+    float *wanted;   /* [16][stride] rows whose logits are wanted */
+    float *logits;   /* [16][logit_stride] */
+    float *partial, *edge, *inner;
+    uint32_t *attention_arrived, *edge_arrived;
+    float *cos, *sin;
+    unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
+    uint32_t *columns;
+    uint8_t *merges[2];
+    struct cuda_block *blocks;
+
+    uint64_t stride, q_stride, kv_stride, attn_stride, act_stride, head_pad, page_bytes;
+    uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride, rope_pages;
+    uint64_t n_blocks, edge_floats, inner_floats;
+    struct cuda_geometry kinds[CUDA_KINDS];
+    cu_function residual_norm, rope, attention[3], hash;
+};
+
+struct cuda_device {
+    struct device device;
+    struct device_setup setup;
+    struct cuda_rank rank;
+    /* pinned memory of the host */
+    unsigned char *steps;
+    float *logits, *row, *rope;
+    double *frequencies;
+    uint64_t rope_filled; /* pages */
+    cu_graph_exec graphs[CUDA_ROW_KINDS][2]; /* [rows][with logits of all rows] */
+    uint32_t slice_first, slice_count;       /* of the step's logit_rows: what logits holds */
+    bool failed;
+    struct tp_error error; /* the first */
+};
+
+/* Addresses and sizes; with rank->memory, the pointers. */
+bool cuda_place(struct cuda_rank *rank, struct tp_error *err);
+/* Sizes, geometry and tables of a rank; no memory yet. */
+void cuda_set_sizes(struct cuda_rank *rank, struct cuda *cuda, const struct device_setup *setup);
+/* The kernels that the model needs; tables to the device. */
+bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
+/* The rank file's data to the device, and where it is to be checked every chunk against its hash:
+ * TP_E_SHARD_HASH names file, tensor and chunk. */
+bool cuda_load(struct cuda_rank *rank, struct tp_error *err);
+/* Where a value of the host's copy of the data is on the device; NULL stays. */
+const void *cuda_at(const struct cuda_rank *rank, const void *host);
+
+bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err);
+const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
+                         uint32_t *count, struct tp_error *err);
+void cuda_free_graphs(struct cuda_device *device);

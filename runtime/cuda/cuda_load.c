@@ -1,0 +1,245 @@
+/* A rank file's data into the GPU's memory: the team's threads read pieces into pinned memory, and
+ * copies run beside; the GPU hashes what has arrived, before any value is used. */
+#include "cuda.h"
+
+#include "checked.h"
+#include "jobs.h"
+#include <string.h>
+#define XXH_INLINE_ALL /* for its secret, which the GPU needs */
+#include <xxhash.h>
+
+enum {
+    PIECE_BYTES = 8 << 20, /* read and copied at once */
+    RING_BYTES = 256 << 20,
+    GPU_HASH_MIN = 2048, /* shorter chunks are the host's */
+    SECRET_BYTES = 192,
+};
+
+/* A thread's half of the ring: one piece is read while the one before is copied. */
+struct lane {
+    cu_stream stream;
+    cu_event copied[2];
+    unsigned char *piece[2]; /* [PIECE_BYTES], pinned */
+    int turn;
+    bool used[2];
+};
+
+struct load {
+    struct cuda_rank *rank;
+    const struct shard *shard;
+    const unsigned char *decoded; /* of a compressed file; else NULL */
+    struct lane *lanes;           /* [threads] */
+    int n_lanes;
+};
+
+static bool open_lane(const struct cuda *c, struct lane *lane, struct tp_error *err)
+{
+    bool ok = CUDA(&c->api, err, cuStreamCreate, (&lane->stream, CU_STREAM_NON_BLOCKING));
+    for (int i = 0; ok && i < 2; i++)
+        ok = CUDA(&c->api, err, cuMemHostAlloc, ((void **)&lane->piece[i], PIECE_BYTES, 0)) &&
+             CUDA(&c->api, err, cuEventCreate, (&lane->copied[i], CU_EVENT_DISABLE_TIMING));
+    return ok;
+}
+
+static void close_lane(const struct cuda *c, struct lane *lane)
+{
+    if (lane->stream)
+        c->api.cuStreamDestroy_v2(lane->stream);
+    for (int i = 0; i < 2; i++) {
+        if (lane->copied[i])
+            c->api.cuEventDestroy_v2(lane->copied[i]);
+        if (lane->piece[i])
+            c->api.cuMemFreeHost(lane->piece[i]);
+    }
+}
+
+static bool read_piece(const struct load *l, unsigned char *to, uint64_t at, uint64_t n,
+                       struct tp_error *err)
+{
+    if (!l->decoded)
+        return io_read_at(l->shard->fd, l->shard->path, to, n,
+                          (uint64_t)(l->shard->data - l->shard->map.data) + at, err);
+    memcpy(to, l->decoded + at, n);
+    return true;
+}
+
+/* Pieces one after the other, while there are any: a thread keeps its lane. */
+static bool copy_pieces(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
+{
+    struct load *l = arg;
+    const struct cuda *c = l->rank->cuda;
+    struct lane *lane = &l->lanes[job];
+    (void)space;
+    if (!CUDA(&c->api, err, cuCtxSetCurrent, (c->context)))
+        return false;
+    for (uint64_t at = job * PIECE_BYTES; at < l->rank->data_bytes;
+         at += (uint64_t)l->n_lanes * PIECE_BYTES) {
+        uint64_t n = min_u64(PIECE_BYTES, l->rank->data_bytes - at);
+        int i = lane->turn;
+        lane->turn = !i;
+        if ((lane->used[i] && !CUDA(&c->api, err, cuEventSynchronize, (lane->copied[i]))) ||
+            !read_piece(l, lane->piece[i], at, n, err) ||
+            !CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
+                  ((uintptr_t)l->rank->data + at, lane->piece[i], n, lane->stream)) ||
+            !CUDA(&c->api, err, cuEventRecord, (lane->copied[i], lane->stream)))
+            return false;
+        lane->used[i] = true;
+    }
+    return CUDA(&c->api, err, cuStreamSynchronize, (lane->stream));
+}
+
+static bool copy_all(struct load *l, struct tp_error *err)
+{
+    struct cuda_rank *r = l->rank;
+    uint64_t pieces = div_ceil(r->data_bytes, PIECE_BYTES), most = RING_BYTES / (2 * PIECE_BYTES);
+    l->n_lanes = (int)min_u64(min_u64((uint64_t)r->setup->team->count, pieces), most);
+    l->lanes = mem_array((uint64_t)l->n_lanes, sizeof *l->lanes, err);
+    bool ok = l->lanes != NULL;
+    for (int i = 0; ok && i < l->n_lanes; i++)
+        ok = open_lane(r->cuda, &l->lanes[i], err);
+    struct jobs jobs = {.count = (uint64_t)l->n_lanes, .run = copy_pieces, .arg = l};
+    ok = ok && jobs_run_on(&jobs, r->setup->team, err);
+    for (int i = 0; l->lanes && i < l->n_lanes; i++)
+        close_lane(r->cuda, &l->lanes[i]);
+    mem_free(l->lanes);
+    return ok;
+}
+
+/* ---- checking ---- */
+
+static uint64_t secret_word(size_t at)
+{
+    uint64_t v;
+    memcpy(&v, XXH3_kSecret + at, sizeof v);
+    return v;
+}
+
+/* The last step of XXH3 over a chunk's eight accumulators. */
+static uint64_t merge(const uint64_t *acc, size_t key, uint64_t r)
+{
+    for (size_t i = 0; i < 4; i++) {
+        unsigned __int128 product = (unsigned __int128)(acc[2 * i] ^ secret_word(key + 16 * i)) *
+                                    (acc[2 * i + 1] ^ secret_word(key + 16 * i + 8));
+        r += (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    r ^= r >> 37;
+    r *= 0x165667919E3779F9u;
+    return r ^ r >> 32;
+}
+
+static struct hash128 hash_of(const uint64_t *acc, uint64_t bytes)
+{
+    uint64_t low = merge(acc, 11, bytes * 0x9E3779B185EBCA87u);
+    uint64_t high = merge(acc, SECRET_BYTES - 64 - 11, ~(bytes * 0xC2B2AE3D27D4EB4Fu));
+    struct hash128 hash;
+    for (int i = 0; i < 8; i++) {
+        hash.bytes[i] = (uint8_t)(high >> (56 - 8 * i));
+        hash.bytes[8 + i] = (uint8_t)(low >> (56 - 8 * i));
+    }
+    return hash;
+}
+
+/* Chunks that the GPU hashes; the others are the host's. */
+struct check {
+    struct cuda_rank *rank;
+    const struct shard *shard;
+    const struct rank_plan *plan;
+    uint64_t n, *numbers; /* [n] host: at, bytes, then 8 accumulators of each, then the secret */
+    const struct tensor **tensors; /* [n] */
+    uint32_t *chunks;              /* [n] of the tensor */
+};
+
+static bool is_for_gpu(uint64_t bytes)
+{
+    return bytes >= GPU_HASH_MIN && bytes % 64 == 0;
+}
+
+/* Every chunk in file order, to one side or the other; false: one of the host's is bad. */
+static bool list_chunks(struct check *k, struct tp_error *err)
+{
+    const uint64_t most = k->plan->n_chunks;
+    k->numbers = mem_array(most * 10 + SECRET_BYTES / 8, sizeof *k->numbers, err);
+    k->tensors = mem_array(most, sizeof *k->tensors, err);
+    k->chunks = mem_array(most, sizeof *k->chunks, err);
+    bool ok = k->numbers && k->tensors && k->chunks;
+    for (uint32_t i = 0; ok && i < k->plan->n_tensors; i++)
+        for (uint32_t c = 0; ok && c < k->plan->tensors[i].n_chunks; c++) {
+            const struct tensor *t = &k->plan->tensors[i];
+            uint64_t bytes = tensor_chunk_bytes(t, c);
+            if (!is_for_gpu(bytes)) {
+                ok = shard_check_chunk(k->shard, t, c, err);
+                continue;
+            }
+            k->numbers[k->n] = t->offset + c * t->chunk_bytes;
+            k->numbers[most + k->n] = bytes;
+            k->tensors[k->n] = t;
+            k->chunks[k->n++] = c;
+        }
+    if (ok)
+        memcpy(k->numbers + most * 10, XXH3_kSecret, SECRET_BYTES);
+    return ok;
+}
+
+static bool run_hash(const struct check *k, cu_address memory, struct tp_error *err)
+{
+    const struct cuda *c = k->rank->cuda;
+    const uint64_t most = k->plan->n_chunks;
+    const uint64_t *device = (const uint64_t *)(uintptr_t)memory;
+    struct cuda_hash args = {
+        .data = k->rank->data,
+        .at = device,
+        .bytes = device + most,
+        .acc = (uint64_t *)(uintptr_t)(device + 2 * most),
+        .secret = device + 10 * most,
+        .chunks = (uint32_t)k->n,
+    };
+    unsigned grid = (unsigned)min_u64(k->n, (uint64_t)c->multiprocessors * 16);
+    return CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
+                (memory, k->numbers, (most * 10 + SECRET_BYTES / 8) * 8, c->stream)) &&
+           cuda_launch(c, c->stream, k->rank->hash, grid, 32, 0, &args, err) &&
+           CUDA(&c->api, err, cuMemcpyDtoHAsync_v2,
+                (k->numbers + 2 * most, memory + 16 * most, k->n * 64, c->stream));
+}
+
+static bool compare(const struct check *k, struct tp_error *err)
+{
+    for (uint64_t i = 0; i < k->n; i++) {
+        const struct tensor *t = k->tensors[i];
+        struct hash128 found = hash_of(k->numbers + 2 * (uint64_t)k->plan->n_chunks + 8 * i,
+                                       k->numbers[k->plan->n_chunks + i]);
+        char name[TENSOR_NAME_MAX];
+        if (!hash_equal(found, k->shard->head.chunks[t->first_chunk + k->chunks[i]].raw_hash))
+            return tp_fail(err, TP_E_SHARD_HASH,
+                           "%s: tensor \"%s\": chunk %u of %u: hash does not match, the file is damaged",
+                           k->shard->path, tensor_name(name, t->role, t->layer, t->part),
+                           k->chunks[i], t->n_chunks);
+    }
+    return true;
+}
+
+static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct tp_error *err)
+{
+    struct check k = {.rank = r, .shard = shard, .plan = &r->setup->plans[0]};
+    const struct cuda *c = r->cuda;
+    cu_address memory = 0;
+    bool ok = list_chunks(&k, err) &&
+              CUDA(&c->api, err, cuMemAlloc_v2,
+                   (&memory, ((uint64_t)k.plan->n_chunks * 10 + SECRET_BYTES / 8) * 8)) &&
+              (!k.n || run_hash(&k, memory, err));
+    ok = CUDA(&c->api, ok ? err : NULL, cuStreamSynchronize, (c->stream)) && ok && compare(&k, err);
+    if (memory)
+        c->api.cuMemFree_v2(memory);
+    mem_free(k.numbers);
+    mem_free(k.tensors);
+    mem_free(k.chunks);
+    return ok && shard_check_padding(shard, k.plan, err);
+}
+
+bool cuda_load(struct cuda_rank *r, struct tp_error *err)
+{
+    const struct weights *w = r->setup->weights;
+    struct load load = {.rank = r, .shard = &w->shards[0], .decoded = w->decoded[0]};
+    /* a compressed file was checked when it was decoded */
+    return copy_all(&load, err) &&
+           (!r->setup->verify || load.decoded || check_chunks(r, load.shard, err));
+}
