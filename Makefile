@@ -47,7 +47,7 @@ FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all demo test check test-long bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
+.PHONY: all emulated demo test check test-long bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -127,10 +127,6 @@ $(B)/obj/tests/cuda/emul.o: tests/cuda/emul.cpp
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
 	$(Q)$(CXX) $(CXXFLAGS) -O2 -g $(SANITIZED) -MMD -MP -c -o $@ $<
-$(B)/obj/tests/cuda/driver.o: tests/cuda/driver.cpp
-	@mkdir -p $(@D)
-	@echo '  CXX $@'
-	$(Q)$(CXX) $(CXXFLAGS) $(OPT) -MMD -MP -c -o $@ $<
 $(B)/obj/emulated/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
@@ -139,6 +135,14 @@ $(B)/tests/emulated/libcuda.so.1: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CXX) -shared $(OPT) -o $@ $^
+$(B)/obj/tests/cuda/driver.o $(B)/obj/tests/cuda/planted.o: $(B)/obj/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	$(Q)$(CXX) $(CXXFLAGS) $(OPT) -MMD -MP -c -o $@ $<
+$(B)/tests/planted: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda/planted.o
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CXX) $(OPT) -o $@ $^
 $(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
@@ -158,8 +162,10 @@ run-demo: all
 
 test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whose name holds NAME
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
+	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-build-tests: all $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/emulated/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/planted
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

@@ -63,6 +63,7 @@ static void close_device(struct device *device)
     struct cuda_device *d = self_of(device);
     struct cuda_api *api = &opened.api;
     void *const pinned[] = {d->steps, d->logits, d->row, d->rope};
+    api->cuStreamSynchronize(opened.stream);
     cuda_free_graphs(d);
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
         if (pinned[i])

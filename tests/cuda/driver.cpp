@@ -13,6 +13,7 @@ extern "C" {
 }
 #include "emul.h"
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -58,6 +59,7 @@ static uint64_t number(const char *name, uint64_t otherwise)
 static struct driver {
     std::recursive_mutex mutex;
     std::map<uintptr_t, size_t> blocks, pinned;
+    std::vector<CUstream_st *> open;
     uint64_t calls = 0, launches = 0, bytes = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
     CUctx_st context;
@@ -100,13 +102,21 @@ static void put(CUstream_st *s, op f)
 
 static void drain(CUstream_st *s, uint64_t until)
 {
+    std::vector<op> kept; /* a kernel's threads read their arguments until they are waited for */
     while (s->done < until) {
-        op f = s->queue.front();
+        kept.push_back(s->queue.front());
         s->queue.pop_front();
         s->done++;
-        f();
+        kept.back()();
     }
     emul_sync();
+}
+
+/* As documented: memory is not given back before what uses it has ended. */
+static void drain_all()
+{
+    for (CUstream_st *s : driver.open)
+        drain(s, s->put);
 }
 
 extern "C" {
@@ -208,6 +218,7 @@ cu_result cuMemFree_v2(cu_address address)
     auto found = driver.blocks.find((uintptr_t)address);
     if (found == driver.blocks.end())
         return 1;
+    drain_all();
     driver.bytes -= found->second;
     driver.blocks.erase(found);
     free((void *)(uintptr_t)address);
@@ -224,6 +235,7 @@ cu_result cuMemHostAlloc(void **host, size_t bytes, unsigned)
 cu_result cuMemFreeHost(void *host)
 {
     ENTER;
+    drain_all();
     if (!driver.pinned.erase((uintptr_t)host))
         return 1;
     free(host);
@@ -231,7 +243,10 @@ cu_result cuMemFreeHost(void *host)
 }
 static void copy(CUstream_st *s, void *to, const void *from, size_t bytes)
 {
-    put(s, [=] { memcpy(to, from, bytes); });
+    put(s, [=] {
+        emul_sync();
+        memcpy(to, from, bytes);
+    });
 }
 cu_result cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu_stream s)
 {
@@ -254,7 +269,10 @@ cu_result cuMemcpyDtoDAsync_v2(cu_address to, cu_address from, size_t bytes, cu_
 cu_result cuMemsetD8Async(cu_address to, unsigned char value, size_t bytes, cu_stream s)
 {
     ENTER;
-    put(s, [=] { memset((void *)(uintptr_t)to, value, bytes); });
+    put(s, [=] {
+        emul_sync();
+        memset((void *)(uintptr_t)to, value, bytes);
+    });
     return CU_OK;
 }
 
@@ -264,6 +282,7 @@ cu_result cuStreamCreate(cu_stream *stream, unsigned)
 {
     ENTER;
     *stream = new CUstream_st();
+    driver.open.push_back(*stream);
     driver.streams++;
     return CU_OK;
 }
@@ -271,6 +290,7 @@ cu_result cuStreamDestroy_v2(cu_stream stream)
 {
     ENTER;
     drain(stream, stream->put);
+    driver.open.erase(std::find(driver.open.begin(), driver.open.end(), stream));
     delete stream;
     driver.streams--;
     return CU_OK;

@@ -128,9 +128,9 @@ template <class T> T *shared_take(shared_cursor &, size_t n) { return (T *)emul_
 inline uint4 load_stream(const uint4 *p) { return *p; }
 void launch_dependents();
 void wait_previous();
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+/* Threads of a launch take turns, and what orders memory between them are atomics and meetings. */
+inline void __threadfence_block() { __asm__ volatile("" ::: "memory"); }
+inline void __threadfence() { __asm__ volatile("" ::: "memory"); }
 inline unsigned load_acquire_shared(const unsigned *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 inline void store_release_shared(unsigned *p, unsigned v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 inline unsigned add_acq_rel_shared(unsigned *p, unsigned v) { return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
