@@ -70,6 +70,22 @@ $(B)/obj/%.o: %.c
 	@echo '  CC  $@'
 	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
+# The GPU's kernels, where there is nvcc: on PATH, or from scripts/install_cuda.sh. Without it all else is built.
+# NVCC= (empty) leaves them out. Every operation is rounded by itself, subnormals are zeros: docs/numerics.md section 1.
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard build/cuda/nvcc))
+CUDA_ARCHS ?= 80 90 100 120
+FATBIN = build/kernels.fatbin
+NVCCFLAGS = -std=c++17 -O3 -fmad=false -ftz=true -prec-div=true -prec-sqrt=true
+ifneq ($(NVCC),)
+$(FATBIN): $(wildcard kernels/cuda/*)
+	@mkdir -p $(@D)
+	@echo '  NVCC $@'
+	$(Q)$(NVCC) $(NVCCFLAGS) $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) --threads 0 -compress-mode=size -fatbin -o $@ kernels/cuda/kernels.cu
+$(B)/obj/runtime/cuda/cuda_image.o: CFLAGS += -DCUDA_FATBIN='"$(FATBIN)"'
+$(B)/obj/runtime/cuda/cuda_image.o: $(FATBIN)
+endif
+
 # A unit test is one cmocka program per file, linked with everything but the two mains.
 $(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
@@ -119,7 +135,7 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNE
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
-CUDA_SOURCES = $(wildcard kernels/cuda/*.cu)
+CUDA_SOURCES = $(filter-out kernels/cuda/kernels.cu,$(wildcard kernels/cuda/*.cu))
 CXXFLAGS = -std=c++17 -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-ignored-attributes $(FP) -mavx2 -mfma -mf16c -DEMULATE \
   -Ikernels/cuda -Itests/cuda -Iruntime/cuda -Iformat/base
 SANITIZED = $(if $(filter asan,$(config)),-DEMUL_ASAN)$(if $(filter tsan,$(config)),-DEMUL_TSAN)

@@ -32,6 +32,8 @@ struct device_setup {
     void *after_layer_arg;
 };
 
+enum { DEVICE_INFO_MAX = 1024 };
+
 struct device_bytes { /* of a rank, beside its weights */
     uint64_t kv, activations;
 };
@@ -53,6 +55,8 @@ struct device {
 struct device_type {
     const char *name;
     bool copies; /* its weights are a copy, which it checks itself */
+    /* For people: lines of "name: value". The errors of plan where there is no such device. */
+    bool (*info)(char text[DEVICE_INFO_MAX], struct tp_error *err);
     /* TP_E_ISA: there is no such instruction set here. */
     bool (*check_isa)(const char *isa, struct tp_error *err);
     /* What open will allocate. TP_E_LIMIT where a size does not fit in 64 bits; TP_E_UNSUPPORTED

@@ -18,6 +18,7 @@ static const struct {
     {"selftest", RUN_SELFTEST, cmd_selftest, 0},
     {"tokenize", RUN_TOKENIZE, cmd_tokenize, 0},
     {"render", RUN_RENDER, cmd_render, 0},
+    {"info", RUN_INFO, cmd_info, 0},
 };
 
 static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
@@ -27,6 +28,7 @@ static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  selftest   replay the bundle's fixed prompts\n"
                             "  tokenize   text to token ids and back\n"
                             "  render     render a chat template over JSON lines\n"
+                            "  info       what this machine has to run on\n"
                             "tprun COMMAND --help says more\n";
 
 static bool run_command(int argc, char **argv, struct report *report, struct tp_error *err)

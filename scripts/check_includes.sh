@@ -29,8 +29,9 @@ doubled=$(find $rooms -maxdepth 1 -name '*.h' -printf '%f\n' | sort | uniq -d)
 [ -z "$doubled" ] || { echo "two headers of one name: $doubled"; status=1; }
 for room in $rooms; do
   may=" $room $(allowed "$room") "
+  # the emulated device of the tests has a header of its own
   for pair in $(find "$room" -maxdepth 1 -name '*.[ch]' ! -name tprun.c -exec grep -Ho '^#include "[^"]*"' {} + |
-    sed 's/#include "\(.*\)"/\1/' | sort -u); do
+    sed 's/#include "\(.*\)"/\1/' | grep -v emul.h | sort -u); do
     header=${pair##*:}
     target=$(dirname "$(find $rooms -maxdepth 1 -name "$header" | head -1)")
     case $may in

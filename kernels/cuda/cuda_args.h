@@ -8,11 +8,11 @@
 #include <stdint.h>
 
 enum {
-    CUDA_ROWS = 16,      /* of a step, at most */
-    CUDA_MATRICES = 3,   /* that one launch can run over */
-    CUDA_THREADS = 256,  /* of a CTA, but for the hash's */
-    CUDA_STACK = 24,     /* TREE_STACK_MAX */
-    CUDA_CHUNK = 256,    /* ATTENTION_CHUNK */
+    CUDA_ROWS = 16,     /* of a step, at most */
+    CUDA_MATRICES = 3,  /* that one launch can run over */
+    CUDA_THREADS = 256, /* of a CTA, but for the hash's */
+    CUDA_STACK = 24,    /* TREE_STACK_MAX */
+    CUDA_CHUNK = 256,   /* ATTENTION_CHUNK */
     CUDA_NO_SLOT = 0xffffffffu,
 };
 
@@ -33,8 +33,8 @@ struct cuda_block {
 };
 
 struct cuda_matrix {
-    const void *w;            /* panels */
-    float *out;               /* [M][out_stride] */
+    const void *w;             /* panels */
+    float *out;                /* [M][out_stride] */
     const float *scale, *bias; /* [rows] or NULL: once, after a full dot */
     uint32_t panels, rows;
     uint32_t first; /* panel of the launch that is its panel 0 */
@@ -52,7 +52,7 @@ struct cuda_dot {
     const float *x;                 /* [M][x_stride] */
     float *edge;                    /* [grid][M][blocks of a panel][16] */
     uint32_t *edge_arrived;         /* [grid], 0 between launches */
-    float *inner;                   /* [grid][slots][M][blocks of a panel][16]; NULL: in shared memory */
+    float *inner; /* [grid][slots][M][blocks of a panel][16]; NULL: in shared memory */
     uint32_t n_matrices;
     uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
     uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
@@ -82,10 +82,10 @@ struct cuda_residual {
 
 struct cuda_rope {
     const struct cuda_step *step;
-    const float *q, *k, *v; /* [M][q_stride], [M][kv_stride] */
-    float *queries;         /* [M][heads][head_pad] */
-    unsigned char *pages;   /* of this layer: [page][kv head][k, v][page_bytes] */
-    const float *cos, *sin; /* [position][head_dim / 2] */
+    const float *q, *k, *v;       /* [M][q_stride], [M][kv_stride] */
+    float *queries;               /* [M][heads][head_pad] */
+    unsigned char *pages;         /* of this layer: [page][kv head][k, v][page_bytes] */
+    const float *cos, *sin;       /* [position][head_dim / 2] */
     const float *q_norm, *k_norm; /* [head_dim] or NULL */
     uint32_t kv_dtype;            /* enum dtype */
     uint32_t heads, kv_heads, head_dim, head_pad, q_stride, kv_stride, chunks_max;
@@ -100,8 +100,8 @@ struct cuda_attention {
     const unsigned char *pages;
     float *out;              /* [M][out_stride] */
     const uint32_t *columns; /* [heads * head_dim] where each goes in a row of out */
-    float *partial;    /* [M][heads][chunks_max][head_pad + 2]: o, max, sum */
-    uint32_t *arrived; /* [M][kv_heads][tiles], 0 between launches */
+    float *partial;          /* [M][heads][chunks_max][head_pad + 2]: o, max, sum */
+    uint32_t *arrived;       /* [M][kv_heads][tiles], 0 between launches */
     /* Query heads of local KV head h: [h * group - skip, (h + 1) * group - skip), as far as they are
      * in [0, heads). */
     uint32_t heads, kv_heads, group, skip;

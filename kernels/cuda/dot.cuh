@@ -66,13 +66,13 @@ struct E4M3 {
     }
 };
 /* At bit p of a mantissa a code is worth 2^p, and the fma that takes the bias away scales it back:
- * exact. OFFSET: what is taken from every code, or -1: a zero for each piece. Of columns 0 to 7 of a
- * word, column 2q is at bit 4q, column 2q + 1 at 16 + 4q. */
-template <int OFFSET> struct I4 {
-    enum { PER_WORD = 8, GROUPED = 1, ZERO = OFFSET < 0 };
+ * exact. What is taken from every code is 8, or a zero for each piece. Of columns 0 to 7 of a word, column
+ * 2q is at bit 4q, column 2q + 1 at 16 + 4q. */
+template <bool ZEROS> struct I4 {
+    enum { PER_WORD = 8, GROUPED = 1, ZERO = ZEROS };
     template <int P> static __device__ float at(uint32_t w, float zero)
     {
-        constexpr float unit = 1.0f / (1 << P), bias = 8388608.0f * unit + (ZERO ? 0 : OFFSET);
+        constexpr float unit = 1.0f / (1 << P), bias = 8388608.0f * unit + (ZERO ? 0 : 8);
         const float v = __fmaf_rn(__uint_as_float(and_or(w, 0xfu << P, 0x4b000000u)), unit, -bias);
         return ZERO ? __fsub_rn(v, zero) : v;
     }
@@ -150,9 +150,10 @@ struct dot_range {
     unsigned long long total, begin, end;
     unsigned first; /* panel */
 
-    template <class T> __device__ void set(const cuda_dot &a)
+    /* lane_blocks: of the format's shape */
+    __device__ dot_range(const cuda_dot &a, unsigned lane_blocks)
     {
-        units = (a.blocks + shape<T>::BLOCKS - 1) / shape<T>::BLOCKS * (a.pair ? 2 : 1);
+        units = (a.blocks + lane_blocks - 1) / lane_blocks * (a.pair ? 2 : 1);
         total = (unsigned long long)a.panels * units;
         begin = total * blockIdx.x / gridDim.x;
         end = total * (blockIdx.x + 1) / gridDim.x;
@@ -341,8 +342,7 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     constexpr int RING = M <= 2 && LOADS <= 16 ? LOADS : 8;
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
     const unsigned parts = a.pair ? 2 : 1, x_block = a.stage_x ? XPAD : BLOCK;
-    dot_range range;
-    range.set<T>(a);
+    const dot_range range(a, LANE_BLOCKS);
     const unsigned all = (unsigned)(range.end - range.begin), per_part = range.units / parts;
     const unsigned skip = (unsigned)(range.begin - (unsigned long long)range.first * range.units);
 
@@ -423,7 +423,7 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
             const unsigned block = block_of(u, b);
             const bool there = u0 + at < all && block < a.blocks;
             float zero[4] = {0, 0, 0, 0};
-            if (T::ZERO && there) {
+            if (T::ZERO && there && !a.minimum) {
                 const uint4 c = ((const uint4 *)place_of(a, range.first + p, part).w)
                     [(size_t)a.table[block].constants * 4 + quad];
                 zero[0] = (float)(c.x & 255), zero[1] = (float)(c.y & 255);

@@ -1,3 +1,3 @@
 #define FORMAT int4
-#define TYPE I4<8>
+#define TYPE I4<false>
 #include "dot_formats.h"

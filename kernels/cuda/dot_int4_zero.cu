@@ -1,3 +1,4 @@
+/* zeros, or minima: then no zero is taken */
 #define FORMAT int4_zero
-#define TYPE I4<-1>
+#define TYPE I4<true>
 #include "dot_formats.h"

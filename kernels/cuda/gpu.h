@@ -65,8 +65,12 @@ static __device__ __forceinline__ void wait_previous()
     asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 #else
-static __device__ __forceinline__ void launch_dependents() {}
-static __device__ __forceinline__ void wait_previous() {}
+static __device__ __forceinline__ void launch_dependents()
+{
+}
+static __device__ __forceinline__ void wait_previous()
+{
+}
 #endif
 static __device__ __forceinline__ void yield_warp()
 {

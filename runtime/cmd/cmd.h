@@ -51,4 +51,5 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
 bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_tokenize(const struct run_options *options, struct report *report, struct tp_error *err);
+bool cmd_info(const struct run_options *options, struct report *report, struct tp_error *err);
 bool cmd_render(const struct run_options *options, struct report *report, struct tp_error *err);

@@ -11,7 +11,8 @@
     "  --threads N             compute threads in all (default: processors)\n"                     \
     "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
     "  --chunk N               tokens of a prefill step (default 256)\n"                           \
-    "  --device cpu            the only one in this version; --exact is always on\n"               \
+    "  --device cpu|cuda       cuda: the first GPU, bundles of one rank (docs/cuda.md)\n"          \
+    "  --mem-fraction F        of a GPU's memory that may be used (default 0.9)\n"                 \
     "  --verify full|header    header: do not hash the data before using it\n"                     \
     "  --report text|json      form of the report on stderr\n"                                     \
     "  -q, --quiet             no report\n"                                                        \
@@ -96,6 +97,10 @@ static const struct {
      "  --origin                print {\"text\", \"data\": [[begin, end], ...]}: which bytes\n"
      "                          came from the line's variables\n"
      "  -h, --help              this text\n"},
+    {RUN_INFO,
+     "usage: tprun info\n"
+     "What this machine has to run on: instruction sets of the CPU, GPUs and their driver,\n"
+     "memory.\n"},
     {RUN_SELFTEST, "usage: tprun selftest BUNDLE [options]\n"
                    "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
                    "  --record                record them: print what an unfinished bundle gets "

@@ -97,7 +97,7 @@ static const struct argument table[] = {
     {"decode", 0, OPT_DECODE, RUN_TOKENIZE},
     {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
     {"quiet", 0, OPT_QUIET, MACHINE},
-    {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER},
+    {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER | RUN_INFO},
     {0},
 };
 
@@ -284,6 +284,8 @@ static bool check(const struct run_options *o, enum run_command command, const c
         return !o->bundle != !o->template_file ||
                tp_fail(err, TP_E_USAGE, "%s: %s given, one expected", name,
                        o->bundle ? "a bundle and --template" : "neither bundle nor --template");
+    if (command == RUN_INFO)
+        return !o->bundle || tp_fail(err, TP_E_USAGE, "info: no bundle is asked for");
     if (!o->bundle)
         return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
     if (o->device && !o->device->check_isa(o->isa, err))

@@ -13,6 +13,7 @@ enum run_command {
     RUN_SELFTEST = 4,
     RUN_TOKENIZE = 8,
     RUN_RENDER = 16,
+    RUN_INFO = 32,
     RUN_CHAT = 64,
 };
 enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
@@ -25,12 +26,12 @@ struct run_options {
     int threads; /* of compute, in all; default: processors */
     const struct device_type *device;
     double memory_fraction; /* --mem-fraction: of a GPU's memory that may be planned */
-    const char *isa;     /* NULL: the best */
-    enum dtype kv_dtype; /* DTYPE_NONE: the arithmetic's */
-    uint64_t context;    /* positions per sequence; 0: prompt + n */
-    uint64_t chunk;      /* rows of a prefill step */
-    bool header_only;    /* --verify=header */
-    const char *trace;   /* file */
+    const char *isa;        /* NULL: the best */
+    enum dtype kv_dtype;    /* DTYPE_NONE: the arithmetic's */
+    uint64_t context;       /* positions per sequence; 0: prompt + n */
+    uint64_t chunk;         /* rows of a prefill step */
+    bool header_only;       /* --verify=header */
+    const char *trace;      /* file */
     struct report_form report;
     struct prompts_given prompts;
     struct choice_given choice;

@@ -6,6 +6,7 @@
 #include "mem.h"
 #include "rope.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The LM head runs over as many rows at a time as this holds. */
@@ -143,6 +144,20 @@ static bool check_isa(const char *isa, struct tp_error *err)
                    kernels_best()->name);
 }
 
+static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
+{
+    char kernels[64] = "";
+    (void)err;
+    for (int isa = ISA_COUNT; isa-- > 0;)
+        if (kernels_get((enum isa)isa))
+            snprintf(kernels + strlen(kernels), sizeof kernels - strlen(kernels), " %s",
+                     kernels_get((enum isa)isa)->name);
+    snprintf(text, DEVICE_INFO_MAX,
+             "kernels:%s (the first is used)\nprocessors: %d\nmemory: %llu bytes available\n",
+             kernels, threads_available(), (unsigned long long)host_memory_available());
+    return true;
+}
+
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
 {
     struct cpu_device *d = mem_alloc(sizeof *d, err);
@@ -244,6 +259,7 @@ static void read_row(const struct device *device, const struct step *step, uint3
 
 const struct device_type device_cpu = {
     .name = "cpu",
+    .info = info,
     .check_isa = check_isa,
     .plan = plan,
     .open = open_device,

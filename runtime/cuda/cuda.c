@@ -77,8 +77,7 @@ bool cuda_kernel(const struct cuda *c, const char *name, cu_function *function,
                  struct tp_error *err)
 {
     return CUDA(&c->api, err, cuModuleGetFunction, (function, c->module, name)) &&
-           CUDA(&c->api, err, cuFuncSetAttribute,
-                (*function, CU_FUNCTION_SHARED, c->shared_max));
+           CUDA(&c->api, err, cuFuncSetAttribute, (*function, CU_FUNCTION_SHARED, c->shared_max));
 }
 
 bool cuda_launch(const struct cuda *c, cu_stream stream, cu_function function, unsigned grid,

@@ -8,7 +8,17 @@
 enum { CUDA_ROW_KINDS = 5 }; /* kernels for 1, 2, 4, 8, 16 rows */
 
 /* Matrices of a layer by what is asked of their dots, and the LM head. */
-enum cuda_kind { KIND_Q, KIND_K, KIND_V, KIND_O, KIND_GATE, KIND_UP, KIND_DOWN, KIND_LM, CUDA_KINDS };
+enum cuda_kind {
+    KIND_Q,
+    KIND_K,
+    KIND_V,
+    KIND_O,
+    KIND_GATE,
+    KIND_UP,
+    KIND_DOWN,
+    KIND_LM,
+    CUDA_KINDS
+};
 
 /* The GPU, opened. */
 struct cuda {
@@ -49,7 +59,8 @@ struct cuda_geometry {
 struct cuda_rank {
     struct cuda *cuda;
     const struct device_setup *setup;
-    const struct rank_weights *weights; /* the host's: geometry; what of it is data is also at .data */
+    const struct rank_weights
+        *weights; /* the host's: geometry; what of it is data is also at .data */
     const unsigned char *host_data;
     uint64_t data_bytes;
     cu_address memory;
@@ -85,7 +96,7 @@ struct cuda_device {
     unsigned char *steps;
     float *logits, *row, *rope;
     double *frequencies;
-    uint64_t rope_filled; /* pages */
+    uint64_t rope_filled;                    /* pages */
     cu_graph_exec graphs[CUDA_ROW_KINDS][2]; /* [rows][with logits of all rows] */
     uint32_t slice_first, slice_count;       /* of the step's logit_rows: what logits holds */
     bool failed;

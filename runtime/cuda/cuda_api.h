@@ -59,13 +59,13 @@ struct cu_launch {
     X(cuDriverGetVersion, (int *version))                                                          \
     X(cuGetErrorName, (cu_result result, const char **name))                                       \
     X(cuDeviceGetCount, (int *count))                                                              \
-    X(cuDeviceGet, (cu_device *device, int ordinal))                                               \
+    X(cuDeviceGet, (cu_device * device, int ordinal))                                              \
     X(cuDeviceGetName, (char *name, int size, cu_device device))                                   \
     X(cuDeviceGetAttribute, (int *value, unsigned attribute, cu_device device))                    \
     X(cuDevicePrimaryCtxRetain, (cu_context * context, cu_device device))                          \
     X(cuDevicePrimaryCtxRelease_v2, (cu_device device))                                            \
     X(cuCtxSetCurrent, (cu_context context))                                                       \
-    X(cuMemGetInfo_v2, (size_t * free, size_t *total))                                             \
+    X(cuMemGetInfo_v2, (size_t * free, size_t * total))                                            \
     X(cuMemAlloc_v2, (cu_address * address, size_t bytes))                                         \
     X(cuMemFree_v2, (cu_address address))                                                          \
     X(cuMemHostAlloc, (void **host, size_t bytes, unsigned flags))                                 \
@@ -85,8 +85,8 @@ struct cu_launch {
     X(cuModuleUnload, (cu_module module))                                                          \
     X(cuModuleGetFunction, (cu_function * function, cu_module module, const char *name))           \
     X(cuFuncSetAttribute, (cu_function function, unsigned attribute, int value))                   \
-    X(cuLaunchKernelEx, (const struct cu_launch *launch, cu_function function, void **arguments,   \
-                         void **extra))                                                            \
+    X(cuLaunchKernelEx,                                                                            \
+      (const struct cu_launch *launch, cu_function function, void **arguments, void **extra))      \
     X(cuStreamBeginCapture_v2, (cu_stream stream, unsigned mode))                                  \
     X(cuStreamEndCapture, (cu_stream stream, cu_graph * graph))                                    \
     X(cuGraphInstantiateWithFlags,                                                                 \
@@ -108,5 +108,4 @@ void cuda_api_close(struct cuda_api *api); /* {0} is allowed */
 /* true for CU_OK; else TP_E_MEMORY where the device has none left, TP_E_DEVICE. call: its name. */
 bool cuda_ok(const struct cuda_api *api, cu_result result, const char *call, struct tp_error *err);
 /* CUDA(api, err, cuFunction, (arguments)): called and checked */
-#define CUDA(api, err, function, arguments)                                                        \
-    cuda_ok(api, (api)->function arguments, #function, err)
+#define CUDA(api, err, function, arguments) cuda_ok(api, (api)->function arguments, #function, err)

@@ -209,10 +209,11 @@ static bool compare(const struct check *k, struct tp_error *err)
                                        k->numbers[k->plan->n_chunks + i]);
         char name[TENSOR_NAME_MAX];
         if (!hash_equal(found, k->shard->head.chunks[t->first_chunk + k->chunks[i]].raw_hash))
-            return tp_fail(err, TP_E_SHARD_HASH,
-                           "%s: tensor \"%s\": chunk %u of %u: hash does not match, the file is damaged",
-                           k->shard->path, tensor_name(name, t->role, t->layer, t->part),
-                           k->chunks[i], t->n_chunks);
+            return tp_fail(
+                err, TP_E_SHARD_HASH,
+                "%s: tensor \"%s\": chunk %u of %u: hash does not match, the file is damaged",
+                k->shard->path, tensor_name(name, t->role, t->layer, t->part), k->chunks[i],
+                t->n_chunks);
     }
     return true;
 }

@@ -18,7 +18,7 @@ static const struct matrix *matrix_of(const struct rank_weights *w, enum cuda_ki
 {
     const struct layer_weights *layer = &w->layers[w->partition.layers.begin];
     const struct matrix *const matrices[CUDA_KINDS] = {
-        [KIND_Q] = &layer->q,       [KIND_K] = &layer->k,   [KIND_V] = &layer->v,
+        [KIND_Q] = &layer->q,       [KIND_K] = &layer->k,       [KIND_V] = &layer->v,
         [KIND_O] = &layer->o,       [KIND_GATE] = &layer->gate, [KIND_UP] = &layer->up,
         [KIND_DOWN] = &layer->down, [KIND_LM] = &w->lm_head,
     };
@@ -109,9 +109,8 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
     uint64_t at = 0, kv = 0, kv_end;
     bool ok = take(r, &at, &r->data, 1, r->data_bytes, err);
     kv = at;
-    ok = ok &&
-         take(r, &at, &r->kv, s->n_pages * range_count(s->plans[0].partition.layers),
-              r->kv_heads * 2 * r->page_bytes, err);
+    ok = ok && take(r, &at, &r->kv, s->n_pages * range_count(s->plans[0].partition.layers),
+                    r->kv_heads * 2 * r->page_bytes, err);
     kv_end = at;
     const struct {
         void *pointer;
@@ -157,7 +156,8 @@ const void *cuda_at(const struct cuda_rank *r, const void *host)
 /* ---- tables and kernels ---- */
 
 /* The blocks of a kind's row. */
-static void fill_table(const struct stored *s, const struct leaf_run *leaves, struct cuda_block *out)
+static void fill_table(const struct stored *s, const struct leaf_run *leaves,
+                       struct cuda_block *out)
 {
     const uint32_t block_words = BLOCK_COLS * s->bits / 32;
     uint32_t word = 0;
@@ -187,9 +187,7 @@ static void fill_table(const struct stored *s, const struct leaf_run *leaves, st
 
 static const char *format_name(const struct stored *s)
 {
-    static const char *const int4[] = {
-        [OFFSET_NONE] = "int4", [OFFSET_ZERO] = "int4_zero", [OFFSET_MINIMUM] = "int4_min"};
-    return s->group ? int4[s->offset] : s->name;
+    return !s->group ? s->name : s->offset == OFFSET_NONE ? "int4" : "int4_zero";
 }
 
 static bool find_dots(struct cuda_rank *r, struct cuda_geometry *g, struct tp_error *err)
@@ -256,11 +254,11 @@ static bool upload_tables(struct cuda_rank *r, struct cuda_block *blocks, struct
 bool cuda_prepare(struct cuda_rank *r, struct tp_error *err)
 {
     struct cuda_block *blocks = mem_array(r->n_blocks, sizeof *blocks, err);
-    bool ok = blocks &&
-              CUDA(&r->cuda->api, err, cuMemsetD8Async,
-                   (r->memory + r->data_bytes, 0, r->memory_bytes - r->data_bytes,
-                    r->cuda->stream)) &&
-              upload_tables(r, blocks, err) && find_kernels(r, err);
+    bool ok =
+        blocks &&
+        CUDA(&r->cuda->api, err, cuMemsetD8Async,
+             (r->memory + r->data_bytes, 0, r->memory_bytes - r->data_bytes, r->cuda->stream)) &&
+        upload_tables(r, blocks, err) && find_kernels(r, err);
     ok = CUDA(&r->cuda->api, ok ? err : NULL, cuStreamSynchronize, (r->cuda->stream)) && ok;
     mem_free(blocks);
     return ok;

@@ -12,8 +12,8 @@
 struct group {
     struct cuda_rank *rank;
     cu_stream stream;
-    uint32_t first, n_rows; /* rows of the step */
-    int kind;               /* of kernels: for 1 << kind rows */
+    uint32_t first, n_rows;       /* rows of the step */
+    int kind;                     /* of kernels: for 1 << kind rows */
     const struct cuda_step *step; /* on the device */
     struct tp_error *err;
 };
@@ -59,11 +59,11 @@ static size_t place_dot(const struct group *g, const struct stored *s, struct cu
     return bytes + (a->stage_x ? x : 0);
 }
 
-static bool run_dot(const struct group *g, const struct cuda_geometry *geometry,
-                    struct cuda_dot *a)
+static bool run_dot(const struct group *g, const struct cuda_geometry *geometry, struct cuda_dot *a)
 {
     const struct cuda_rank *r = g->rank;
-    const unsigned ctas = g->kind <= 2 ? 2 : 1; /* of a multiprocessor: the kernels' launch bounds */
+    const unsigned ctas =
+        g->kind <= 2 ? 2 : 1; /* of a multiprocessor: the kernels' launch bounds */
     a->step = g->step;
     a->table = geometry->table;
     a->blocks = geometry->blocks;
@@ -72,8 +72,8 @@ static bool run_dot(const struct group *g, const struct cuda_geometry *geometry,
     a->edge = r->edge;
     a->edge_arrived = r->edge_arrived;
     const size_t shared = place_dot(g, geometry->stored, a, ctas);
-    const uint64_t units = (uint64_t)a->panels * div_ceil(a->blocks, lane_blocks(geometry->stored)) *
-                           (a->pair ? 2 : 1);
+    const uint64_t units = (uint64_t)a->panels *
+                           div_ceil(a->blocks, lane_blocks(geometry->stored)) * (a->pair ? 2 : 1);
     const uint64_t grid = min_u64((uint64_t)r->cuda->multiprocessors * ctas, div_ceil(units, 8));
     return launch(g, geometry->dot[g->kind], (unsigned)grid, shared, a);
 }
@@ -171,7 +171,8 @@ static bool run_logits(const struct group *g, const float *x)
 /* ---- between them ---- */
 
 /* From the embedding (w NULL), or the reduction of w's roots; then norm number `norm`. */
-static bool run_residual(const struct group *g, const struct matrix *w, int reduction, uint32_t norm)
+static bool run_residual(const struct group *g, const struct matrix *w, int reduction,
+                         uint32_t norm)
 {
     const struct cuda_rank *r = g->rank;
     const struct matrix *embed = &r->weights->embed;
@@ -303,7 +304,8 @@ static struct group group_of(struct cuda_device *d, const struct step *step, uin
         .first = first,
         .n_rows = n,
         .kind = kind_of(n),
-        .step = (const struct cuda_step *)(const void *)(r->steps + first / CUDA_ROWS * r->step_bytes),
+        .step =
+            (const struct cuda_step *)(const void *)(r->steps + first / CUDA_ROWS * r->step_bytes),
         .err = err,
     };
 }
@@ -474,8 +476,8 @@ static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t 
                       .kind = kind_of(n),
                       .step = (const struct cuda_step *)(const void *)at,
                       .err = err};
-    bool ok = CUDA(api, err, cuMemcpyHtoDAsync_v2,
-                   ((uintptr_t)at, rows, sizeof *rows, r->cuda->stream));
+    bool ok =
+        CUDA(api, err, cuMemcpyHtoDAsync_v2, ((uintptr_t)at, rows, sizeof *rows, r->cuda->stream));
     for (uint32_t i = 0; ok && i < n; i++)
         ok = CUDA(api, err, cuMemcpyDtoDAsync_v2,
                   ((uintptr_t)(r->wanted + i * r->stride),
@@ -492,8 +494,7 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
     struct tp_error why = {0};
     if (!d->slice_count || first != d->slice_first) {
         d->slice_first = first;
-        d->slice_count =
-            step->n_logits - first < CUDA_ROWS ? step->n_logits - first : CUDA_ROWS;
+        d->slice_count = step->n_logits - first < CUDA_ROWS ? step->n_logits - first : CUDA_ROWS;
         if (d->failed || !run_wanted(d, step, first, d->slice_count, &why)) {
             fail(d, &why, err);
             return NULL;

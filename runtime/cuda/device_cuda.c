@@ -5,6 +5,7 @@
 #include "host.h"
 #include "mem.h"
 #include "rope.h"
+#include <stdio.h>
 #include <string.h>
 
 static struct cuda opened; /* from the first plan to stop */
@@ -27,15 +28,33 @@ static void stop(void)
     is_open = false;
 }
 
+static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
+{
+    struct cuda c;
+    size_t free, total;
+    if (!cuda_open(&c, err))
+        return false;
+    bool ok = CUDA(&c.api, err, cuMemGetInfo_v2, (&free, &total));
+    if (ok)
+        snprintf(text, DEVICE_INFO_MAX,
+                 "device: %s, compute capability %d.%d, %d multiprocessors\n"
+                 "memory: %zu bytes, %zu free\ndriver: CUDA %d.%d\nkernels: %zu bytes\n",
+                 c.name, c.major, c.minor, c.multiprocessors, total, free, c.driver / 1000,
+                 c.driver % 1000 / 10, cuda_image().size);
+    cuda_close(&c);
+    return ok;
+}
+
 /* What this version can run. */
 static bool check_model(const struct device_setup *setup, struct tp_error *err)
 {
     const struct recipe *recipe = &setup->plans[0].recipe;
     if (setup->comm->size != 1)
-        return tp_fail(err, TP_E_UNSUPPORTED,
-                       "--device cuda: the bundle has %llu ranks, one is supported; tpshard reshard "
-                       "--tp 1 makes it one",
-                       (unsigned long long)setup->comm->size);
+        return tp_fail(
+            err, TP_E_UNSUPPORTED,
+            "--device cuda: the bundle has %llu ranks, one is supported; tpshard reshard "
+            "--tp 1 makes it one",
+            (unsigned long long)setup->comm->size);
     return recipe->stored[ROLE_GATE] == recipe->stored[ROLE_UP] ||
            tp_fail(err, TP_E_UNSUPPORTED,
                    "--device cuda: gate_proj and up_proj are stored in different formats");
@@ -81,8 +100,7 @@ static bool open_host(struct cuda_device *d, struct tp_error *err)
     const uint64_t half = d->setup.model->head_dim / 2;
     d->frequencies = mem_array(half, sizeof *d->frequencies, err);
     if (!d->frequencies ||
-        !CUDA(api, err, cuMemHostAlloc,
-              ((void **)&d->steps, (r->groups + 1) * r->step_bytes, 0)) ||
+        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->steps, (r->groups + 1) * r->step_bytes, 0)) ||
         !CUDA(api, err, cuMemHostAlloc,
               ((void **)&d->logits, CUDA_ROWS * r->logit_stride * 4, 0)) ||
         !CUDA(api, err, cuMemHostAlloc, ((void **)&d->row, r->stride * 4, 0)) ||
@@ -104,8 +122,8 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     r->weights = &setup->weights->ranks[0];
     r->host_data =
         setup->weights->decoded[0] ? setup->weights->decoded[0] : setup->weights->shards[0].data;
-    d->device = (struct device){
-        .type = &device_cuda, .kernels = "cuda", .logit_stride = r->logit_stride};
+    d->device =
+        (struct device){.type = &device_cuda, .kernels = "cuda", .logit_stride = r->logit_stride};
     bool ok = cuda_place(r, err) &&
               CUDA(&opened.api, err, cuMemAlloc_v2, (&r->memory, r->memory_bytes)) &&
               cuda_place(r, err) && open_host(d, err) && cuda_prepare(r, err) && cuda_load(r, err);
@@ -123,8 +141,8 @@ static void introduce(struct device *device, struct comm_hello *hellos)
     strcpy(hellos[0].kernels, "cuda");
 }
 
-static void read_row(const struct device *device, const struct step *step, uint32_t row, bool normed,
-                     float *out)
+static void read_row(const struct device *device, const struct step *step, uint32_t row,
+                     bool normed, float *out)
 {
     struct cuda_device *d = self_of((struct device *)(uintptr_t)device);
     const struct cuda_rank *r = &d->rank;
@@ -155,6 +173,7 @@ static void clear_page(struct device *device, uint32_t page)
 const struct device_type device_cuda = {
     .name = "cuda",
     .copies = true,
+    .info = info,
     .check_isa = check_isa,
     .plan = plan,
     .open = open_device,

@@ -129,8 +129,8 @@ static void decode(struct bench *b)
     engine_begin(e);
     tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
     tp_assert(engine_step(e, &err));
-    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count, &err), NULL, &greedy, 0, b->position,
-                           &b->token, &err));
+    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count, &err), NULL, &greedy, 0,
+                           b->position, &b->token, &err));
 }
 
 static double timed_decode(struct bench *b)

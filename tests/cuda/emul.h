@@ -25,13 +25,28 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 
-struct uint2 { uint32_t x, y; };
-struct alignas(16) uint4 { uint32_t x, y, z, w; };
-struct float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct uint3 { unsigned x, y, z; };
-struct dim3 { unsigned x, y = 1, z = 1; };
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct uint2 {
+    uint32_t x, y;
+};
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
+struct float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct dim3 {
+    unsigned x, y = 1, z = 1;
+};
+inline float4 make_float4(float x, float y, float z, float w)
+{
+    return {x, y, z, w};
+}
 
 /* ---- who runs ---- */
 
@@ -84,20 +99,36 @@ void emul_meet(unsigned mask, const char *kind, const void *mine, size_t bytes, 
 void emul_read(unsigned lane, void *out, size_t bytes);
 [[noreturn]] void emul_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-inline void __syncthreads() { emul_barrier(); }
-inline void __syncwarp(unsigned mask = ~0u) { emul_meet(mask, "__syncwarp", nullptr, 0, true); }
-inline void yield_warp() { emul_yield(); }
+inline void __syncthreads()
+{
+    emul_barrier();
+}
+inline void __syncwarp(unsigned mask = ~0u)
+{
+    emul_meet(mask, "__syncwarp", nullptr, 0, true);
+}
+inline void yield_warp()
+{
+    emul_yield();
+}
 
 template <class T> T emul_shuffle(unsigned mask, const char *kind, T value, unsigned source)
 {
     emul_meet(mask, kind, &value, sizeof value, false);
     if (!(mask >> source & 1))
-        emul_fail("%s: lane %u reads lane %u, which is not in mask %08x", kind, emul_self->lane, source, mask);
+        emul_fail("%s: lane %u reads lane %u, which is not in mask %08x", kind, emul_self->lane,
+                  source, mask);
     emul_read(source, &value, sizeof value);
     return value;
 }
-template <class T> T __shfl_sync(unsigned mask, T v, int lane) { return emul_shuffle(mask, "__shfl_sync", v, (unsigned)lane & 31); }
-template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits) { return emul_shuffle(mask, "__shfl_xor_sync", v, emul_self->lane ^ (unsigned)bits); }
+template <class T> T __shfl_sync(unsigned mask, T v, int lane)
+{
+    return emul_shuffle(mask, "__shfl_sync", v, (unsigned)lane & 31);
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits)
+{
+    return emul_shuffle(mask, "__shfl_xor_sync", v, emul_self->lane ^ (unsigned)bits);
+}
 template <class T> T __shfl_down_sync(unsigned mask, T v, unsigned by)
 {
     unsigned from = emul_self->lane + by;
@@ -115,45 +146,119 @@ inline unsigned __ballot_sync(unsigned mask, int predicate)
     }
     return votes;
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
+inline int __any_sync(unsigned mask, int predicate)
+{
+    return __ballot_sync(mask, predicate) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate)
+{
+    return __ballot_sync(mask, predicate) == mask;
+}
 
 /* ---- memory ---- */
 
 void *emul_shared(size_t bytes);
-struct shared_cursor {};
-inline shared_cursor shared_begin() { return {}; }
-template <class T> T *shared_take(shared_cursor &, size_t n) { return (T *)emul_shared(n * sizeof(T)); }
+struct shared_cursor {
+};
+inline shared_cursor shared_begin()
+{
+    return {};
+}
+template <class T> T *shared_take(shared_cursor &, size_t n)
+{
+    return (T *)emul_shared(n * sizeof(T));
+}
 
-inline uint4 load_stream(const uint4 *p) { return *p; }
+inline uint4 load_stream(const uint4 *p)
+{
+    return *p;
+}
 void launch_dependents();
 void wait_previous();
 /* Threads of a launch take turns, and what orders memory between them are atomics and meetings. */
-inline void __threadfence_block() { __asm__ volatile("" ::: "memory"); }
-inline void __threadfence() { __asm__ volatile("" ::: "memory"); }
-inline unsigned load_acquire_shared(const unsigned *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-inline void store_release_shared(unsigned *p, unsigned v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-inline unsigned add_acq_rel_shared(unsigned *p, unsigned v) { return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
-inline unsigned add_acq_rel(unsigned *p, unsigned v) { return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
+inline void __threadfence_block()
+{
+    __asm__ volatile("" ::: "memory");
+}
+inline void __threadfence()
+{
+    __asm__ volatile("" ::: "memory");
+}
+inline unsigned load_acquire_shared(const unsigned *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+inline void store_release_shared(unsigned *p, unsigned v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+inline unsigned add_acq_rel_shared(unsigned *p, unsigned v)
+{
+    return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
+}
+inline unsigned add_acq_rel(unsigned *p, unsigned v)
+{
+    return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
+}
 /* Copies to shared memory that are there when waited for: done at once, or as late as that (seed). */
 void emul_copy_async(void *to, const void *from, size_t bytes);
 void emul_copy_commit();
 void emul_copy_wait(unsigned groups_left);
-inline void copy_async16(void *to, const void *from) { emul_copy_async(to, from, 16); }
-inline void copy_commit() { emul_copy_commit(); }
-template <int N> void copy_wait() { emul_copy_wait(N); }
+inline void copy_async16(void *to, const void *from)
+{
+    emul_copy_async(to, from, 16);
+}
+inline void copy_commit()
+{
+    emul_copy_commit();
+}
+template <int N> void copy_wait()
+{
+    emul_copy_wait(N);
+}
 
 /* ---- arithmetic ---- */
 
-inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fsqrt_rn(float a) { return __builtin_sqrtf(a); }
-inline float __uint_as_float(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-inline uint32_t __float_as_uint(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
-inline int __float_as_int(float f) { return (int)__float_as_uint(f); }
+inline float __fmaf_rn(float a, float b, float c)
+{
+    return __builtin_fmaf(a, b, c);
+}
+inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+inline float __fsub_rn(float a, float b)
+{
+    return a - b;
+}
+inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+inline float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
+inline float __fsqrt_rn(float a)
+{
+    return __builtin_sqrtf(a);
+}
+inline float __uint_as_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+inline uint32_t __float_as_uint(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+inline int __float_as_int(float f)
+{
+    return (int)__float_as_uint(f);
+}
 inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t s)
 {
     uint64_t bytes = (uint64_t)b << 32 | a;
@@ -162,7 +267,10 @@ inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t s)
         r |= (uint32_t)(bytes >> (s >> 4 * i & 7) * 8 & 255) << 8 * i;
     return r;
 }
-inline uint32_t and_or(uint32_t w, uint32_t mask, uint32_t bits) { return (w & mask) | bits; }
+inline uint32_t and_or(uint32_t w, uint32_t mask, uint32_t bits)
+{
+    return (w & mask) | bits;
+}
 inline void half2_to_float(uint32_t w, float *v)
 {
     uint16_t low = (uint16_t)w, high = (uint16_t)(w >> 16);
@@ -177,7 +285,8 @@ inline uint32_t float_to_half(float f)
     memcpy(&bits, &h, 2);
     return bits;
 }
-inline uint32_t e4m3x2_to_half2(uint32_t w) /* E4M3 is a half of less exponent: 2^8 too small, subnormals too */
+inline uint32_t
+e4m3x2_to_half2(uint32_t w) /* E4M3 is a half of less exponent: 2^8 too small, subnormals too */
 {
     uint32_t r = 0;
     for (int i = 0; i < 2; i++) {

@@ -1,0 +1,10 @@
+/* All kernels as one module: what nvcc compiles. */
+#include "attention.cu"
+#include "dot_bf16.cu"
+#include "dot_f16.cu"
+#include "dot_f32.cu"
+#include "dot_fp8.cu"
+#include "dot_int4.cu"
+#include "dot_int4_zero.cu"
+#include "dot_int8.cu"
+#include "rows.cu"
