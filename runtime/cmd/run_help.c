@@ -13,6 +13,7 @@
     "  --chunk N               tokens of a prefill step (default 256)\n"                           \
     "  --device cpu|cuda       cuda: the first GPU, bundles of one rank (docs/cuda.md)\n"          \
     "  --mem-fraction F        of a GPU's memory that may be used (default 0.9)\n"                 \
+    "  --exact                 always on in this version\n"                                        \
     "  --verify full|header    header: do not hash the data before using it\n"                     \
     "  --report text|json      form of the report on stderr\n"                                     \
     "  -q, --quiet             no report\n"                                                        \

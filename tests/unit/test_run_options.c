@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "device.h"
 #include "run_options.h"
 #include <string.h>
 
@@ -131,7 +132,10 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
 static void what_this_version_or_machine_lacks_is_told_apart(void **state)
 {
     (void)state;
-    refused(RUN_GENERATE, "generate B -p x --device cuda", TP_E_UNSUPPORTED, "cuda");
+    accepted(RUN_GENERATE, "generate B -p x --device cuda --mem-fraction 0.5");
+    assert_true(options.device == &device_cuda && options.memory_fraction == 0.5);
+    refused(RUN_GENERATE, "generate B -p x --device cuda --isa avx2", TP_E_UNSUPPORTED, "--isa");
+    refused(RUN_GENERATE, "generate B -p x --device gpu", TP_E_USAGE, "--device");
     refused(RUN_GENERATE, "generate B -p x --isa amx", TP_E_ISA, "amx");
 }
 
