@@ -7,12 +7,6 @@
 
 enum { CHUNK_BLOCKS = CUDA_CHUNK / BLOCK };
 
-/* place of an element in a row of shared memory that dots read */
-static __device__ __forceinline__ unsigned padded(unsigned j)
-{
-    return j / BLOCK * XPAD + j % BLOCK;
-}
-
 /* A block of a panel in memory, M rows of x. */
 template <class T, int M>
 static __device__ __forceinline__ void block_in_memory(const uint4 *words, const float *x, unsigned x_row,
@@ -39,6 +33,7 @@ template <class T, int TILE> struct attention_work {
     float *e;      /* [TILE][CHUNK_BLOCKS][XPAD] */
     float *sums;   /* [head_pad / 16][TILE][CHUNK_BLOCKS][16] */
     float *stats;  /* [TILE][2] maximum, sum */
+    float *heads;  /* [TILE + 1][head_dim] */
     unsigned *last;
 
     __device__ attention_work(const cuda_attention &args) : a(args)
@@ -52,6 +47,7 @@ template <class T, int TILE> struct attention_work {
         sums = shared_take<float>(cursor, (size_t)blocks * 2 * TILE * CHUNK_BLOCKS * ROWS);
         stats = shared_take<float>(cursor, 2 * TILE);
         last = shared_take<unsigned>(cursor, 1);
+        heads = shared_take<float>(cursor, a.queries ? 0 : (size_t)(TILE + 1) * a.head_dim);
     }
 
     /* Items: rows, KV heads, tiles of query heads, chunks. false: this row has no such chunk. */
@@ -79,6 +75,27 @@ template <class T, int TILE> struct attention_work {
             const unsigned h = n / a.head_pad, c = n % a.head_pad;
             q[h * blocks * XPAD + padded(c)] =
                 h < i.n_heads ? a.queries[((size_t)i.m * a.heads + i.head + h) * a.head_pad + c] : 0.0f;
+        }
+    }
+
+    /* The same from what the matrix gave; and where the row's own position is in this chunk, its k and v
+     * go into the page first. A warp has a head. */
+    __device__ void make_queries(const attention_item &i)
+    {
+        const unsigned lane = threadIdx.x % 32;
+        for (unsigned h = threadIdx.x / 32; h <= TILE; h += WARPS) {
+            float *x = heads + h * a.head_dim;
+            if (h == TILE) {
+                if (i.chunk == i.position / CUDA_CHUNK)
+                    append(a.rope, i.m, i.kv_head, x);
+                continue;
+            }
+            if (h < i.n_heads)
+                rope_head(a.rope, query_from(a.rope, i.m, i.head + h), a.rope.q_norm, i.position, x);
+            for (unsigned c = lane; c < a.head_pad; c += 32) {
+                const float v = h < i.n_heads && c < a.head_dim ? x[c] : 0.0f;
+                q[h * blocks * XPAD + padded(c)] = a.round ? bf16_value(v) : v;
+            }
         }
     }
 
@@ -219,7 +236,10 @@ template <class T, int TILE> static __device__ __forceinline__ void attention(co
         const unsigned page = pages[(size_t)i.m * a.chunks_max + i.chunk];
         const unsigned char *k = a.pages + ((size_t)page * a.kv_heads + i.kv_head) * 2 * a.page_bytes;
         const unsigned begin = i.chunk * CUDA_CHUNK, end = begin + CUDA_CHUNK - 1;
-        work.load_queries(i);
+        if (a.queries)
+            work.load_queries(i);
+        else
+            work.make_queries(i);
         __syncthreads();
         work.dot_keys((const uint4 *)k);
         __syncthreads();

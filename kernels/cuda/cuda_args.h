@@ -41,33 +41,12 @@ struct cuda_matrix {
     uint32_t out_stride;
 };
 
-/* Dots over panels, of one stored format.
- *
- * Panels of all matrices are counted in one row; every CTA has an equal range of units. A panel that
- * CTAs share leaves its block values in global memory, and who ends it last adds them up. */
-struct cuda_dot {
-    const struct cuda_step *step;
-    struct cuda_matrix matrix[CUDA_MATRICES];
-    const struct cuda_block *table; /* [blocks]; NULL: no groups, one leaf */
-    const float *x;                 /* [M][x_stride] */
-    float *edge;                    /* [grid][M][blocks of a panel][16] */
-    uint32_t *edge_arrived;         /* [grid], 0 between launches */
-    float *inner; /* [grid][slots][M][blocks of a panel][16]; NULL: in shared memory */
-    uint32_t n_matrices;
-    uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
-    uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
-    uint32_t panels;              /* of all; with pair, of one */
-    uint32_t slots;
-    uint32_t x_stride, root_stride; /* floats between the roots of leaves in out */
-    uint32_t stage_x;               /* x is copied to shared memory first */
-    uint32_t round;                 /* the result of a pair enters a matrix as bf16 */
-    uint32_t minimum;               /* groups have one */
-};
-
 /* A row of the residual stream from the embedding, or from a reduction; then the next norm. */
 struct cuda_residual {
     const struct cuda_step *step;
-    float *residual, *normed;     /* [M][stride] */
+    const float *residual;        /* [M][stride] */
+    float *residual_out;          /* [M][stride], another */
+    float *normed;                /* [M][stride] */
     const float *norm;            /* [hidden] */
     const void *embed;            /* panels: the row of the token; NULL: a reduction */
     const float *roots;           /* [n_roots][root_stride] of [M][stride] */
@@ -78,6 +57,30 @@ struct cuda_residual {
     uint32_t panel_words, n_roots, root_stride, stride, hidden;
     float eps;
     uint32_t round;
+};
+
+/* Dots over panels, of one stored format.
+ *
+ * Panels of all matrices are counted in one row; every CTA has an equal range of units. A panel that
+ * CTAs share leaves its block values in global memory, and who ends it last adds them up. */
+struct cuda_dot {
+    const struct cuda_step *step;
+    struct cuda_matrix matrix[CUDA_MATRICES];
+    const struct cuda_block *table; /* [blocks]; NULL: no groups, one leaf */
+    const float *x;                 /* [M][x_stride]; NULL: what before makes, in every CTA */
+    struct cuda_residual before;
+    float *edge;            /* [grid][M][blocks of a panel][16] */
+    uint32_t *edge_arrived; /* [grid], 0 between launches */
+    float *inner;           /* [grid][slots][M][blocks of a panel][16]; NULL: in shared memory */
+    uint32_t n_matrices;
+    uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
+    uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
+    uint32_t panels;              /* of all; with pair, of one */
+    uint32_t slots;
+    uint32_t x_stride, root_stride; /* floats between the roots of leaves in out */
+    uint32_t stage_x;               /* x is copied to shared memory first */
+    uint32_t round;                 /* the result of a pair enters a matrix as bf16 */
+    uint32_t minimum;               /* groups have one */
 };
 
 struct cuda_rope {
@@ -96,8 +99,10 @@ struct cuda_rope {
 
 struct cuda_attention {
     const struct cuda_step *step;
-    const float *queries; /* [M][heads][head_pad] */
-    const unsigned char *pages;
+    const float *
+        queries; /* [M][heads][head_pad]; NULL: RoPE is done here, rows being of one sequence each */
+    struct cuda_rope rope;
+    unsigned char *pages;
     float *out;              /* [M][out_stride] */
     const uint32_t *columns; /* [heads * head_dim] where each goes in a row of out */
     float *partial;          /* [M][heads][chunks_max][head_pad + 2]: o, max, sum */

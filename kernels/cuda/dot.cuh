@@ -8,16 +8,7 @@
  * completes a panel adds them up in rising order.
  */
 #pragma once
-#include "cuda_args.h"
-#include "gpu.h"
-
-enum {
-    ROWS = 16,
-    BLOCK = 32,
-    GROUPS = 8,
-    WARPS = CUDA_THREADS / 32,
-    XPAD = 36, /* floats that a block of x takes in shared memory: no bank conflicts */
-};
+#include "rows.cuh"
 
 /* ---- four values of one row, widened: quarter q of a block ---- */
 
@@ -378,6 +369,7 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     board.summed = shared_take<unsigned>(cursor, a.slots);
     float *sums = shared_take<float>(cursor, a.minimum ? M * a.blocks : 0);
     float *staged = shared_take<float>(cursor, a.stage_x ? (size_t)M * a.blocks * XPAD : 0);
+    float *factors = shared_take<float>(cursor, a.x ? 0 : M);
     float *inner = shared_take<float>(cursor, a.inner ? 0 : (size_t)a.slots * board.panel_values);
     board.inner = a.inner ? a.inner + (size_t)blockIdx.x * a.slots * board.panel_values : inner;
 
@@ -391,11 +383,15 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     }
     const float *x = a.x;
     unsigned x_row = a.x_stride;
-    if (a.stage_x) {
+    if (!a.x) {
+        norm_rows<M>(a.before, staged, a.blocks, factors);
+    } else if (a.stage_x) {
         for (unsigned i = threadIdx.x; i < M * a.blocks * BLOCK; i += CUDA_THREADS) {
             const unsigned m = i / (a.blocks * BLOCK), k = i % (a.blocks * BLOCK);
             staged[(m * a.blocks + k / BLOCK) * XPAD + k % BLOCK] = a.x[(size_t)m * a.x_stride + k];
         }
+    }
+    if (a.stage_x) {
         x = staged;
         x_row = a.blocks * XPAD;
     }

@@ -168,12 +168,13 @@ static __device__ __forceinline__ float fold_chains(float chain)
         chain = __fadd_rn(chain, __shfl_xor_sync(~0u, chain, d)); /* commutes */
     return chain;
 }
-/* 1 / sqrt(mean + eps) of n values of x, by a warp. */
-static __device__ __forceinline__ float norm_factor(const float *x, unsigned n, float eps)
-{
-    float chain = 0.0f;
-    for (unsigned i = threadIdx.x % 16; i < n; i += 16)
-        chain = __fmaf_rn(x[i], x[i], chain);
-    chain = fold_chains(chain);
-    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(chain, (float)n), eps)));
-}
+
+/* ---- how work is laid out ---- */
+
+enum {
+    ROWS = 16,  /* of a panel */
+    BLOCK = 32, /* columns that a dot adds up at once */
+    GROUPS = 8, /* of four lanes in a warp */
+    WARPS = 8,  /* of a CTA */
+    XPAD = 36,  /* floats that a block of x takes in shared memory: no bank conflicts */
+};

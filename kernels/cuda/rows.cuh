@@ -36,6 +36,62 @@ static __device__ __forceinline__ float reduced(const cuda_residual &a, unsigned
     return __fadd_rn(a.residual[(size_t)m * a.stride + i], v);
 }
 
+/* Element i of row m, as it is before the norm. */
+static __device__ __forceinline__ float entering(const cuda_residual &a, unsigned m, unsigned i)
+{
+    if (!a.embed)
+        return reduced(a, m, i);
+    const unsigned token = a.step->token[m] - a.first_token; /* below 0: beyond the last */
+    return token < a.tokens ? embedded(a.embed, a.embed_dtype, a.panel_words, token, i) : 0.0f;
+}
+
+/* place of an element in a row of shared memory that dots read */
+static __device__ __forceinline__ unsigned padded(unsigned j)
+{
+    return j / BLOCK * XPAD + j % BLOCK;
+}
+
+/* 1 / sqrt(mean + eps) of n values, by a warp. PAD: they lie as dots read them. */
+template <bool PAD> static __device__ __forceinline__ float norm_factor(const float *x, unsigned n, float eps)
+{
+    float chain = 0.0f;
+#pragma unroll 8
+    for (unsigned i = threadIdx.x % 16; i < n; i += 16) {
+        const float v = x[PAD ? padded(i) : i];
+        chain = __fmaf_rn(v, v, chain);
+    }
+    chain = fold_chains(chain);
+    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(chain, (float)n), eps)));
+}
+
+/* M rows, normed, by all threads of a CTA: to x, [M][blocks][XPAD] in shared memory. CTA 0 leaves the
+ * residual stream. factors: [M] in shared memory. */
+template <int M>
+static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned blocks, float *factors)
+{
+    const unsigned width = blocks * BLOCK, rows = a.step->n_rows;
+    for (unsigned n = threadIdx.x; n < M * width; n += CUDA_THREADS) {
+        const unsigned m = n / width, i = n % width;
+        const float v = m < rows && i < a.hidden ? entering(a, m, i) : 0.0f;
+        x[m * blocks * XPAD + padded(i)] = v;
+        if (blockIdx.x == 0 && m < rows && i < a.hidden)
+            a.residual_out[(size_t)m * a.stride + i] = v;
+    }
+    __syncthreads();
+    for (unsigned m = threadIdx.x / 32; m < M; m += CUDA_THREADS / 32) {
+        const float f = norm_factor<true>(x + m * blocks * XPAD, a.hidden, a.eps);
+        if (threadIdx.x % 32 == 0)
+            factors[m] = f;
+    }
+    __syncthreads();
+    for (unsigned n = threadIdx.x; n < M * width; n += CUDA_THREADS) {
+        const unsigned m = n / width, i = n % width;
+        float *at = x + m * blocks * XPAD + padded(i);
+        const float y = i < a.hidden ? __fmul_rn(__fmul_rn(*at, factors[m]), a.norm[i]) : 0.0f;
+        *at = a.round ? bf16_value(y) : y;
+    }
+}
+
 /* A CTA has a row. Shared memory: hidden + 1 floats. */
 static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
 {
@@ -47,18 +103,11 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
     const unsigned m = blockIdx.x;
     if (m >= a.step->n_rows)
         return;
-    const unsigned token = a.step->token[m] - a.first_token; /* below 0: beyond the last */
-    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
-        float v;
-        if (a.embed)
-            v = token < a.tokens ? embedded(a.embed, a.embed_dtype, a.panel_words, token, i) : 0.0f;
-        else
-            v = reduced(a, m, i);
-        a.residual[(size_t)m * a.stride + i] = row[i] = v;
-    }
+    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS)
+        a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, m, i);
     __syncthreads();
     if (threadIdx.x < 32) {
-        const float f = norm_factor(row, a.hidden, a.eps);
+        const float f = norm_factor<false>(row, a.hidden, a.eps);
         if (threadIdx.x == 0)
             *factor = f;
     }
@@ -68,6 +117,8 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
         a.normed[(size_t)m * a.stride + i] = a.round ? bf16_value(y) : y;
     }
 }
+
+/* ---- RoPE and the KV cache ---- */
 
 static __device__ __forceinline__ uint32_t kv_bits(unsigned dtype, float v)
 {
@@ -89,54 +140,67 @@ static __device__ __forceinline__ void kv_put(unsigned char *page, unsigned dtyp
             (uint16_t)kv_bits(dtype, v);
 }
 
-/* A warp has a head of a row: norm, RoPE; q to where attention reads it, k and v into the cache.
- * Shared memory: a head for each warp. */
-static __device__ __forceinline__ void rope_append(const cuda_rope &a)
+/* A head by a warp: norm, RoPE; in x, [head_dim] of shared memory. */
+static __device__ __forceinline__ void rope_head(const cuda_rope &a, const float *from, const float *norm,
+                                                 unsigned position, float *x)
 {
-    shared_cursor cursor = shared_begin();
-    float *heads = shared_take<float>(cursor, (size_t)CUDA_THREADS / 32 * a.head_dim);
-    launch_dependents();
-    wait_previous();
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, d = a.head_dim, half = d / 2;
-    const unsigned item = blockIdx.x * (CUDA_THREADS / 32) + warp, all = a.heads + a.kv_heads;
-    const unsigned m = item / all, head = item % all;
-    if (m >= a.step->n_rows)
-        return;
-    float *x = heads + (size_t)warp * d;
-    const unsigned kv_head = head - a.heads, p = a.step->position[m];
-    const bool query = head < a.heads;
-    const float *from = query ? a.q + (size_t)m * a.q_stride + (size_t)head * d
-                              : a.k + (size_t)m * a.kv_stride + (size_t)kv_head * d;
-    const float *norm = query ? a.q_norm : a.k_norm;
+    const unsigned lane = threadIdx.x % 32, d = a.head_dim, half = d / 2;
     for (unsigned i = lane; i < d; i += 32)
         x[i] = from[i];
     __syncwarp();
     if (norm) {
-        const float f = norm_factor(x, d, a.eps);
+        const float f = norm_factor<false>(x, d, a.eps);
         __syncwarp();
         for (unsigned i = lane; i < d; i += 32)
             x[i] = __fmul_rn(__fmul_rn(x[i], f), norm[i]);
         __syncwarp();
     }
     for (unsigned i = lane; i < half; i += 32) {
-        const float c = a.cos[(size_t)p * half + i], s = a.sin[(size_t)p * half + i];
+        const float c = a.cos[(size_t)position * half + i], s = a.sin[(size_t)position * half + i];
         const float u = x[i], v = x[i + half];
         x[i] = __fmaf_rn(u, c, -__fmul_rn(v, s));
         x[i + half] = __fmaf_rn(v, c, __fmul_rn(u, s));
     }
     __syncwarp();
-    if (query) {
-        float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
-        for (unsigned i = lane; i < d; i += 32)
-            to[i] = a.round ? bf16_value(x[i]) : x[i];
-        return;
-    }
+}
+
+static __device__ __forceinline__ const float *query_from(const cuda_rope &a, unsigned m, unsigned head)
+{
+    return a.q + (size_t)m * a.q_stride + (size_t)head * a.head_dim;
+}
+
+/* k and v of row m into the page, by a warp; x as above. */
+static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head, float *x)
+{
+    const unsigned p = a.step->position[m], at = p % CUDA_CHUNK;
     const uint32_t *pages = (const uint32_t *)(a.step + 1);
-    const unsigned page = pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK], at = p % CUDA_CHUNK;
+    const unsigned page = pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK];
+    const size_t from = (size_t)m * a.kv_stride + (size_t)kv_head * a.head_dim;
     unsigned char *k = a.pages + ((size_t)page * a.kv_heads + kv_head) * 2 * a.page_bytes;
-    const float *v = a.v + (size_t)m * a.kv_stride + (size_t)kv_head * d;
-    for (unsigned i = lane; i < d; i += 32) {
+    rope_head(a, a.k + from, a.k_norm, p, x);
+    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32) {
         kv_put(k, a.kv_dtype, at / 16, at % 16, i, a.head_pad, x[i]);
-        kv_put(k + a.page_bytes, a.kv_dtype, i / 16, i % 16, at, CUDA_CHUNK, v[i]);
+        kv_put(k + a.page_bytes, a.kv_dtype, i / 16, i % 16, at, CUDA_CHUNK, a.v[from + i]);
     }
+}
+
+/* A warp has a head of a row; q to where attention reads it, k and v into the cache. Shared memory: a
+ * head for each warp. */
+static __device__ __forceinline__ void rope_append(const cuda_rope &a)
+{
+    shared_cursor cursor = shared_begin();
+    float *heads = shared_take<float>(cursor, (size_t)CUDA_THREADS / 32 * a.head_dim);
+    launch_dependents();
+    wait_previous();
+    const unsigned warp = threadIdx.x / 32, all = a.heads + a.kv_heads;
+    const unsigned item = blockIdx.x * (CUDA_THREADS / 32) + warp, m = item / all, head = item % all;
+    if (m >= a.step->n_rows)
+        return;
+    float *x = heads + (size_t)warp * a.head_dim;
+    if (head >= a.heads)
+        return append(a, m, head - a.heads, x);
+    rope_head(a, query_from(a, m, head), a.q_norm, a.step->position[m], x);
+    float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
+    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32)
+        to[i] = a.round ? bf16_value(x[i]) : x[i];
 }

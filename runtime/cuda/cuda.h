@@ -68,7 +68,7 @@ struct cuda_rank {
     struct device_bytes bytes;
 
     unsigned char *data, *kv;
-    float *residual, *normed; /* [rows_max, to whole groups of 16][stride] */
+    float *residual[2], *normed; /* [rows_max, to whole groups of 16][stride]; in turn */
     float *q, *k, *v, *queries, *attn, *act;
     float *roots[2]; /* attention, MLP: [n_roots][16][stride] */
     float *wanted;   /* [16][stride] rows whose logits are wanted */
@@ -96,9 +96,10 @@ struct cuda_device {
     unsigned char *steps;
     float *logits, *row, *rope;
     double *frequencies;
-    uint64_t rope_filled;                    /* pages */
-    cu_graph_exec graphs[CUDA_ROW_KINDS][2]; /* [rows][with logits of all rows] */
-    uint32_t slice_first, slice_count;       /* of the step's logit_rows: what logits holds */
+    uint64_t rope_filled; /* pages */
+    cu_graph_exec graphs[CUDA_ROW_KINDS][2]
+                        [2];           /* [rows][logits of all rows][rows of one sequence each] */
+    uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
     bool failed;
     struct tp_error error; /* the first */
 };

@@ -116,7 +116,8 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
         void *pointer;
         uint64_t count;
     } floats[] = {
-        {&r->residual, all * r->stride},
+        {&r->residual[0], all * r->stride},
+        {&r->residual[1], all * r->stride},
         {&r->normed, all * r->stride},
         {&r->q, rows * r->q_stride},
         {&r->k, rows * r->kv_stride},

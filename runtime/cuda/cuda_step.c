@@ -8,12 +8,18 @@
 #include <math.h>
 #include <string.h>
 
+/* Up to so many rows the reductions and norms are done in the kernels that need them: five a layer. Every
+ * CTA does them, which more rows make too dear. */
+enum { FUSED_ROWS = 4 };
+
 /* One group of rows, on its way through the layers. */
 struct group {
     struct cuda_rank *rank;
     cu_stream stream;
     uint32_t first, n_rows;       /* rows of the step */
     int kind;                     /* of kernels: for 1 << kind rows */
+    bool fused;                   /* reductions and norms are done by who needs them */
+    bool apart;                   /* rows are of one sequence each: RoPE is done in attention */
     const struct cuda_step *step; /* on the device */
     struct tp_error *err;
 };
@@ -31,6 +37,54 @@ static bool launch(const struct group *g, cu_function function, unsigned grid, s
 {
     return cuda_launch(g->rank->cuda, g->stream, function, grid, CUDA_THREADS, shared, arguments,
                        g->err);
+}
+
+static float *row_of(const struct group *g, float *rows, uint64_t stride)
+{
+    return rows + g->first * stride;
+}
+
+/* ---- the residual stream ---- */
+
+/* From the embedding (w NULL), or the reduction of w's roots; then norm number `norm`. The residual
+ * stream alternates between two buffers: behind a layer it is in the first. */
+static struct cuda_residual residual_of(const struct group *g, const struct matrix *w,
+                                        int reduction, uint32_t norm)
+{
+    const struct cuda_rank *r = g->rank;
+    const struct matrix *embed = &r->weights->embed;
+    struct cuda_residual a = {
+        .step = g->step,
+        .residual = row_of(g, r->residual[reduction], r->stride),
+        .residual_out = row_of(g, r->residual[w ? !reduction : 0], r->stride),
+        .normed = row_of(g, r->normed, r->stride),
+        .norm = cuda_at(r, rank_norm(r->weights, norm)),
+        .stride = (uint32_t)r->stride,
+        .hidden = (uint32_t)r->setup->model->hidden,
+        .eps = (float)r->setup->model->rms_eps,
+        .round = r->weights->arithmetic == DTYPE_BF16,
+    };
+    if (!w) {
+        a.embed = cuda_at(r, embed->w);
+        a.embed_dtype = embed->stored->id;
+        a.first_token = (uint32_t)r->weights->partition.vocab.begin;
+        a.tokens = (uint32_t)embed->rows;
+        a.panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
+    } else {
+        const struct comm *comm = r->setup->comm;
+        a.roots = r->roots[reduction];
+        a.merges = r->merges[reduction];
+        a.scale = cuda_at(r, w->scale);
+        a.bias = cuda_at(r, w->bias);
+        a.n_roots = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->first_root[1];
+        a.root_stride = (uint32_t)(CUDA_ROWS * r->stride);
+    }
+    return a;
+}
+
+static bool run_residual(const struct group *g, struct cuda_residual *a)
+{
+    return launch(g, g->rank->residual_norm, g->n_rows, align_up(a->hidden * 4, 16) + 16, a);
 }
 
 /* ---- dots ---- */
@@ -53,10 +107,19 @@ static size_t place_dot(const struct group *g, const struct stored *s, struct cu
         bytes += align_up((size_t)m * a->blocks * 4, 16);
     const size_t x = align_up((size_t)m * a->blocks * 36 * 4, 16);
     const size_t inner = align_up((size_t)a->slots * m * parts * a->blocks * PANEL_ROWS * 4, 16);
+    if (!a->x) /* made in every CTA, to shared memory */
+        bytes += x + align_up((size_t)m * 4, 16);
     a->inner = bytes + inner <= most ? NULL : g->rank->inner;
     bytes += a->inner ? 0 : inner;
-    a->stage_x = bytes + x <= most;
-    return bytes + (a->stage_x ? x : 0);
+    a->stage_x = !a->x || bytes + x <= most;
+    return bytes + (a->x && a->stage_x ? x : 0);
+}
+
+/* Can a dot over so many columns make its own x? */
+static bool has_room(const struct cuda_rank *r, int kind)
+{
+    const size_t x = ((size_t)r->stride / BLOCK_COLS * 36 + 4) * 4 << kind;
+    return x + 4096 <= (size_t)r->cuda->shared_max / 2;
 }
 
 static bool run_dot(const struct group *g, const struct cuda_geometry *geometry, struct cuda_dot *a)
@@ -92,13 +155,9 @@ static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matr
     };
 }
 
-static float *row_of(const struct group *g, float *rows, uint64_t stride)
-{
-    return rows + g->first * stride;
-}
-
 /* q, k, v in one launch where they are stored alike. */
-static bool run_qkv(const struct group *g, const struct layer_weights *w)
+static bool run_qkv(const struct group *g, const struct layer_weights *w,
+                    const struct cuda_residual *before)
 {
     struct cuda_rank *r = g->rank;
     const struct cuda_matrix all[] = {
@@ -109,7 +168,8 @@ static bool run_qkv(const struct group *g, const struct layer_weights *w)
     const bool alike = r->kinds[KIND_Q].stored == r->kinds[KIND_K].stored &&
                        r->kinds[KIND_Q].stored == r->kinds[KIND_V].stored;
     for (int i = 0, n; i < 3; i += n) {
-        struct cuda_dot a = {.x = row_of(g, r->normed, r->stride), .x_stride = (uint32_t)r->stride};
+        struct cuda_dot a = {.before = *before, .x_stride = (uint32_t)r->stride};
+        a.x = g->fused ? NULL : before->normed;
         n = alike ? 3 : 1;
         for (int j = 0; j < n; j++) {
             a.matrix[j] = all[i + j];
@@ -138,16 +198,18 @@ static bool run_leaves(const struct group *g, const struct matrix *m, enum cuda_
     return run_dot(g, &r->kinds[kind], &a);
 }
 
-static bool run_gate_up(const struct group *g, const struct layer_weights *w)
+static bool run_gate_up(const struct group *g, const struct layer_weights *w,
+                        const struct cuda_residual *before)
 {
     const struct cuda_rank *r = g->rank;
     struct cuda_dot a = {
+        .before = *before,
         .matrix = {matrix_at(r, &w->gate, r->act, r->act_stride, true),
                    matrix_at(r, &w->up, NULL, 0, true)},
         .n_matrices = 2,
         .pair = 1,
         .panels = (uint32_t)w->gate.panels,
-        .x = row_of(g, r->normed, r->stride),
+        .x = g->fused ? NULL : before->normed,
         .x_stride = (uint32_t)r->stride,
         .round = r->weights->arithmetic == DTYPE_BF16,
     };
@@ -170,50 +232,17 @@ static bool run_logits(const struct group *g, const float *x)
 
 /* ---- between them ---- */
 
-/* From the embedding (w NULL), or the reduction of w's roots; then norm number `norm`. */
-static bool run_residual(const struct group *g, const struct matrix *w, int reduction,
-                         uint32_t norm)
-{
-    const struct cuda_rank *r = g->rank;
-    const struct matrix *embed = &r->weights->embed;
-    struct cuda_residual a = {
-        .step = g->step,
-        .residual = row_of(g, r->residual, r->stride),
-        .normed = row_of(g, r->normed, r->stride),
-        .norm = cuda_at(r, rank_norm(r->weights, norm)),
-        .stride = (uint32_t)r->stride,
-        .hidden = (uint32_t)r->setup->model->hidden,
-        .eps = (float)r->setup->model->rms_eps,
-        .round = r->weights->arithmetic == DTYPE_BF16,
-    };
-    if (!w) {
-        a.embed = cuda_at(r, embed->w);
-        a.embed_dtype = embed->stored->id;
-        a.first_token = (uint32_t)r->weights->partition.vocab.begin;
-        a.tokens = (uint32_t)embed->rows;
-        a.panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
-    } else {
-        const struct comm *comm = r->setup->comm;
-        a.roots = r->roots[reduction];
-        a.merges = r->merges[reduction];
-        a.scale = cuda_at(r, w->scale);
-        a.bias = cuda_at(r, w->bias);
-        a.n_roots = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->first_root[1];
-        a.root_stride = (uint32_t)(CUDA_ROWS * r->stride);
-    }
-    return launch(g, r->residual_norm, g->n_rows, align_up(a.hidden * 4, 16) + 16, &a);
-}
-
 static unsigned char *pages_of(const struct cuda_rank *r, uint32_t layer)
 {
     uint64_t local = layer - r->weights->partition.layers.begin;
     return r->kv + local * r->setup->n_pages * r->kv_heads * 2 * r->page_bytes;
 }
 
-static bool run_rope(const struct group *g, const struct layer_weights *w, uint32_t layer)
+static struct cuda_rope rope_of(const struct group *g, uint32_t layer)
 {
     const struct cuda_rank *r = g->rank;
-    struct cuda_rope a = {
+    const struct layer_weights *w = &r->weights->layers[layer];
+    return (struct cuda_rope){
         .step = g->step,
         .q = r->q,
         .k = r->k,
@@ -236,10 +265,22 @@ static bool run_rope(const struct group *g, const struct layer_weights *w, uint3
         .eps = (float)r->setup->model->rms_eps,
         .round = r->weights->arithmetic == DTYPE_BF16,
     };
+}
+
+static bool run_rope(const struct group *g, uint32_t layer)
+{
+    const struct cuda_rank *r = g->rank;
+    struct cuda_rope a = rope_of(g, layer);
     const unsigned warps = CUDA_THREADS / 32;
     uint64_t items = (r->heads + r->kv_heads) * g->n_rows;
     return launch(g, r->rope, (unsigned)div_ceil(items, warps),
                   align_up((uint64_t)warps * a.head_dim * 4, 16), &a);
+}
+
+/* The heads of a KV head are one tile, so that one CTA appends its k and v. */
+static bool ropes_in_attention(const struct group *g)
+{
+    return g->fused && g->apart && g->rank->group <= 8;
 }
 
 static bool run_attention(const struct group *g, uint32_t layer)
@@ -247,9 +288,11 @@ static bool run_attention(const struct group *g, uint32_t layer)
     static const uint32_t tiles[] = {1, 4, 8};
     const struct cuda_rank *r = g->rank;
     const struct partition *p = &r->weights->partition;
+    const bool fused = ropes_in_attention(g);
     struct cuda_attention a = {
         .step = g->step,
-        .queries = r->queries,
+        .queries = fused ? NULL : r->queries,
+        .rope = rope_of(g, layer),
         .pages = pages_of(r, layer),
         .out = r->attn,
         .columns = r->columns,
@@ -270,11 +313,11 @@ static bool run_attention(const struct group *g, uint32_t layer)
     };
     int kind = r->group > 4 ? 2 : r->group > 1;
     const size_t t = tiles[kind], blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK;
-    const size_t shared = align_up(t * blocks * 36 * 4, 16) +
-                          align_up(chunk * (t * blocks + 1) * 4, 16) +
-                          align_up(t * (chunk / BLOCK_COLS) * 36 * 4, 16) +
-                          align_up(blocks * 2 * t * (chunk / BLOCK_COLS) * PANEL_ROWS * 4, 16) +
-                          align_up(2 * t * 4, 16) + 16;
+    const size_t shared =
+        align_up(t * blocks * 36 * 4, 16) + align_up(chunk * (t * blocks + 1) * 4, 16) +
+        align_up(t * (chunk / BLOCK_COLS) * 36 * 4, 16) +
+        align_up(blocks * 2 * t * (chunk / BLOCK_COLS) * PANEL_ROWS * 4, 16) +
+        align_up(2 * t * 4, 16) + 16 + (fused ? align_up((t + 1) * a.head_dim * 4, 16) : 0);
     uint64_t items = r->kv_heads * div_ceil(r->group, t) * g->n_rows * r->chunks_max;
     uint64_t grid = min_u64(items, (uint64_t)r->cuda->multiprocessors * 2);
     return launch(g, r->attention[kind], (unsigned)grid, shared, &a);
@@ -282,15 +325,30 @@ static bool run_attention(const struct group *g, uint32_t layer)
 
 /* ---- the step ---- */
 
-static bool run_layer(const struct group *g, uint32_t layer)
+/* before: where the layer's x comes from. Behind it the next one's is *before, which has been run unless
+ * the group is fused. */
+static bool run_layer(const struct group *g, uint32_t layer, struct cuda_residual *before)
 {
     const struct cuda_rank *r = g->rank;
     const struct layer_weights *w = &r->weights->layers[layer];
-    return run_qkv(g, w) && run_rope(g, w, layer) && run_attention(g, layer) &&
-           run_leaves(g, &w->o, KIND_O, r->attn, r->attn_stride, r->roots[0]) &&
-           run_residual(g, &w->o, 0, 2 * layer + 1) && run_gate_up(g, w) &&
-           run_leaves(g, &w->down, KIND_DOWN, r->act, r->act_stride, r->roots[1]) &&
-           run_residual(g, &w->down, 1, 2 * layer + 2);
+    struct cuda_residual middle = residual_of(g, &w->o, 0, 2 * layer + 1);
+    bool ok = run_qkv(g, w, before) && (ropes_in_attention(g) || run_rope(g, layer)) &&
+              run_attention(g, layer) &&
+              run_leaves(g, &w->o, KIND_O, r->attn, r->attn_stride, r->roots[0]) &&
+              (g->fused || run_residual(g, &middle)) && run_gate_up(g, w, &middle) &&
+              run_leaves(g, &w->down, KIND_DOWN, r->act, r->act_stride, r->roots[1]);
+    *before = residual_of(g, &w->down, 1, 2 * layer + 2);
+    return ok && (g->fused || run_residual(g, before));
+}
+
+/* No two rows are of one sequence. */
+static bool are_apart(const struct step *step)
+{
+    for (uint32_t i = 0; i < step->n_rows; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (step->rows[i].sequence == step->rows[j].sequence)
+                return false;
+    return true;
 }
 
 static struct group group_of(struct cuda_device *d, const struct step *step, uint32_t first,
@@ -304,6 +362,8 @@ static struct group group_of(struct cuda_device *d, const struct step *step, uin
         .first = first,
         .n_rows = n,
         .kind = kind_of(n),
+        .fused = step->n_rows <= FUSED_ROWS && !d->setup.after_layer && has_room(r, kind_of(n)),
+        .apart = step->n_rows <= FUSED_ROWS && are_apart(step),
         .step =
             (const struct cuda_step *)(const void *)(r->steps + first / CUDA_ROWS * r->step_bytes),
         .err = err,
@@ -367,15 +427,21 @@ static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
 static bool run_layers(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     const struct range layers = d->rank.weights->partition.layers;
+    const uint32_t first = (uint32_t)layers.begin;
+    struct cuda_residual before;
+    struct group g;
     bool ok = true;
     for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-        struct group g = group_of(d, step, m, err);
-        ok = run_residual(&g, NULL, 0, 2 * (uint32_t)layers.begin);
+        g = group_of(d, step, m, err);
+        before = residual_of(&g, NULL, 0, 2 * first);
+        ok = g.fused || run_residual(&g, &before);
     }
-    for (uint32_t layer = (uint32_t)layers.begin; ok && layer < layers.end; layer++) {
+    for (uint32_t layer = first; ok && layer < layers.end; layer++) {
         for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-            struct group g = group_of(d, step, m, err);
-            ok = run_layer(&g, layer);
+            g = group_of(d, step, m, err);
+            if (!g.fused) /* it has been run: only where the rows are matters */
+                before = residual_of(&g, NULL, 0, 0);
+            ok = run_layer(&g, layer, &before);
         }
         if (!ok || !d->setup.after_layer)
             continue;
@@ -383,7 +449,7 @@ static bool run_layers(struct cuda_device *d, const struct step *step, struct tp
         if (layer + 1 == d->setup.model->n_layers)
             d->setup.after_layer(d->setup.after_layer_arg, layer + 1);
     }
-    return ok;
+    return ok && (!g.fused || run_residual(&g, &before));
 }
 
 /* Are all rows one group, and the logits of all wanted? */
@@ -410,6 +476,9 @@ static bool capture(struct cuda_device *d, const struct step *step, cu_graph_exe
     /* as if the kernels' rows were all there: *n_rows says how many are */
     struct step full = *step;
     struct step_row rows[CUDA_ROWS] = {{0, 0, 0}};
+    const bool apart = are_apart(step);
+    for (uint32_t i = 0; i < CUDA_ROWS; i++)
+        rows[i].sequence = apart ? i : 0;
     full.rows = rows;
     full.n_rows = 1u << kind_of(step->n_rows);
     full.n_logits = wants_all(step) ? full.n_rows : 0;
@@ -432,7 +501,7 @@ static bool run(struct cuda_device *d, const struct step *step, struct tp_error 
         if (!run_decode(d, step, err))
             return false;
     } else {
-        cu_graph_exec *exec = &d->graphs[kind_of(step->n_rows)][wants_all(step)];
+        cu_graph_exec *exec = &d->graphs[kind_of(step->n_rows)][wants_all(step)][are_apart(step)];
         if ((!*exec && !capture(d, step, exec, err)) ||
             !CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream)))
             return false;
@@ -507,7 +576,7 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
 void cuda_free_graphs(struct cuda_device *d)
 {
     for (int i = 0; i < CUDA_ROW_KINDS; i++)
-        for (int j = 0; j < 2; j++)
-            if (d->graphs[i][j])
-                d->rank.cuda->api.cuGraphExecDestroy(d->graphs[i][j]);
+        for (int j = 0; j < 4; j++)
+            if (d->graphs[i][j / 2][j % 2])
+                d->rank.cuda->api.cuGraphExecDestroy(d->graphs[i][j / 2][j % 2]);
 }

@@ -147,7 +147,7 @@ static void read_row(const struct device *device, const struct step *step, uint3
     struct cuda_device *d = self_of((struct device *)(uintptr_t)device);
     const struct cuda_rank *r = &d->rank;
     const struct cuda_api *api = &opened.api;
-    const float *from = (normed ? r->normed : r->residual) + row * r->stride;
+    const float *from = (normed ? r->normed : r->residual[0]) + row * r->stride;
     (void)step;
     bool ok = !d->failed &&
               CUDA(api, &d->error, cuMemcpyDtoHAsync_v2,
