@@ -3,7 +3,7 @@
 # does nothing and needs no rights.
 set -eu
 
-packages="gcc make libc6-dev libzstd-dev libxxhash-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev libcmocka-dev python3 strace"
+packages="gcc g++ make libc6-dev libzstd-dev libxxhash-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev libcmocka-dev python3 strace"
 missing=
 for p in $packages; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"

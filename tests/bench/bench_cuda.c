@@ -1,0 +1,98 @@
+/* Decode on the GPU: milliseconds of a step, and the bytes of weights a second that this means, for steps
+ * of 1 to 16 rows. `bench_cuda BUNDLE [READ_GB_S]`: beside what a plain read of the GPU's memory gives. */
+#include "clock.h"
+#include "engine.h"
+#include "kv_cache.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 7, STEPS = 20, WARM = 3, ROWS_MAX = 16, POSITIONS = (ROUNDS + 1) * STEPS * 5 };
+
+struct bench {
+    struct engine engine;
+    uint32_t position;
+    double read_gb_s;
+};
+
+static bool step(struct bench *b, uint32_t rows, struct tp_error *err)
+{
+    uint32_t count;
+    engine_begin(&b->engine);
+    for (uint32_t s = 0; s < rows; s++)
+        tp_assert(engine_add(&b->engine, (struct step_row){s, b->position, 1 + s}, true));
+    b->position++;
+    return engine_step(&b->engine, err) && engine_logits(&b->engine, 0, &count, err);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static bool measure(struct bench *b, uint32_t rows, struct tp_error *err)
+{
+    double seconds[ROUNDS];
+    const struct bundle *bundle = b->engine.bundle;
+    b->position = 0;
+    for (uint32_t s = 0; s < ROWS_MAX; s++)
+        engine_forget(&b->engine, s, 0);
+    for (int i = 0; i < WARM; i++)
+        if (!step(b, rows, err))
+            return false;
+    for (int round = 0; round < ROUNDS; round++) {
+        double begin = clock_seconds();
+        for (int i = 0; i < STEPS; i++)
+            if (!step(b, rows, err))
+                return false;
+        seconds[round] = (clock_seconds() - begin) / STEPS;
+    }
+    qsort(seconds, ROUNDS, sizeof *seconds, ascending);
+    double s = seconds[ROUNDS / 2], gb = (double)b->engine.weights.ranks[0].decode_bytes * 1e-9;
+    printf("decode %s %-10s rows %2u: %7.3f ms a step, %7.1f GB/s of weights, %8.1f tok/s",
+           b->engine.device->kernels, recipe_quant_name(&bundle->recipe), rows, s * 1e3, gb / s,
+           rows / s);
+    if (b->read_gb_s > 0)
+        printf(", %.3f of a plain read", gb / s / b->read_gb_s);
+    putchar('\n');
+    fflush(stdout);
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    struct bundle bundle = {0};
+    struct tp_error err = {0};
+    if (argc < 2) {
+        fprintf(stderr, "usage: bench_cuda BUNDLE [READ_GB_S]\n");
+        return 2;
+    }
+    if (!bundle_open(&bundle, argv[1], false, &err))
+        return tp_error_print("bench_cuda", &err);
+    uint64_t positions[ROWS_MAX];
+    for (int i = 0; i < ROWS_MAX; i++)
+        positions[i] = POSITIONS;
+    const struct engine_setup setup = {
+        .device = &device_cuda,
+        .threads = threads_available(),
+        .kv_dtype = bundle.recipe.dtype,
+        .rows_max = ROWS_MAX,
+        .n_sequences = ROWS_MAX,
+        .n_pages = (uint32_t)kv_cache_pages_of(POSITIONS) * ROWS_MAX,
+        .positions_max = positions,
+        .verify = true,
+        .memory_fraction = 0.95,
+    };
+    b.read_gb_s = argc > 2 ? strtod(argv[2], NULL) : 0;
+    bool ok = engine_open(&b.engine, &bundle, &setup, &err);
+    if (ok)
+        printf("load %s: %.2f GB, map %.3f s, copy and hash %.3f s\n", argv[1],
+               (double)b.engine.weights.mapped_bytes * 1e-9, b.engine.map_seconds,
+               b.engine.alloc_seconds);
+    for (uint32_t rows = 1; ok && rows <= ROWS_MAX; rows *= 2)
+        ok = measure(&b, rows, &err);
+    engine_close(&b.engine);
+    bundle_close(&bundle);
+    return ok ? 0 : tp_error_print("bench_cuda", &err);
+}
