@@ -135,33 +135,49 @@ template <class T, int M, int RING> struct lane_block {
 
 /* ---- one launch ---- */
 
-/* This CTA's range of units, and the panels in it. */
+/* This CTA's range of units. Its panels are counted from the one that it begins in, units from the first
+ * one of that. Panels at either end may be shared with other CTAs: their slots are the numbers of the CTAs
+ * that they begin in. */
 struct dot_range {
-    unsigned units; /* of a panel */
-    unsigned long long total, begin, end;
-    unsigned first; /* panel */
+    unsigned units;       /* of a panel */
+    unsigned first;       /* panel */
+    unsigned begin, end;  /* units */
+    unsigned last;        /* panel, the one that the range ends in or behind */
+    unsigned slots[2];    /* of panel 0 and of panel `last`; CUDA_NO_SLOT: not shared */
 
     /* lane_blocks: of the format's shape */
     __device__ dot_range(const cuda_dot &a, unsigned lane_blocks)
     {
         units = (a.blocks + lane_blocks - 1) / lane_blocks * (a.pair ? 2 : 1);
-        total = (unsigned long long)a.panels * units;
-        begin = total * blockIdx.x / gridDim.x;
-        end = total * (blockIdx.x + 1) / gridDim.x;
-        first = (unsigned)(begin / units);
+        const unsigned long long total = (unsigned long long)a.panels * units, n = gridDim.x;
+        const unsigned long long from = total * blockIdx.x / n, to = total * (blockIdx.x + 1) / n;
+        first = (unsigned)(from / units);
+        begin = (unsigned)(from - (unsigned long long)first * units);
+        end = begin + (unsigned)(to - from);
+        last = (end - 1) / units;
+        const unsigned long long at = (unsigned long long)first * units;
+        slots[0] = begin || end < units ? (unsigned)(((at + 1) * n - 1) / total) : CUDA_NO_SLOT;
+        slots[1] = last == 0          ? slots[0]
+                   : end % units != 0 ? (unsigned)(((at + (unsigned long long)last * units + 1) * n - 1) / total)
+                                      : CUDA_NO_SLOT;
     }
-    /* Panel first + p is shared with others: by its number among the CTAs that panels begin in. */
-    __device__ unsigned slot_of_shared(unsigned p) const
+    __device__ unsigned slot_of(unsigned panel) const
     {
-        const unsigned long long at = (unsigned long long)(first + p) * units;
-        return at >= begin && at + units <= end
-                   ? CUDA_NO_SLOT
-                   : (unsigned)(((at + 1) * gridDim.x - 1) / total);
+        return panel == 0 ? slots[0] : panel == last ? slots[1] : CUDA_NO_SLOT;
     }
-    __device__ unsigned units_of(unsigned p) const /* that are in the range */
+};
+
+/* Where a unit is: panel of the range, unit in it. */
+struct dot_at {
+    unsigned panel, unit;
+
+    __device__ void go(unsigned n, unsigned units) /* on */
     {
-        const unsigned long long at = (unsigned long long)(first + p) * units;
-        return (unsigned)((at + units < end ? at + units : end) - (at > begin ? at : begin));
+        unit += n;
+        while (unit >= units) {
+            unit -= units;
+            panel++;
+        }
     }
 };
 
@@ -287,84 +303,95 @@ static __device__ void sum_blocks(const cuda_dot &a, const float *x, unsigned x_
 
 /* What of a panel's values is where, and who has come: in shared memory where the panel is this
  * CTA's alone, else in global memory. */
-template <int M> struct dot_board {
+struct dot_board {
     float *inner;
     unsigned *arrived, *summed; /* [slots] units that came; rounds of the slot that are done */
     unsigned slots, panel_values;
     float *edge;
     unsigned *edge_arrived;
 
-    __device__ float *values(unsigned p, unsigned shared_slot) const
+    __device__ float *values(unsigned panel, unsigned slot) const
     {
-        return shared_slot == CUDA_NO_SLOT ? inner + (size_t)(p % slots) * panel_values
-                                           : edge + (size_t)shared_slot * panel_values;
+        return slot == CUDA_NO_SLOT ? inner + (size_t)(panel % slots) * panel_values
+                                    : edge + (size_t)slot * panel_values;
     }
-    /* n units of panel first + p have been left by this warp. All lanes: is it complete? */
-    __device__ bool arrive(const dot_range &range, unsigned p, unsigned shared_slot, unsigned n) const
+    /* n units of a panel have been left by this warp. All lanes: is it complete? */
+    __device__ bool arrive(const dot_range &range, unsigned panel, unsigned slot, unsigned n) const
     {
         unsigned complete = 0;
-        if (shared_slot != CUDA_NO_SLOT)
+        if (slot != CUDA_NO_SLOT)
             __threadfence();
         __syncwarp();
         if (threadIdx.x % 32 == 0)
-            complete = shared_slot == CUDA_NO_SLOT
-                           ? add_acq_rel_shared(&arrived[p % slots], n) + n ==
-                                 range.units * (p / slots + 1)
-                           : add_acq_rel(&edge_arrived[shared_slot], n) + n == range.units;
+            complete = slot == CUDA_NO_SLOT ? add_acq_rel_shared(&arrived[panel % slots], n) + n ==
+                                                  range.units * (panel / slots + 1)
+                                            : add_acq_rel(&edge_arrived[slot], n) + n == range.units;
         complete = __shfl_sync(~0u, complete, 0);
         __syncwarp(); /* what lane 0 acquired is for all lanes */
         return complete;
     }
-    __device__ void done(unsigned p, unsigned shared_slot) const
+    __device__ void done(unsigned panel, unsigned slot) const
     {
         __syncwarp();
         if (threadIdx.x % 32)
             return;
-        if (shared_slot == CUDA_NO_SLOT)
-            store_release_shared(&summed[p % slots], p / slots + 1);
+        if (slot == CUDA_NO_SLOT)
+            store_release_shared(&summed[panel % slots], panel / slots + 1);
         else
-            edge_arrived[shared_slot] = 0;
+            edge_arrived[slot] = 0;
     }
 };
+
+/* A warp has left the values of n units from `at` on; who completes a panel adds its values up. Seldom: it
+ * stays out of the loop's registers. */
+template <class T, int M>
+static __device__ __noinline__ void leave_units(const cuda_dot &a, const dot_range &range, const dot_board &board,
+                                                dot_at at, unsigned n, const float *sums)
+{
+    while (n) {
+        const unsigned left = range.units - at.unit, some = left < n ? left : n, slot = range.slot_of(at.panel);
+        if (board.arrive(range, at.panel, slot, some)) {
+            finish_panel<T, M>(a, range.first + at.panel, board.values(at.panel, slot), sums);
+            board.done(at.panel, slot);
+        }
+        n -= some;
+        at.unit = 0;
+        at.panel++;
+    }
+}
 
 template <class T, int M> static __device__ __forceinline__ void dot(const cuda_dot &a)
 {
     constexpr int LANE_BLOCKS = shape<T>::BLOCKS, LOADS = shape<T>::LOADS, WORDS = shape<T>::WORDS;
     constexpr int RING = M <= 2 && LOADS <= 16 ? LOADS : 8;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
-    const unsigned parts = a.pair ? 2 : 1, x_block = a.stage_x ? XPAD : BLOCK;
+    constexpr unsigned TURN = WARPS * GROUPS; /* units that the CTA takes at once */
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, group = lane / 4;
+    const unsigned parts = a.pair ? 2 : 1;
     const dot_range range(a, LANE_BLOCKS);
-    const unsigned all = (unsigned)(range.end - range.begin), per_part = range.units / parts;
-    const unsigned skip = (unsigned)(range.begin - (unsigned long long)range.first * range.units);
+    const unsigned per_part = range.units / parts;
 
-    /* Unit u of the range is unit u + skip, counted from its first panel. */
-    auto panel_of = [&](unsigned u) { return (u + skip) / range.units; };
-    auto part_of = [&](unsigned u) { return (u + skip) % range.units / per_part; };
-    auto block_of = [&](unsigned u, int b) {
-        return (u + skip) % range.units % per_part * LANE_BLOCKS + b;
-    };
-    /* Block b of unit u: its words; where there is none the first of all, to be read in vain. */
-    auto words_of = [&](unsigned u, int b) {
-        const bool there = u < all && block_of(u, b) < a.blocks;
-        if (!there)
+    /* Block b of a unit: its words; where there is none the first of all, to be read in vain. */
+    auto words_of = [&](dot_at at, unsigned u, int b) {
+        const unsigned part = at.unit >= per_part, block = (at.unit - part * per_part) * LANE_BLOCKS + b;
+        if (u >= range.end || block >= a.blocks)
             return (const uint4 *)a.matrix[0].w + quad;
-        const unsigned block = block_of(u, b);
         const unsigned word = T::GROUPED ? a.table[block].word : block * WORDS;
-        return (const uint4 *)place_of(a, range.first + panel_of(u), part_of(u)).w + (size_t)word * 4 + quad;
+        return (const uint4 *)place_of(a, range.first + at.panel, part).w + (size_t)word * 4 + quad;
     };
     /* The first weights are on their way before anything is waited for. */
     uint4 ring[RING];
     const uint4 *now[LANE_BLOCKS], *next[LANE_BLOCKS];
+    dot_at coming = {0, 0}; /* this lane's unit after the one in work */
+    coming.go(range.begin + warp * GROUPS + group, range.units);
 #pragma unroll
     for (int b = 0; b < LANE_BLOCKS; b++)
-        next[b] = words_of(warp * GROUPS + at, b);
+        next[b] = words_of(coming, range.begin + warp * GROUPS + group, b);
 #pragma unroll
     for (int s = 0; s < RING; s++)
         ring[s] = load_stream(next[s / WORDS] + s % WORDS * 4);
 
     shared_cursor cursor = shared_begin();
-    dot_board<M> board = {a.inner, nullptr, nullptr, a.slots, M * parts * a.blocks * ROWS, a.edge,
-                          a.edge_arrived};
+    dot_board board = {a.inner, nullptr, nullptr, a.slots, M * parts * a.blocks * ROWS, a.edge, a.edge_arrived};
     board.arrived = shared_take<unsigned>(cursor, a.slots);
     board.summed = shared_take<unsigned>(cursor, a.slots);
     float *sums = shared_take<float>(cursor, a.minimum ? M * a.blocks : 0);
@@ -377,47 +404,48 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     wait_previous();
     /* the first panel may be shared: nobody of this CTA will have completed it alone */
     for (unsigned i = threadIdx.x; i < a.slots; i += CUDA_THREADS) {
-        const bool shared = i == 0 && all && range.slot_of_shared(0) != CUDA_NO_SLOT;
+        const bool shared = i == 0 && range.slots[0] != CUDA_NO_SLOT;
         board.arrived[i] = shared ? range.units : 0;
         board.summed[i] = shared;
     }
-    const float *x = a.x;
-    unsigned x_row = a.x_stride;
     if (!a.x) {
         norm_rows<M>(a.before, staged, a.blocks, factors);
     } else if (a.stage_x) {
         for (unsigned i = threadIdx.x; i < M * a.blocks * BLOCK; i += CUDA_THREADS) {
             const unsigned m = i / (a.blocks * BLOCK), k = i % (a.blocks * BLOCK);
-            staged[(m * a.blocks + k / BLOCK) * XPAD + k % BLOCK] = a.x[(size_t)m * a.x_stride + k];
+            staged[m * a.blocks * XPAD + padded(k)] = a.x[(size_t)m * a.x_stride + k];
         }
     }
-    if (a.stage_x) {
-        x = staged;
-        x_row = a.blocks * XPAD;
-    }
+    const float *x = a.stage_x ? staged : a.x;
+    const unsigned x_row = a.stage_x ? a.blocks * XPAD : a.x_stride, x_block = a.stage_x ? +XPAD : +BLOCK;
     __syncthreads();
     if (a.minimum) {
         sum_blocks<M>(a, x, x_row, x_block, sums);
         __syncthreads();
     }
 
-    for (unsigned u0 = warp * GROUPS; u0 < all; u0 += WARPS * GROUPS) {
-        const unsigned u = u0 + at < all ? u0 + at : all - 1, p = panel_of(u), part = part_of(u);
-        const unsigned shared_slot = range.slot_of_shared(p);
+    dot_at turn = {0, 0}; /* the warp's first unit */
+    turn.go(range.begin + warp * GROUPS, range.units);
+    for (unsigned u0 = range.begin + warp * GROUPS; u0 < range.end; u0 += TURN) {
+        const dot_at at = coming;
+        const bool mine = u0 + group < range.end;
+        const unsigned p = mine ? at.panel : range.last, slot = range.slot_of(p);
+        const unsigned part = at.unit >= per_part, first_block = (at.unit - part * per_part) * LANE_BLOCKS;
+        coming.go(TURN, range.units);
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++) {
             now[b] = next[b];
-            next[b] = words_of(u0 + at + WARPS * GROUPS, b);
+            next[b] = words_of(coming, u0 + group + TURN, b);
         }
-        if (shared_slot == CUDA_NO_SLOT)
+        if (slot == CUDA_NO_SLOT)
             while (load_acquire_shared(&board.summed[p % a.slots]) != p / a.slots)
                 yield_warp();
         __syncwarp();
-        float *out = board.values(p, shared_slot);
+        float *out = board.values(p, slot);
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++) {
-            const unsigned block = block_of(u, b);
-            const bool there = u0 + at < all && block < a.blocks;
+            const unsigned block = first_block + b;
+            const bool there = mine && block < a.blocks;
             float zero[4] = {0, 0, 0, 0};
             if (T::ZERO && there && !a.minimum) {
                 const uint4 c = ((const uint4 *)place_of(a, range.first + p, part).w)
@@ -440,16 +468,7 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
                                     chains.value(m, 3));
         }
         __syncwarp();
-        /* Who completes a panel adds its values up. */
-        const unsigned end = u0 + GROUPS < all ? u0 + GROUPS : all;
-        for (unsigned done = u0; done < end;) {
-            const unsigned panel = panel_of(done), slot = range.slot_of_shared(panel);
-            const unsigned stop = (panel + 1) * range.units - skip, n = (stop < end ? stop : end) - done;
-            done += n;
-            if (!board.arrive(range, panel, slot, n))
-                continue;
-            finish_panel<T, M>(a, range.first + panel, board.values(panel, slot), sums);
-            board.done(panel, slot);
-        }
+        leave_units<T, M>(a, range, board, turn, u0 + GROUPS < range.end ? +GROUPS : range.end - u0, sums);
+        turn.go(TURN, range.units);
     }
 }
