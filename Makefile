@@ -86,6 +86,8 @@ $(B)/obj/runtime/cuda/cuda_image.o: CFLAGS += -DCUDA_FATBIN='"$(FATBIN)"'
 $(B)/obj/runtime/cuda/cuda_image.o: $(FATBIN)
 endif
 
+# cuda.h, for the test that compares declarations with it
+$(B)/obj/tests/unit/test_cuda_api.o: CFLAGS += $(addprefix -idirafter ,$(firstword $(wildcard $(dir $(realpath $(NVCC)))../include /usr/local/cuda/include)))
 # A unit test is one cmocka program per file, linked with everything but the two mains.
 $(B)/tests/test_%: $(B)/obj/tests/unit/test_%.o $(B)/obj/tests/unit/filter.o $(call obj,$(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)

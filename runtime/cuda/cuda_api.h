@@ -32,8 +32,8 @@ enum {
     /* of a function */
     CU_FUNCTION_SHARED = 8,
     /* flags */
-    CU_STREAM_NON_BLOCKING = 1,
-    CU_EVENT_DISABLE_TIMING = 2,
+    CU_NON_BLOCKING = 1,
+    CU_NO_TIMING = 2,
     CU_CAPTURE_THREAD_LOCAL = 1,
     /* of a launch: the kernel may begin before the one ahead has ended */
     CU_LAUNCH_PROGRAMMATIC = 6,

@@ -1,5 +1,5 @@
 /* The GPU's kernels, as nvcc made them (kernels.fatbin, see the Makefile), inside the program. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 #ifdef CUDA_FATBIN
 __asm__(".section .rodata\n"

@@ -1,6 +1,6 @@
 /* A rank file's data into the GPU's memory: the team's threads read pieces into pinned memory, and
  * copies run beside; the GPU hashes what has arrived, before any value is used. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 #include "checked.h"
 #include "jobs.h"
@@ -34,10 +34,10 @@ struct load {
 
 static bool open_lane(const struct cuda *c, struct lane *lane, struct tp_error *err)
 {
-    bool ok = CUDA(&c->api, err, cuStreamCreate, (&lane->stream, CU_STREAM_NON_BLOCKING));
+    bool ok = CUDA(&c->api, err, cuStreamCreate, (&lane->stream, CU_NON_BLOCKING));
     for (int i = 0; ok && i < 2; i++)
         ok = CUDA(&c->api, err, cuMemHostAlloc, ((void **)&lane->piece[i], PIECE_BYTES, 0)) &&
-             CUDA(&c->api, err, cuEventCreate, (&lane->copied[i], CU_EVENT_DISABLE_TIMING));
+             CUDA(&c->api, err, cuEventCreate, (&lane->copied[i], CU_NO_TIMING));
     return ok;
 }
 

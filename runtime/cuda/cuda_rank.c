@@ -1,5 +1,5 @@
 /* What a rank has on its device: sizes, places, tables, kernels. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 #include "checked.h"
 #include "kernels.h"

@@ -1,7 +1,7 @@
 /* A step on the GPU: kernels in a stream, in the order of forward.h; of rows that decode a graph, made
  * once for each number of rows and replayed. More rows than CUDA_ROWS go group by group, layer by
  * layer. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 #include "checked.h"
 #include "rope.h"

@@ -1,5 +1,5 @@
 /* A GPU as a device: one rank on the first one there is. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 #include "checked.h"
 #include "host.h"

@@ -1,5 +1,5 @@
 /* Where the emulated driver stands in: something to load, for it finds kernels by name. */
-#include "cuda.h"
+#include "cuda_device.h"
 
 struct cuda_image cuda_image(void)
 {

@@ -1,4 +1,4 @@
-#include "cuda.h"
+#include "cuda_device.h"
 
 #include <string.h>
 
@@ -55,7 +55,7 @@ bool cuda_open(struct cuda *c, struct tp_error *err)
     if (cuda_api_open(&c->api, err) && find_device(c, err) &&
         CUDA(&c->api, err, cuDevicePrimaryCtxRetain, (&c->context, c->device)) &&
         CUDA(&c->api, err, cuCtxSetCurrent, (c->context)) && load_module(c, err) &&
-        CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_STREAM_NON_BLOCKING)))
+        CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_NON_BLOCKING)))
         return true;
     cuda_close(c);
     return false;
