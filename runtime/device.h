@@ -45,11 +45,19 @@ struct device_plan { /* memory, in bytes */
     uint64_t allowed;   /* to allocate, for all but mapped weights */
 };
 
+/* What starting took, in order, beside what the engine measures. */
+enum { DEVICE_TIMES_MAX = 8 };
+struct device_time {
+    const char *what; /* NULL ends the list */
+    double seconds;
+};
+
 struct device {
     const struct device_type *type;
     const char *kernels; /* which of its instructions it uses: "avx512" */
     uint64_t logit_stride;
     struct device_plan used; /* as allocated */
+    struct device_time times[DEVICE_TIMES_MAX];
 };
 
 struct device_type {

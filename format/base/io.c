@@ -210,6 +210,11 @@ void io_write_back(int fd, uint64_t offset, uint64_t n)
     sync_file_range(fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
+void io_read_ahead(int fd)
+{
+    posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+}
+
 bool io_sync(int fd, const char *path, struct tp_error *err)
 {
     int failed;

@@ -225,6 +225,9 @@ template <class T, int TILE> struct attention_work {
 template <class T, int TILE> static __device__ __forceinline__ void attention(const cuda_attention &a)
 {
     attention_work<T, TILE> work(a);
+    for (uint64_t n = ((uint64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) * 128; n < a.ahead_bytes;
+         n += (uint64_t)gridDim.x * CUDA_THREADS * 128)
+        prefetch_line((const unsigned char *)a.ahead + n);
     launch_dependents();
     wait_previous();
     const uint32_t *pages = (const uint32_t *)(a.step + 1);

@@ -114,6 +114,9 @@ struct cuda_attention {
     uint64_t page_bytes;
     float scale;
     uint32_t round;
+    /* Weights that the next kernel reads first: into L2 meanwhile, before anything is waited for. */
+    const void *ahead;
+    uint64_t ahead_bytes;
 };
 
 /* XXH3-128 of chunks, a warp each. */

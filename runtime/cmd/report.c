@@ -52,6 +52,17 @@ static uint64_t sum(const struct engine_memory *m)
     return m->weights + m->kv + m->activations;
 }
 
+static void print_times(const struct device *device)
+{
+    char text[512] = "";
+    size_t n = 0;
+    for (const struct device_time *t = device->times; t->what && n < sizeof text; t++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %.1f ms", n ? ", " : "", t->what,
+                              t->seconds * 1e3);
+    if (n)
+        tp_message("tprun", "report", "%s: %s", device->type->name, text);
+}
+
 static void print_text(const struct report *report, const struct engine *e, uint64_t context,
                        uint64_t chunk)
 {
@@ -79,6 +90,7 @@ static void print_text(const struct report *report, const struct engine *e, uint
                "after main",
                report->exec_ms, e->map_seconds * 1e3, e->hash_seconds * 1e3, e->alloc_seconds * 1e3,
                first_token_ms(report));
+    print_times(e->device);
     tp_message(
         "tprun", "report",
         "prefill %llu tokens, %.1f tok/s; decode %llu tokens, %.1f tok/s, %.2f GB/s of weights; "
@@ -114,6 +126,11 @@ static void print_json(const struct report *report, const struct engine *e, uint
             (unsigned long long)report->figures.answer_rows,
             (unsigned long long)report->figures.plain_steps, f.decode, f.gb_s,
             (unsigned long long)e->steps, (unsigned long long)e->comm.meetings);
+    fprintf(out, "\"device_ms\": {");
+    for (const struct device_time *t = e->device->times; t->what; t++)
+        fprintf(out, "%s\"%s\": %.3f", t == e->device->times ? "" : ", ", t->what,
+                t->seconds * 1e3);
+    fprintf(out, "}, ");
     fprintf(out,
             "\"hashed_bytes\": %llu, \"shared_planned_bytes\": %llu, \"shared_used_bytes\": %llu, "
             "\"peak_bytes\": %llu, \"ranks\": [",

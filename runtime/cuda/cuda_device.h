@@ -88,6 +88,8 @@ struct cuda_rank {
     cu_function residual_norm, rope, attention[3], hash;
 };
 
+void cuda_time(struct device *device, const char *what, double seconds);
+
 struct cuda_device {
     struct device device;
     struct device_setup setup;
@@ -100,7 +102,7 @@ struct cuda_device {
     cu_graph_exec graphs[CUDA_ROW_KINDS][2]
                         [2];           /* [rows][logits of all rows][rows of one sequence each] */
     uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
-    bool failed;
+    bool captured, failed;
     struct tp_error error; /* the first */
 };
 
@@ -110,9 +112,10 @@ bool cuda_place(struct cuda_rank *rank, struct tp_error *err);
 void cuda_set_sizes(struct cuda_rank *rank, struct cuda *cuda, const struct device_setup *setup);
 /* The kernels that the model needs; tables to the device. */
 bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
-/* The rank file's data to the device, and where it is to be checked every chunk against its hash:
- * TP_E_SHARD_HASH names file, tensor and chunk. */
-bool cuda_load(struct cuda_rank *rank, struct tp_error *err);
+/* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names file,
+ * tensor and chunk. */
+bool cuda_copy(struct cuda_rank *rank, struct tp_error *err);
+bool cuda_check(struct cuda_rank *rank, struct tp_error *err);
 /* Where a value of the host's copy of the data is on the device; NULL stays. */
 const void *cuda_at(const struct cuda_rank *rank, const void *host);
 

@@ -236,11 +236,16 @@ static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct 
     return ok && shard_check_padding(shard, k.plan, err);
 }
 
-bool cuda_load(struct cuda_rank *r, struct tp_error *err)
+bool cuda_copy(struct cuda_rank *r, struct tp_error *err)
 {
     const struct weights *w = r->setup->weights;
     struct load load = {.rank = r, .shard = &w->shards[0], .decoded = w->decoded[0]};
-    /* a compressed file was checked when it was decoded */
-    return copy_all(&load, err) &&
-           (!r->setup->verify || load.decoded || check_chunks(r, load.shard, err));
+    return copy_all(&load, err);
+}
+
+/* A compressed file was checked when it was decoded. */
+bool cuda_check(struct cuda_rank *r, struct tp_error *err)
+{
+    const struct weights *w = r->setup->weights;
+    return !r->setup->verify || w->decoded[0] || check_chunks(r, &w->shards[0], err);
 }

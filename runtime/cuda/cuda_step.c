@@ -4,6 +4,7 @@
 #include "cuda_device.h"
 
 #include "checked.h"
+#include "clock.h"
 #include "rope.h"
 #include <math.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 /* Up to so many rows the reductions and norms are done in the kernels that need them: five a layer. Every
  * CTA does them, which more rows make too dear. */
 enum { FUSED_ROWS = 4 };
+/* Of o_proj into L2 while attention runs: a part of every GPU's. */
+enum { AHEAD_BYTES = 16 << 20 };
 
 /* One group of rows, on its way through the layers. */
 struct group {
@@ -311,6 +314,9 @@ static bool run_attention(const struct group *g, uint32_t layer)
         .scale = (float)(1.0 / sqrt((double)r->setup->model->head_dim)),
         .round = r->weights->arithmetic == DTYPE_BF16,
     };
+    const struct matrix *next = &r->weights->layers[layer].o;
+    a.ahead = cuda_at(r, next->w);
+    a.ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES);
     int kind = r->group > 4 ? 2 : r->group > 1;
     const size_t t = tiles[kind], blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK;
     const size_t shared =
@@ -491,6 +497,17 @@ static bool capture(struct cuda_device *d, const struct step *step, cu_graph_exe
     return ok;
 }
 
+static bool capture_first(struct cuda_device *d, const struct step *step, cu_graph_exec *exec,
+                          struct tp_error *err)
+{
+    double start = clock_seconds();
+    bool ok = capture(d, step, exec, err);
+    if (!d->captured)
+        cuda_time(&d->device, "capture", clock_seconds() - start);
+    d->captured = true;
+    return ok;
+}
+
 static bool run(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     const struct cuda *c = d->rank.cuda;
@@ -502,7 +519,7 @@ static bool run(struct cuda_device *d, const struct step *step, struct tp_error 
             return false;
     } else {
         cu_graph_exec *exec = &d->graphs[kind_of(step->n_rows)][wants_all(step)][are_apart(step)];
-        if ((!*exec && !capture(d, step, exec, err)) ||
+        if ((!*exec && !capture_first(d, step, exec, err)) ||
             !CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream)))
             return false;
     }

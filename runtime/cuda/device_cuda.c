@@ -2,6 +2,7 @@
 #include "cuda_device.h"
 
 #include "checked.h"
+#include "clock.h"
 #include "host.h"
 #include "mem.h"
 #include "rope.h"
@@ -10,6 +11,16 @@
 
 static struct cuda opened; /* from the first plan to stop */
 static bool is_open;
+static double open_seconds;
+
+void cuda_time(struct device *device, const char *what, double seconds)
+{
+    int n = 0;
+    while (device->times[n].what)
+        n++;
+    tp_assert(n + 1 < DEVICE_TIMES_MAX);
+    device->times[n] = (struct device_time){what, seconds};
+}
 
 static struct cuda_device *self_of(struct device *device)
 {
@@ -66,8 +77,11 @@ static bool plan(const struct device_setup *setup, struct device_plan *plan, str
     size_t free, total;
     if (!check_isa(setup->isa, err) || !check_model(setup, err))
         return false;
+    double start = clock_seconds();
+    io_read_ahead(setup->weights->shards[0].fd); /* while the context is made */
     if (!is_open && !(is_open = cuda_open(&opened, err)))
         return false;
+    open_seconds = clock_seconds() - start;
     cuda_set_sizes(&rank, &opened, setup);
     if (!cuda_place(&rank, err) || !CUDA(&opened.api, err, cuMemGetInfo_v2, (&free, &total)))
         return false;
@@ -124,9 +138,18 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
         setup->weights->decoded[0] ? setup->weights->decoded[0] : setup->weights->shards[0].data;
     d->device =
         (struct device){.type = &device_cuda, .kernels = "cuda", .logit_stride = r->logit_stride};
+    double t0 = clock_seconds();
     bool ok = cuda_place(r, err) &&
               CUDA(&opened.api, err, cuMemAlloc_v2, (&r->memory, r->memory_bytes)) &&
-              cuda_place(r, err) && open_host(d, err) && cuda_prepare(r, err) && cuda_load(r, err);
+              cuda_place(r, err) && open_host(d, err) && cuda_prepare(r, err);
+    double t1 = clock_seconds();
+    ok = ok && cuda_copy(r, err);
+    double t2 = clock_seconds();
+    ok = ok && cuda_check(r, err);
+    cuda_time(&d->device, "context", open_seconds);
+    cuda_time(&d->device, "allocate", t1 - t0);
+    cuda_time(&d->device, "copy", t2 - t1);
+    cuda_time(&d->device, "hash", clock_seconds() - t2);
     d->device.used.ranks[0] = r->bytes;
     if (ok)
         return &d->device;

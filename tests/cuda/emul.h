@@ -170,6 +170,9 @@ template <class T> T *shared_take(shared_cursor &, size_t n)
     return (T *)emul_shared(n * sizeof(T));
 }
 
+inline void prefetch_line(const void *)
+{
+}
 inline uint4 load_stream(const uint4 *p)
 {
     return *p;
