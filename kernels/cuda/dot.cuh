@@ -370,22 +370,27 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     const dot_range range(a, LANE_BLOCKS);
     const unsigned per_part = range.units / parts;
 
-    /* Block b of a unit: its words; where there is none the first of all, to be read in vain. */
-    auto words_of = [&](dot_at at, unsigned u, int b) {
-        const unsigned part = at.unit >= per_part, block = (at.unit - part * per_part) * LANE_BLOCKS + b;
-        if (u >= range.end || block >= a.blocks)
-            return (const uint4 *)a.matrix[0].w + quad;
-        const unsigned word = T::GROUPED ? a.table[block].word : block * WORDS;
-        return (const uint4 *)place_of(a, range.first + at.panel, part).w + (size_t)word * 4 + quad;
+    /* The words of a unit's blocks; of those that are not there the first of all, to be read in vain. */
+    auto find = [&](dot_at at, unsigned u, const uint4 **words) {
+        const unsigned part = at.unit >= per_part, first = (at.unit - part * per_part) * LANE_BLOCKS;
+        const uint4 *base = (const uint4 *)a.matrix[0].w + quad;
+        unsigned left = 0;
+        if (u < range.end) {
+            base = (const uint4 *)place_of(a, range.first + at.panel, part).w + quad;
+            left = a.blocks - first;
+        }
+#pragma unroll
+        for (int b = 0; b < LANE_BLOCKS; b++) {
+            const unsigned word = (unsigned)b >= left ? 0 : T::GROUPED ? a.table[first + b].word : (first + b) * WORDS;
+            words[b] = base + (size_t)word * 4;
+        }
     };
     /* The first weights are on their way before anything is waited for. */
     uint4 ring[RING];
     const uint4 *now[LANE_BLOCKS], *next[LANE_BLOCKS];
     dot_at coming = {0, 0}; /* this lane's unit after the one in work */
     coming.go(range.begin + warp * GROUPS + group, range.units);
-#pragma unroll
-    for (int b = 0; b < LANE_BLOCKS; b++)
-        next[b] = words_of(coming, range.begin + warp * GROUPS + group, b);
+    find(coming, range.begin + warp * GROUPS + group, next);
 #pragma unroll
     for (int s = 0; s < RING; s++)
         ring[s] = load_stream(next[s / WORDS] + s % WORDS * 4);
@@ -433,10 +438,9 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         const unsigned part = at.unit >= per_part, first_block = (at.unit - part * per_part) * LANE_BLOCKS;
         coming.go(TURN, range.units);
 #pragma unroll
-        for (int b = 0; b < LANE_BLOCKS; b++) {
+        for (int b = 0; b < LANE_BLOCKS; b++)
             now[b] = next[b];
-            next[b] = words_of(coming, u0 + group + TURN, b);
-        }
+        find(coming, u0 + group + TURN, next);
         if (slot == CUDA_NO_SLOT)
             while (load_acquire_shared(&board.summed[p % a.slots]) != p / a.slots)
                 yield_warp();
