@@ -81,7 +81,7 @@ $(FATBIN): $(wildcard kernels/cuda/*)
 	@mkdir -p $(@D)
 	@echo '  NVCC $@'
 	$(Q)$(NVCC) $(NVCCFLAGS) $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) --threads 0 -compress-mode=size -fatbin -o $@ kernels/cuda/kernels.cu
+	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) --threads 0 $$($(NVCC) --help | grep -q compress-mode && echo -compress-mode=size) -fatbin -o $@ kernels/cuda/kernels.cu
 $(B)/obj/runtime/cuda/cuda_image.o: CFLAGS += -DCUDA_FATBIN='"$(FATBIN)"'
 $(B)/obj/runtime/cuda/cuda_image.o: $(FATBIN)
 endif

@@ -172,9 +172,9 @@ void engine_close(struct engine *engine)
     struct engine *e = engine;
     if (e->device)
         e->device->type->close(e->device);
+    team_stop(&e->team);
     if (e->setup.device && e->setup.device->stop)
         e->setup.device->stop();
-    team_stop(&e->team);
     mem_free(e->step.rows);
     mem_free(e->step.logit_rows);
     kv_cache_free(&e->cache);

@@ -35,6 +35,8 @@ static __device__ __forceinline__ void half_stripe(uint64_t sum[4], const uint4 
 static __device__ __forceinline__ void hash_chunks(const cuda_hash &a)
 {
     const unsigned lane = threadIdx.x, half = lane % 2, stripe = lane / 2;
+    launch_dependents();
+    wait_previous();
     const uint64_t p32_1 = 0x9E3779B1u, p32_2 = 0x85EBCA77u, p32_3 = 0xC2B2AE3Du,
                    p64_1 = 0x9E3779B185EBCA87u, p64_2 = 0xC2B2AE3D27D4EB4Fu, p64_3 = 0x165667B19E3779F9u,
                    p64_4 = 0x85EBCA77C2B2AE63u, p64_5 = 0x27D4EB2F165667C5u;

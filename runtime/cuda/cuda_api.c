@@ -13,7 +13,8 @@ bool cuda_api_open(struct cuda_api *api, struct tp_error *err)
         CUDA_FUNCTIONS(X)
 #undef X
     };
-    *api = (struct cuda_api){.library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)};
+    /* it stays: threads that used it have things of its own that end with them */
+    *api = (struct cuda_api){.library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NODELETE)};
     if (!api->library)
         return tp_fail(err, TP_E_UNSUPPORTED,
                        "--device cuda: no CUDA driver here (libcuda.so.1 cannot be opened)");

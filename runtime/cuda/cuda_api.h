@@ -23,13 +23,17 @@ enum {
     CU_OK = 0,
     CU_OUT_OF_MEMORY = 2,
     CU_NO_DEVICE = 100,
+    CU_INVALID_IMAGE = 200,
     CU_NO_BINARY_FOR_GPU = 209,
+    CU_INVALID_PTX = 218,
+    CU_UNSUPPORTED_PTX = 222,
     /* of a device */
     CU_ATTRIBUTE_MULTIPROCESSORS = 16,
     CU_ATTRIBUTE_MAJOR = 75,
     CU_ATTRIBUTE_MINOR = 76,
     CU_ATTRIBUTE_SHARED_OPTIN = 97, /* bytes of shared memory that a CTA may have */
     /* of a function */
+    CU_FUNCTION_PTX_VERSION = 5,
     CU_FUNCTION_SHARED = 8,
     /* flags */
     CU_NON_BLOCKING = 1,
@@ -85,6 +89,7 @@ struct cu_launch {
     X(cuModuleUnload, (cu_module module))                                                          \
     X(cuModuleGetFunction, (cu_function * function, cu_module module, const char *name))           \
     X(cuFuncSetAttribute, (cu_function function, unsigned attribute, int value))                   \
+    X(cuFuncGetAttribute, (int *value, unsigned attribute, cu_function function))                  \
     X(cuLaunchKernelEx,                                                                            \
       (const struct cu_launch *launch, cu_function function, void **arguments, void **extra))      \
     X(cuStreamBeginCapture_v2, (cu_stream stream, unsigned mode))                                  \

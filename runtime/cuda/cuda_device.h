@@ -29,6 +29,7 @@ struct cuda {
     cu_stream stream;
     int multiprocessors, shared_max; /* bytes of shared memory for a CTA */
     int major, minor, driver;
+    bool early; /* a kernel may begin before the one ahead has ended: it waits itself */
     char name[96];
 };
 /* TP_E_UNSUPPORTED in one line where there is none. A failed open leaves nothing to close. */
@@ -85,7 +86,8 @@ struct cuda_rank {
     uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride, rope_pages;
     uint64_t n_blocks, edge_floats, inner_floats;
     struct cuda_geometry kinds[CUDA_KINDS];
-    cu_function residual_norm, rope, attention[3], hash;
+    uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
+    cu_function residual_norm, rope, attention, hash;
 };
 
 void cuda_time(struct device *device, const char *what, double seconds);
@@ -110,6 +112,8 @@ struct cuda_device {
 bool cuda_place(struct cuda_rank *rank, struct tp_error *err);
 /* Sizes, geometry and tables of a rank; no memory yet. */
 void cuda_set_sizes(struct cuda_rank *rank, struct cuda *cuda, const struct device_setup *setup);
+/* Shared memory of attention over so many query heads (attention.cuh), RoPE done there. */
+size_t cuda_attention_shared(const struct cuda_rank *rank, uint64_t tile);
 /* The kernels that the model needs; tables to the device. */
 bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
 /* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names file,

@@ -43,8 +43,10 @@ static bool open_lane(const struct cuda *c, struct lane *lane, struct tp_error *
 
 static void close_lane(const struct cuda *c, struct lane *lane)
 {
-    if (lane->stream)
+    if (lane->stream) {
+        c->api.cuStreamSynchronize(lane->stream);
         c->api.cuStreamDestroy_v2(lane->stream);
+    }
     for (int i = 0; i < 2; i++) {
         if (lane->copied[i])
             c->api.cuEventDestroy_v2(lane->copied[i]);

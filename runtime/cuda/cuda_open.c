@@ -1,6 +1,7 @@
 #include "cuda_device.h"
 
-#include <string.h>
+#include <pthread.h>
+#include <signal.h>
 
 static bool find_device(struct cuda *c, struct tp_error *err)
 {
@@ -38,14 +39,16 @@ static bool load_module(struct cuda *c, struct tp_error *err)
 {
     struct cuda_image image = cuda_image();
     cu_result result = c->api.cuModuleLoadData(&c->module, image.data);
-    if (result == CU_NO_BINARY_FOR_GPU)
+    if (result == CU_INVALID_IMAGE || result == CU_NO_BINARY_FOR_GPU || result == CU_INVALID_PTX ||
+        result == CU_UNSUPPORTED_PTX)
         return tp_fail(err, TP_E_UNSUPPORTED,
-                       "--device cuda: this build's kernels are not for %s (%d.%d)", c->name,
-                       c->major, c->minor);
+                       "--device cuda: %s (%d.%d) with a driver for CUDA %d.%d cannot run this "
+                       "build's kernels; a newer driver may, or CUDA_ARCHS names the GPU's",
+                       c->name, c->major, c->minor, c->driver / 1000, c->driver % 1000 / 10);
     return cuda_ok(&c->api, result, "cuModuleLoadData", err);
 }
 
-bool cuda_open(struct cuda *c, struct tp_error *err)
+static bool open_all(struct cuda *c, struct tp_error *err)
 {
     *c = (struct cuda){.device = 0};
     if (!cuda_image().size)
@@ -59,6 +62,17 @@ bool cuda_open(struct cuda *c, struct tp_error *err)
         return true;
     cuda_close(c);
     return false;
+}
+
+bool cuda_open(struct cuda *c, struct tp_error *err)
+{
+    /* the driver's own threads leave signals to the one that drives the command */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool ok = open_all(c, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
 }
 
 void cuda_close(struct cuda *c)
@@ -94,7 +108,7 @@ bool cuda_launch(const struct cuda *c, cu_stream stream, cu_function function, u
         .shared_bytes = (unsigned)shared_bytes,
         .stream = stream,
         .attributes = &early,
-        .n_attributes = c->major >= 9,
+        .n_attributes = c->early,
     };
     void *pointers[] = {arguments};
     return CUDA(&c->api, err, cuLaunchKernelEx, (&launch, function, pointers, NULL));

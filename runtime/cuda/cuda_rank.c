@@ -52,6 +52,34 @@ static uint32_t blocks_of(const struct leaf_run *leaves)
     return n;
 }
 
+size_t cuda_attention_shared(const struct cuda_rank *r, uint64_t tile)
+{
+    const uint64_t blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK / BLOCK_COLS;
+    const uint64_t floats[] = {tile * blocks * 36,
+                               CUDA_CHUNK * (tile * blocks + 1),
+                               tile * chunk * 36,
+                               blocks * 2 * tile * chunk * PANEL_ROWS,
+                               2 * tile,
+                               1,
+                               (tile + 1) * r->setup->model->head_dim};
+    size_t bytes = 0;
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
+        bytes += align_up(floats[i] * 4, 16);
+    return bytes;
+}
+
+/* The least tile that holds the query heads of a KV head, where it fits; else the largest that does. */
+static uint64_t choose_tile(const struct cuda_rank *r)
+{
+    static const uint64_t tiles[] = {8, 4, 1};
+    uint64_t best = 0;
+    for (int i = 0; i < 3; i++)
+        if (cuda_attention_shared(r, tiles[i]) <= (size_t)r->cuda->shared_max &&
+            (!best || tiles[i] >= r->group))
+            best = tiles[i];
+    return best;
+}
+
 void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_setup *setup)
 {
     const struct model_config *model = setup->model;
@@ -83,6 +111,7 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     r->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
     /* blocks of all tables: every kind has one, at most */
+    r->tile = choose_tile(r);
     r->n_blocks = (6 * r->stride + r->attn_stride + r->act_stride) / BLOCK_COLS;
 }
 
@@ -204,15 +233,17 @@ static bool find_dots(struct cuda_rank *r, struct cuda_geometry *g, struct tp_er
 
 static bool find_kernels(struct cuda_rank *r, struct tp_error *err)
 {
-    bool ok = cuda_kernel(r->cuda, "residual_norm_rows", &r->residual_norm, err) &&
-              cuda_kernel(r->cuda, "rope_append_rows", &r->rope, err) &&
-              cuda_kernel(r->cuda, "hash_all_chunks", &r->hash, err);
-    for (int i = 0; ok && i < 3; i++) {
-        static const int tiles[] = {1, 4, 8};
-        char name[48];
-        snprintf(name, sizeof name, "attention_%s_%d", dtype_name(r->setup->kv_dtype), tiles[i]);
-        ok = cuda_kernel(r->cuda, name, &r->attention[i], err);
-    }
+    struct cuda *c = r->cuda;
+    int ptx = 0;
+    bool ok =
+        cuda_kernel(r->cuda, "residual_norm_rows", &r->residual_norm, err) &&
+        CUDA(&c->api, err, cuFuncGetAttribute, (&ptx, CU_FUNCTION_PTX_VERSION, r->residual_norm)) &&
+        cuda_kernel(r->cuda, "rope_append_rows", &r->rope, err) &&
+        cuda_kernel(r->cuda, "hash_all_chunks", &r->hash, err);
+    c->early = c->major >= 9 && ptx >= 90; /* code for less does not wait */
+    char name[48];
+    snprintf(name, sizeof name, "attention_%s_%d", dtype_name(r->setup->kv_dtype), (int)r->tile);
+    ok = ok && cuda_kernel(r->cuda, name, &r->attention, err);
     for (int k = 0; ok && k < CUDA_KINDS; k++)
         ok = find_dots(r, &r->kinds[k], err);
     return ok;

@@ -283,14 +283,14 @@ static bool run_rope(const struct group *g, uint32_t layer)
 /* The heads of a KV head are one tile, so that one CTA appends its k and v. */
 static bool ropes_in_attention(const struct group *g)
 {
-    return g->fused && g->apart && g->rank->group <= 8;
+    return g->fused && g->apart && g->rank->group <= g->rank->tile;
 }
 
 static bool run_attention(const struct group *g, uint32_t layer)
 {
-    static const uint32_t tiles[] = {1, 4, 8};
     const struct cuda_rank *r = g->rank;
     const struct partition *p = &r->weights->partition;
+    const struct matrix *next = &r->weights->layers[layer].o;
     const bool fused = ropes_in_attention(g);
     struct cuda_attention a = {
         .step = g->step,
@@ -313,20 +313,12 @@ static bool run_attention(const struct group *g, uint32_t layer)
         .page_bytes = r->page_bytes,
         .scale = (float)(1.0 / sqrt((double)r->setup->model->head_dim)),
         .round = r->weights->arithmetic == DTYPE_BF16,
+        .ahead = cuda_at(r, next->w),
+        .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES),
     };
-    const struct matrix *next = &r->weights->layers[layer].o;
-    a.ahead = cuda_at(r, next->w);
-    a.ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES);
-    int kind = r->group > 4 ? 2 : r->group > 1;
-    const size_t t = tiles[kind], blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK;
-    const size_t shared =
-        align_up(t * blocks * 36 * 4, 16) + align_up(chunk * (t * blocks + 1) * 4, 16) +
-        align_up(t * (chunk / BLOCK_COLS) * 36 * 4, 16) +
-        align_up(blocks * 2 * t * (chunk / BLOCK_COLS) * PANEL_ROWS * 4, 16) +
-        align_up(2 * t * 4, 16) + 16 + (fused ? align_up((t + 1) * a.head_dim * 4, 16) : 0);
-    uint64_t items = r->kv_heads * div_ceil(r->group, t) * g->n_rows * r->chunks_max;
+    uint64_t items = r->kv_heads * div_ceil(r->group, r->tile) * g->n_rows * r->chunks_max;
     uint64_t grid = min_u64(items, (uint64_t)r->cuda->multiprocessors * 2);
-    return launch(g, r->attention[kind], (unsigned)grid, shared, &a);
+    return launch(g, r->attention, (unsigned)grid, cuda_attention_shared(r, r->tile), &a);
 }
 
 /* ---- the step ---- */
@@ -501,7 +493,13 @@ static bool capture_first(struct cuda_device *d, const struct step *step, cu_gra
                           struct tp_error *err)
 {
     double start = clock_seconds();
-    bool ok = capture(d, step, exec, err);
+    struct tp_error why = {0};
+    struct cuda *c = d->rank.cuda;
+    bool ok = capture(d, step, exec, c->early ? &why : err);
+    if (!ok && c->early) { /* early launches in graphs came with CUDA 12.3 */
+        c->early = false;
+        ok = capture(d, step, exec, err);
+    }
     if (!d->captured)
         cuda_time(&d->device, "capture", clock_seconds() - start);
     d->captured = true;

@@ -3,7 +3,6 @@
 
 #include "checked.h"
 #include "clock.h"
-#include "host.h"
 #include "mem.h"
 #include "rope.h"
 #include <stdio.h>
@@ -12,6 +11,8 @@
 static struct cuda opened; /* from the first plan to stop */
 static bool is_open;
 static double open_seconds;
+
+enum { RESERVE_BYTES = 256 << 20 };
 
 void cuda_time(struct device *device, const char *what, double seconds)
 {
@@ -83,11 +84,19 @@ static bool plan(const struct device_setup *setup, struct device_plan *plan, str
         return false;
     open_seconds = clock_seconds() - start;
     cuda_set_sizes(&rank, &opened, setup);
+    if (!rank.tile || setup->model->hidden * 4 + 32 > (uint64_t)opened.shared_max)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "--device cuda: %s has %d bytes of shared memory, too few for this model's "
+                       "heads or width",
+                       opened.name, opened.shared_max);
     if (!cuda_place(&rank, err) || !CUDA(&opened.api, err, cuMemGetInfo_v2, (&free, &total)))
         return false;
     plan->ranks[0] = rank.bytes;
-    plan->available = min_u64(free, (uint64_t)((double)total * setup->memory_fraction));
-    plan->allowed = host_memory_limit();
+    /* beside the plan there are graphs, and what the driver keeps for stacks */
+    const uint64_t kept = min_u64(total / 64, RESERVE_BYTES);
+    plan->available =
+        min_u64(free > kept ? free - kept : 0, (uint64_t)((double)total * setup->memory_fraction));
+    plan->allowed = UINT64_MAX; /* it is not the host's */
     return true;
 }
 

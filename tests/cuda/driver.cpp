@@ -4,6 +4,7 @@
  * too early shows. Allocations are heap blocks of their own, full of NaN at first.
  *
  * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES;
+ * EMUL_OLD=1 no early launches in graphs;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE gets a
  * line when the process ends: calls, launches, and what was never given back.
  */
@@ -368,6 +369,12 @@ cu_result cuFuncSetAttribute(cu_function function, unsigned attribute, int value
     function->shared = value;
     return CU_OK;
 }
+cu_result cuFuncGetAttribute(int *value, unsigned attribute, cu_function)
+{
+    ENTER;
+    *value = attribute == CU_FUNCTION_PTX_VERSION ? 90 : 0;
+    return CU_OK;
+}
 cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **arguments, void **extra)
 {
     ENTER;
@@ -376,6 +383,8 @@ cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **argu
     emul_launch launch = {{l->grid_x, l->grid_y, l->grid_z}, {l->block_x, l->block_y, l->block_z}, l->shared_bytes, false};
     for (unsigned i = 0; i < l->n_attributes; i++)
         launch.programmatic |= l->attributes[i].id == CU_LAUNCH_PROGRAMMATIC && l->attributes[i].value;
+    if (launch.programmatic && l->stream->capture && number("EMUL_OLD", 0))
+        return 801; /* as drivers before CUDA 12.3 do */
     std::vector<unsigned char> bytes((unsigned char *)arguments[0], (unsigned char *)arguments[0] + f->entry->bytes);
     const emul_entry *entry = f->entry;
     put(l->stream, [=] {

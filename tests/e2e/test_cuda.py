@@ -227,6 +227,20 @@ def test_a_damaged_chunk_is_found_before_any_value_is_used():
             assert not gpu.stdout and error_line(gpu, 7, "rank-000-of-001.tps") == error_line(cpu, 7)
 
 
+def test_old_drivers_and_small_gpus():
+    """No early launches in graphs; little shared memory: smaller tiles of attention, values and x in global memory."""
+    emulated_only()
+    with Folder() as d:
+        tiny_model(d + "/m", num_attention_heads=16, num_key_value_heads=2, head_dim=128, intermediate_size=3000, torch_dtype="float32")
+        convert(d + "/m", d + "/b")
+        args = ["generate", d + "/b", "--prompt-ids", "3,4,5", "-n", "3", "--ids", "--ignore-eos", "-q"]
+        want = harness.tprun(*args).stdout
+        assert emulated(*args, EMUL_OLD=1).stdout == want
+        for shared in (100 << 10, 64 << 10, 24 << 10):
+            assert emulated(*args, EMUL_SHARED=shared).stdout == want, shared
+        error_line(emulated(*args, status=4, EMUL_SHARED=4 << 10), 4, "shared memory")
+
+
 def test_compressed_bundles_run_too():
     with Folder() as d:
         tiny_model(d + "/m", hidden_size=64)
