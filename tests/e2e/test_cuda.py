@@ -265,6 +265,14 @@ def test_without_driver_gpu_kernels_or_a_degree_of_one_it_is_exit_4():
         error_line(emulated(*args[:-2], "--isa", "scalar", status=4), 4, "--isa scalar")
 
 
+def test_the_demo_tells_its_story_and_replays_what_the_cpu_recorded():
+    with Folder() as d:
+        convert(harness.DEMO, d + "/b", selftest=True)
+        args = ["generate", d + "/b", "-p", "Once upon a time", "-n", "24", "--temp", "0.7", "-q"]
+        assert emulated(*args).stdout == harness.tprun(*args).stdout
+        assert b"as recorded" in emulated("selftest", d + "/b").stdout
+
+
 def test_the_golden_results_are_met():
     for name, model in float_checkpoints()[:: 3 * SHARE]:
         with Folder() as d:
