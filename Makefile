@@ -165,7 +165,8 @@ $(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-.SECONDARY:
+# objects that only rules of patterns name are kept
+.PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/emulated/%.o
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
