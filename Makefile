@@ -71,17 +71,15 @@ $(B)/obj/%.o: %.c
 	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
 # The GPU's kernels, where there is nvcc: on PATH, or from scripts/install_cuda.sh. Without it all else is built.
-# NVCC= (empty) leaves them out. Every operation is rounded by itself, subnormals are zeros: docs/numerics.md section 1.
+# NVCC= (empty) leaves them out.
 NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard build/cuda/nvcc))
 CUDA_ARCHS ?= 80 90 100 120
 FATBIN = build/kernels.fatbin
-NVCCFLAGS = -std=c++17 -O3 -fmad=false -ftz=true -prec-div=true -prec-sqrt=true
 ifneq ($(NVCC),)
 $(FATBIN): $(wildcard kernels/cuda/*)
 	@mkdir -p $(@D)
 	@echo '  NVCC $@'
-	$(Q)$(NVCC) $(NVCCFLAGS) $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) --threads 0 $$($(NVCC) --help | grep -q compress-mode && echo -compress-mode=size) -fatbin -o $@ kernels/cuda/kernels.cu
+	$(Q)scripts/make_fatbin.sh "$(NVCC)" $@ "$(CUDA_ARCHS)"
 $(B)/obj/runtime/cuda/cuda_image.o: CFLAGS += -DCUDA_FATBIN='"$(FATBIN)"'
 $(B)/obj/runtime/cuda/cuda_image.o: $(FATBIN)
 endif

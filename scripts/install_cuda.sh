@@ -15,5 +15,7 @@ build/cuda/bin/pip install --quiet "nvidia-cuda-nvcc$suffix==$version.*" "nvidia
   "nvidia-cuda-crt$suffix==$version.*" "nvidia-cuda-runtime$suffix==$version.*"
 nvcc=$(find build/cuda -path '*/bin/nvcc' -type f | head -1)
 [ -n "$nvcc" ] || { echo "the wheels hold no nvcc" >&2; exit 1; }
-ln -sf "$(realpath "$nvcc")" build/cuda/nvcc
+# a link would not do: it finds its parts beside the name that it was called by
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$(realpath "$nvcc")" >build/cuda/nvcc
+chmod +x build/cuda/nvcc
 echo "nvcc is build/cuda/nvcc: $(build/cuda/nvcc --version | tail -1)"
