@@ -216,7 +216,7 @@ install: all ## programs and man pages below PREFIX (default /usr/local)
 	install -m 644 docs/tpshard.1 docs/tprun.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 format: ## clang-format over the sources
-	clang-format -i $$(find format kernels tools runtime tests -name '*.[ch]')
+	clang-format -i $$(find format kernels tools runtime tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp')
 
 clean: ## remove build/
 	rm -rf build

@@ -6,5 +6,5 @@ case $(clang-format --version 2>/dev/null) in
 *" 14."*) ;;
 *) echo "SKIP format: clang-format 14 is not installed"; exit ;;
 esac
-find format kernels tools runtime tests -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+find format kernels tools runtime tests '(' -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' ')' -exec clang-format --dry-run -Werror {} +
 echo "formatted"

@@ -9,7 +9,8 @@ enum { CHUNK_BLOCKS = CUDA_CHUNK / BLOCK };
 
 /* A block of a panel in memory, M rows of x. */
 template <class T, int M>
-static __device__ __forceinline__ void block_in_memory(const uint4 *words, const float *x, unsigned x_row,
+static __device__ __forceinline__ void block_in_memory(const uint4 *words, const float *x,
+                                                       unsigned x_row,
                                                        lane_block<T, M, shape<T>::WORDS> &chains)
 {
     const float none[4] = {0, 0, 0, 0};
@@ -58,7 +59,8 @@ template <class T, int TILE> struct attention_work {
         i.tile = n % tiles, n /= tiles;
         i.m = n % a.step->n_rows, n /= a.step->n_rows;
         const unsigned begin = i.kv_head * a.group, end = begin + a.group;
-        const unsigned from = begin > a.skip ? begin - a.skip : 0, top = end - a.skip < a.heads ? end - a.skip : a.heads;
+        const unsigned from = begin > a.skip ? begin - a.skip : 0,
+                       top = end - a.skip < a.heads ? end - a.skip : a.heads;
         i.head = from + i.tile * TILE;
         i.n_heads = i.head < top ? (top - i.head < TILE ? top - i.head : TILE) : 0;
         i.position = a.step->position[i.m];
@@ -74,7 +76,8 @@ template <class T, int TILE> struct attention_work {
         for (unsigned n = threadIdx.x; n < TILE * a.head_pad; n += CUDA_THREADS) {
             const unsigned h = n / a.head_pad, c = n % a.head_pad;
             q[h * blocks * XPAD + padded(c)] =
-                h < i.n_heads ? a.queries[((size_t)i.m * a.heads + i.head + h) * a.head_pad + c] : 0.0f;
+                h < i.n_heads ? a.queries[((size_t)i.m * a.heads + i.head + h) * a.head_pad + c]
+                              : 0.0f;
         }
     }
 
@@ -91,7 +94,8 @@ template <class T, int TILE> struct attention_work {
                 continue;
             }
             if (h < i.n_heads)
-                rope_head(a.rope, query_from(a.rope, i.m, i.head + h), a.rope.q_norm, i.position, x);
+                rope_head(a.rope, query_from(a.rope, i.m, i.head + h), a.rope.q_norm, i.position,
+                          x);
             for (unsigned c = lane; c < a.head_pad; c += 32) {
                 const float v = h < i.n_heads && c < a.head_dim ? x[c] : 0.0f;
                 q[h * blocks * XPAD + padded(c)] = a.round ? bf16_value(v) : v;
@@ -102,7 +106,8 @@ template <class T, int TILE> struct attention_work {
     /* scores of 16 positions a panel, block by block */
     __device__ void dot_keys(const uint4 *k)
     {
-        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
+                       at = lane / 4;
         for (unsigned n = warp * GROUPS + at; n < CUDA_CHUNK / ROWS * blocks; n += WARPS * GROUPS) {
             const unsigned panel = n / blocks, block = n % blocks;
             lane_block<T, TILE, shape<T>::WORDS> chains;
@@ -110,7 +115,8 @@ template <class T, int TILE> struct attention_work {
                                      blocks * XPAD, chains);
             for (int h = 0; h < TILE; h++)
                 for (int r = 0; r < 4; r++)
-                    scores[(panel * ROWS + quad * 4 + r) * stride + h * blocks + block] = chains.value(h, r);
+                    scores[(panel * ROWS + quad * 4 + r) * stride + h * blocks + block] =
+                        chains.value(h, r);
         }
     }
 
@@ -136,7 +142,8 @@ template <class T, int TILE> struct attention_work {
             for (int d = 16; d; d /= 2)
                 top = max_of(top, __shfl_xor_sync(~0u, top, d));
             for (unsigned j = lane; j < CUDA_CHUNK; j += 32)
-                s[padded(j)] = j >= begin && j <= end ? exp_value(__fsub_rn(s[padded(j)], top)) : 0.0f;
+                s[padded(j)] =
+                    j >= begin && j <= end ? exp_value(__fsub_rn(s[padded(j)], top)) : 0.0f;
             __syncwarp();
             float chain = 0.0f;
             for (unsigned j = lane % 16; j < CUDA_CHUNK; j += 16)
@@ -153,15 +160,18 @@ template <class T, int TILE> struct attention_work {
 
     __device__ void dot_values(const uint4 *v)
     {
-        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, at = lane / 4;
-        for (unsigned n = warp * GROUPS + at; n < a.head_pad / ROWS * CHUNK_BLOCKS; n += WARPS * GROUPS) {
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
+                       at = lane / 4;
+        for (unsigned n = warp * GROUPS + at; n < a.head_pad / ROWS * CHUNK_BLOCKS;
+             n += WARPS * GROUPS) {
             const unsigned panel = n / CHUNK_BLOCKS, block = n % CHUNK_BLOCKS;
             lane_block<T, TILE, shape<T>::WORDS> chains;
             block_in_memory<T, TILE>(v + (size_t)n * shape<T>::WORDS * 4 + quad, e + block * XPAD,
                                      CHUNK_BLOCKS * XPAD, chains);
             for (int h = 0; h < TILE; h++)
                 for (int r = 0; r < 4; r++)
-                    sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + quad * 4 + r] = chains.value(h, r);
+                    sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + quad * 4 + r] =
+                        chains.value(h, r);
         }
     }
 
@@ -177,7 +187,8 @@ template <class T, int TILE> struct attention_work {
             const unsigned h = n / a.head_pad, d = n % a.head_pad;
             float acc = 0.0f;
             for (unsigned b = 0; b < CHUNK_BLOCKS; b++)
-                acc = __fadd_rn(acc, sums[((d / ROWS * TILE + h) * CHUNK_BLOCKS + b) * ROWS + d % ROWS]);
+                acc = __fadd_rn(acc,
+                                sums[((d / ROWS * TILE + h) * CHUNK_BLOCKS + b) * ROWS + d % ROWS]);
             partial_of(i, h, i.chunk - i.first_chunk)[d] = __fadd_rn(acc, 0.0f);
         }
         for (unsigned n = threadIdx.x; n < i.n_heads * 2; n += CUDA_THREADS)
@@ -222,7 +233,8 @@ template <class T, int TILE> struct attention_work {
     }
 };
 
-template <class T, int TILE> static __device__ __forceinline__ void attention(const cuda_attention &a)
+template <class T, int TILE>
+static __device__ __forceinline__ void attention(const cuda_attention &a)
 {
     attention_work<T, TILE> work(a);
     for (uint64_t n = ((uint64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) * 128; n < a.ahead_bytes;
@@ -232,12 +244,14 @@ template <class T, int TILE> static __device__ __forceinline__ void attention(co
     wait_previous();
     const uint32_t *pages = (const uint32_t *)(a.step + 1);
     const unsigned tiles = (a.group + TILE - 1) / TILE;
-    for (unsigned n = blockIdx.x; n < a.kv_heads * tiles * a.step->n_rows * a.chunks_max; n += gridDim.x) {
+    for (unsigned n = blockIdx.x; n < a.kv_heads * tiles * a.step->n_rows * a.chunks_max;
+         n += gridDim.x) {
         attention_item i;
         if (!work.item_of(n, i))
             continue;
         const unsigned page = pages[(size_t)i.m * a.chunks_max + i.chunk];
-        const unsigned char *k = a.pages + ((size_t)page * a.kv_heads + i.kv_head) * 2 * a.page_bytes;
+        const unsigned char *k =
+            a.pages + ((size_t)page * a.kv_heads + i.kv_head) * 2 * a.page_bytes;
         const unsigned begin = i.chunk * CUDA_CHUNK, end = begin + CUDA_CHUNK - 1;
         if (a.queries)
             work.load_queries(i);
@@ -248,7 +262,8 @@ template <class T, int TILE> static __device__ __forceinline__ void attention(co
         __syncthreads();
         work.add_scores();
         __syncthreads();
-        work.softmax(i.low > begin ? i.low - begin : 0, i.position < end ? i.position - begin : CUDA_CHUNK - 1);
+        work.softmax(i.low > begin ? i.low - begin : 0,
+                     i.position < end ? i.position - begin : CUDA_CHUNK - 1);
         __syncthreads();
         work.dot_values((const uint4 *)(k + a.page_bytes));
         __syncthreads();

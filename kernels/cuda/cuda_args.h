@@ -23,12 +23,14 @@ struct cuda_step {
     /* Then [CUDA_ROWS][chunks_max] page of the KV cache of every chunk of the row's sequence. */
 };
 
-/* A block of 32 columns of a packed row: where it lies, and what ends with it. */
+/* A block of 32 columns of a packed row: where it lies; of the first block of a piece also what the piece
+ * is, and what ends with it. */
 struct cuda_block {
     uint32_t word;      /* its first, in the row */
     uint32_t constants; /* formats with groups: the word of its piece's */
-    uint8_t high;       /* that word's high half is the scale */
-    uint8_t piece_ends, leaf_ends;
+    uint16_t run;       /* blocks of the piece that begins here; 0: none does */
+    uint8_t high;       /* the high half of that word is the scale */
+    uint8_t leaf_ends;
     uint8_t merges; /* of the tree, behind that leaf */
 };
 
@@ -71,7 +73,7 @@ struct cuda_dot {
     struct cuda_residual before;
     float *edge;            /* [grid][M][blocks of a panel][16] */
     uint32_t *edge_arrived; /* [grid], 0 between launches */
-    float *inner;           /* [grid][slots][M][blocks of a panel][16]; NULL: in shared memory */
+    float *inner;           /* [grid][slots] of them; NULL: in shared memory */
     uint32_t n_matrices;
     uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
     uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */

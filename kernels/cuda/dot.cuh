@@ -139,11 +139,11 @@ template <class T, int M, int RING> struct lane_block {
  * one of that. Panels at either end may be shared with other CTAs: their slots are the numbers of the CTAs
  * that they begin in. */
 struct dot_range {
-    unsigned units;       /* of a panel */
-    unsigned first;       /* panel */
-    unsigned begin, end;  /* units */
-    unsigned last;        /* panel, the one that the range ends in or behind */
-    unsigned slots[2];    /* of panel 0 and of panel `last`; CUDA_NO_SLOT: not shared */
+    unsigned units;      /* of a panel */
+    unsigned first;      /* panel */
+    unsigned begin, end; /* units */
+    unsigned last;       /* panel, the one that the range ends in or behind */
+    unsigned slots[2];   /* of panel 0 and of panel `last`; CUDA_NO_SLOT: not shared */
 
     /* lane_blocks: of the format's shape */
     __device__ dot_range(const cuda_dot &a, unsigned lane_blocks)
@@ -157,9 +157,10 @@ struct dot_range {
         last = (end - 1) / units;
         const unsigned long long at = (unsigned long long)first * units;
         slots[0] = begin || end < units ? (unsigned)(((at + 1) * n - 1) / total) : CUDA_NO_SLOT;
-        slots[1] = last == 0          ? slots[0]
-                   : end % units != 0 ? (unsigned)(((at + (unsigned long long)last * units + 1) * n - 1) / total)
-                                      : CUDA_NO_SLOT;
+        slots[1] = last == 0 ? slots[0]
+                   : end % units != 0
+                       ? (unsigned)(((at + (unsigned long long)last * units + 1) * n - 1) / total)
+                       : CUDA_NO_SLOT;
     }
     __device__ unsigned slot_of(unsigned panel) const
     {
@@ -186,7 +187,8 @@ struct dot_place {
     const cuda_matrix *matrix;
     unsigned panel; /* of the matrix */
 };
-static __device__ __forceinline__ dot_place place_of(const cuda_dot &a, unsigned panel, unsigned part)
+static __device__ __forceinline__ dot_place place_of(const cuda_dot &a, unsigned panel,
+                                                     unsigned part)
 {
     unsigned j = part;
     if (!a.pair)
@@ -197,22 +199,17 @@ static __device__ __forceinline__ dot_place place_of(const cuda_dot &a, unsigned
     return {(const unsigned char *)m->w + (size_t)own * a.panel_words * 64, m, own};
 }
 
-/* Value after value of a row's blocks to its dot, or to the roots of its leaves. */
-template <class T> struct dot_fold {
-    const cuda_dot &a;
-    const unsigned char *panel;
-    unsigned row; /* of the panel */
+/* The values of a row's blocks to its dot, or to the roots of its leaves. */
+struct dot_fold {
     float stack[CUDA_STACK];
     unsigned depth;
 
-    __device__ float word_at(unsigned word) const
+    /* value: [blocks][16]; constants: the same of the words of pieces, at their first blocks; sums of x:
+     * [blocks] */
+    __device__ void fold(const cuda_dot &a, const float *value, const float *constants,
+                         const float *sums)
     {
-        return ((const float *)(const void *)panel)[(size_t)word * ROWS + row];
-    }
-    /* value: [blocks][16]; sums of x: [blocks] */
-    __device__ void fold(const float *value, const float *sums)
-    {
-        float acc = 0.0f, piece = 0.0f, sum = 0.0f;
+        float acc = 0.0f;
         depth = 0;
         if (!a.table) {
 #pragma unroll 8
@@ -221,22 +218,28 @@ template <class T> struct dot_fold {
             stack[depth++] = __fadd_rn(acc, 0.0f);
             return;
         }
-        for (unsigned b = 0; b < a.blocks; b++) {
-            const cuda_block block = a.table[b];
-            piece = __fadd_rn(piece, value[b * ROWS]);
+        cuda_block next = a.table[0];
+        for (unsigned b = 0; b < a.blocks;) {
+            const cuda_block block = next;
+            const unsigned end = b + block.run;
+            next = a.table[end < a.blocks ? end : 0];
+            float piece = 0.0f, sum = 0.0f;
+#pragma unroll 4
+            for (unsigned i = b; i < end; i++)
+                piece = __fadd_rn(piece, value[i * ROWS]);
             if (a.minimum)
-                sum = __fadd_rn(sum, sums[b]);
-            if (!block.piece_ends)
-                continue;
-            if (T::GROUPED) {
-                const uint32_t c = __float_as_uint(word_at(block.constants));
-                acc = __fmaf_rn(__uint_as_float(block.high ? c & 0xffff0000u : c << 16), piece, acc);
+                for (unsigned i = b; i < end; i++)
+                    sum = __fadd_rn(sum, sums[i]);
+            if (constants) {
+                const uint32_t c = __float_as_uint(constants[b * ROWS]);
+                acc =
+                    __fmaf_rn(__uint_as_float(block.high ? c & 0xffff0000u : c << 16), piece, acc);
                 if (a.minimum)
                     acc = __fmaf_rn(__uint_as_float(c << 16), sum, acc);
             } else {
                 acc = piece;
             }
-            piece = sum = 0.0f;
+            b = end;
             if (!block.leaf_ends)
                 continue;
             float v = __fadd_rn(acc, 0.0f);
@@ -254,29 +257,34 @@ static __device__ __forceinline__ float scaled(const cuda_matrix *m, unsigned ro
     return m->bias ? __fadd_rn(v, m->bias[row]) : v;
 }
 
+/* A panel's values: [M][parts][blocks][16] of blocks; with groups then [parts][blocks][16] words of pieces'
+ * constants. */
+template <class T, int M> static __device__ __forceinline__ unsigned values_of(const cuda_dot &a)
+{
+    return (M + T::GROUPED) * (a.pair ? 2 : 1) * a.blocks * ROWS;
+}
+
 /* All values of a panel are there: its 16 rows of M results, by a warp. */
 template <class T, int M>
 static __device__ void finish_panel(const cuda_dot &a, unsigned panel, const float *values,
                                     const float *sums)
 {
-    const unsigned parts = a.pair ? 2 : 1, rows = a.step->n_rows;
+    const unsigned parts = a.pair ? 2 : 1, rows = a.step->n_rows, part_values = a.blocks * ROWS;
+    const float *constants = T::GROUPED ? values + (size_t)M * parts * part_values : nullptr;
+    const dot_place first = place_of(a, panel, 0), second = place_of(a, panel, parts - 1);
     for (unsigned i = threadIdx.x % 32; i < M * ROWS; i += 32) {
-        const unsigned m = i / ROWS, r = i % ROWS;
-        const float *value = values + (size_t)m * parts * a.blocks * ROWS + r;
-        const dot_place first = place_of(a, panel, 0);
-        const unsigned row = first.panel * ROWS + r;
+        const unsigned m = i / ROWS, r = i % ROWS, row = first.panel * ROWS + r;
+        const float *value = values + (size_t)m * parts * part_values + r;
         if (m >= rows || row >= first.matrix->rows)
             continue;
-        dot_fold<T> fold = {a, first.w, r, {}, 0};
-        fold.fold(value, sums + m * a.blocks);
+        dot_fold fold;
+        fold.fold(a, value, constants ? constants + r : nullptr, sums + m * a.blocks);
         float *out = first.matrix->out + (size_t)m * first.matrix->out_stride + row;
         if (a.pair) {
             const float gate = scaled(first.matrix, row, fold.stack[0]);
-            const dot_place second = place_of(a, panel, 1);
-            fold.panel = second.w;
-            fold.fold(value + (size_t)a.blocks * ROWS, sums + m * a.blocks);
-            const float v =
-                __fmul_rn(silu_value(gate), scaled(second.matrix, row, fold.stack[0]));
+            fold.fold(a, value + part_values, constants ? constants + part_values + r : nullptr,
+                      sums + m * a.blocks);
+            const float v = __fmul_rn(silu_value(gate), scaled(second.matrix, row, fold.stack[0]));
             *out = a.round ? bf16_value(v) : v;
             continue;
         }
@@ -323,9 +331,10 @@ struct dot_board {
             __threadfence();
         __syncwarp();
         if (threadIdx.x % 32 == 0)
-            complete = slot == CUDA_NO_SLOT ? add_acq_rel_shared(&arrived[panel % slots], n) + n ==
-                                                  range.units * (panel / slots + 1)
-                                            : add_acq_rel(&edge_arrived[slot], n) + n == range.units;
+            complete = slot == CUDA_NO_SLOT
+                           ? add_acq_rel_shared(&arrived[panel % slots], n) + n ==
+                                 range.units * (panel / slots + 1)
+                           : add_acq_rel(&edge_arrived[slot], n) + n == range.units;
         complete = __shfl_sync(~0u, complete, 0);
         __syncwarp(); /* what lane 0 acquired is for all lanes */
         return complete;
@@ -345,11 +354,13 @@ struct dot_board {
 /* A warp has left the values of n units from `at` on; who completes a panel adds its values up. Seldom: it
  * stays out of the loop's registers. */
 template <class T, int M>
-static __device__ __noinline__ void leave_units(const cuda_dot &a, const dot_range &range, const dot_board &board,
-                                                dot_at at, unsigned n, const float *sums)
+static __device__ __noinline__ void leave_units(const cuda_dot &a, const dot_range &range,
+                                                const dot_board &board, dot_at at, unsigned n,
+                                                const float *sums)
 {
     while (n) {
-        const unsigned left = range.units - at.unit, some = left < n ? left : n, slot = range.slot_of(at.panel);
+        const unsigned left = range.units - at.unit, some = left < n ? left : n,
+                       slot = range.slot_of(at.panel);
         if (board.arrive(range, at.panel, slot, some)) {
             finish_panel<T, M>(a, range.first + at.panel, board.values(at.panel, slot), sums);
             board.done(at.panel, slot);
@@ -365,14 +376,16 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     constexpr int LANE_BLOCKS = shape<T>::BLOCKS, LOADS = shape<T>::LOADS, WORDS = shape<T>::WORDS;
     constexpr int RING = M <= 2 && LOADS <= 16 ? LOADS : 8;
     constexpr unsigned TURN = WARPS * GROUPS; /* units that the CTA takes at once */
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, group = lane / 4;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
+                   group = lane / 4;
     const unsigned parts = a.pair ? 2 : 1;
     const dot_range range(a, LANE_BLOCKS);
     const unsigned per_part = range.units / parts;
 
     /* The words of a unit's blocks; of those that are not there the first of all, to be read in vain. */
     auto find = [&](dot_at at, unsigned u, const uint4 **words) {
-        const unsigned part = at.unit >= per_part, first = (at.unit - part * per_part) * LANE_BLOCKS;
+        const unsigned part = at.unit >= per_part,
+                       first = (at.unit - part * per_part) * LANE_BLOCKS;
         const uint4 *base = (const uint4 *)a.matrix[0].w + quad;
         unsigned left = 0;
         if (u < range.end) {
@@ -381,7 +394,9 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         }
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++) {
-            const unsigned word = (unsigned)b >= left ? 0 : T::GROUPED ? a.table[first + b].word : (first + b) * WORDS;
+            const unsigned word = (unsigned)b >= left ? 0
+                                  : T::GROUPED        ? a.table[first + b].word
+                                                      : (first + b) * WORDS;
             words[b] = base + (size_t)word * 4;
         }
     };
@@ -396,7 +411,8 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         ring[s] = load_stream(next[s / WORDS] + s % WORDS * 4);
 
     shared_cursor cursor = shared_begin();
-    dot_board board = {a.inner, nullptr, nullptr, a.slots, M * parts * a.blocks * ROWS, a.edge, a.edge_arrived};
+    dot_board board = {a.inner, nullptr,       nullptr, a.slots, values_of<T, M>(a),
+                       a.edge,  a.edge_arrived};
     board.arrived = shared_take<unsigned>(cursor, a.slots);
     board.summed = shared_take<unsigned>(cursor, a.slots);
     float *sums = shared_take<float>(cursor, a.minimum ? M * a.blocks : 0);
@@ -422,7 +438,8 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         }
     }
     const float *x = a.stage_x ? staged : a.x;
-    const unsigned x_row = a.stage_x ? a.blocks * XPAD : a.x_stride, x_block = a.stage_x ? +XPAD : +BLOCK;
+    const unsigned x_row = a.stage_x ? a.blocks * XPAD : a.x_stride,
+                   x_block = a.stage_x ? +XPAD : +BLOCK;
     __syncthreads();
     if (a.minimum) {
         sum_blocks<M>(a, x, x_row, x_block, sums);
@@ -435,7 +452,8 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         const dot_at at = coming;
         const bool mine = u0 + group < range.end;
         const unsigned p = mine ? at.panel : range.last, slot = range.slot_of(p);
-        const unsigned part = at.unit >= per_part, first_block = (at.unit - part * per_part) * LANE_BLOCKS;
+        const unsigned part = at.unit >= per_part,
+                       first_block = (at.unit - part * per_part) * LANE_BLOCKS;
         coming.go(TURN, range.units);
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++)
@@ -450,29 +468,38 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         for (int b = 0; b < LANE_BLOCKS; b++) {
             const unsigned block = first_block + b;
             const bool there = mine && block < a.blocks;
+            uint4 constants = {0, 0, 0, 0};
+            if (T::GROUPED && there && (T::ZERO || a.table[block].run))
+                constants = *((const uint4 *)place_of(a, range.first + p, part).w +
+                              (size_t)a.table[block].constants * 4 + quad);
             float zero[4] = {0, 0, 0, 0};
-            if (T::ZERO && there && !a.minimum) {
-                const uint4 c = ((const uint4 *)place_of(a, range.first + p, part).w)
-                    [(size_t)a.table[block].constants * 4 + quad];
-                zero[0] = (float)(c.x & 255), zero[1] = (float)(c.y & 255);
-                zero[2] = (float)(c.z & 255), zero[3] = (float)(c.w & 255);
+            if (T::ZERO && !a.minimum) {
+                zero[0] = (float)(constants.x & 255), zero[1] = (float)(constants.y & 255);
+                zero[2] = (float)(constants.z & 255), zero[3] = (float)(constants.w & 255);
             }
             lane_block<T, M, RING> chains;
-            chains.walk(ring, b * WORDS, x + (there ? block : 0) * x_block, x_row, zero, [&](uint4 &v, int s) {
-                if (s + RING < LOADS)
-                    v = load_stream(now[(s + RING) / WORDS % LANE_BLOCKS] + (s + RING) % WORDS * 4);
-                else
-                    v = load_stream(next[(s + RING - LOADS) / WORDS] + (s + RING - LOADS) % WORDS * 4);
-            });
+            chains.walk(ring, b * WORDS, x + (there ? block : 0) * x_block, x_row, zero,
+                        [&](uint4 &v, int s) {
+                            if (s + RING < LOADS)
+                                v = load_stream(now[(s + RING) / WORDS % LANE_BLOCKS] +
+                                                (s + RING) % WORDS * 4);
+                            else
+                                v = load_stream(next[(s + RING - LOADS) / WORDS] +
+                                                (s + RING - LOADS) % WORDS * 4);
+                        });
             if (there)
 #pragma unroll
                 for (int m = 0; m < M; m++)
-                    *(float4 *)(out + ((size_t)(m * parts + part) * a.blocks + block) * ROWS + quad * 4) =
-                        make_float4(chains.value(m, 0), chains.value(m, 1), chains.value(m, 2),
-                                    chains.value(m, 3));
+                    *(float4 *)(out + ((size_t)(m * parts + part) * a.blocks + block) * ROWS +
+                                quad * 4) = make_float4(chains.value(m, 0), chains.value(m, 1),
+                                                        chains.value(m, 2), chains.value(m, 3));
+            if (T::GROUPED && there)
+                *(uint4 *)(void *)(out + ((size_t)(M * parts + part) * a.blocks + block) * ROWS +
+                                   quad * 4) = constants;
         }
         __syncwarp();
-        leave_units<T, M>(a, range, board, turn, u0 + GROUPS < range.end ? +GROUPS : range.end - u0, sums);
+        leave_units<T, M>(a, range, board, turn, u0 + GROUPS < range.end ? +GROUPS : range.end - u0,
+                          sums);
         turn.go(TURN, range.units);
     }
 }

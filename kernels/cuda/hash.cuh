@@ -16,8 +16,8 @@ static __device__ __forceinline__ uint64_t secret_at(const uint64_t *secret, uns
 }
 
 /* A half stripe into four accumulators: acc[i ^ 1] += data, acc[i] += low(data ^ key) * high(data ^ key). */
-static __device__ __forceinline__ void half_stripe(uint64_t sum[4], const uint4 *at, const uint64_t *secret,
-                                                   unsigned key)
+static __device__ __forceinline__ void half_stripe(uint64_t sum[4], const uint4 *at,
+                                                   const uint64_t *secret, unsigned key)
 {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -38,12 +38,14 @@ static __device__ __forceinline__ void hash_chunks(const cuda_hash &a)
     launch_dependents();
     wait_previous();
     const uint64_t p32_1 = 0x9E3779B1u, p32_2 = 0x85EBCA77u, p32_3 = 0xC2B2AE3Du,
-                   p64_1 = 0x9E3779B185EBCA87u, p64_2 = 0xC2B2AE3D27D4EB4Fu, p64_3 = 0x165667B19E3779F9u,
-                   p64_4 = 0x85EBCA77C2B2AE63u, p64_5 = 0x27D4EB2F165667C5u;
+                   p64_1 = 0x9E3779B185EBCA87u, p64_2 = 0xC2B2AE3D27D4EB4Fu,
+                   p64_3 = 0x165667B19E3779F9u, p64_4 = 0x85EBCA77C2B2AE63u,
+                   p64_5 = 0x27D4EB2F165667C5u;
     for (unsigned c = blockIdx.x; c < a.chunks; c += gridDim.x) {
         const unsigned char *in = a.data + a.at[c];
         const uint64_t bytes = a.bytes[c], blocks = (bytes - 1) / 1024;
-        const unsigned stripes = (unsigned)((bytes - 1 - 1024 * blocks) / 64); /* of the last block */
+        const unsigned stripes =
+            (unsigned)((bytes - 1 - 1024 * blocks) / 64); /* of the last block */
         uint64_t acc[4] = {half ? p64_4 : p32_3, half ? p32_2 : p64_1, half ? p64_5 : p64_2,
                            half ? p32_1 : p64_3};
         for (uint64_t b = 0; b <= blocks; b++) {
@@ -61,7 +63,8 @@ static __device__ __forceinline__ void hash_chunks(const cuda_hash &a)
                     sum[i] += __shfl_xor_sync(~0u, sum[i], d);
                 acc[i] += sum[i];
                 if (b < blocks)
-                    acc[i] = ((acc[i] ^ acc[i] >> 47) ^ secret_at(a.secret, 192 - 64 + half * 32 + 8 * i)) *
+                    acc[i] = ((acc[i] ^ acc[i] >> 47) ^
+                              secret_at(a.secret, 192 - 64 + half * 32 + 8 * i)) *
                              p32_1;
             }
         }

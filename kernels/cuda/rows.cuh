@@ -4,10 +4,11 @@
 #include "gpu.h"
 
 /* Column k of a panel's row as f32. */
-static __device__ __forceinline__ float embedded(const void *panels, unsigned dtype, unsigned panel_words,
-                                                 unsigned row, unsigned k)
+static __device__ __forceinline__ float embedded(const void *panels, unsigned dtype,
+                                                 unsigned panel_words, unsigned row, unsigned k)
 {
-    const uint32_t *panel = (const uint32_t *)panels + (size_t)(row / 16) * panel_words * 16 + row % 16;
+    const uint32_t *panel =
+        (const uint32_t *)panels + (size_t)(row / 16) * panel_words * 16 + row % 16;
     if (dtype == 1)
         return __uint_as_float(panel[k * 16]);
     const uint32_t w = panel[k / 2 * 16];
@@ -52,7 +53,8 @@ static __device__ __forceinline__ unsigned padded(unsigned j)
 }
 
 /* 1 / sqrt(mean + eps) of n values, by a warp. PAD: they lie as dots read them. */
-template <bool PAD> static __device__ __forceinline__ float norm_factor(const float *x, unsigned n, float eps)
+template <bool PAD>
+static __device__ __forceinline__ float norm_factor(const float *x, unsigned n, float eps)
 {
     float chain = 0.0f;
 #pragma unroll 8
@@ -141,8 +143,8 @@ static __device__ __forceinline__ void kv_put(unsigned char *page, unsigned dtyp
 }
 
 /* A head by a warp: norm, RoPE; in x, [head_dim] of shared memory. */
-static __device__ __forceinline__ void rope_head(const cuda_rope &a, const float *from, const float *norm,
-                                                 unsigned position, float *x)
+static __device__ __forceinline__ void rope_head(const cuda_rope &a, const float *from,
+                                                 const float *norm, unsigned position, float *x)
 {
     const unsigned lane = threadIdx.x % 32, d = a.head_dim, half = d / 2;
     for (unsigned i = lane; i < d; i += 32)
@@ -164,13 +166,15 @@ static __device__ __forceinline__ void rope_head(const cuda_rope &a, const float
     __syncwarp();
 }
 
-static __device__ __forceinline__ const float *query_from(const cuda_rope &a, unsigned m, unsigned head)
+static __device__ __forceinline__ const float *query_from(const cuda_rope &a, unsigned m,
+                                                          unsigned head)
 {
     return a.q + (size_t)m * a.q_stride + (size_t)head * a.head_dim;
 }
 
 /* k and v of row m into the page, by a warp; x as above. */
-static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head, float *x)
+static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head,
+                                              float *x)
 {
     const unsigned p = a.step->position[m], at = p % CUDA_CHUNK;
     const uint32_t *pages = (const uint32_t *)(a.step + 1);
@@ -193,7 +197,8 @@ static __device__ __forceinline__ void rope_append(const cuda_rope &a)
     launch_dependents();
     wait_previous();
     const unsigned warp = threadIdx.x / 32, all = a.heads + a.kv_heads;
-    const unsigned item = blockIdx.x * (CUDA_THREADS / 32) + warp, m = item / all, head = item % all;
+    const unsigned item = blockIdx.x * (CUDA_THREADS / 32) + warp, m = item / all,
+                   head = item % all;
     if (m >= a.step->n_rows)
         return;
     float *x = heads + (size_t)warp * a.head_dim;

@@ -106,7 +106,7 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     /* Values of panels that CTAs share, for the widest matrix: two CTAs a multiprocessor up to 4
      * rows, one beyond. Blocks as in a pair of matrices, and no fewer than leaves' padding makes. */
     uint64_t widest = max_u64(2 * r->stride, max_u64(r->attn_stride, r->act_stride)) / BLOCK_COLS;
-    uint64_t ctas_rows = (uint64_t)cuda->multiprocessors * CUDA_ROWS;
+    uint64_t ctas_rows = (uint64_t)cuda->multiprocessors * (CUDA_ROWS + 1); /* 1: constants */
     r->edge_floats = ctas_rows * widest * PANEL_ROWS;
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     r->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
@@ -205,10 +205,10 @@ static void fill_table(const struct stored *s, const struct leaf_run *leaves,
                 *out++ = (struct cuda_block){
                     .word = word,
                     .constants = constants,
+                    .run = j ? 0 : (uint16_t)n,
                     .high = s->constant_bits == 32 || second,
-                    .piece_ends = j + 1 == n,
-                    .leaf_ends = b + j + 1 == p.blocks,
-                    .merges = b + j + 1 == p.blocks ? leaves->merges[i] : 0,
+                    .leaf_ends = b + n == p.blocks,
+                    .merges = b + n == p.blocks ? leaves->merges[i] : 0,
                 };
         }
         tp_assert(word == end);

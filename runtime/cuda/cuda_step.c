@@ -109,7 +109,8 @@ static size_t place_dot(const struct group *g, const struct stored *s, struct cu
     if (a->minimum)
         bytes += align_up((size_t)m * a->blocks * 4, 16);
     const size_t x = align_up((size_t)m * a->blocks * 36 * 4, 16);
-    const size_t inner = align_up((size_t)a->slots * m * parts * a->blocks * PANEL_ROWS * 4, 16);
+    const size_t rows = m + (s->group > 0); /* constants of groups beside the values */
+    const size_t inner = align_up((size_t)a->slots * rows * parts * a->blocks * PANEL_ROWS * 4, 16);
     if (!a->x) /* made in every CTA, to shared memory */
         bytes += x + align_up((size_t)m * 4, 16);
     a->inner = bytes + inner <= most ? NULL : g->rank->inner;

@@ -69,9 +69,11 @@ static struct driver {
         const char *path = getenv("EMUL_REPORT");
         FILE *f = path ? fopen(path, "w") : NULL;
         if (f)
-            fprintf(f, "calls %llu launches %llu left: blocks %zu pinned %zu contexts %d streams %d events %d graphs %d modules %d\n",
-                    (unsigned long long)calls, (unsigned long long)launches, blocks.size(), pinned.size(),
-                    contexts, streams, events, graphs, modules);
+            fprintf(f,
+                    "calls %llu launches %llu left: blocks %zu pinned %zu contexts %d streams %d "
+                    "events %d graphs %d modules %d\n",
+                    (unsigned long long)calls, (unsigned long long)launches, blocks.size(),
+                    pinned.size(), contexts, streams, events, graphs, modules);
         if (f)
             fclose(f);
     }
@@ -86,9 +88,9 @@ static cu_result entered()
         return colon ? (cu_result)atoi(colon + 1) : 719;
     return driver.calls >= number("EMUL_LOST", UINT64_MAX) ? 719 : CU_OK;
 }
-#define ENTER                                                                                          \
-    std::lock_guard<std::recursive_mutex> lock(driver.mutex);                                         \
-    if (cu_result failed = entered())                                                                  \
+#define ENTER                                                                                      \
+    std::lock_guard<std::recursive_mutex> lock(driver.mutex);                                      \
+    if (cu_result failed = entered())                                                              \
     return failed
 
 static void put(CUstream_st *s, op f)
@@ -380,12 +382,17 @@ cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **argu
     ENTER;
     if (extra || !l->grid_x || !l->block_x || l->block_x > 1024 || (int)l->shared_bytes > f->shared)
         return 1;
-    emul_launch launch = {{l->grid_x, l->grid_y, l->grid_z}, {l->block_x, l->block_y, l->block_z}, l->shared_bytes, false};
+    emul_launch launch = {{l->grid_x, l->grid_y, l->grid_z},
+                          {l->block_x, l->block_y, l->block_z},
+                          l->shared_bytes,
+                          false};
     for (unsigned i = 0; i < l->n_attributes; i++)
-        launch.programmatic |= l->attributes[i].id == CU_LAUNCH_PROGRAMMATIC && l->attributes[i].value;
+        launch.programmatic |=
+            l->attributes[i].id == CU_LAUNCH_PROGRAMMATIC && l->attributes[i].value;
     if (launch.programmatic && l->stream->capture && number("EMUL_OLD", 0))
         return 801; /* as drivers before CUDA 12.3 do */
-    std::vector<unsigned char> bytes((unsigned char *)arguments[0], (unsigned char *)arguments[0] + f->entry->bytes);
+    std::vector<unsigned char> bytes((unsigned char *)arguments[0],
+                                     (unsigned char *)arguments[0] + f->entry->bytes);
     const emul_entry *entry = f->entry;
     put(l->stream, [=] {
         driver.launches++;

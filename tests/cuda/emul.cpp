@@ -24,8 +24,14 @@ void AnnotateIgnoreWritesEnd(const char *file, int line);
 }
 enum { NO_SYNC = 1 };
 struct unseen { /* memory touched here is the emulator's business */
-    unseen() { AnnotateIgnoreWritesBegin(__FILE__, __LINE__); }
-    ~unseen() { AnnotateIgnoreWritesEnd(__FILE__, __LINE__); }
+    unseen()
+    {
+        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    }
+    ~unseen()
+    {
+        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    }
 };
 #else
 #define __tsan_create_fiber(flags) nullptr
@@ -34,7 +40,11 @@ struct unseen { /* memory touched here is the emulator's business */
 #define __tsan_switch_to_fiber(fiber, flags) ((void)0)
 #define __tsan_acquire(addr) ((void)(addr))
 #define __tsan_release(addr) ((void)(addr))
-struct unseen { unseen() {} };
+struct unseen {
+    unseen()
+    {
+    }
+};
 #endif
 #ifdef EMUL_ASAN
 extern "C" void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t size);
@@ -68,7 +78,7 @@ struct fiber : emul_fiber {
     unsigned char *stack;
     void *sanitizer, *fake_stack;
     enum wait state;
-    uint64_t round;  /* waited for */
+    uint64_t round; /* waited for */
     meeting *at;
     std::vector<copy> copies;
     std::vector<size_t> groups; /* copies in each committed group, oldest first */
@@ -113,11 +123,26 @@ static thread_local struct state {
     }
 } now;
 
-static fiber *self() { return (fiber *)emul_self; }
-const uint3 &emul_block_index() { return emul_self->block->index; }
-const dim3 &emul_block_dim() { return now.launch->block; }
-const dim3 &emul_grid_dim() { return now.launch->grid; }
-void emul_seed(uint64_t seed) { now.seed = now.random = seed; }
+static fiber *self()
+{
+    return (fiber *)emul_self;
+}
+const uint3 &emul_block_index()
+{
+    return emul_self->block->index;
+}
+const dim3 &emul_block_dim()
+{
+    return now.launch->block;
+}
+const dim3 &emul_grid_dim()
+{
+    return now.launch->grid;
+}
+void emul_seed(uint64_t seed)
+{
+    now.seed = now.random = seed;
+}
 
 static uint64_t random_next()
 {
@@ -145,12 +170,15 @@ void emul_fail(const char *format, ...)
 
 extern "C" void emul_switch(void **from, void *to);
 asm(".text\n.globl emul_switch\nemul_switch:\n"
-    "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n"
-    "movq %rsi, %rsp\n popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n");
+    "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, "
+    "(%rdi)\n"
+    "movq %rsi, %rsp\n popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n "
+    "ret\n");
 
 static void to_main(fiber *f)
 {
-    __sanitizer_start_switch_fiber(f->state == DONE ? nullptr : &f->fake_stack, now.main_bottom, now.main_size);
+    __sanitizer_start_switch_fiber(f->state == DONE ? nullptr : &f->fake_stack, now.main_bottom,
+                                   now.main_size);
     __tsan_switch_to_fiber(now.main_sanitizer, NO_SYNC);
     emul_switch(&f->sp, now.main_sp);
     __sanitizer_finish_switch_fiber(f->fake_stack, &now.main_bottom, &now.main_size);
@@ -217,7 +245,8 @@ static fiber *fiber_of(size_t i)
     std::vector<fiber *> &pool = now.pools[now.launches % POOLS];
     while (pool.size() <= i) {
         fiber *f = new fiber();
-        void *m = mmap(nullptr, STACK_BYTES + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *m = mmap(nullptr, STACK_BYTES + 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (m == MAP_FAILED || mprotect(m, 4096, PROT_NONE))
             emul_fail("no memory for the stack of thread %zu", i);
         f->stack = (unsigned char *)m + 4096;
@@ -230,10 +259,14 @@ static fiber *fiber_of(size_t i)
 static bool can_run(const fiber *f)
 {
     switch (f->state) {
-    case READY: return true;
-    case AT_BARRIER: return f->block->round != f->round;
-    case AT_WARP: return f->at->round != f->round;
-    default: return false;
+    case READY:
+        return true;
+    case AT_BARRIER:
+        return f->block->round != f->round;
+    case AT_WARP:
+        return f->at->round != f->round;
+    default:
+        return false;
     }
 }
 
@@ -249,8 +282,9 @@ static void stuck(const char *what)
     unsigned counts[4] = {0};
     for (fiber *f : now.fibers)
         counts[f->state]++;
-    emul_fail("%s: %u threads wait at __syncthreads, %u at a warp collective, %u in a loop, %u have ended", what,
-              counts[AT_BARRIER], counts[AT_WARP], counts[READY], counts[DONE]);
+    emul_fail("%s: %u threads wait at __syncthreads, %u at a warp collective, %u in a loop, %u "
+              "have ended",
+              what, counts[AT_BARRIER], counts[AT_WARP], counts[READY], counts[DONE]);
 }
 
 static void run_blocks(unsigned first, unsigned count)
@@ -310,7 +344,8 @@ static void run_blocks(unsigned first, unsigned count)
 
 static const emul_entry *entries;
 
-emul_entry::emul_entry(const char *n, size_t b, void (*r)(const void *)) : name(n), bytes(b), run(r), next(entries)
+emul_entry::emul_entry(const char *n, size_t b, void (*r)(const void *))
+    : name(n), bytes(b), run(r), next(entries)
 {
     entries = this;
 }
@@ -428,8 +463,9 @@ void *emul_shared(size_t bytes)
     if (i == b->arrays.size()) {
         b->shared_used += (bytes + 15) / 16 * 16;
         if (b->shared_used > now.launch->shared_bytes)
-            emul_fail("array %u of %zu bytes: %zu bytes of shared memory in all, the launch gives %zu", i, bytes, b->shared_used,
-                      now.launch->shared_bytes);
+            emul_fail(
+                "array %u of %zu bytes: %zu bytes of shared memory in all, the launch gives %zu", i,
+                bytes, b->shared_used, now.launch->shared_bytes);
         unsigned char *p = nullptr;
         if (posix_memalign((void **)&p, 128, bytes ? bytes : 1))
             emul_fail("no memory");
@@ -437,11 +473,14 @@ void *emul_shared(size_t bytes)
         b->arrays.push_back({p, bytes});
     }
     if (b->arrays[i].second != bytes)
-        emul_fail("shared array %u: %zu bytes here, %zu for another thread", i, bytes, b->arrays[i].second);
+        emul_fail("shared array %u: %zu bytes here, %zu for another thread", i, bytes,
+                  b->arrays[i].second);
     return b->arrays[i].first;
 }
 
-void launch_dependents() {}
+void launch_dependents()
+{
+}
 
 void wait_previous()
 {
@@ -472,7 +511,8 @@ void emul_copy_wait(unsigned groups_left)
     unseen scope;
     while (f->groups.size() > groups_left) {
         for (size_t n = f->groups.front(); n--; f->copies.erase(f->copies.begin()))
-            memcpy(f->copies.front().to, f->copies.front().bytes.data(), f->copies.front().bytes.size());
+            memcpy(f->copies.front().to, f->copies.front().bytes.data(),
+                   f->copies.front().bytes.size());
         f->groups.erase(f->groups.begin());
     }
 }

@@ -88,9 +88,9 @@ template <bool WAIT> static void second(const planes &a)
     a.out[threadIdx.x] = a.in[N - 1 - threadIdx.x] + 1;
 }
 
-#define PLANTED(name, ...)                                                                             \
-    static const emul_entry entry_of_##name(#name, sizeof(planes),                                     \
-                                            [](const void *a) { __VA_ARGS__(*(const planes *)a); });
+#define PLANTED(name, ...)                                                                         \
+    static const emul_entry entry_of_##name(                                                       \
+        #name, sizeof(planes), [](const void *a) { __VA_ARGS__(*(const planes *)a); });
 PLANTED(good, exchange<true>)
 PLANTED(good_syncwarp, warp_exchange<true>)
 PLANTED(good_copy, copied<true>)
@@ -109,7 +109,8 @@ int main(int argc, char **argv)
 {
     if (argc < 3) {
         puts("good good_syncwarp good_copy good_previous\n"
-             "no_syncthreads no_syncwarp global_overrun shared_overrun shared_too_much divergent_barrier "
+             "no_syncthreads no_syncwarp global_overrun shared_overrun shared_too_much "
+             "divergent_barrier "
              "divergent_shuffle copy_not_waited previous_not_waited");
         return 0;
     }
@@ -118,7 +119,8 @@ int main(int argc, char **argv)
           *c = (float *)aligned_alloc(16, N * 4);
     for (int i = 0; i < N; i++)
         a[i] = (float)i, b[i] = c[i] = NAN;
-    const emul_launch one = {{1}, {N}, 2 * N * sizeof(float), false}, early = {{1}, {N}, 2 * N * sizeof(float), true};
+    const emul_launch one = {{1}, {N}, 2 * N * sizeof(float), false},
+                      early = {{1}, {N}, 2 * N * sizeof(float), true};
     const planes first = {a, b}, then = {b, c};
     const bool two = strstr(argv[1], "previous");
     emul_run(one, *emul_find(two ? "good" : argv[1]), &first);
@@ -128,9 +130,12 @@ int main(int argc, char **argv)
     const float *result = two ? c : b;
     int wrong = 0;
     for (int i = 0; i < N; i++) {
-        const bool known = two || strstr(argv[1], "good") == argv[1] || !strcmp(argv[1], "no_syncthreads");
-        const float want = two ? (float)i + 1 : !strcmp(argv[1], "good_copy") ? (float)i
-                               : !strcmp(argv[1], "good_syncwarp") ? (float)(2 * (i ^ 1)) : (float)(N - 1 - i);
+        const bool known =
+            two || strstr(argv[1], "good") == argv[1] || !strcmp(argv[1], "no_syncthreads");
+        const float want = two                                 ? (float)i + 1
+                           : !strcmp(argv[1], "good_copy")     ? (float)i
+                           : !strcmp(argv[1], "good_syncwarp") ? (float)(2 * (i ^ 1))
+                                                               : (float)(N - 1 - i);
         wrong += known ? result[i] != want : isnan(result[i]);
     }
     free(a), free(b), free(c);

@@ -10,13 +10,13 @@
 #include <vector>
 #include <xmmintrin.h>
 
-#define OK(call)                                                                                       \
-    do {                                                                                               \
-        cudaError_t e_ = (call);                                                                       \
-        if (e_ != cudaSuccess) {                                                                       \
-            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(e_));                                \
-            exit(2);                                                                                   \
-        }                                                                                              \
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        cudaError_t e_ = (call);                                                                   \
+        if (e_ != cudaSuccess) {                                                                   \
+            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(e_));                            \
+            exit(2);                                                                               \
+        }                                                                                          \
     } while (0)
 
 template <class F> static double median_ms(int runs, F f)
@@ -49,7 +49,8 @@ __global__ void read_all(const uint4 *p, size_t n, unsigned *out)
     for (; i + 3 * stride < n; i += 4 * stride) {
         uint4 a = __ldcs(p + i), b = __ldcs(p + i + stride), c = __ldcs(p + i + 2 * stride),
               d = __ldcs(p + i + 3 * stride);
-        s += (a.x ^ a.y ^ a.z ^ a.w) + (b.x ^ b.y ^ b.z ^ b.w) + (c.x ^ c.y ^ c.z ^ c.w) + (d.x ^ d.y ^ d.z ^ d.w);
+        s += (a.x ^ a.y ^ a.z ^ a.w) + (b.x ^ b.y ^ b.z ^ b.w) + (c.x ^ c.y ^ c.z ^ c.w) +
+             (d.x ^ d.y ^ d.z ^ d.w);
     }
     if (s == 0x12345678u)
         *out = s;
@@ -67,7 +68,9 @@ static double read_speed(int sms)
     OK(cudaMalloc(&out, 4));
     OK(cudaMemset(p, 1, bytes));
     for (int per = 2; per <= 32; per *= 2)
-        best = std::max(best, bytes / 1e6 / median_ms(7, [&] { read_all<<<sms * per, 256>>>(p, bytes / 16, out); }));
+        best = std::max(best, bytes / 1e6 / median_ms(7, [&] {
+                                  read_all<<<sms * per, 256>>>(p, bytes / 16, out);
+                              }));
     OK(cudaFree(p));
     OK(cudaFree(out));
     return best;
@@ -81,14 +84,18 @@ static void host_copies()
     OK(cudaMalloc(&device, bytes));
     memset(pinned, 1, bytes);
     printf("pinned host to device: %.1f GB/s\n",
-           bytes / 1e6 / median_ms(5, [&] { OK(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice)); }));
+           bytes / 1e6 / median_ms(5, [&] {
+               OK(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice));
+           }));
     OK(cudaFreeHost(pinned));
     OK(cudaFree(device));
 }
 
 /* ---- launches ---- */
 
-__global__ void empty() {}
+__global__ void empty()
+{
+}
 
 static void launches()
 {
@@ -103,9 +110,9 @@ static void launches()
     OK(cudaStreamEndCapture(s, &graph));
     OK(cudaGraphInstantiate(&exec, graph, 0));
     printf("a kernel in a graph: %.2f us\n", 1e3 / N * median_ms(9, [&] {
-                                                  OK(cudaGraphLaunch(exec, s));
-                                                  OK(cudaStreamSynchronize(s));
-                                              }));
+                                                 OK(cudaGraphLaunch(exec, s));
+                                                 OK(cudaStreamSynchronize(s));
+                                             }));
 }
 
 /* ---- conversions: instructions a cycle and multiprocessor ---- */
@@ -119,12 +126,16 @@ template <int KIND> __global__ void convert(unsigned n, unsigned *out)
             if (KIND == 0) { /* two E4M3 to two halves */
 #if __CUDA_ARCH__ >= 890
                 unsigned h;
-                asm volatile("{.reg .b16 s; mov.b32 {s, _}, %1; cvt.rn.f16x2.e4m3x2 %0, s;}" : "=r"(h) : "r"(a));
+                asm volatile("{.reg .b16 s; mov.b32 {s, _}, %1; cvt.rn.f16x2.e4m3x2 %0, s;}"
+                             : "=r"(h)
+                             : "r"(a));
                 a = h;
 #endif
             } else if (KIND == 1) { /* a half to f32 */
                 float f;
-                asm volatile("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(a));
+                asm volatile("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}"
+                             : "=f"(f)
+                             : "r"(a));
                 a = __float_as_uint(f);
             } else { /* bytes into a mantissa */
                 asm volatile("prmt.b32 %0, %0, %1, 0x7440;" : "+r"(a) : "r"(b));
@@ -140,7 +151,8 @@ template <int KIND> static void rate(const char *name, int sms, double ghz)
     const unsigned n = 2000, threads = 1024;
     OK(cudaMalloc(&out, (size_t)sms * 2 * threads * 4));
     double ms = median_ms(5, [&] { convert<KIND><<<sms * 2, threads>>>(n, out); });
-    printf("%s: %.1f a cycle and multiprocessor\n", name, (double)n * 16 * threads * 2 / (ms * 1e-3) / (ghz * 1e9));
+    printf("%s: %.1f a cycle and multiprocessor\n", name,
+           (double)n * 16 * threads * 2 / (ms * 1e-3) / (ghz * 1e9));
     OK(cudaFree(out));
 }
 
@@ -187,16 +199,20 @@ static int edges()
     OK(cudaMalloc(&d_out, 4 * n));
     for (int op = 0; op < 5; op++) {
         for (unsigned i = 0; i < n; i++) {
-            const int e = -(int)(next() % 30), at = -127 + (int)(next() % 4); /* where results fall */
+            const int e = -(int)(next() % 30),
+                      at = -127 + (int)(next() % 4); /* where results fall */
             float a = with_exponent(e), b, c = 0;
             if (op == 0)
-                b = with_exponent(at - e), c = next() % 2 ? with_exponent(at < -126 ? -126 : at) : 0;
+                b = with_exponent(at - e),
+                c = next() % 2 ? with_exponent(at < -126 ? -126 : at) : 0;
             else if (op == 1)
-                a = with_exponent(-126 + (int)(next() % 3)), b = with_exponent(-126 + (int)(next() % 3));
+                a = with_exponent(-126 + (int)(next() % 3)),
+                b = with_exponent(-126 + (int)(next() % 3));
             else if (op == 2)
                 b = with_exponent(at - e);
             else if (op == 3)
-                a = with_exponent(at + 60 < -126 ? -126 : at + 60), b = with_exponent(60 + (int)(next() % 3) - 1);
+                a = with_exponent(at + 60 < -126 ? -126 : at + 60),
+                b = with_exponent(60 + (int)(next() % 3) - 1);
             else
                 a = next() % 2 ? with_exponent(-126 + (int)(next() % 3)) : a, b = 0;
             in[3 * i] = a, in[3 * i + 1] = b, in[3 * i + 2] = c;
@@ -209,7 +225,11 @@ static int edges()
         unsigned differ = 0, tiny = 0, first = n;
         for (unsigned i = 0; i < n; i++) {
             volatile float a = in[3 * i], b = in[3 * i + 1], c = in[3 * i + 2], r;
-            r = op == 0 ? __builtin_fmaf(a, b, c) : op == 1 ? a + b : op == 2 ? a * b : op == 3 ? a / b : __builtin_sqrtf(__builtin_fabsf(a));
+            r = op == 0   ? __builtin_fmaf(a, b, c)
+                : op == 1 ? a + b
+                : op == 2 ? a * b
+                : op == 3 ? a / b
+                          : __builtin_sqrtf(__builtin_fabsf(a));
             float w = r;
             if (memcmp(&w, &out[i], 4) == 0)
                 continue;
@@ -221,9 +241,12 @@ static int edges()
                 first = i;
         }
         _mm_setcsr(mode);
-        printf("%s around 2^-126: %u of %u differ from the CPU, and %u by where tininess is decided", names[op], differ, n, tiny);
+        printf(
+            "%s around 2^-126: %u of %u differ from the CPU, and %u by where tininess is decided",
+            names[op], differ, n, tiny);
         if (differ)
-            printf(", first %a %a %a: %a", in[3 * first], in[3 * first + 1], in[3 * first + 2], out[first]);
+            printf(", first %a %a %a: %a", in[3 * first], in[3 * first + 1], in[3 * first + 2],
+                   out[first]);
         putchar('\n');
         bad += differ != 0;
     }
@@ -237,8 +260,9 @@ int main()
     OK(cudaGetDeviceProperties(&prop, 0));
     OK(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0));
     printf("%.1f\n", read_speed(prop.multiProcessorCount));
-    printf("%s, %d multiprocessors, %.2f GHz, %.0f GiB, L2 %.0f MiB\n", prop.name, prop.multiProcessorCount, khz * 1e-6,
-           prop.totalGlobalMem / 1073741824.0, prop.l2CacheSize / 1048576.0);
+    printf("%s, %d multiprocessors, %.2f GHz, %.0f GiB, L2 %.0f MiB\n", prop.name,
+           prop.multiProcessorCount, khz * 1e-6, prop.totalGlobalMem / 1073741824.0,
+           prop.l2CacheSize / 1048576.0);
     host_copies();
     launches();
     rate<0>("e4m3x2 to f16x2", prop.multiProcessorCount, khz * 1e-6);
