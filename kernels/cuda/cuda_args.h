@@ -32,7 +32,8 @@ struct cuda_block {
     uint8_t high;       /* the high half of that word is the scale */
     uint8_t leaf_ends;
     uint8_t merges; /* of the tree, behind that leaf */
-};
+    uint8_t pad[3];
+} __attribute__((aligned(16))); /* one load */
 
 struct cuda_matrix {
     const void *w;             /* panels */

@@ -374,7 +374,7 @@ static __device__ __noinline__ void leave_units(const cuda_dot &a, const dot_ran
 template <class T, int M> static __device__ __forceinline__ void dot(const cuda_dot &a)
 {
     constexpr int LANE_BLOCKS = shape<T>::BLOCKS, LOADS = shape<T>::LOADS, WORDS = shape<T>::WORDS;
-    constexpr int RING = M <= 2 && LOADS <= 16 ? LOADS : 8;
+    constexpr int RING = M <= 2 && LOADS <= 16 && !T::GROUPED ? LOADS : 8; /* loads on their way */
     constexpr unsigned TURN = WARPS * GROUPS; /* units that the CTA takes at once */
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
                    group = lane / 4;
@@ -382,8 +382,9 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     const dot_range range(a, LANE_BLOCKS);
     const unsigned per_part = range.units / parts;
 
-    /* The words of a unit's blocks; of those that are not there the first of all, to be read in vain. */
-    auto find = [&](dot_at at, unsigned u, const uint4 **words) {
+    /* The words of a unit's blocks; of those that are not there the first of all, to be read in vain. With
+     * groups also how far from them a block's constants are: of the first of a piece, or of all. */
+    auto find = [&](dot_at at, unsigned u, const uint4 **words, unsigned *constants) {
         const unsigned part = at.unit >= per_part,
                        first = (at.unit - part * per_part) * LANE_BLOCKS;
         const uint4 *base = (const uint4 *)a.matrix[0].w + quad;
@@ -394,18 +395,25 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         }
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++) {
-            const unsigned word = (unsigned)b >= left ? 0
-                                  : T::GROUPED        ? a.table[first + b].word
-                                                      : (first + b) * WORDS;
+            unsigned word = 0;
+            constants[b] = 0;
+            if ((unsigned)b < left && T::GROUPED) {
+                const cuda_block block = a.table[first + b];
+                word = block.word;
+                constants[b] = block.run || T::ZERO ? block.word - block.constants : 0;
+            } else if ((unsigned)b < left) {
+                word = (first + b) * WORDS;
+            }
             words[b] = base + (size_t)word * 4;
         }
     };
     /* The first weights are on their way before anything is waited for. */
     uint4 ring[RING];
     const uint4 *now[LANE_BLOCKS], *next[LANE_BLOCKS];
+    unsigned constants[LANE_BLOCKS], next_constants[LANE_BLOCKS];
     dot_at coming = {0, 0}; /* this lane's unit after the one in work */
     coming.go(range.begin + warp * GROUPS + group, range.units);
-    find(coming, range.begin + warp * GROUPS + group, next);
+    find(coming, range.begin + warp * GROUPS + group, next, next_constants);
 #pragma unroll
     for (int s = 0; s < RING; s++)
         ring[s] = load_stream(next[s / WORDS] + s % WORDS * 4);
@@ -457,8 +465,8 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         coming.go(TURN, range.units);
 #pragma unroll
         for (int b = 0; b < LANE_BLOCKS; b++)
-            now[b] = next[b];
-        find(coming, u0 + group + TURN, next);
+            now[b] = next[b], constants[b] = next_constants[b];
+        find(coming, u0 + group + TURN, next, next_constants);
         if (slot == CUDA_NO_SLOT)
             while (load_acquire_shared(&board.summed[p % a.slots]) != p / a.slots)
                 yield_warp();
@@ -468,14 +476,13 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
         for (int b = 0; b < LANE_BLOCKS; b++) {
             const unsigned block = first_block + b;
             const bool there = mine && block < a.blocks;
-            uint4 constants = {0, 0, 0, 0};
-            if (T::GROUPED && there && (T::ZERO || a.table[block].run))
-                constants = *((const uint4 *)place_of(a, range.first + p, part).w +
-                              (size_t)a.table[block].constants * 4 + quad);
+            uint4 shared = {0, 0, 0, 0}; /* by the piece */
+            if (T::GROUPED && constants[b])
+                shared = *(now[b] - (size_t)constants[b] * 4);
             float zero[4] = {0, 0, 0, 0};
             if (T::ZERO && !a.minimum) {
-                zero[0] = (float)(constants.x & 255), zero[1] = (float)(constants.y & 255);
-                zero[2] = (float)(constants.z & 255), zero[3] = (float)(constants.w & 255);
+                zero[0] = (float)(shared.x & 255), zero[1] = (float)(shared.y & 255);
+                zero[2] = (float)(shared.z & 255), zero[3] = (float)(shared.w & 255);
             }
             lane_block<T, M, RING> chains;
             chains.walk(ring, b * WORDS, x + (there ? block : 0) * x_block, x_row, zero,
@@ -493,9 +500,9 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
                     *(float4 *)(out + ((size_t)(m * parts + part) * a.blocks + block) * ROWS +
                                 quad * 4) = make_float4(chains.value(m, 0), chains.value(m, 1),
                                                         chains.value(m, 2), chains.value(m, 3));
-            if (T::GROUPED && there)
+            if (T::GROUPED && constants[b])
                 *(uint4 *)(void *)(out + ((size_t)(M * parts + part) * a.blocks + block) * ROWS +
-                                   quad * 4) = constants;
+                                   quad * 4) = shared;
         }
         __syncwarp();
         leave_units<T, M>(a, range, board, turn, u0 + GROUPS < range.end ? +GROUPS : range.end - u0,
