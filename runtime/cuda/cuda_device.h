@@ -123,6 +123,35 @@ bool cuda_check(struct cuda_rank *rank, struct tp_error *err);
 /* Where a value of the host's copy of the data is on the device; NULL stays. */
 const void *cuda_at(const struct cuda_rank *rank, const void *host);
 
+/* ---- a layer (cuda_layer.c) ---- */
+
+/* One group of rows, on its way through the layers. */
+struct cuda_group {
+    struct cuda_rank *rank;
+    cu_stream stream;
+    uint32_t first, n_rows;       /* rows of the step */
+    int kind;                     /* of kernels: for 1 << kind rows */
+    bool fused;                   /* reductions and norms are done by who needs them */
+    bool apart;                   /* rows are of one sequence each: RoPE is done in attention */
+    const struct cuda_step *step; /* on the device */
+    struct tp_error *err;
+};
+
+/* Can a dot over `hidden` columns make its own x, for 1 << kind rows? */
+bool cuda_has_room(const struct cuda_rank *rank, int kind);
+/* From the embedding (w NULL), or the reduction of w's roots; then norm number `norm`. The residual
+ * stream alternates between two buffers: behind a layer it is in the first. */
+struct cuda_residual cuda_residual_of(const struct cuda_group *group, const struct matrix *w,
+                                      int reduction, uint32_t norm);
+bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *residual);
+/* before: where the layer's x comes from. Behind it the next one's is *before, which has been run unless
+ * the group is fused. */
+bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
+/* The LM head over x [rows][stride]. */
+bool cuda_run_logits(const struct cuda_group *group, const float *x);
+
+/* ---- a step (cuda_step.c) ---- */
+
 bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err);
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
                          uint32_t *count, struct tp_error *err);
