@@ -3,6 +3,7 @@
 
 #include "interrupt.h"
 #include "run_help.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,6 +52,16 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
                    tp_name_cut(name, argv[1], strlen(argv[1])));
 }
 
+/* Output that could not be written is an I/O error, however far it got, and whoever tried. */
+static bool flushed(bool ok, struct tp_error *err)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return ok;
+    errno = errno ? errno : EIO; /* who tried before kept no reason */
+    return ok ? tp_fail_errno(err, "standard output: cannot be written") : false;
+}
+
 int main(int argc, char **argv)
 {
     struct report report;
@@ -63,11 +74,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
-        return TP_EXIT_OK;
+        return flushed(true, &err) ? TP_EXIT_OK : tp_error_print("tprun", &err);
     }
-    bool ok = run_command(argc, argv, &report, &err);
-    if (fflush(stdout) != 0)
-        ok = tp_fail_errno(&err, "stdout: cannot be written");
+    bool ok = flushed(run_command(argc, argv, &report, &err), &err);
     if (!ok)
         return tp_error_print("tprun", &err);
     interrupt_off(TP_EXIT_OK);

@@ -30,13 +30,43 @@ bool argument_u64(const struct argument *table, int id, const char *value, uint6
            argument_bad(table, id, value, expected, err);
 }
 
-static bool not_taken(const char *command, const char *what, bool known, struct tp_error *err)
+static const struct argument *of_id(const struct arguments *a, int id)
 {
-    char name[TP_NAME_BUF];
-    tp_name_cut(name, what, strlen(what));
-    return known
-               ? tp_fail(err, TP_E_USAGE, "%s: a value is missing", name)
-               : tp_fail(err, TP_E_USAGE, "%s: no option of %s (--help lists them)", name, command);
+    for (const struct argument *t = a->table; t->name; t++)
+        if (t->id == id && t->commands & a->command)
+            return t;
+    return NULL;
+}
+
+/* How many long options begin as text does, up to its "=". */
+static int beginning_with(const struct arguments *a, const char *text)
+{
+    int n = 0;
+    for (const struct argument *t = a->table; t->name; t++)
+        n += t->commands & a->command && strncmp(t->name, text, strcspn(text, "=")) == 0;
+    return n;
+}
+
+/* What getopt_long did not take. optopt is 0 where it was a long option that there is not, or several
+ * like it; the id of one that was given a value in vain, or none; a letter that there is not. */
+static bool not_taken(const struct arguments *a, char **argv, bool lacks_value,
+                      struct tp_error *err)
+{
+    const struct argument *known = of_id(a, optopt);
+    const char *given = argv[optind - 1];
+    char name[TP_NAME_BUF], letter[] = {'-', (char)optopt, '\0'};
+    if (lacks_value)
+        return tp_fail(err, TP_E_USAGE, "%s%s: a value is missing",
+                       known && optopt > 255 ? "--" : "",
+                       known && optopt > 255 ? known->name : letter);
+    if (known)
+        return tp_fail(err, TP_E_USAGE, "--%s: takes no value", known->name);
+    if (!optopt && beginning_with(a, given + 2) > 1)
+        return tp_fail(err, TP_E_USAGE, "%s: several options of %s begin like this",
+                       tp_name_cut(name, given, strlen(given)), argv[0]);
+    given = optopt ? letter : given;
+    return tp_fail(err, TP_E_USAGE, "%s: no option of %s (--help lists them)",
+                   tp_name_cut(name, given, strlen(given)), argv[0]);
 }
 
 bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error *err)
@@ -56,7 +86,7 @@ bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error
     opterr = 0;
     for (int id; (id = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
         if (id == '?' || id == ':')
-            return not_taken(argv[0], argv[optind - 1], id == ':', err);
+            return not_taken(a, argv, id == ':', err);
         if (!a->take(a->to, id, optarg, err))
             return false;
     }

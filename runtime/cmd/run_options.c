@@ -224,7 +224,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     switch (id) {
     case OPT_OUTPUT:
         o->output = value;
-        return true;
+        return *value || bad(id, value, "a path", err);
     case OPT_RECORD:
         return o->record = true;
     case OPT_DECODE:
@@ -264,7 +264,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
                bad(id, value, "header or full", err);
     case OPT_TRACE:
         o->trace = value;
-        return true;
+        return *value || bad(id, value, "a path", err);
     case OPT_REPORT:
         o->report.json = strcmp(value, "json") == 0;
         return o->report.json || strcmp(value, "text") == 0 || bad(id, value, "json or text", err);

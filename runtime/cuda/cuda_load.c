@@ -149,6 +149,7 @@ struct check {
     uint64_t n, *numbers; /* [n] host: at, bytes, then 8 accumulators of each, then the secret */
     const struct tensor **tensors; /* [n] */
     uint32_t *chunks;              /* [n] of the tensor */
+    struct tp_error bad; /* the host's first bad one: it lies behind the n that are listed */
 };
 
 static bool is_for_gpu(uint64_t bytes)
@@ -156,7 +157,13 @@ static bool is_for_gpu(uint64_t bytes)
     return bytes >= GPU_HASH_MIN && bytes % 64 == 0;
 }
 
-/* Every chunk in file order, to one side or the other; false: one of the host's is bad. */
+static bool put_secret(struct check *k)
+{
+    memcpy(k->numbers + (uint64_t)k->plan->n_chunks * 10, XXH3_kSecret, SECRET_BYTES);
+    return true;
+}
+
+/* Every chunk in file order, to one side or the other, until one of the host's is bad. */
 static bool list_chunks(struct check *k, struct tp_error *err)
 {
     const uint64_t most = k->plan->n_chunks;
@@ -169,7 +176,8 @@ static bool list_chunks(struct check *k, struct tp_error *err)
             const struct tensor *t = &k->plan->tensors[i];
             uint64_t bytes = tensor_chunk_bytes(t, c);
             if (!is_for_gpu(bytes)) {
-                ok = shard_check_chunk(k->shard, t, c, err);
+                if (!shard_check_chunk(k->shard, t, c, &k->bad))
+                    return put_secret(k);
                 continue;
             }
             k->numbers[k->n] = t->offset + c * t->chunk_bytes;
@@ -177,9 +185,7 @@ static bool list_chunks(struct check *k, struct tp_error *err)
             k->tensors[k->n] = t;
             k->chunks[k->n++] = c;
         }
-    if (ok)
-        memcpy(k->numbers + most * 10, XXH3_kSecret, SECRET_BYTES);
-    return ok;
+    return ok && put_secret(k);
 }
 
 static bool run_hash(const struct check *k, cu_address memory, struct tp_error *err)
@@ -217,7 +223,9 @@ static bool compare(const struct check *k, struct tp_error *err)
                 k->shard->path, tensor_name(name, t->role, t->layer, t->part), k->chunks[i],
                 t->n_chunks);
     }
-    return true;
+    if (k->bad.code != TP_OK)
+        *err = k->bad;
+    return k->bad.code == TP_OK;
 }
 
 static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct tp_error *err)

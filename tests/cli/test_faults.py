@@ -322,6 +322,16 @@ def test_a_conversion_stays_within_its_memory():
         assert peak <= 96 << 20, peak
 
 
+def test_a_full_standard_output_is_exit_5_whoever_finds_it():
+    with Folder() as d:
+        convert(harness.DEMO, d + "/b", selftest=True)
+        for args in ([harness.TPSHARD, "--help"], [harness.TPSHARD, "convert", "--help"], [harness.TPRUN, "--help"], [harness.TPRUN, "chat", "-h"], [harness.TPRUN, "info"],
+                     [harness.TPSHARD, "inspect", d + "/b"], [harness.TPRUN, "selftest", d + "/b"], [harness.TPRUN, "generate", d + "/b", "-p", "a", "-n", "2"]):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(args, stdout=full, stderr=subprocess.PIPE)
+            harness.error_line(done, 5, "tandard output")
+
+
 def test_a_closed_pipe_is_no_crash():
     p = subprocess.Popen([harness.TPSHARD, "convert", checkpoint("yarn"), "-o", "x", "--dry-run"], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE)

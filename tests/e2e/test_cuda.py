@@ -227,6 +227,25 @@ def test_a_damaged_chunk_is_found_before_any_value_is_used():
             assert not gpu.stdout and error_line(gpu, 7, "rank-000-of-001.tps") == error_line(cpu, 7)
 
 
+def test_of_several_damages_the_first_in_the_file_is_named():
+    """Short chunks are the host's to hash, long ones the GPU's."""
+    with Folder() as d:
+        tiny_model(d + "/m", hidden_size=64, vocab_size=200, intermediate_size=160)
+        convert(d + "/m", d + "/b")
+        path = d + "/b/rank-000-of-001.tps"
+        data = open(path, "rb").read()
+        begin = int.from_bytes(data[80:88], "little")
+        rng = random.Random(2)
+        for _ in range(12):
+            damaged = bytearray(data)
+            for _ in range(3):
+                damaged[rng.randrange(begin, len(data))] ^= 1
+            with open(path, "wb") as f:
+                f.write(damaged)
+            args = ["generate", d + "/b", "--prompt-ids", "3", "-n", "1", "--ids", "-q"]
+            assert error_line(emulated(*args, status=7), 7) == error_line(harness.tprun(*args, status=7), 7)
+
+
 def test_old_drivers_and_small_gpus():
     """No early launches in graphs; little shared memory: smaller tiles of attention, values and x in global memory."""
     emulated_only()

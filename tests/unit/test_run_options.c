@@ -114,6 +114,12 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
     refused(RUN_GENERATE, "generate B -p x --ids --json", TP_E_USAGE, "--ids and --json");
     refused(RUN_GENERATE, "generate B -p x --nonsense", TP_E_USAGE, "--nonsense");
     refused(RUN_GENERATE, "generate B -p", TP_E_USAGE, "-p: a value is missing");
+    refused(RUN_GENERATE, "generate B -xq", TP_E_USAGE, "-x: no option of generate");
+    refused(RUN_GENERATE, "generate B --json -xq", TP_E_USAGE, "-x: no option of generate");
+    refused(RUN_GENERATE, "generate B --quiet=1", TP_E_USAGE, "--quiet: takes no value");
+    refused(RUN_GENERATE, "generate B --seed", TP_E_USAGE, "--seed: a value is missing");
+    refused(RUN_GENERATE, "generate B --tem 1 --t x", TP_E_USAGE, "--t: several options");
+    refused(RUN_GENERATE, "generate B -p x --trace=", TP_E_USAGE, "a path");
     refused(RUN_LOGITS, "logits B -p x -o F --seed 3", TP_E_USAGE, "--seed");
     refused(RUN_LOGITS, "logits B -p x", TP_E_USAGE, "-o FILE");
     refused(RUN_GENERATE, "generate B -p x -n -1", TP_E_USAGE, "--tokens");
