@@ -183,7 +183,7 @@ static bool say(struct talk *talk, struct tp_error *err)
                                message->n - slash, &why);
     putchar('\n');
     if (fflush(stdout) != 0)
-        return tp_fail_errno(err, "stdout: cannot be written");
+        return tp_fail_errno(err, "standard output: cannot be written");
     if (!ok) {
         if (why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
             tp_message("tprun", "note", "the message is taken back; /reset begins anew");

@@ -142,7 +142,7 @@ static bool print_complete(struct printer *p, struct tp_error *err)
             return false;
         print_sequence(p, p->next);
     }
-    return fflush(stdout) == 0 || tp_fail_errno(err, "stdout: cannot be written");
+    return fflush(stdout) == 0 || tp_fail_errno(err, "standard output: cannot be written");
 }
 
 /* ---- setting up ---- */

@@ -82,7 +82,7 @@ static bool put(json_t *value, struct tp_error *err)
         return tp_fail(err, TP_E_MEMORY, "no memory for a line of output");
     bool ok = puts(line) >= 0;
     free(line);
-    return ok || tp_fail_errno(err, "stdout: cannot be written");
+    return ok || tp_fail_errno(err, "standard output: cannot be written");
 }
 
 static bool render_line(const struct render_job *job, const char *name, const json_t *variables,
@@ -133,7 +133,7 @@ static bool render_lines(const struct render_job *job, struct line_reader *in, s
         if (blank < n && !render_text(job, line, n, in->line, err))
             return false;
         if (live && fflush(stdout) != 0)
-            return tp_fail_errno(err, "stdout: cannot be written");
+            return tp_fail_errno(err, "standard output: cannot be written");
     }
     return false;
 }

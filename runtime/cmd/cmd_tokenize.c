@@ -104,7 +104,7 @@ static bool do_line(struct tokenize *t, const char *line, size_t n, struct tp_er
     bool ok = t->options->decode ? decode_line(t, value, err) : encode_line(t, value, err);
     json_decref(value);
     if (ok && fwrite(t->out.data, 1, t->out.n, stdout) != t->out.n)
-        ok = tp_fail_errno(err, "stdout: cannot be written");
+        ok = tp_fail_errno(err, "standard output: cannot be written");
     return ok;
 }
 
@@ -122,7 +122,7 @@ static bool do_lines(struct tokenize *t, struct tp_error *err)
         if (blank < n && !do_line(t, line, n, err))
             return false;
         if (live && fflush(stdout) != 0)
-            return tp_fail_errno(err, "stdout: cannot be written");
+            return tp_fail_errno(err, "standard output: cannot be written");
     }
     return false;
 }
