@@ -3,7 +3,6 @@
 
 #include "interrupt.h"
 #include "run_help.h"
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,9 +39,10 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
             continue;
         if (!run_options_parse(&options, commands[i].id, argc - 1, argv + 1, err))
             return false;
-        if (options.help)
-            return fputs(run_help(commands[i].id), stdout) != EOF ||
-                   tp_fail_errno(err, "standard output");
+        if (options.help) {
+            fputs(run_help(commands[i].id), stdout);
+            return true;
+        }
         if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
             interrupt_catch("tprun", commands[i].grace_ms);
         return commands[i].run(&options, report, err);
@@ -50,16 +50,6 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
     char name[TP_NAME_BUF];
     return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", tprun --help lists them",
                    tp_name_cut(name, argv[1], strlen(argv[1])));
-}
-
-/* Output that could not be written is an I/O error, however far it got, and whoever tried. */
-static bool flushed(bool ok, struct tp_error *err)
-{
-    errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return ok;
-    errno = errno ? errno : EIO; /* who tried before kept no reason */
-    return ok ? tp_fail_errno(err, "standard output: cannot be written") : false;
 }
 
 int main(int argc, char **argv)
@@ -74,9 +64,10 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
-        return flushed(true, &err) ? TP_EXIT_OK : tp_error_print("tprun", &err);
+        return io_flush_stdout(&err) ? TP_EXIT_OK : tp_error_print("tprun", &err);
     }
-    bool ok = flushed(run_command(argc, argv, &report, &err), &err);
+    bool ok = run_command(argc, argv, &report, &err);
+    ok = io_flush_stdout(ok ? &err : NULL) && ok;
     if (!ok)
         return tp_error_print("tprun", &err);
     interrupt_off(TP_EXIT_OK);

@@ -43,68 +43,46 @@ uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank)
 
 /* ---- checking and decoding ---- */
 
-/* One piece of work: a chunk, or (chunk NO_CHUNK) the padding of a rank file. */
-enum { NO_CHUNK = UINT32_MAX };
-struct load_task {
-    uint32_t rank, tensor, chunk;
-};
-
 struct load {
     struct weights *weights;
     const struct bundle *bundle;
-    struct load_task *tasks;
+    uint64_t first_job[PARTITION_TP_MAX + 1]; /* of a rank: its chunks, then its padding */
     _Atomic uint64_t hashed_bytes;
 };
 
-static bool load_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
+static bool load_job(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct load *load = arg;
-    const struct load_task *task = &load->tasks[job];
-    const struct shard *shard = &load->weights->shards[task->rank];
-    const struct rank_plan *plan = &load->bundle->plans[task->rank];
-    if (task->chunk == NO_CHUNK)
+    const struct bundle *bundle = load->bundle;
+    uint32_t rank = jobs_owner(load->first_job, (uint32_t)bundle->tp_size, job);
+    const struct shard *shard = &load->weights->shards[rank];
+    const struct rank_plan *plan = &bundle->plans[rank];
+    uint64_t chunk = job - load->first_job[rank];
+    if (chunk == plan->n_chunks)
         return shard_check_padding(shard, plan, err);
-    const struct tensor *t = &plan->tensors[task->tensor];
-    unsigned char *decoded = load->weights->decoded[task->rank];
-    load->hashed_bytes += shard->head.chunks[t->first_chunk + task->chunk].file_bytes;
-    if (!decoded)
-        return shard_check_chunk(shard, t, task->chunk, err);
-    return shard_read_chunk(shard, t, task->chunk,
-                            decoded + t->offset + task->chunk * t->chunk_bytes, space, err);
-}
-
-static uint64_t count_tasks(const struct bundle *bundle)
-{
-    uint64_t n = bundle->tp_size;
-    for (uint64_t r = 0; r < bundle->tp_size; r++)
-        n += bundle->plans[r].n_chunks;
-    return n;
-}
-
-static void list_tasks(const struct bundle *bundle, struct load_task *tasks)
-{
-    for (uint32_t r = 0; r < bundle->tp_size; r++) {
-        const struct rank_plan *plan = &bundle->plans[r];
-        for (uint32_t t = 0; t < plan->n_tensors; t++)
-            for (uint32_t c = 0; c < plan->tensors[t].n_chunks; c++)
-                *tasks++ = (struct load_task){r, t, c};
-        *tasks++ = (struct load_task){r, 0, NO_CHUNK};
-    }
+    const struct tensor *t = rank_plan_of_chunk(plan, chunk);
+    uint32_t c = (uint32_t)chunk - t->first_chunk;
+    unsigned char *decoded = load->weights->decoded[rank];
+    load->hashed_bytes += shard->head.chunks[chunk].file_bytes;
+    return decoded
+               ? shard_read_chunk(shard, t, c, decoded + t->offset + c * t->chunk_bytes, space, err)
+               : shard_check_chunk(shard, t, c, err);
 }
 
 static bool check_and_decode(struct weights *weights, const struct bundle *bundle,
                              struct team *team, struct tp_error *err)
 {
     struct load load = {.weights = weights, .bundle = bundle};
-    struct jobs jobs = {.count = count_tasks(bundle), .run = load_task, .arg = &load};
-    jobs.space_bytes = bundle->compress == COMPRESS_NONE ? 0 : SHARD_CHUNK_BYTES_MAX;
-    load.tasks = mem_array(jobs.count, sizeof *load.tasks, err);
-    if (!load.tasks)
-        return false;
-    list_tasks(bundle, load.tasks);
+    for (uint64_t r = 0; r < bundle->tp_size; r++)
+        load.first_job[r + 1] = load.first_job[r] + bundle->plans[r].n_chunks + 1;
+    struct jobs jobs = {
+        .count = load.first_job[bundle->tp_size],
+        .space_bytes = bundle->compress == COMPRESS_NONE ? 0 : SHARD_CHUNK_BYTES_MAX,
+        .run = load_job,
+        .arg = &load,
+    };
     bool ok = jobs_run_on(&jobs, team, err);
     weights->hashed_bytes = load.hashed_bytes;
-    mem_free(load.tasks);
     return ok;
 }
 

@@ -20,31 +20,30 @@ static void print_help(FILE *out)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 }
 
-/* Output that could not be written is an I/O error, however far it got. */
-static int flushed(int status)
-{
-    struct tp_error err = {0};
-    if (fflush(stdout) == 0 && !ferror(stdout)) {
-        interrupt_off(status);
-        return status;
-    }
-    tp_fail_errno(&err, "standard output");
-    return status ? status : tp_error_print(TPSHARD, &err);
-}
-
 static bool run(const struct command *command, int argc, char **argv, struct tp_error *err)
 {
     struct options options;
     if (!options_parse(&options, command->id, argc, argv, err))
         return false;
-    if (options.help)
-        return fputs(command->help, stdout) != EOF || tp_fail_errno(err, "standard output");
+    if (options.help) {
+        fputs(command->help, stdout);
+        return true;
+    }
     if (options.n_args != command->n_args)
         return tp_fail(err, TP_E_USAGE, "%d arguments given, %s expected", options.n_args,
                        command->args);
     if (command->grace_ms)
         interrupt_catch(TPSHARD, command->grace_ms);
     return command->run(&options, err);
+}
+
+static int end(bool ok, struct tp_error *err)
+{
+    ok = io_flush_stdout(ok ? err : NULL) && ok;
+    if (!ok)
+        return tp_error_print(TPSHARD, err);
+    interrupt_off(TP_EXIT_OK);
+    return TP_EXIT_OK;
 }
 
 int main(int argc, char **argv)
@@ -54,7 +53,7 @@ int main(int argc, char **argv)
     interrupt_catch(TPSHARD, 0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);
-        return flushed(TP_EXIT_OK);
+        return end(true, &err);
     }
     if (argc < 2) {
         print_help(stderr);
@@ -62,9 +61,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i]->name) == 0)
-            return flushed(run(commands[i], argc - 1, argv + 1, &err)
-                               ? TP_EXIT_OK
-                               : tp_error_print(TPSHARD, &err));
+            return end(run(commands[i], argc - 1, argv + 1, &err), &err);
     tp_fail(&err, TP_E_USAGE, "%.64s: no such command (tpshard --help lists them)", argv[1]);
     return tp_error_print(TPSHARD, &err);
 }

@@ -5,18 +5,20 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *name_of(const struct argument *table, int id)
+/* The option of an id that is some of these commands'; NULL: there is none. */
+static const struct argument *of_id(const struct argument *table, unsigned commands, int id)
 {
-    while (table->name && table->id != id)
-        table++;
-    return table->name ? table->name : "?";
+    for (; table->name; table++)
+        if (table->id == id && table->commands & commands)
+            return table;
+    return NULL;
 }
 
 bool argument_bad(const struct argument *table, int id, const char *value, const char *expected,
                   struct tp_error *err)
 {
     char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", name_of(table, id),
+    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", of_id(table, ~0u, id)->name,
                    tp_name_cut(name, value, strlen(value)), expected);
 }
 
@@ -28,14 +30,6 @@ bool argument_u64(const struct argument *table, int id, const char *value, uint6
              (unsigned long long)max);
     return (tp_parse_u64(value, strlen(value), out) && *out >= min && *out <= max) ||
            argument_bad(table, id, value, expected, err);
-}
-
-static const struct argument *of_id(const struct arguments *a, int id)
-{
-    for (const struct argument *t = a->table; t->name; t++)
-        if (t->id == id && t->commands & a->command)
-            return t;
-    return NULL;
 }
 
 /* How many long options begin as text does, up to its "=". */
@@ -52,7 +46,7 @@ static int beginning_with(const struct arguments *a, const char *text)
 static bool not_taken(const struct arguments *a, char **argv, bool lacks_value,
                       struct tp_error *err)
 {
-    const struct argument *known = of_id(a, optopt);
+    const struct argument *known = of_id(a->table, a->command, optopt);
     const char *given = argv[optind - 1];
     char name[TP_NAME_BUF], letter[] = {'-', (char)optopt, '\0'};
     if (lacks_value)

@@ -215,6 +215,15 @@ void io_read_ahead(int fd)
     posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
 }
 
+bool io_flush_stdout(struct tp_error *err)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    errno = errno ? errno : EIO; /* who tried before kept no reason */
+    return tp_fail_errno(err, "standard output: cannot be written");
+}
+
 bool io_sync(int fd, const char *path, struct tp_error *err)
 {
     int failed;

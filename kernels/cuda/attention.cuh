@@ -103,21 +103,30 @@ template <class T, int TILE> struct attention_work {
         }
     }
 
-    /* scores of 16 positions a panel, block by block */
-    __device__ void dot_keys(const uint4 *k)
+    /* Dots of x [TILE][n_blocks][XPAD] with n_panels panels, block by block: put(panel, block, head, row,
+     * value). */
+    template <class Put>
+    __device__ __forceinline__ void dot_panels(const uint4 *words, unsigned n_panels,
+                                               unsigned n_blocks, const float *x, Put put)
     {
-        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
-                       at = lane / 4;
-        for (unsigned n = warp * GROUPS + at; n < CUDA_CHUNK / ROWS * blocks; n += WARPS * GROUPS) {
-            const unsigned panel = n / blocks, block = n % blocks;
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4;
+        for (unsigned n = warp * GROUPS + lane / 4; n < n_panels * n_blocks; n += WARPS * GROUPS) {
+            const unsigned panel = n / n_blocks, block = n % n_blocks;
             lane_block<T, TILE, shape<T>::WORDS> chains;
-            block_in_memory<T, TILE>(k + (size_t)n * shape<T>::WORDS * 4 + quad, q + block * XPAD,
-                                     blocks * XPAD, chains);
+            block_in_memory<T, TILE>(words + (size_t)n * shape<T>::WORDS * 4 + quad,
+                                     x + block * XPAD, n_blocks * XPAD, chains);
             for (int h = 0; h < TILE; h++)
                 for (int r = 0; r < 4; r++)
-                    scores[(panel * ROWS + quad * 4 + r) * stride + h * blocks + block] =
-                        chains.value(h, r);
+                    put(panel, block, h, quad * 4 + r, chains.value(h, r));
         }
+    }
+
+    __device__ void dot_keys(const uint4 *k) /* a panel has 16 positions */
+    {
+        dot_panels(k, CUDA_CHUNK / ROWS, blocks, q,
+                   [&](unsigned panel, unsigned block, unsigned h, unsigned r, float v) {
+                       scores[(panel * ROWS + r) * stride + h * blocks + block] = v;
+                   });
     }
 
     __device__ void add_scores()
@@ -158,21 +167,12 @@ template <class T, int TILE> struct attention_work {
         }
     }
 
-    __device__ void dot_values(const uint4 *v)
+    __device__ void dot_values(const uint4 *v) /* a panel has 16 components */
     {
-        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4,
-                       at = lane / 4;
-        for (unsigned n = warp * GROUPS + at; n < a.head_pad / ROWS * CHUNK_BLOCKS;
-             n += WARPS * GROUPS) {
-            const unsigned panel = n / CHUNK_BLOCKS, block = n % CHUNK_BLOCKS;
-            lane_block<T, TILE, shape<T>::WORDS> chains;
-            block_in_memory<T, TILE>(v + (size_t)n * shape<T>::WORDS * 4 + quad, e + block * XPAD,
-                                     CHUNK_BLOCKS * XPAD, chains);
-            for (int h = 0; h < TILE; h++)
-                for (int r = 0; r < 4; r++)
-                    sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + quad * 4 + r] =
-                        chains.value(h, r);
-        }
+        dot_panels(v, a.head_pad / ROWS, CHUNK_BLOCKS, e,
+                   [&](unsigned panel, unsigned block, unsigned h, unsigned r, float value) {
+                       sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + r] = value;
+                   });
     }
 
     __device__ float *partial_of(const attention_item &i, unsigned h, unsigned chunk) const

@@ -11,8 +11,11 @@ enum {
     CUDA_ROWS = 16,     /* of a step, at most */
     CUDA_MATRICES = 3,  /* that one launch can run over */
     CUDA_THREADS = 256, /* of a CTA, but for the hash's */
-    CUDA_STACK = 24,    /* TREE_STACK_MAX */
-    CUDA_CHUNK = 256,   /* ATTENTION_CHUNK */
+    CUDA_WARPS = CUDA_THREADS / 32,
+    CUDA_GROUPS = 8,  /* of four lanes in a warp: units that it takes at once */
+    CUDA_XPAD = 36,   /* floats of a block of x in shared memory: no bank conflicts */
+    CUDA_STACK = 24,  /* TREE_STACK_MAX */
+    CUDA_CHUNK = 256, /* ATTENTION_CHUNK */
     CUDA_NO_SLOT = 0xffffffffu,
 };
 

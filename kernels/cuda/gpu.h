@@ -1,6 +1,7 @@
 /* What the kernels use beyond C++ and the CUDA built-ins, in one place: nvcc sees PTX, the emulator
  * (tests/cuda/emul.h) its own functions of the same names. */
 #pragma once
+#include "cuda_args.h"
 #include <stddef.h>
 #include <stdint.h>
 #ifdef EMULATE
@@ -179,7 +180,7 @@ static __device__ __forceinline__ float fold_chains(float chain)
 enum {
     ROWS = 16,  /* of a panel */
     BLOCK = 32, /* columns that a dot adds up at once */
-    GROUPS = 8, /* of four lanes in a warp */
-    WARPS = 8,  /* of a CTA */
-    XPAD = 36,  /* floats that a block of x takes in shared memory: no bank conflicts */
+    GROUPS = CUDA_GROUPS,
+    WARPS = CUDA_WARPS,
+    XPAD = CUDA_XPAD,
 };

@@ -38,8 +38,8 @@ void cuda_close(struct cuda *cuda);
 /* A kernel by name, allowed all the shared memory there is. */
 bool cuda_kernel(const struct cuda *cuda, const char *name, cu_function *function,
                  struct tp_error *err);
-bool cuda_launch(const struct cuda *cuda, cu_stream stream, cu_function function, unsigned grid,
-                 unsigned threads, size_t shared_bytes, void *arguments, struct tp_error *err);
+bool cuda_launch(const struct cuda *cuda, cu_function function, unsigned grid, unsigned threads,
+                 size_t shared_bytes, void *arguments, struct tp_error *err);
 
 /* The kernels as a module's bytes; size 0: this build has none. */
 struct cuda_image {
@@ -48,20 +48,18 @@ struct cuda_image {
 };
 struct cuda_image cuda_image(void);
 
-/* How the columns of one kind of matrix are cut, on the device; its kernels. */
+/* How the columns of one kind of matrix are cut, on the device. */
 struct cuda_geometry {
     const struct stored *stored;
     const struct cuda_block *table; /* NULL: no groups, one leaf */
     uint32_t blocks, panel_words;
-    cu_function dot[CUDA_ROW_KINDS];
 };
 
 /* Everything of one rank: one allocation, and where what is in it. */
 struct cuda_rank {
     struct cuda *cuda;
     const struct device_setup *setup;
-    const struct rank_weights
-        *weights; /* the host's: geometry; what of it is data is also at .data */
+    const struct rank_weights *weights; /* the host's: geometry, and where data is (cuda_at) */
     const unsigned char *host_data;
     uint64_t data_bytes;
     cu_address memory;
@@ -83,11 +81,12 @@ struct cuda_rank {
     struct cuda_block *blocks;
 
     uint64_t stride, q_stride, kv_stride, attn_stride, act_stride, head_pad, page_bytes;
-    uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride, rope_pages;
+    uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride;
     uint64_t n_blocks, edge_floats, inner_floats;
     struct cuda_geometry kinds[CUDA_KINDS];
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
+    cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
 };
 
 void cuda_time(struct device *device, const char *what, double seconds);
@@ -101,8 +100,8 @@ struct cuda_device {
     float *logits, *row, *rope;
     double *frequencies;
     uint64_t rope_filled; /* pages */
-    cu_graph_exec graphs[CUDA_ROW_KINDS][2]
-                        [2];           /* [rows][logits of all rows][rows of one sequence each] */
+    /* [rows][logits of all rows][rows of one sequence each] */
+    cu_graph_exec graphs[CUDA_ROW_KINDS][2][2];
     uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
     bool captured, failed;
     struct tp_error error; /* the first */
@@ -114,8 +113,10 @@ bool cuda_place(struct cuda_rank *rank, struct tp_error *err);
 void cuda_set_sizes(struct cuda_rank *rank, struct cuda *cuda, const struct device_setup *setup);
 /* Shared memory of attention over so many query heads (attention.cuh), RoPE done there. */
 size_t cuda_attention_shared(const struct cuda_rank *rank, uint64_t tile);
-/* The kernels that the model needs; tables to the device. */
+/* The kernels of every step; tables to the device. */
 bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
+/* The dots for 1 << kind rows: not while a graph is made. */
+bool cuda_find_dots(struct cuda_rank *rank, int kind, struct tp_error *err);
 /* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names file,
  * tensor and chunk. */
 bool cuda_copy(struct cuda_rank *rank, struct tp_error *err);
@@ -128,7 +129,6 @@ const void *cuda_at(const struct cuda_rank *rank, const void *host);
 /* One group of rows, on its way through the layers. */
 struct cuda_group {
     struct cuda_rank *rank;
-    cu_stream stream;
     uint32_t first, n_rows;       /* rows of the step */
     int kind;                     /* of kernels: for 1 << kind rows */
     bool fused;                   /* reductions and norms are done by who needs them */

@@ -11,8 +11,7 @@ enum { AHEAD_BYTES = 16 << 20 };
 static bool launch(const struct cuda_group *g, cu_function function, unsigned grid, size_t shared,
                    void *arguments)
 {
-    return cuda_launch(g->rank->cuda, g->stream, function, grid, CUDA_THREADS, shared, arguments,
-                       g->err);
+    return cuda_launch(g->rank->cuda, function, grid, CUDA_THREADS, shared, arguments, g->err);
 }
 
 static float *row_of(const struct cuda_group *g, float *rows, uint64_t stride)
@@ -68,22 +67,32 @@ static uint32_t lane_blocks(const struct stored *s)
     return s->bits >= 16 ? 1 : s->bits == 8 ? 2 : 4;
 }
 
+/* x of 1 << kind rows in shared memory; the factors of their norms */
+static size_t staged_bytes(uint64_t blocks, int kind)
+{
+    return align_up(blocks * CUDA_XPAD * 4 << kind, 16);
+}
+static size_t factor_bytes(int kind)
+{
+    return align_up((size_t)4 << kind, 16);
+}
+
 /* Shared memory of a launch (dot.cuh), and what of it is in global memory instead. */
 static size_t place_dot(const struct cuda_group *g, const struct stored *s, struct cuda_dot *a,
                         unsigned ctas)
 {
-    const uint32_t m = 1u << g->kind, parts = a->pair ? 2 : 1, per_warp = 8, warps = 8;
+    const uint32_t m = 1u << g->kind, parts = a->pair ? 2 : 1;
     const uint32_t units = (uint32_t)div_ceil(a->blocks, lane_blocks(s)) * parts;
     const size_t most = (size_t)g->rank->cuda->shared_max / ctas - (ctas > 1 ? 1024 : 0);
-    a->slots = (uint32_t)div_ceil((warps + 1) * per_warp, units) + 1;
+    a->slots = (uint32_t)div_ceil((CUDA_WARPS + 1) * CUDA_GROUPS, units) + 1;
     size_t bytes = 2 * align_up(a->slots * 4, 16);
     if (a->minimum)
         bytes += align_up((size_t)m * a->blocks * 4, 16);
-    const size_t x = align_up((size_t)m * a->blocks * 36 * 4, 16);
+    const size_t x = staged_bytes(a->blocks, g->kind);
     const size_t rows = m + (s->group > 0); /* constants of groups beside the values */
     const size_t inner = align_up((size_t)a->slots * rows * parts * a->blocks * PANEL_ROWS * 4, 16);
     if (!a->x) /* made in every CTA, to shared memory */
-        bytes += x + align_up((size_t)m * 4, 16);
+        bytes += x + factor_bytes(g->kind);
     a->inner = bytes + inner <= most ? NULL : g->rank->inner;
     bytes += a->inner ? 0 : inner;
     a->stage_x = !a->x || bytes + x <= most;
@@ -92,7 +101,7 @@ static size_t place_dot(const struct cuda_group *g, const struct stored *s, stru
 
 bool cuda_has_room(const struct cuda_rank *r, int kind)
 {
-    const size_t x = ((size_t)r->stride / BLOCK_COLS * 36 + 4) * 4 << kind;
+    const size_t x = staged_bytes(r->stride / BLOCK_COLS, kind) + factor_bytes(kind);
     return x + 4096 <= (size_t)r->cuda->shared_max / 2;
 }
 
@@ -112,8 +121,9 @@ static bool run_dot(const struct cuda_group *g, const struct cuda_geometry *geom
     const size_t shared = place_dot(g, geometry->stored, a, ctas);
     const uint64_t units = (uint64_t)a->panels *
                            div_ceil(a->blocks, lane_blocks(geometry->stored)) * (a->pair ? 2 : 1);
-    const uint64_t grid = min_u64((uint64_t)r->cuda->multiprocessors * ctas, div_ceil(units, 8));
-    return launch(g, geometry->dot[g->kind], (unsigned)grid, shared, a);
+    const uint64_t grid =
+        min_u64((uint64_t)r->cuda->multiprocessors * ctas, div_ceil(units, CUDA_GROUPS));
+    return launch(g, r->dots[geometry->stored->id][g->kind], (unsigned)grid, shared, a);
 }
 
 static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matrix *m, float *out,

@@ -5,7 +5,7 @@
 #include "checked.h"
 #include "jobs.h"
 #include <string.h>
-#define XXH_INLINE_ALL /* for its secret, which the GPU needs */
+#define XXH_INLINE_ALL /* for its secret, which the GPU needs, and its last step */
 #include <xxhash.h>
 
 enum {
@@ -109,36 +109,20 @@ static bool copy_all(struct load *l, struct tp_error *err)
 
 /* ---- checking ---- */
 
-static uint64_t secret_word(size_t at)
-{
-    uint64_t v;
-    memcpy(&v, XXH3_kSecret + at, sizeof v);
-    return v;
-}
-
-/* The last step of XXH3 over a chunk's eight accumulators. */
-static uint64_t merge(const uint64_t *acc, size_t key, uint64_t r)
-{
-    for (size_t i = 0; i < 4; i++) {
-        unsigned __int128 product = (unsigned __int128)(acc[2 * i] ^ secret_word(key + 16 * i)) *
-                                    (acc[2 * i + 1] ^ secret_word(key + 16 * i + 8));
-        r += (uint64_t)product ^ (uint64_t)(product >> 64);
-    }
-    r ^= r >> 37;
-    r *= 0x165667919E3779F9u;
-    return r ^ r >> 32;
-}
-
+/* The last step of XXH3-128 over a chunk's eight accumulators. */
 static struct hash128 hash_of(const uint64_t *acc, uint64_t bytes)
 {
-    uint64_t low = merge(acc, 11, bytes * 0x9E3779B185EBCA87u);
-    uint64_t high = merge(acc, SECRET_BYTES - 64 - 11, ~(bytes * 0xC2B2AE3D27D4EB4Fu));
-    struct hash128 hash;
-    for (int i = 0; i < 8; i++) {
-        hash.bytes[i] = (uint8_t)(high >> (56 - 8 * i));
-        hash.bytes[8 + i] = (uint8_t)(low >> (56 - 8 * i));
-    }
-    return hash;
+    const size_t low = XXH_SECRET_MERGEACCS_START;
+    const XXH128_hash_t hash = {
+        .low64 = XXH3_mergeAccs(acc, XXH3_kSecret + low, bytes * XXH_PRIME64_1),
+        .high64 =
+            XXH3_mergeAccs(acc, XXH3_kSecret + SECRET_BYTES - 64 - low, ~(bytes * XXH_PRIME64_2)),
+    };
+    XXH128_canonical_t canonical;
+    struct hash128 out;
+    XXH128_canonicalFromHash(&canonical, hash);
+    memcpy(out.bytes, canonical.digest, sizeof out.bytes);
+    return out;
 }
 
 /* Chunks that the GPU hashes; the others are the host's. */
@@ -147,9 +131,8 @@ struct check {
     const struct shard *shard;
     const struct rank_plan *plan;
     uint64_t n, *numbers; /* [n] host: at, bytes, then 8 accumulators of each, then the secret */
-    const struct tensor **tensors; /* [n] */
-    uint32_t *chunks;              /* [n] of the tensor */
-    struct tp_error bad; /* the host's first bad one: it lies behind the n that are listed */
+    uint32_t *chunks;     /* [n] of the file */
+    struct tp_error bad;  /* the host's first bad one: it lies behind the n that are listed */
 };
 
 static bool is_for_gpu(uint64_t bytes)
@@ -157,35 +140,27 @@ static bool is_for_gpu(uint64_t bytes)
     return bytes >= GPU_HASH_MIN && bytes % 64 == 0;
 }
 
-static bool put_secret(struct check *k)
-{
-    memcpy(k->numbers + (uint64_t)k->plan->n_chunks * 10, XXH3_kSecret, SECRET_BYTES);
-    return true;
-}
-
 /* Every chunk in file order, to one side or the other, until one of the host's is bad. */
 static bool list_chunks(struct check *k, struct tp_error *err)
 {
-    const uint64_t most = k->plan->n_chunks;
-    k->numbers = mem_array(most * 10 + SECRET_BYTES / 8, sizeof *k->numbers, err);
-    k->tensors = mem_array(most, sizeof *k->tensors, err);
+    const uint32_t most = k->plan->n_chunks;
+    k->numbers = mem_array((uint64_t)most * 10 + SECRET_BYTES / 8, sizeof *k->numbers, err);
     k->chunks = mem_array(most, sizeof *k->chunks, err);
-    bool ok = k->numbers && k->tensors && k->chunks;
-    for (uint32_t i = 0; ok && i < k->plan->n_tensors; i++)
-        for (uint32_t c = 0; ok && c < k->plan->tensors[i].n_chunks; c++) {
-            const struct tensor *t = &k->plan->tensors[i];
-            uint64_t bytes = tensor_chunk_bytes(t, c);
-            if (!is_for_gpu(bytes)) {
-                if (!shard_check_chunk(k->shard, t, c, &k->bad))
-                    return put_secret(k);
-                continue;
-            }
-            k->numbers[k->n] = t->offset + c * t->chunk_bytes;
-            k->numbers[most + k->n] = bytes;
-            k->tensors[k->n] = t;
-            k->chunks[k->n++] = c;
+    if (!k->numbers || !k->chunks)
+        return false;
+    memcpy(k->numbers + (uint64_t)most * 10, XXH3_kSecret, SECRET_BYTES);
+    for (uint32_t i = 0; i < most && k->bad.code == TP_OK; i++) {
+        const struct tensor *t = rank_plan_of_chunk(k->plan, i);
+        uint32_t c = i - t->first_chunk;
+        if (!is_for_gpu(tensor_chunk_bytes(t, c))) {
+            shard_check_chunk(k->shard, t, c, &k->bad);
+            continue;
         }
-    return ok && put_secret(k);
+        k->numbers[k->n] = t->offset + c * t->chunk_bytes;
+        k->numbers[most + k->n] = tensor_chunk_bytes(t, c);
+        k->chunks[k->n++] = i;
+    }
+    return true;
 }
 
 static bool run_hash(const struct check *k, cu_address memory, struct tp_error *err)
@@ -204,24 +179,25 @@ static bool run_hash(const struct check *k, cu_address memory, struct tp_error *
     unsigned grid = (unsigned)min_u64(k->n, (uint64_t)c->multiprocessors * 16);
     return CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
                 (memory, k->numbers, (most * 10 + SECRET_BYTES / 8) * 8, c->stream)) &&
-           cuda_launch(c, c->stream, k->rank->hash, grid, 32, 0, &args, err) &&
+           cuda_launch(c, k->rank->hash, grid, 32, 0, &args, err) &&
            CUDA(&c->api, err, cuMemcpyDtoHAsync_v2,
                 (k->numbers + 2 * most, memory + 16 * most, k->n * 64, c->stream));
 }
 
 static bool compare(const struct check *k, struct tp_error *err)
 {
+    const uint64_t most = k->plan->n_chunks;
     for (uint64_t i = 0; i < k->n; i++) {
-        const struct tensor *t = k->tensors[i];
-        struct hash128 found = hash_of(k->numbers + 2 * (uint64_t)k->plan->n_chunks + 8 * i,
-                                       k->numbers[k->plan->n_chunks + i]);
+        struct hash128 found = hash_of(k->numbers + 2 * most + 8 * i, k->numbers[most + i]);
+        if (hash_equal(found, k->shard->head.chunks[k->chunks[i]].raw_hash))
+            continue;
+        const struct tensor *t = rank_plan_of_chunk(k->plan, k->chunks[i]);
         char name[TENSOR_NAME_MAX];
-        if (!hash_equal(found, k->shard->head.chunks[t->first_chunk + k->chunks[i]].raw_hash))
-            return tp_fail(
-                err, TP_E_SHARD_HASH,
-                "%s: tensor \"%s\": chunk %u of %u: hash does not match, the file is damaged",
-                k->shard->path, tensor_name(name, t->role, t->layer, t->part), k->chunks[i],
-                t->n_chunks);
+        return tp_fail(
+            err, TP_E_SHARD_HASH,
+            "%s: tensor \"%s\": chunk %u of %u: hash does not match, the file is damaged",
+            k->shard->path, tensor_name(name, t->role, t->layer, t->part),
+            k->chunks[i] - t->first_chunk, t->n_chunks);
     }
     if (k->bad.code != TP_OK)
         *err = k->bad;
@@ -241,7 +217,6 @@ static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct 
     if (memory)
         c->api.cuMemFree_v2(memory);
     mem_free(k.numbers);
-    mem_free(k.tensors);
     mem_free(k.chunks);
     return ok && shard_check_padding(shard, k.plan, err);
 }

@@ -94,8 +94,8 @@ bool cuda_kernel(const struct cuda *c, const char *name, cu_function *function,
            CUDA(&c->api, err, cuFuncSetAttribute, (*function, CU_FUNCTION_SHARED, c->shared_max));
 }
 
-bool cuda_launch(const struct cuda *c, cu_stream stream, cu_function function, unsigned grid,
-                 unsigned threads, size_t shared_bytes, void *arguments, struct tp_error *err)
+bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsigned threads,
+                 size_t shared_bytes, void *arguments, struct tp_error *err)
 {
     struct cu_launch_attribute early = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
     const struct cu_launch launch = {
@@ -106,7 +106,7 @@ bool cuda_launch(const struct cuda *c, cu_stream stream, cu_function function, u
         .block_y = 1,
         .block_z = 1,
         .shared_bytes = (unsigned)shared_bytes,
-        .stream = stream,
+        .stream = c->stream,
         .attributes = &early,
         .n_attributes = c->early,
     };

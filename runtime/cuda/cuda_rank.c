@@ -3,7 +3,6 @@
 
 #include "checked.h"
 #include "kernels.h"
-#include "kv_cache.h"
 #include "mem.h"
 #include <stdio.h>
 #include <string.h>
@@ -55,9 +54,9 @@ static uint32_t blocks_of(const struct leaf_run *leaves)
 size_t cuda_attention_shared(const struct cuda_rank *r, uint64_t tile)
 {
     const uint64_t blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK / BLOCK_COLS;
-    const uint64_t floats[] = {tile * blocks * 36,
+    const uint64_t floats[] = {tile * blocks * CUDA_XPAD,
                                CUDA_CHUNK * (tile * blocks + 1),
-                               tile * chunk * 36,
+                               tile * chunk * CUDA_XPAD,
                                blocks * 2 * tile * chunk * PANEL_ROWS,
                                2 * tile,
                                1,
@@ -100,8 +99,7 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     r->logit_stride = align_up(model->vocab, PANEL_ROWS);
     r->page_bytes = CUDA_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
     r->groups = div_ceil(setup->rows_max, CUDA_ROWS);
-    r->rope_pages = div_ceil(setup->positions_max, CUDA_CHUNK);
-    r->chunks_max = r->rope_pages;
+    r->chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK);
     r->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * r->chunks_max * 4, 256);
     /* Values of panels that CTAs share, for the widest matrix: two CTAs a multiprocessor up to 4
      * rows, one beyond. Blocks as in a pair of matrices, and no fewer than leaves' padding makes. */
@@ -110,8 +108,8 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     r->edge_floats = ctas_rows * widest * PANEL_ROWS;
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     r->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
-    /* blocks of all tables: every kind has one, at most */
     r->tile = choose_tile(r);
+    /* blocks of all tables: every kind has one, at most */
     r->n_blocks = (6 * r->stride + r->attn_stride + r->act_stride) / BLOCK_COLS;
 }
 
@@ -163,8 +161,8 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
         {&r->inner, r->inner_floats},
         {&r->attention_arrived, rows * r->heads},
         {&r->edge_arrived, (uint64_t)r->cuda->multiprocessors * 2},
-        {&r->cos, r->rope_pages * CUDA_CHUNK * half},
-        {&r->sin, r->rope_pages * CUDA_CHUNK * half},
+        {&r->cos, r->chunks_max * CUDA_CHUNK * half},
+        {&r->sin, r->chunks_max * CUDA_CHUNK * half},
         {&r->columns, r->heads * s->model->head_dim},
         {&r->steps, (r->groups + 1) * (r->step_bytes / 4)},
         {&r->merges[0], attention[1]},
@@ -220,13 +218,15 @@ static const char *format_name(const struct stored *s)
     return !s->group ? s->name : s->offset == OFFSET_NONE ? "int4" : "int4_zero";
 }
 
-static bool find_dots(struct cuda_rank *r, struct cuda_geometry *g, struct tp_error *err)
+bool cuda_find_dots(struct cuda_rank *r, int kind, struct tp_error *err)
 {
     bool ok = true;
-    for (int i = 0; ok && i < CUDA_ROW_KINDS; i++) {
+    for (int k = 0; ok && k < CUDA_KINDS; k++) {
+        const struct stored *s = r->kinds[k].stored;
+        cu_function *dot = &r->dots[s->id][kind];
         char name[48];
-        snprintf(name, sizeof name, "dot_%s_%d", format_name(g->stored), 1 << i);
-        ok = cuda_kernel(r->cuda, name, &g->dot[i], err);
+        snprintf(name, sizeof name, "dot_%s_%d", format_name(s), 1 << kind);
+        ok = *dot || cuda_kernel(r->cuda, name, dot, err);
     }
     return ok;
 }
@@ -243,10 +243,7 @@ static bool find_kernels(struct cuda_rank *r, struct tp_error *err)
     c->early = c->major >= 9 && ptx >= 90; /* code for less does not wait */
     char name[48];
     snprintf(name, sizeof name, "attention_%s_%d", dtype_name(r->setup->kv_dtype), (int)r->tile);
-    ok = ok && cuda_kernel(r->cuda, name, &r->attention, err);
-    for (int k = 0; ok && k < CUDA_KINDS; k++)
-        ok = find_dots(r, &r->kinds[k], err);
-    return ok;
+    return ok && cuda_kernel(r->cuda, name, &r->attention, err);
 }
 
 /* Host bytes that must live until the stream has been waited for. */

@@ -11,6 +11,7 @@
 /* Up to so many rows the reductions and norms are done in the kernels that need them: five a layer. Every
  * CTA does them, which more rows make too dear. */
 enum { FUSED_ROWS = 4 };
+
 static int kind_of(uint32_t rows)
 {
     int kind = 0;
@@ -36,7 +37,6 @@ static struct cuda_group group_of(struct cuda_device *d, const struct step *step
     uint32_t n = step->n_rows - first < CUDA_ROWS ? step->n_rows - first : CUDA_ROWS;
     return (struct cuda_group){
         .rank = r,
-        .stream = r->cuda->stream,
         .first = first,
         .n_rows = n,
         .kind = kind_of(n),
@@ -66,8 +66,11 @@ static bool put_rows(struct cuda_device *d, const struct step *step, struct tp_e
                    (row->position / CUDA_CHUNK + 1) * sizeof *pages);
         }
     }
+    /* of one group no more than its rows */
+    const uint64_t bytes = groups > 1 ? groups * r->step_bytes
+                                      : sizeof(struct cuda_step) + step->n_rows * r->chunks_max * 4;
     return CUDA(&r->cuda->api, err, cuMemcpyHtoDAsync_v2,
-                ((uintptr_t)r->steps, d->steps, groups * r->step_bytes, r->cuda->stream));
+                ((uintptr_t)r->steps, d->steps, bytes, r->cuda->stream));
 }
 
 /* cos and sin of pages that no step has needed before. */
@@ -147,7 +150,7 @@ static bool run_decode(struct cuda_device *d, const struct step *step, struct tp
     return cuda_run_logits(&g, d->rank.normed) && get_logits(d, step->n_rows, err);
 }
 
-static bool capture(struct cuda_device *d, const struct step *step, cu_graph_exec *exec,
+static bool capture(struct cuda_device *d, const struct step *step, bool apart, cu_graph_exec *exec,
                     struct tp_error *err)
 {
     const struct cuda *c = d->rank.cuda;
@@ -155,7 +158,6 @@ static bool capture(struct cuda_device *d, const struct step *step, cu_graph_exe
     /* as if the kernels' rows were all there: *n_rows says how many are */
     struct step full = *step;
     struct step_row rows[CUDA_ROWS] = {{0, 0, 0}};
-    const bool apart = are_apart(step);
     for (uint32_t i = 0; i < CUDA_ROWS; i++)
         rows[i].sequence = apart ? i : 0;
     full.rows = rows;
@@ -170,16 +172,16 @@ static bool capture(struct cuda_device *d, const struct step *step, cu_graph_exe
     return ok;
 }
 
-static bool capture_first(struct cuda_device *d, const struct step *step, cu_graph_exec *exec,
-                          struct tp_error *err)
+static bool capture_first(struct cuda_device *d, const struct step *step, bool apart,
+                          cu_graph_exec *exec, struct tp_error *err)
 {
     double start = clock_seconds();
     struct tp_error why = {0};
     struct cuda *c = d->rank.cuda;
-    bool ok = capture(d, step, exec, c->early ? &why : err);
+    bool ok = capture(d, step, apart, exec, c->early ? &why : err);
     if (!ok && c->early) { /* early launches in graphs came with CUDA 12.3 */
         c->early = false;
-        ok = capture(d, step, exec, err);
+        ok = capture(d, step, apart, exec, err);
     }
     if (!d->captured)
         cuda_time(&d->device, "capture", clock_seconds() - start);
@@ -191,14 +193,18 @@ static bool run(struct cuda_device *d, const struct step *step, struct tp_error 
 {
     const struct cuda *c = d->rank.cuda;
     d->slice_count = 0;
-    if (!fill_rope(d, step, err) || !put_rows(d, step, err))
+    const struct cuda_group last =
+        group_of(d, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+    if (!fill_rope(d, step, err) || !put_rows(d, step, err) ||
+        !cuda_find_dots(&d->rank, last.kind, err) ||
+        (last.first && !cuda_find_dots(&d->rank, CUDA_ROW_KINDS - 1, err)))
         return false;
     if (step->n_rows > CUDA_ROWS || d->setup.after_layer) {
         if (!run_decode(d, step, err))
             return false;
     } else {
-        cu_graph_exec *exec = &d->graphs[kind_of(step->n_rows)][wants_all(step)][are_apart(step)];
-        if ((!*exec && !capture_first(d, step, exec, err)) ||
+        cu_graph_exec *exec = &d->graphs[last.kind][wants_all(step)][last.apart];
+        if ((!*exec && !capture_first(d, step, last.apart, exec, err)) ||
             !CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream)))
             return false;
     }
@@ -236,7 +242,6 @@ static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t 
     unsigned char *at = r->steps + r->groups * r->step_bytes;
     rows->n_rows = n;
     struct cuda_group g = {.rank = r,
-                           .stream = r->cuda->stream,
                            .n_rows = n,
                            .kind = kind_of(n),
                            .step = (const struct cuda_step *)(const void *)at,
@@ -248,8 +253,8 @@ static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t 
                   ((uintptr_t)(r->wanted + i * r->stride),
                    (uintptr_t)(r->normed + step->logit_rows[first + i] * r->stride), r->stride * 4,
                    r->cuda->stream));
-    return ok && cuda_run_logits(&g, r->wanted) && get_logits(d, n, err) &&
-           CUDA(api, err, cuStreamSynchronize, (r->cuda->stream));
+    return ok && cuda_find_dots(r, g.kind, err) && cuda_run_logits(&g, r->wanted) &&
+           get_logits(d, n, err) && CUDA(api, err, cuStreamSynchronize, (r->cuda->stream));
 }
 
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
