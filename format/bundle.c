@@ -113,7 +113,8 @@ static bool read_files(struct bundle *bundle, const struct json_in *top, struct 
     return true;
 }
 
-/* One rank's tensors in the manifest are what the plan says; their hashes are the table's matter. */
+/* One rank's tensors in the manifest are what the plan says; their hashes are the table's
+ * matter. */
 static bool check_tensors(const struct rank_plan *plan, const json_t *list, const char *file,
                           struct tp_error *err)
 {

@@ -62,7 +62,8 @@ bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const c
 /* shard_open for a rank, then head_hash and file size against the manifest. */
 bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *shard,
                       struct tp_error *err);
-/* What a file that travels along cannot be called: names of the format, of its making, of weights. */
+/* What a file that travels along cannot be called: names of the format, of its making, of
+ * weights. */
 bool bundle_name_is_reserved(const char *name);
 const struct bundle_file *bundle_find_file(const struct bundle *bundle, const char *name);
 /* A private copy of a travelling file, its hash checked (TP_E_FILE_HASH); mem_free. */

@@ -61,5 +61,6 @@ json_t *model_config_to_json(const struct model_config *model, struct tp_error *
 bool model_config_from_json(const json_t *object, const char *file, struct model_config *model,
                             struct tp_error *err);
 /* Sizes in range and consistent: n_heads % n_kv_heads == 0, head_dim even, eps and rope numbers
- * positive and finite ... Errors name file and field: TP_E_CF_RANGE, TP_E_CF_HEADS, TP_E_CF_ROPE. */
+ * positive and finite ... Errors name file and field: TP_E_CF_RANGE, TP_E_CF_HEADS,
+ * TP_E_CF_ROPE. */
 bool model_config_check(const struct model_config *model, const char *file, struct tp_error *err);

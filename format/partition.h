@@ -2,8 +2,9 @@
  *
  *     part i of k of n things is [cut(n,i,k), cut(n,i+1,k)), cut(n,i,k) = floor(n*i/k)
  *
- * Leaves depend on the model only, never on TP (docs/numerics.md section 8), so the tree over them, and with
- * it every bit of the result, is the same at every degree. A rank may own nothing of a kind.
+ * Leaves depend on the model only, never on TP (docs/numerics.md section 8), so the tree over
+ * them, and with it every bit of the result, is the same at every degree. A rank may own nothing
+ * of a kind.
  */
 #pragma once
 #include "model_config.h"

@@ -254,7 +254,7 @@ uint64_t rank_plan_largest_chunk(const struct rank_plan *plan)
     for (uint32_t i = 0; i < plan->n_tensors; i++)
         if (plan->tensors[i].n_chunks) {
             uint64_t n = tensor_chunk_bytes(&plan->tensors[i], 0);
-            most = n > most ? n : most;
+            most = max_u64(most, n);
         }
     return most;
 }

@@ -15,7 +15,8 @@ void shard_close(struct shard *shard)
     *shard = (struct shard){.fd = -1};
 }
 
-/* Another bundle's rank file is told apart before its sizes are: they may differ for that reason. */
+/* Another bundle's rank file is told apart before its sizes are: they may differ for that
+ * reason. */
 static bool same_bundle(const struct hash128 *wanted, const unsigned char *header, const char *path,
                         struct tp_error *err)
 {
@@ -164,7 +165,8 @@ bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, ui
         memcpy(out, from, n);
         return true;
     }
-    /* The size is the table's, never the frame's: a frame that decodes to anything else is refused. */
+    /* The size is the table's, never the frame's: a frame that decodes to anything else is
+     * refused. */
     size_t size = ZSTD_decompress(scratch, n, from, chunk->file_bytes);
     if (ZSTD_isError(size) || size != n)
         return chunk_fail(shard, tensor, i, "zstd frame is malformed", err);

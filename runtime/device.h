@@ -84,8 +84,8 @@ struct device_type {
      * next call. NULL: TP_E_DEVICE. */
     const float *(*logits)(struct device *device, const struct step *step, uint32_t first,
                            uint32_t *count, struct tp_error *err);
-    /* The residual stream of a row, or its normed state, to the host: out [hidden]. Where that fails
-     * the step does. */
+    /* The residual stream of a row, or its normed state, to the host: out [hidden]. Where that
+     * fails the step does. */
     void (*read_row)(const struct device *device, const struct step *step, uint32_t row,
                      bool normed, float *out);
     /* Zero a KV page of all layers before another sequence gets it. */

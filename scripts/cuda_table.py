@@ -12,7 +12,8 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FLAGS = "-std=c++17 -O3 -fmad=false -ftz=true -prec-div=true -prec-sqrt=true".split()
+with open(os.path.join(ROOT, "scripts", "make_fatbin.sh")) as script:
+    FLAGS = re.search(r'flags="([^"]*)"', script.read())[1].split()
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1, "fp8": 1, "int4": 0.516, "int4_zero": 0.531}
 
 

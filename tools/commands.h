@@ -1,5 +1,5 @@
-/* The subcommands of tpshard. Options are parsed and counted before one runs; the exit status is that
- * of err. */
+/* The subcommands of tpshard. Options are parsed and counted before one runs; the exit status is
+ * that of err. */
 #pragma once
 #include "options.h"
 

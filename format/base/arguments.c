@@ -41,8 +41,9 @@ static int beginning_with(const struct arguments *a, const char *text)
     return n;
 }
 
-/* What getopt_long did not take. optopt is 0 where it was a long option that there is not, or several
- * like it; the id of one that was given a value in vain, or none; a letter that there is not. */
+/* What getopt_long did not take. optopt is 0 where it was a long option that there is not, or
+ * several like it; the id of one that was given a value in vain, or none; a letter that there is
+ * not. */
 static bool not_taken(const struct arguments *a, char **argv, bool lacks_value,
                       struct tp_error *err)
 {

@@ -1,4 +1,5 @@
-/* The only arithmetic on untrusted sizes. Every function returns false on overflow, *out untouched. */
+/* The only arithmetic on untrusted sizes. Every function returns false on overflow, *out
+ * untouched. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

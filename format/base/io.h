@@ -17,7 +17,8 @@ struct stat;
 struct io_identity io_identity_of(const struct stat *st);
 
 /* Open for reading; anything but a regular file (FIFO, folder, device) is TP_E_NOT_REGULAR and
- * never blocks. Symbolic links are followed. Returns the descriptor, -1 on error. who may be NULL. */
+ * never blocks. Symbolic links are followed. Returns the descriptor, -1 on error. who may be
+ * NULL. */
 int io_open_read(const char *path, struct io_identity *who, struct tp_error *err);
 /* The same, relative to a folder's descriptor, with open's flags; path is for messages. */
 int io_open_regular(int dir, const char *name, int flags, const char *path, struct io_identity *who,

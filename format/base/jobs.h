@@ -1,6 +1,6 @@
 /* Independent jobs, by number, on a team of threads, each with memory of its own. They are begun in
- * order, and of several errors the one of the lowest number is kept: the first damage of a bundle is
- * the same whatever the threads do. */
+ * order, and of several errors the one of the lowest number is kept: the first damage of a bundle
+ * is the same whatever the threads do. */
 #pragma once
 #include "threads.h"
 #include <pthread.h>

@@ -1,8 +1,9 @@
-/* A log of fixed records of 64 bytes, append only, each with its own checksum: what an unfinished output is,
- * and what of it is safe on disk. A batch of records is synced before the next one is written.
+/* A log of fixed records of 64 bytes, append only, each with its own checksum: what an unfinished
+ * output is, and what of it is safe on disk. A batch of records is synced before the next one is
+ * written.
  *
- * So a kill or a power cut damages the last batch alone: it is cut off, without an error. Damage with
- * whole batches behind it is TP_E_JOURNAL.
+ * So a kill or a power cut damages the last batch alone: it is cut off, without an error. Damage
+ * with whole batches behind it is TP_E_JOURNAL.
  *
  *   OFFSET SIZE
  *   0      8    sequence, from 0

@@ -40,6 +40,7 @@ const char *owned_changed(const struct owned *owned);
 /* The file is as named, and what owned_check saw. */
 bool owned_is_ours(const struct owned *owned, const char *name);
 
-/* The manifest of an export: names, sizes and hashes of its other files. mem_free; NULL on error. */
+/* The manifest of an export: names, sizes and hashes of its other files. mem_free; NULL on
+ * error. */
 char *owned_export_text(struct hash128 bundle_id, const struct bundle_file *files, uint32_t n_files,
                         size_t *n, struct tp_error *err);

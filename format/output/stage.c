@@ -169,7 +169,8 @@ static bool unfold(struct stage *s, struct tp_error *err)
     return true;
 }
 
-/* What a kill leaves of an identity: nothing, a part of its first record, or that and some inputs. */
+/* What a kill leaves of an identity: nothing, a part of its first record, or that and some
+ * inputs. */
 static bool is_unfinished(const struct journal *log)
 {
     unsigned char bytes[JOURNAL_RECORD];
@@ -181,7 +182,8 @@ static bool is_unfinished(const struct journal *log)
            journal_is_journal(bytes, who.size, JOURNAL_NAMES);
 }
 
-/* Without an identity the folder is ours if there is nothing in it but what a kill leaves of one. */
+/* Without an identity the folder is ours if there is nothing in it but what a kill leaves of
+ * one. */
 static bool begin_unfinished(struct stage *s, const struct stage_run *run, struct tp_error *err)
 {
     struct mem_arena arena = {0};

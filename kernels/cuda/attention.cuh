@@ -1,6 +1,6 @@
-/* Attention of docs/numerics.md section 6: a CTA takes a chunk of 256 positions for TILE query heads
- * of one KV head of a row; the CTA that ends the last chunk of those heads joins all in ascending order.
- * K and V are panels like weights, so both dots are lane_block's.
+/* Attention of docs/numerics.md section 6: a CTA takes a chunk of 256 positions for TILE query
+ * heads of one KV head of a row; the CTA that ends the last chunk of those heads joins all in
+ * ascending order. K and V are panels like weights, so both dots are lane_block's.
  */
 #pragma once
 #include "dot.cuh"
@@ -81,8 +81,8 @@ template <class T, int TILE> struct attention_work {
         }
     }
 
-    /* The same from what the matrix gave; and where the row's own position is in this chunk, its k and v
-     * go into the page first. A warp has a head. */
+    /* The same from what the matrix gave; and where the row's own position is in this chunk, its k
+     * and v go into the page first. A warp has a head. */
     __device__ void make_queries(const attention_item &i)
     {
         const unsigned lane = threadIdx.x % 32;
@@ -103,8 +103,8 @@ template <class T, int TILE> struct attention_work {
         }
     }
 
-    /* Dots of x [TILE][n_blocks][XPAD] with n_panels panels, block by block: put(panel, block, head, row,
-     * value). */
+    /* Dots of x [TILE][n_blocks][XPAD] with n_panels panels, block by block: put(panel, block,
+     * head, row, value). */
     template <class Put>
     __device__ __forceinline__ void dot_panels(const uint4 *words, unsigned n_panels,
                                                unsigned n_blocks, const float *x, Put put)

@@ -26,8 +26,8 @@ struct cuda_step {
     /* Then [CUDA_ROWS][chunks_max] page of the KV cache of every chunk of the row's sequence. */
 };
 
-/* A block of 32 columns of a packed row: where it lies; of the first block of a piece also what the piece
- * is, and what ends with it. */
+/* A block of 32 columns of a packed row: where it lies; of the first block of a piece also what
+ * the piece is, and what ends with it. */
 struct cuda_block {
     uint32_t word;      /* its first, in the row */
     uint32_t constants; /* formats with groups: the word of its piece's */
@@ -67,8 +67,8 @@ struct cuda_residual {
 
 /* Dots over panels, of one stored format.
  *
- * Panels of all matrices are counted in one row; every CTA has an equal range of units. A panel that
- * CTAs share leaves its block values in global memory, and who ends it last adds them up. */
+ * Panels of all matrices are counted in one row; every CTA has an equal range of units. A panel
+ * that CTAs share leaves its block values in global memory, and who ends it last adds them up. */
 struct cuda_dot {
     const struct cuda_step *step;
     struct cuda_matrix matrix[CUDA_MATRICES];
@@ -105,22 +105,23 @@ struct cuda_rope {
 
 struct cuda_attention {
     const struct cuda_step *step;
-    const float *
-        queries; /* [M][heads][head_pad]; NULL: RoPE is done here, rows being of one sequence each */
+    /* [M][heads][head_pad]; NULL: RoPE is done here, rows being of one sequence each */
+    const float *queries;
     struct cuda_rope rope;
     unsigned char *pages;
     float *out;              /* [M][out_stride] */
     const uint32_t *columns; /* [heads * head_dim] where each goes in a row of out */
     float *partial;          /* [M][heads][chunks_max][head_pad + 2]: o, max, sum */
     uint32_t *arrived;       /* [M][kv_heads][tiles], 0 between launches */
-    /* Query heads of local KV head h: [h * group - skip, (h + 1) * group - skip), as far as they are
-     * in [0, heads). */
+    /* Query heads of local KV head h: [h * group - skip, (h + 1) * group - skip), as far as they
+     * are in [0, heads). */
     uint32_t heads, kv_heads, group, skip;
     uint32_t head_dim, head_pad, chunks_max, window, out_stride;
     uint64_t page_bytes;
     float scale;
     uint32_t round;
-    /* Weights that the next kernel reads first: into L2 meanwhile, before anything is waited for. */
+    /* Weights that the next kernel reads first: into L2 meanwhile, before anything is waited
+     * for. */
     const void *ahead;
     uint64_t ahead_bytes;
 };

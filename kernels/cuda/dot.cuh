@@ -1,11 +1,11 @@
 /* Dots in the one order of docs/numerics.md section 3, from the panels that the CPU reads.
  *
  * A panel is columns of 64 bytes: 16 rows of one 4-byte word, which holds 1, 2, 4 or 8 neighbouring
- * columns of a row. A lane loads 16 bytes, the words of four rows, and walks a block of 32 columns down:
- * its two chains for each row are the block's, and nothing crosses lanes. A unit is what four lanes
- * (16 rows) take at once: as many blocks as make 16 loads a lane. A warp takes eight units in a row,
- * across panels, so that no lane idles whatever the shape. Block values go to memory; the warp that
- * completes a panel adds them up in rising order.
+ * columns of a row. A lane loads 16 bytes, the words of four rows, and walks a block of 32 columns
+ * down: its two chains for each row are the block's, and nothing crosses lanes. A unit is what
+ * four lanes (16 rows) take at once: as many blocks as make 16 loads a lane. A warp takes eight
+ * units in a row, across panels, so that no lane idles whatever the shape. Block values go to
+ * memory; the warp that completes a panel adds them up in rising order.
  */
 #pragma once
 #include "rows.cuh"
@@ -57,8 +57,8 @@ struct E4M3 {
     }
 };
 /* At bit p of a mantissa a code is worth 2^p, and the fma that takes the bias away scales it back:
- * exact. What is taken from every code is 8, or a zero for each piece. Of columns 0 to 7 of a word, column
- * 2q is at bit 4q, column 2q + 1 at 16 + 4q. */
+ * exact. What is taken from every code is 8, or a zero for each piece. Of columns 0 to 7 of a
+ * word, column 2q is at bit 4q, column 2q + 1 at 16 + 4q. */
 template <bool ZEROS> struct I4 {
     enum { PER_WORD = 8, GROUPED = 1, ZERO = ZEROS };
     template <int P> static __device__ float at(uint32_t w, float zero)
@@ -135,9 +135,9 @@ template <class T, int M, int RING> struct lane_block {
 
 /* ---- one launch ---- */
 
-/* This CTA's range of units. Its panels are counted from the one that it begins in, units from the first
- * one of that. Panels at either end may be shared with other CTAs: their slots are the numbers of the CTAs
- * that they begin in. */
+/* This CTA's range of units. Its panels are counted from the one that it begins in, units from the
+ * first one of that. Panels at either end may be shared with other CTAs: their slots are the
+ * numbers of the CTAs that they begin in. */
 struct dot_range {
     unsigned units;      /* of a panel */
     unsigned first;      /* panel */
@@ -204,8 +204,8 @@ struct dot_fold {
     float stack[CUDA_STACK];
     unsigned depth;
 
-    /* value: [blocks][16]; constants: the same of the words of pieces, at their first blocks; sums of x:
-     * [blocks] */
+    /* value: [blocks][16]; constants: the same of the words of pieces, at their first blocks; sums
+     * of x: [blocks] */
     __device__ void fold(const cuda_dot &a, const float *value, const float *constants,
                          const float *sums)
     {
@@ -257,8 +257,8 @@ static __device__ __forceinline__ float scaled(const cuda_matrix *m, unsigned ro
     return m->bias ? __fadd_rn(v, m->bias[row]) : v;
 }
 
-/* A panel's values: [M][parts][blocks][16] of blocks; with groups then [parts][blocks][16] words of pieces'
- * constants. */
+/* A panel's values: [M][parts][blocks][16] of blocks; with groups then [parts][blocks][16] words
+ * of pieces' constants. */
 template <class T, int M> static __device__ __forceinline__ unsigned values_of(const cuda_dot &a)
 {
     return (M + T::GROUPED) * (a.pair ? 2 : 1) * a.blocks * ROWS;
@@ -351,8 +351,8 @@ struct dot_board {
     }
 };
 
-/* A warp has left the values of n units from `at` on; who completes a panel adds its values up. Seldom: it
- * stays out of the loop's registers. */
+/* A warp has left the values of n units from `at` on; who completes a panel adds its values up.
+ * Seldom: it stays out of the loop's registers. */
 template <class T, int M>
 static __device__ __noinline__ void leave_units(const cuda_dot &a, const dot_range &range,
                                                 const dot_board &board, dot_at at, unsigned n,
@@ -382,8 +382,9 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     const dot_range range(a, LANE_BLOCKS);
     const unsigned per_part = range.units / parts;
 
-    /* The words of a unit's blocks; of those that are not there the first of all, to be read in vain. With
-     * groups also how far from them a block's constants are: of the first of a piece, or of all. */
+    /* The words of a unit's blocks; of those that are not there the first of all, to be read in
+     * vain. With groups also how far from them a block's constants are: of the first of a piece,
+     * or of all. */
     auto find = [&](dot_at at, unsigned u, const uint4 **words, unsigned *constants) {
         const unsigned part = at.unit >= per_part,
                        first = (at.unit - part * per_part) * LANE_BLOCKS;

@@ -1,4 +1,5 @@
-/* How a kernel gets its name: nvcc sees a function of that name, the emulator a row of its table. */
+/* How a kernel gets its name: nvcc sees a function of that name, the emulator a row of its
+ * table. */
 #pragma once
 #include "gpu.h"
 #ifdef EMULATE

@@ -167,7 +167,8 @@ static __device__ __forceinline__ float silu_value(float g)
 {
     return __fdiv_rn(g, __fadd_rn(1.0f, exp_value(-g)));
 }
-/* The sixteen chains of section 5 to one sum: lane l of a warp has chain l % 16; every lane gets it. */
+/* The sixteen chains of section 5 to one sum: lane l of a warp has chain l % 16; every lane gets
+ * it. */
 static __device__ __forceinline__ float fold_chains(float chain)
 {
     for (int d = 8; d; d /= 2)

@@ -1,9 +1,9 @@
-/* XXH3-128 (seed 0) of many chunks at once, a warp each: what loading checks, done where the bytes have
- * arrived. https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
+/* XXH3-128 (seed 0) of many chunks at once, a warp each: what loading checks, done where the bytes
+ * have arrived. https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
  *
  * Inside a block of 1 KiB, 16 stripes of 64 bytes, the eight accumulators only gather sums, so that
- * the stripes go side by side: lane l has half l % 2 of stripe l / 2. Between blocks they are scrambled,
- * one block after another; that chain bounds a chunk, not the many chunks in flight.
+ * the stripes go side by side: lane l has half l % 2 of stripe l / 2. Between blocks they are
+ * scrambled, one block after another; that chain bounds a chunk, not the many chunks in flight.
  */
 #pragma once
 #include "cuda_args.h"
@@ -15,7 +15,8 @@ static __device__ __forceinline__ uint64_t secret_at(const uint64_t *secret, uns
     return shift ? secret[w] >> shift | secret[w + 1] << (64 - shift) : secret[w];
 }
 
-/* A half stripe into four accumulators: acc[i ^ 1] += data, acc[i] += low(data ^ key) * high(data ^ key). */
+/* A half stripe into four accumulators: acc[i ^ 1] += data, acc[i] += low(data ^ key) * high(data
+ * ^ key). */
 static __device__ __forceinline__ void half_stripe(uint64_t sum[4], const uint4 *at,
                                                    const uint64_t *secret, unsigned key)
 {

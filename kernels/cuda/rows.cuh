@@ -66,8 +66,8 @@ static __device__ __forceinline__ float norm_factor(const float *x, unsigned n, 
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(chain, (float)n), eps)));
 }
 
-/* M rows, normed, by all threads of a CTA: to x, [M][blocks][XPAD] in shared memory. CTA 0 leaves the
- * residual stream. factors: [M] in shared memory. */
+/* M rows, normed, by all threads of a CTA: to x, [M][blocks][XPAD] in shared memory. CTA 0 leaves
+ * the residual stream. factors: [M] in shared memory. */
 template <int M>
 static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned blocks, float *factors)
 {
@@ -188,8 +188,8 @@ static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, un
     }
 }
 
-/* A warp has a head of a row; q to where attention reads it, k and v into the cache. Shared memory: a
- * head for each warp. */
+/* A warp has a head of a row; q to where attention reads it, k and v into the cache. Shared
+ * memory: a head for each warp. */
 static __device__ __forceinline__ void rope_append(const cuda_rope &a)
 {
     shared_cursor cursor = shared_begin();

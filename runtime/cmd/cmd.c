@@ -1,5 +1,6 @@
 #include "cmd.h"
 
+#include "checked.h"
 #include "interrupt.h"
 
 enum { SPARE_PAGES = 16 }; /* so that short sequences can share a step where they come one by one */
@@ -169,7 +170,7 @@ static bool count_pages(const struct run *run, bool at_once, uint32_t *n_pages,
     for (uint32_t s = 0; s < run->prompts.count; s++) {
         uint64_t n = kv_cache_pages_of(run->positions[s]);
         sum += n; /* below 2^16 * 2^55 */
-        most = n > most ? n : most;
+        most = max_u64(most, n);
     }
     if (!at_once && most + SPARE_PAGES < sum)
         sum = most + SPARE_PAGES;

@@ -117,8 +117,8 @@ size_t cuda_attention_shared(const struct cuda_rank *rank, uint64_t tile);
 bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
 /* The dots for 1 << kind rows: not while a graph is made. */
 bool cuda_find_dots(struct cuda_rank *rank, int kind, struct tp_error *err);
-/* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names file,
- * tensor and chunk. */
+/* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names
+ * file, tensor and chunk. */
 bool cuda_copy(struct cuda_rank *rank, struct tp_error *err);
 bool cuda_check(struct cuda_rank *rank, struct tp_error *err);
 /* Where a value of the host's copy of the data is on the device; NULL stays. */
@@ -144,8 +144,8 @@ bool cuda_has_room(const struct cuda_rank *rank, int kind);
 struct cuda_residual cuda_residual_of(const struct cuda_group *group, const struct matrix *w,
                                       int reduction, uint32_t norm);
 bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *residual);
-/* before: where the layer's x comes from. Behind it the next one's is *before, which has been run unless
- * the group is fused. */
+/* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
+ * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
 /* The LM head over x [rows][stride]. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);

@@ -67,7 +67,8 @@ size_t cuda_attention_shared(const struct cuda_rank *r, uint64_t tile)
     return bytes;
 }
 
-/* The least tile that holds the query heads of a KV head, where it fits; else the largest that does. */
+/* The least tile that holds the query heads of a KV head, where it fits; else the largest that
+ * does. */
 static uint64_t choose_tile(const struct cuda_rank *r)
 {
     static const uint64_t tiles[] = {8, 4, 1};
@@ -102,7 +103,8 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     r->chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK);
     r->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * r->chunks_max * 4, 256);
     /* Values of panels that CTAs share, for the widest matrix: two CTAs a multiprocessor up to 4
-     * rows, one beyond. Blocks as in a pair of matrices, and no fewer than leaves' padding makes. */
+     * rows, one beyond. Blocks as in a pair of matrices, and no fewer than leaves' padding
+     * makes. */
     uint64_t widest = max_u64(2 * r->stride, max_u64(r->attn_stride, r->act_stride)) / BLOCK_COLS;
     uint64_t ctas_rows = (uint64_t)cuda->multiprocessors * (CUDA_ROWS + 1); /* 1: constants */
     r->edge_floats = ctas_rows * widest * PANEL_ROWS;

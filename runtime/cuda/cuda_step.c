@@ -1,6 +1,6 @@
-/* A step on the GPU: groups of rows through the layers, in the order of forward.h; of rows that decode a
- * graph, made once for each number of rows and replayed. More rows than CUDA_ROWS go group by group,
- * layer by layer. */
+/* A step on the GPU: groups of rows through the layers, in the order of forward.h; of rows that
+ * decode a graph, made once for each number of rows and replayed. More rows than CUDA_ROWS go
+ * group by group, layer by layer. */
 #include "cuda_device.h"
 
 #include "checked.h"
@@ -8,8 +8,8 @@
 #include "rope.h"
 #include <string.h>
 
-/* Up to so many rows the reductions and norms are done in the kernels that need them: five a layer. Every
- * CTA does them, which more rows make too dear. */
+/* Up to so many rows the reductions and norms are done in the kernels that need them: five a
+ * layer. Every CTA does them, which more rows make too dear. */
 enum { FUSED_ROWS = 4 };
 
 static int kind_of(uint32_t rows)

@@ -6,8 +6,8 @@
  *
  * The answer of a conversation is decoded alone, as `tokenizer.decode(answer)` and transformers'
  * TextStreamer(skip_prompt=True) have it: a decoder that strips a leading space (Llama-2) shows it
- * without one. What continues a text is not its beginning (detokenizer_continue), so that prompt and
- * output together are the text, as the text-generation pipeline has it.
+ * without one. What continues a text is not its beginning (detokenizer_continue), so that prompt
+ * and output together are the text, as the text-generation pipeline has it.
  */
 #pragma once
 #include "text_stream.h"

@@ -1,5 +1,6 @@
-/* Decode on the GPU: milliseconds of a step, and the bytes of weights a second that this means, for steps
- * of 1 to 16 rows. `bench_cuda BUNDLE [READ_GB_S]`: beside what a plain read of the GPU's memory gives. */
+/* Decode on the GPU: milliseconds of a step, and the bytes of weights a second that this means,
+ * for steps of 1 to 16 rows. `bench_cuda BUNDLE [READ_GB_S]`: beside what a plain read of the
+ * GPU's memory gives. */
 #include "clock.h"
 #include "engine.h"
 #include "kv_cache.h"

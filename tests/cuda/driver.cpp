@@ -1,12 +1,12 @@
 /* A CUDA driver without a GPU: libcuda.so.1 for tests, with the emulated device behind it.
  *
- * What is put into a stream runs when somebody waits for it, not before, so that a buffer that is used
- * too early shows. Allocations are heap blocks of their own, full of NaN at first.
+ * What is put into a stream runs when somebody waits for it, not before, so that a buffer that is
+ * used too early shows. Allocations are heap blocks of their own, full of NaN at first.
  *
  * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES;
  * EMUL_OLD=1 no early launches in graphs;
- * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE gets a
- * line when the process ends: calls, launches, and what was never given back.
+ * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
+ * gets a line when the process ends: calls, launches, and what was never given back.
  */
 #define _Noreturn [[noreturn]] /* C, to C++ */
 extern "C" {

@@ -1,5 +1,5 @@
-/* The scheduler of emul.h. Compiled without the thread sanitizer, which is told of fibers and of what
- * orders memory instead. */
+/* The scheduler of emul.h. Compiled without the thread sanitizer, which is told of fibers and of
+ * what orders memory instead. */
 #include "emul.h"
 
 #include <sched.h>
@@ -130,10 +130,6 @@ static fiber *self()
 const uint3 &emul_block_index()
 {
     return emul_self->block->index;
-}
-const dim3 &emul_block_dim()
-{
-    return now.launch->block;
 }
 const dim3 &emul_grid_dim()
 {

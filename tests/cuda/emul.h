@@ -1,16 +1,18 @@
 /* A CUDA device on the CPU, for tests: the same .cu files compiled as C++.
  *
- * Every CUDA thread is a fiber. It runs until it meets others (barrier, warp collective) or says that
- * it waits (yield_warp); then the scheduler picks the next one, in an order that a seed chooses: rising,
- * falling or shuffled. What it finds:
- *  - out of bounds: global arrays are heap blocks, every shared array is one of its own (address sanitizer)
- *  - data races, a missing __syncthreads or __syncwarp, reads of the kernel before without wait_previous():
- *    fibers are threads to the thread sanitizer, and only what orders memory on a GPU orders it here
- *    (a shuffle does not)
- *  - shared memory beyond the launch's size, reads of shared memory never written (NaN), lanes that meet at
- *    different collectives, barriers that not everyone reaches, waits that never end: one line, then abort
- * Floating point is the host's, in the mode of docs/numerics.md: the bits are the GPU's for everything rounded
- * once (fma, add, mul, div, sqrt).
+ * Every CUDA thread is a fiber. It runs until it meets others (barrier, warp collective) or says
+ * that it waits (yield_warp); then the scheduler picks the next one, in an order that a seed
+ * chooses: rising, falling or shuffled. What it finds:
+ *  - out of bounds: global arrays are heap blocks, every shared array is one of its own (address
+ *    sanitizer)
+ *  - data races, a missing __syncthreads or __syncwarp, reads of the kernel before without
+ *    wait_previous(): fibers are threads to the thread sanitizer, and only what orders memory on a
+ *    GPU orders it here (a shuffle does not)
+ *  - shared memory beyond the launch's size, reads of shared memory never written (NaN), lanes that
+ *    meet at different collectives, barriers that not everyone reaches, waits that never end: one
+ *    line, then abort
+ * Floating point is the host's, in the mode of docs/numerics.md: the bits are the GPU's for
+ * everything rounded once (fma, add, mul, div, sqrt).
  */
 #pragma once
 #include <stddef.h>
@@ -26,14 +28,8 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 
-struct uint2 {
-    uint32_t x, y;
-};
 struct alignas(16) uint4 {
     uint32_t x, y, z, w;
-};
-struct float2 {
-    float x, y;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -60,11 +56,9 @@ struct emul_fiber {
 };
 extern thread_local emul_fiber *emul_self;
 const uint3 &emul_block_index();
-const dim3 &emul_block_dim();
 const dim3 &emul_grid_dim();
 #define threadIdx (emul_self->thread)
 #define blockIdx (emul_block_index())
-#define blockDim (emul_block_dim())
 #define gridDim (emul_grid_dim())
 
 /* ---- launching ---- */
@@ -95,7 +89,8 @@ void emul_sync();
 void emul_barrier();
 void emul_yield();
 void emul_pause(); /* before an atomic: with a shuffling seed others may come first */
-/* All lanes of mask leave `bytes` (at most 64), which each may read until its next meeting. kind: which collective. */
+/* All lanes of mask leave `bytes` (at most 64), which each may read until its next meeting. kind:
+ * which collective. */
 void emul_meet(unsigned mask, const char *kind, const void *mine, size_t bytes, bool orders_memory);
 void emul_read(unsigned lane, void *out, size_t bytes);
 [[noreturn]] void emul_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -130,32 +125,6 @@ template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits)
 {
     return emul_shuffle(mask, "__shfl_xor_sync", v, emul_self->lane ^ (unsigned)bits);
 }
-template <class T> T __shfl_down_sync(unsigned mask, T v, unsigned by)
-{
-    unsigned from = emul_self->lane + by;
-    return emul_shuffle(mask, "__shfl_down_sync", v, from < 32 ? from : emul_self->lane);
-}
-inline unsigned __ballot_sync(unsigned mask, int predicate)
-{
-    unsigned char yes = predicate != 0;
-    emul_meet(mask, "__ballot_sync", &yes, 1, false);
-    unsigned votes = 0;
-    for (unsigned i = 0; i < 32; i++) {
-        if (mask >> i & 1)
-            emul_read(i, &yes, 1);
-        votes |= (mask >> i & 1) && yes ? 1u << i : 0;
-    }
-    return votes;
-}
-inline int __any_sync(unsigned mask, int predicate)
-{
-    return __ballot_sync(mask, predicate) != 0;
-}
-inline int __all_sync(unsigned mask, int predicate)
-{
-    return __ballot_sync(mask, predicate) == mask;
-}
-
 /* ---- memory ---- */
 
 void *emul_shared(size_t bytes);
@@ -180,10 +149,6 @@ inline uint4 load_stream(const uint4 *p)
 void launch_dependents();
 void wait_previous();
 /* Threads of a launch take turns, and what orders memory between them are atomics and meetings. */
-inline void __threadfence_block()
-{
-    __asm__ volatile("" ::: "memory");
-}
 inline void __threadfence()
 {
     __asm__ volatile("" ::: "memory");
@@ -204,7 +169,8 @@ inline unsigned add_acq_rel(unsigned *p, unsigned v)
 {
     return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
 }
-/* Copies to shared memory that are there when waited for: done at once, or as late as that (seed). */
+/* Copies to shared memory that are there when waited for: done at once, or as late as that
+ * (seed). */
 void emul_copy_async(void *to, const void *from, size_t bytes);
 void emul_copy_commit();
 void emul_copy_wait(unsigned groups_left);
@@ -258,10 +224,6 @@ inline uint32_t __float_as_uint(float f)
     uint32_t u;
     memcpy(&u, &f, 4);
     return u;
-}
-inline int __float_as_int(float f)
-{
-    return (int)__float_as_uint(f);
 }
 inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t s)
 {

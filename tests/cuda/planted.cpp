@@ -1,5 +1,5 @@
-/* Kernels with one fault each: the emulator, or a sanitizer that it tells of its threads, must notice
- * every one. `planted NAME SEED`; without a name, the names. */
+/* Kernels with one fault each: the emulator, or a sanitizer that it tells of its threads, must
+ * notice every one. `planted NAME SEED`; without a name, the names. */
 #include "gpu.h"
 
 #include <math.h>

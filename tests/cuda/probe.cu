@@ -1,7 +1,9 @@
-/* What the GPU at hand does: its memory's speed, launches, conversions that kernels rely on, and whether its
- * arithmetic is docs/numerics.md's. nvcc -O3 -fmad=false -ftz=true -prec-div=true -prec-sqrt=true
+/* What the GPU at hand does: its memory's speed, launches, conversions that kernels rely on, and
+ * whether its arithmetic is docs/numerics.md's. nvcc -O3 -fmad=false -ftz=true -prec-div=true
+ * -prec-sqrt=true
  *
- * First line of output: the read speed in GB/s, for scripts. Exit status 1 where a result differs from the CPU's. */
+ * First line of output: the read speed in GB/s, for scripts. Exit status 1 where a result differs
+ * from the CPU's. */
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -233,7 +235,8 @@ static int edges()
             float w = r;
             if (memcmp(&w, &out[i], 4) == 0)
                 continue;
-            /* zero here, the least normal number there: tininess is decided before or after rounding */
+            /* zero here, the least normal number there: tininess is decided before or after
+             * rounding */
             const float sum = __builtin_fabsf(w) + __builtin_fabsf(out[i]);
             if ((w == 0 || out[i] == 0) && sum == 0x1p-126f)
                 tiny++;

@@ -111,7 +111,8 @@ static bool source_known(const struct state *s, uint64_t rank, uint32_t tensor)
     return true;
 }
 
-/* What the journal of an earlier run says is there. Records are within range: the run is the same. */
+/* What the journal of an earlier run says is there. Records are within range: the run is the
+ * same. */
 static bool take_journal(struct state *s, struct tp_error *err)
 {
     struct fill *f = s->fill;

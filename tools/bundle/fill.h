@@ -1,4 +1,5 @@
-/* Fill rank files with their chunks: workers pack, hash and write, one thread syncs and journals. */
+/* Fill rank files with their chunks: workers pack, hash and write, one thread syncs and
+ * journals. */
 #pragma once
 #include "journal.h"
 #include "writer.h"

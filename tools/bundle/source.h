@@ -26,7 +26,8 @@ struct source {
     /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each
      * done once, any thread. For a checkpoint: *digest of that part of the stored bytes (known,
      * from a journal: it must be that, TP_E_CHANGED), and the scales of quantized rows (rows of a
-     * scale need the preparation of its weight, the tensor before it). Another bundle needs none. */
+     * scale need the preparation of its weight, the tensor before it). Another bundle needs
+     * none. */
     uint32_t (*prepare_pieces)(const struct source *self, uint32_t index);
     bool (*prepare)(const struct source *self, uint32_t index, uint32_t piece, bool known,
                     struct hash128 *digest, struct tp_error *err);

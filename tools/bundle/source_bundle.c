@@ -24,7 +24,8 @@ struct request {
     uint64_t from, to, n; /* bytes of a row: where in the rank's, where in out's, how many */
 };
 
-/* Copy what is asked for out of one panel: 16 rows from `row` (global), unpacked to `plain` first. */
+/* Copy what is asked for out of one panel: 16 rows from `row` (global), unpacked to `plain`
+ * first. */
 static void take_panel(const struct request *q, const unsigned char *panel, uint64_t row,
                        unsigned char *plain)
 {

@@ -1,4 +1,5 @@
-/* A checkpoint as a source: stored values converted to the recipe's dtype, or quantized row by row. */
+/* A checkpoint as a source: stored values converted to the recipe's dtype, or quantized row by
+ * row. */
 #pragma once
 #include "checkpoint.h"
 #include "source.h"

@@ -204,7 +204,8 @@ static bool changed(const char *what, struct tp_error *err)
                    "%s: changed since it was made; move it away, and use --restart", what);
 }
 
-/* Between tensors and behind the last there are zeros: chunks are compared later, by their hashes. */
+/* Between tensors and behind the last there are zeros: chunks are compared later, by their
+ * hashes. */
 static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *err)
 {
     const struct rank_plan *plan = &w->bundle.plans[rank];

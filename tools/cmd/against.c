@@ -120,7 +120,8 @@ static bool vector_differs(const struct against *a, uint64_t rank, const struct 
                          f32_from_bits(le_u32(again)), err);
 }
 
-/* The first value that differs in a panel's first row that does; where none does it is the padding. */
+/* The first value that differs in a panel's first row that does; where none does it is the
+ * padding. */
 static bool panel_differs(const struct against *a, uint64_t rank, const struct tensor *t,
                           uint64_t panel, const unsigned char *stored, const unsigned char *again,
                           struct tp_error *err)

@@ -140,7 +140,7 @@ static bool export_block(void *arg, uint64_t job, unsigned char *space, struct t
                  tensor_row_bytes(t) == t->cols * dtype_bytes(e->dtype); /* not padded either */
     uint64_t most = block_rows(x, t), row = (job - x->first_job[at]) * most, n = t->rows - row;
     uint64_t stride = tensor_row_bytes(t);
-    n = n < most ? n : most;
+    n = min_u64(n, most);
     const struct source *source = &x->source.source;
     /* the reader's; f32, for alignment: a row, scales; then bytes */
     float *wide = (float *)(void *)(space + source->space_bytes);
