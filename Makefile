@@ -151,6 +151,16 @@ $(B)/tests/emulated/libcuda.so.1: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CXX) -shared $(OPT) -o $@ $^
+# With two inboxes in place of three, which the tests must notice.
+$(B)/obj/two_inboxes/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	$(Q)$(CXX) -x c++ $(CXXFLAGS) $(OPT) -DTP_TEST_INBOXES=2 -MMD -MP -c -o $@ $<
+$(B)/tests/two_inboxes/libcuda.so.1: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda/driver.o $(CUDA_SOURCES:kernels/cuda/%.cu=$(B)/obj/emulated/%.o)
+$(B)/tests/two_inboxes/libcuda.so.1: $(patsubst %,$(B)/obj/two_inboxes/%.o,rows dot_bf16)
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CXX) -shared $(OPT) -o $@ $(filter-out %emulated/rows.o %emulated/dot_bf16.o,$^)
 $(B)/obj/tests/cuda/driver.o $(B)/obj/tests/cuda/planted.o: $(B)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
@@ -164,7 +174,7 @@ $(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # objects that only rules of patterns name are kept
-.PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/emulated/%.o
+.PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/emulated/%.o $(B)/obj/two_inboxes/%.o
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
@@ -182,7 +192,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/planted
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

@@ -24,6 +24,15 @@ int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
     return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
 }
 
+_Noreturn void comm_give_up(const struct tp_error *why)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&said))
+        _exit(tp_error_print("tprun", why));
+    for (;;)
+        pause();
+}
+
 static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
 {
     struct barrier *barrier = what == COMM_RANK ? &comm->ranks[rank] : &comm->all;
@@ -32,13 +41,24 @@ static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
     struct tp_error err = {0};
     tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
             (unsigned long long)rank, comm->deadline);
-    _exit(tp_error_print("tprun", &err));
+    comm_give_up(&err);
+}
+
+static bool allgather(struct comm *comm, const void *mine, void *all, size_t bytes,
+                      struct tp_error *err)
+{
+    (void)err;
+    memcpy(all, mine, comm->size * bytes);
+    return true;
 }
 
 void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads)
+                       int threads, uint32_t deadline)
 {
-    *comm = (struct comm){.size = tp_size, .meet = meet, .deadline = COMM_DEADLINE_SECONDS};
+    *comm = (struct comm){.size = tp_size,
+                          .meet = meet,
+                          .allgather = allgather,
+                          .deadline = deadline ? deadline : COMM_DEADLINE_SECONDS};
     comm_tree_init(&comm->attention, leaves_of_attention(model).count, tp_size);
     comm_tree_init(&comm->mlp, leaves_of_mlp(model).count, tp_size);
     barrier_init(&comm->all, threads);

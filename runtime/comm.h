@@ -37,14 +37,20 @@ struct comm {
     /* Collective: RANK of the threads that work for `rank`, else of all. Whoever waits longer than
      * the deadline ends the process, exit status 9: the others cannot go on either. */
     void (*meet)(struct comm *comm, uint64_t rank, enum comm_what what);
+    /* Collective, of processes, while a run begins: `bytes` of each local rank, in order, to all
+     * ranks' [size][bytes]. TP_E_RANK. Here all ranks are local. */
+    bool (*allgather)(struct comm *comm, const void *mine, void *all, size_t bytes,
+                      struct tp_error *err);
     uint32_t deadline; /* seconds */
     uint64_t meetings; /* of all ranks so far */
     struct barrier all, ranks[PARTITION_TP_MAX];
 };
 
-/* Ranks as threads of this process, `threads` in all. */
+/* Ranks as threads of this process, `threads` in all. deadline: seconds; 0: the default. */
 void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads);
+                       int threads, uint32_t deadline);
+/* The others cannot go on either: one line, exit status 9, whoever comes first. */
+_Noreturn void comm_give_up(const struct tp_error *why);
 /* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
 int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
 

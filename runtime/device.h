@@ -21,6 +21,8 @@ struct device_setup {
     const struct weights *weights; /* opened and bound: for a device that takes a copy */
     bool verify;                   /* and then checks it */
     double memory_fraction;        /* of a device's memory that may be planned */
+    bool share;                    /* a GPU may have several ranks */
+    uint32_t deadline;             /* seconds that a rank may be waited for; 0: the default */
     const char *isa;               /* the CPU's instruction set by name; NULL: the best there is */
     enum dtype kv_dtype;
     uint64_t rows_max;      /* of a step */
@@ -40,9 +42,11 @@ struct device_bytes { /* of a rank, beside its weights */
 
 struct device_plan { /* memory, in bytes */
     struct device_bytes ranks[PARTITION_TP_MAX];
-    uint64_t shared;    /* by the local ranks */
-    uint64_t available; /* on the device, for all of it, weights too */
-    uint64_t allowed;   /* to allocate, for all but mapped weights */
+    uint64_t shared;                      /* by the local ranks: of the first memory */
+    uint32_t n_memories;                  /* one, or each GPU's */
+    uint32_t memory_of[PARTITION_TP_MAX]; /* which one a rank is in */
+    uint64_t available[PARTITION_TP_MAX]; /* [n_memories] for all that is in it, weights too */
+    uint64_t allowed;                     /* to allocate, for all but mapped weights */
 };
 
 /* What starting took, in order, beside what the engine measures. */

@@ -31,6 +31,8 @@ static struct device_setup device_setup_of(struct engine *e)
         .weights = &e->weights,
         .verify = e->setup.verify,
         .memory_fraction = e->setup.memory_fraction,
+        .share = e->setup.share,
+        .deadline = e->setup.deadline,
         .isa = e->setup.isa,
         .kv_dtype = e->setup.kv_dtype,
         .rows_max = e->setup.rows_max,
@@ -48,23 +50,26 @@ static bool plan_memory(struct engine *e, struct tp_error *err)
     struct device_plan plan = {0};
     if (!e->setup.device->plan(&setup, &plan, err))
         return false;
-    uint64_t total = plan.shared, fresh = plan.shared;
+    uint64_t totals[PARTITION_TP_MAX] = {plan.shared}, fresh = plan.shared;
     e->shared_planned = plan.shared;
     for (uint64_t r = 0; r < bundle->tp_size; r++) {
         struct device_bytes bytes = plan.ranks[r];
-        uint64_t decoded = weights_decoded_bytes(bundle, r);
+        uint64_t decoded = weights_decoded_bytes(bundle, r), *total = &totals[plan.memory_of[r]];
         e->planned[r] = (struct engine_memory){decoded ? decoded : bundle->ranks[r].file_bytes,
                                                bytes.kv, bytes.activations};
         if (!tp_add(fresh, decoded, &fresh) || !tp_add(fresh, bytes.kv, &fresh) ||
             !tp_add(fresh, bytes.activations, &fresh) ||
-            !tp_add(total, e->planned[r].weights, &total) || !tp_add(total, bytes.kv, &total) ||
-            !tp_add(total, bytes.activations, &total))
+            !tp_add(*total, e->planned[r].weights, total) || !tp_add(*total, bytes.kv, total) ||
+            !tp_add(*total, bytes.activations, total))
             return tp_fail(err, TP_E_LIMIT, "%s: the memory planned does not fit in 64 bits",
                            bundle->dir);
     }
-    if (total > plan.available)
-        return tp_fail(err, TP_E_MEMORY, "%s: %llu bytes of memory needed, %llu available",
-                       bundle->dir, (unsigned long long)total, (unsigned long long)plan.available);
+    for (uint32_t i = 0; i < plan.n_memories; i++)
+        if (totals[i] > plan.available[i])
+            return tp_fail(err, TP_E_MEMORY, "%s: %llu bytes of memory needed%s, %llu available",
+                           bundle->dir, (unsigned long long)totals[i],
+                           plan.n_memories > 1 ? " on a GPU" : "",
+                           (unsigned long long)plan.available[i]);
     if (fresh > plan.allowed)
         return tp_fail(err, TP_E_MEMORY, "%s: %llu bytes to allocate, %llu allowed", bundle->dir,
                        (unsigned long long)fresh, (unsigned long long)plan.allowed);
@@ -102,18 +107,20 @@ static bool hash_config(const struct engine *e, struct comm_hello *hello, struct
 
 static bool shake_hands(struct engine *e, struct tp_error *err)
 {
-    struct comm_hello hellos[PARTITION_TP_MAX], all = {.format_version = SHARD_VERSION};
+    struct comm_hello hellos[PARTITION_TP_MAX], mine[PARTITION_TP_MAX];
+    struct comm_hello all = {.format_version = SHARD_VERSION};
     if (!hash_config(e, &all, err))
         return false;
     for (uint64_t r = 0; r < e->bundle->tp_size; r++) {
         const struct partition *p = &e->weights.ranks[r].partition;
-        hellos[r] = all;
-        hellos[r].tp_size = (uint32_t)p->tp_size;
-        hellos[r].rank = (uint32_t)p->rank;
-        hellos[r].bundle_id = e->weights.shards[r].head.bundle_id;
+        mine[r] = all;
+        mine[r].tp_size = (uint32_t)p->tp_size;
+        mine[r].rank = (uint32_t)p->rank;
+        mine[r].bundle_id = e->weights.shards[r].head.bundle_id;
     }
-    e->device->type->introduce(e->device, hellos);
-    return comm_handshake(hellos, e->bundle->tp_size, err);
+    e->device->type->introduce(e->device, mine);
+    return e->comm.allgather(&e->comm, mine, hellos, sizeof *mine, err) &&
+           comm_handshake(hellos, e->bundle->tp_size, err);
 }
 
 /* ---- opening ---- */
@@ -147,7 +154,8 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     double t0 = clock_seconds();
     bool ok = weights_open(&e->weights, bundle, err) && team_start(&e->team, setup->threads, err);
     if (ok)
-        comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads);
+        comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
+                          setup->deadline);
     ok = ok && plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&

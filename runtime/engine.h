@@ -22,6 +22,8 @@ struct engine_setup {
     bool files;                    /* the travelling files too: not before a bundle is complete */
     bool trace;
     double memory_fraction; /* of a GPU's memory */
+    bool share;             /* a GPU may have several ranks */
+    uint32_t deadline;      /* seconds that a rank may be waited for; 0: the default */
 };
 
 /* Bytes, planned and as allocated. */

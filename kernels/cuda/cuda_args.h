@@ -17,13 +17,44 @@ enum {
     CUDA_STACK = 24,  /* TREE_STACK_MAX */
     CUDA_CHUNK = 256, /* ATTENTION_CHUNK */
     CUDA_NO_SLOT = 0xffffffffu,
+    CUDA_GPUS = 16,           /* of one process, at most */
+    CUDA_INBOXES = 3,         /* in turn */
+    CUDA_EMPTY = 0xffffffffu, /* a word of an inbox that has not come: no sum is this NaN */
 };
 
 /* A step's rows, refreshed by the host before it begins. */
 struct cuda_step {
-    uint32_t n_rows, pad[3];
+    uint32_t n_rows;
+    uint32_t turn;       /* reductions before this step: the first one's inbox is turn % 3 */
+    uint32_t empty_rows; /* of an inbox that have been in use */
+    uint32_t pad;
     uint32_t token[CUDA_ROWS], position[CUDA_ROWS];
     /* Then [CUDA_ROWS][chunks_max] page of the KV cache of every chunk of the row's sequence. */
+};
+
+/* What host and kernels say to each other while a step runs: pinned memory of the host, one for
+ * all GPUs. Words are written whole, by whoever has something to say. */
+struct cuda_watch {
+    uint32_t stop; /* nobody waits for anything any more */
+    /* 1 + 2 * the root that a GPU has waited for in vain (behind them: a GPU without) + the
+     * reduction (attention, MLP) */
+    uint32_t missing[CUDA_GPUS];
+    uint32_t mark[CUDA_GPUS]; /* 1 + what has begun last there: CUDA_MARK */
+};
+
+#define CUDA_MARK(layer, kind, rank) (1 + (((uint32_t)(layer)*8 + (kind)) * 64 + (rank)))
+
+/* Where the ranks' partial sums meet. Every GPU has inboxes: [3][n_roots][CUDA_ROWS][stride]; a
+ * kernel that ends leaves puts its roots into all of them. A word that is not CUDA_EMPTY has come:
+ * there is no other flag. With one GPU the stream's order is enough. A GPU without roots in a
+ * reduction says that it is there in a word of its own, the last CUDA_GPUS of an inbox. */
+struct cuda_inbox {
+    float *at[CUDA_GPUS]; /* of each GPU, the own one first */
+    uint32_t n;           /* GPUs */
+    uint32_t index;       /* of the reduction in its step: inbox (turn + index) % 3 */
+    uint32_t root_stride; /* floats between the roots of one inbox */
+    uint32_t floats;      /* of an inbox */
+    uint32_t absent;      /* GPUs that have no roots in this reduction: 1 << number */
 };
 
 /* A block of 32 columns of a packed row: where it lies; of the first block of a piece also what
@@ -47,22 +78,32 @@ struct cuda_matrix {
     uint32_t out_stride;
 };
 
+/* A rank's part of the embedding: panels, and the tokens that it has. */
+struct cuda_embed {
+    const void *panels;
+    uint32_t first, count;
+};
+
 /* A row of the residual stream from the embedding, or from a reduction; then the next norm. */
 struct cuda_residual {
     const struct cuda_step *step;
-    const float *residual;        /* [M][stride] */
-    float *residual_out;          /* [M][stride], another */
-    float *normed;                /* [M][stride] */
-    const float *norm;            /* [hidden] */
-    const void *embed;            /* panels: the row of the token; NULL: a reduction */
-    const float *roots;           /* [n_roots][root_stride] of [M][stride] */
-    const uint8_t *merges;        /* [n_roots] fold program */
-    const float *scale, *bias;    /* [hidden] or NULL: after the fold */
-    uint32_t embed_dtype;         /* enum dtype: f32, f16, bf16 */
-    uint32_t first_token, tokens; /* that this rank has */
-    uint32_t panel_words, n_roots, root_stride, stride, hidden;
+    const float *residual;          /* [M][stride] */
+    float *residual_out;            /* [M][stride], another */
+    float *normed;                  /* [M][stride] */
+    const float *norm;              /* [hidden] */
+    const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
+    struct cuda_inbox inbox;        /* all ranks' roots: [M][stride] each */
+    const uint8_t *merges;          /* [n_roots] fold program */
+    const float *scale, *bias;      /* [hidden] or NULL: after the fold */
+    uint32_t embed_dtype;           /* enum dtype: f32, f16, bf16 */
+    uint32_t n_embed;
+    uint32_t panel_words, n_roots, stride, hidden;
     float eps;
     uint32_t round;
+    uint32_t keeps; /* the inboxes in order: one kernel of a reduction does */
+    uint32_t gpu;
+    struct cuda_watch *watch;
+    uint64_t deadline; /* nanoseconds that a root may be waited for */
 };
 
 /* Dots over panels, of one stored format.
@@ -75,6 +116,11 @@ struct cuda_dot {
     const struct cuda_block *table; /* [blocks]; NULL: no groups, one leaf */
     const float *x;                 /* [M][x_stride]; NULL: what before makes, in every CTA */
     struct cuda_residual before;
+    struct cuda_inbox
+        inbox; /* n > 0: where a row's roots go, from first_root on, in place of out */
+    uint32_t first_root;
+    uint32_t gpu, mark; /* said when it begins */
+    struct cuda_watch *watch;
     float *edge;            /* [grid][M][blocks of a panel][16] */
     uint32_t *edge_arrived; /* [grid], 0 between launches */
     float *inner;           /* [grid][slots] of them; NULL: in shared memory */
@@ -83,10 +129,10 @@ struct cuda_dot {
     uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
     uint32_t panels;              /* of all; with pair, of one */
     uint32_t slots;
-    uint32_t x_stride, root_stride; /* floats between the roots of leaves in out */
-    uint32_t stage_x;               /* x is copied to shared memory first */
-    uint32_t round;                 /* the result of a pair enters a matrix as bf16 */
-    uint32_t minimum;               /* groups have one */
+    uint32_t x_stride;
+    uint32_t stage_x; /* x is copied to shared memory first */
+    uint32_t round;   /* the result of a pair enters a matrix as bf16 */
+    uint32_t minimum; /* groups have one */
 };
 
 struct cuda_rope {

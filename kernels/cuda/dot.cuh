@@ -264,6 +264,22 @@ template <class T, int M> static __device__ __forceinline__ unsigned values_of(c
     return (M + T::GROUPED) * (a.pair ? 2 : 1) * a.blocks * ROWS;
 }
 
+/* A row's roots into every GPU's inbox. */
+static __device__ __forceinline__ void put_roots(const cuda_dot &a, const dot_fold &fold, size_t at)
+{
+    const unsigned turn = a.step->turn + a.inbox.index;
+    at += (size_t)a.first_root * a.inbox.root_stride;
+    if (a.inbox.n == 1)
+        for (unsigned n = 0; n < fold.depth; n++)
+            inbox_of(a.inbox, 0, turn)[at + (size_t)n * a.inbox.root_stride] = fold.stack[n];
+    else
+        for (unsigned g = 0; g < a.inbox.n; g++)
+            for (unsigned n = 0; n < fold.depth; n++)
+                store_relaxed_system(inbox_of(a.inbox, g, turn) + at +
+                                         (size_t)n * a.inbox.root_stride,
+                                     fold.stack[n]);
+}
+
 /* All values of a panel are there: its 16 rows of M results, by a warp. */
 template <class T, int M>
 static __device__ void finish_panel(const cuda_dot &a, unsigned panel, const float *values,
@@ -279,17 +295,18 @@ static __device__ void finish_panel(const cuda_dot &a, unsigned panel, const flo
             continue;
         dot_fold fold;
         fold.fold(a, value, constants ? constants + r : nullptr, sums + m * a.blocks);
-        float *out = first.matrix->out + (size_t)m * first.matrix->out_stride + row;
+        const size_t at = (size_t)m * first.matrix->out_stride + row;
         if (a.pair) {
             const float gate = scaled(first.matrix, row, fold.stack[0]);
             fold.fold(a, value + part_values, constants ? constants + part_values + r : nullptr,
                       sums + m * a.blocks);
             const float v = __fmul_rn(silu_value(gate), scaled(second.matrix, row, fold.stack[0]));
-            *out = a.round ? bf16_value(v) : v;
-            continue;
+            first.matrix->out[at] = a.round ? bf16_value(v) : v;
+        } else if (a.inbox.n) {
+            put_roots(a, fold, at);
+        } else {
+            first.matrix->out[at] = scaled(first.matrix, row, fold.stack[0]);
         }
-        for (unsigned n = 0; n < fold.depth; n++)
-            out[(size_t)n * a.root_stride] = scaled(first.matrix, row, fold.stack[n]);
     }
 }
 
@@ -432,6 +449,8 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
 
     launch_dependents();
     wait_previous();
+    if (blockIdx.x == 0 && threadIdx.x == 0)
+        store_word_system(&a.watch->mark[a.gpu], a.mark);
     /* the first panel may be shared: nobody of this CTA will have completed it alone */
     for (unsigned i = threadIdx.x; i < a.slots; i += CUDA_THREADS) {
         const bool shared = i == 0 && range.slots[0] != CUDA_NO_SLOT;

@@ -116,6 +116,34 @@ static __device__ __forceinline__ unsigned add_acq_rel(unsigned *p, unsigned v)
     return old;
 }
 
+/* words that other GPUs and the host write, or read */
+static __device__ __forceinline__ float load_relaxed_system(const float *p)
+{
+    float v;
+    asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+static __device__ __forceinline__ void store_relaxed_system(float *p, float v)
+{
+    asm volatile("st.relaxed.sys.global.f32 [%0], %1;" ::"l"(p), "f"(v) : "memory");
+}
+static __device__ __forceinline__ unsigned load_word_system(const unsigned *p)
+{
+    unsigned v;
+    asm volatile("ld.relaxed.sys.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+static __device__ __forceinline__ void store_word_system(unsigned *p, unsigned v)
+{
+    asm volatile("st.relaxed.sys.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+static __device__ __forceinline__ unsigned long long clock_nanoseconds()
+{
+    unsigned long long t;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+    return t;
+}
+
 /* dynamic shared memory, array after array, in the same order for all threads */
 struct shared_cursor {
     unsigned char *at;

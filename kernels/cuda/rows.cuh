@@ -20,13 +20,52 @@ static __device__ __forceinline__ float embedded(const void *panels, unsigned dt
     return v[k % 2];
 }
 
+/* ---- the inbox ---- */
+
+#ifdef TP_TEST_INBOXES
+enum { INBOXES = TP_TEST_INBOXES }; /* two are one too few: the tests must see it */
+#else
+enum { INBOXES = CUDA_INBOXES };
+#endif
+
+static __device__ __forceinline__ float *inbox_of(const cuda_inbox &inbox, unsigned gpu,
+                                                  unsigned turn)
+{
+    return inbox.at[gpu] + (size_t)(turn % INBOXES) * inbox.floats;
+}
+
+/* A root that has not come yet. In vain: said to the host, and all others stop waiting. */
+static __device__ __noinline__ float wait_root(const cuda_residual &a, const float *at,
+                                               unsigned root)
+{
+    const unsigned long long begin = clock_nanoseconds();
+    for (unsigned turn = 1;; turn++) {
+        yield_warp();
+        const float v = load_relaxed_system(at);
+        if (__float_as_uint(v) != CUDA_EMPTY)
+            return v;
+        if (turn % 64)
+            continue;
+        if (load_word_system(&a.watch->stop))
+            return 0.0f;
+        if (clock_nanoseconds() - begin > a.deadline) {
+            store_word_system(&a.watch->missing[a.gpu], 1 + root * 2 + a.inbox.index % 2);
+            store_word_system(&a.watch->stop, 1);
+        }
+    }
+}
+
 /* All roots of a column, folded in tree order; then scale, bias, the residual. */
-static __device__ __forceinline__ float reduced(const cuda_residual &a, unsigned m, unsigned i)
+static __device__ __forceinline__ float reduced(const cuda_residual &a, const float *inbox,
+                                                unsigned m, unsigned i)
 {
     float stack[CUDA_STACK];
     unsigned depth = 0;
     for (unsigned n = 0; n < a.n_roots; n++) {
-        float v = a.roots[(size_t)n * a.root_stride + (size_t)m * a.stride + i];
+        const float *at = inbox + (size_t)n * a.inbox.root_stride + (size_t)m * a.stride + i;
+        float v = a.inbox.n > 1 ? load_relaxed_system(at) : *at;
+        if (a.inbox.n > 1 && __float_as_uint(v) == CUDA_EMPTY)
+            v = wait_root(a, at, n);
         for (unsigned k = a.merges[n]; k; k--)
             v = __fadd_rn(stack[--depth], v);
         stack[depth++] = v;
@@ -37,13 +76,43 @@ static __device__ __forceinline__ float reduced(const cuda_residual &a, unsigned
     return __fadd_rn(a.residual[(size_t)m * a.stride + i], v);
 }
 
+/* The inbox that the reduction before has read, for the next but one: a peer puts something there
+ * after it has got what this GPU puts into the next. By all CTAs. For that every GPU puts something
+ * into every inbox, and all wait for it. */
+static __device__ __forceinline__ void keep_inboxes(const cuda_residual &a)
+{
+    if (a.inbox.n < 2 || !a.keeps)
+        return;
+    const unsigned turn = a.step->turn + a.inbox.index;
+    const unsigned words = a.inbox.floats - CUDA_GPUS, each = a.step->empty_rows * a.stride;
+    float *inbox = inbox_of(a.inbox, 0, turn + INBOXES - 1);
+    for (unsigned n = blockIdx.x * CUDA_THREADS + threadIdx.x;
+         n < words / a.inbox.root_stride * each; n += gridDim.x * CUDA_THREADS)
+        store_relaxed_system(inbox + (size_t)(n / each) * a.inbox.root_stride + n % each,
+                             __uint_as_float(CUDA_EMPTY));
+    if (blockIdx.x || threadIdx.x)
+        return;
+    for (unsigned g = 0; g < CUDA_GPUS; g++)
+        store_relaxed_system(inbox + words + g, __uint_as_float(CUDA_EMPTY));
+    for (unsigned g = 0; a.inbox.absent >> a.gpu & 1 && g < a.inbox.n; g++)
+        store_relaxed_system(inbox_of(a.inbox, g, turn) + words + a.gpu, 0.0f);
+    for (unsigned g = 0; g < a.inbox.n; g++)
+        if (a.inbox.absent >> g & 1)
+            wait_root(a, inbox_of(a.inbox, 0, turn) + words + g, a.n_roots + g);
+}
+
 /* Element i of row m, as it is before the norm. */
-static __device__ __forceinline__ float entering(const cuda_residual &a, unsigned m, unsigned i)
+static __device__ __forceinline__ float entering(const cuda_residual &a, const float *inbox,
+                                                 unsigned m, unsigned i)
 {
     if (!a.embed)
-        return reduced(a, m, i);
-    const unsigned token = a.step->token[m] - a.first_token; /* below 0: beyond the last */
-    return token < a.tokens ? embedded(a.embed, a.embed_dtype, a.panel_words, token, i) : 0.0f;
+        return reduced(a, inbox, m, i);
+    const unsigned token = a.step->token[m];
+    for (unsigned r = 0; r < a.n_embed; r++)
+        if (token - a.embed[r].first < a.embed[r].count) /* below 0: beyond the last */
+            return embedded(a.embed[r].panels, a.embed_dtype, a.panel_words,
+                            token - a.embed[r].first, i);
+    return 0.0f;
 }
 
 /* place of an element in a row of shared memory that dots read */
@@ -72,9 +141,11 @@ template <int M>
 static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned blocks, float *factors)
 {
     const unsigned width = blocks * BLOCK, rows = a.step->n_rows;
+    const float *inbox = inbox_of(a.inbox, 0, a.step->turn + a.inbox.index);
+    keep_inboxes(a);
     for (unsigned n = threadIdx.x; n < M * width; n += CUDA_THREADS) {
         const unsigned m = n / width, i = n % width;
-        const float v = m < rows && i < a.hidden ? entering(a, m, i) : 0.0f;
+        const float v = m < rows && i < a.hidden ? entering(a, inbox, m, i) : 0.0f;
         x[m * blocks * XPAD + padded(i)] = v;
         if (blockIdx.x == 0 && m < rows && i < a.hidden)
             a.residual_out[(size_t)m * a.stride + i] = v;
@@ -103,10 +174,12 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
     launch_dependents();
     wait_previous();
     const unsigned m = blockIdx.x;
+    keep_inboxes(a);
     if (m >= a.step->n_rows)
         return;
+    const float *inbox = inbox_of(a.inbox, 0, a.step->turn + a.inbox.index);
     for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS)
-        a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, m, i);
+        a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, inbox, m, i);
     __syncthreads();
     if (threadIdx.x < 32) {
         const float f = norm_factor<false>(row, a.hidden, a.eps);

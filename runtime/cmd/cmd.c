@@ -190,6 +190,8 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
     struct engine_setup setup = {
         .device = o->device,
         .memory_fraction = o->memory_fraction,
+        .share = o->share,
+        .deadline = o->deadline,
         .isa = o->isa,
         .threads = o->threads,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,

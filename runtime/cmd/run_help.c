@@ -11,8 +11,11 @@
     "  --threads N             compute threads in all (default: processors)\n"                     \
     "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
     "  --chunk N               tokens of a prefill step (default 256)\n"                           \
-    "  --device cpu|cuda       cuda: the first GPU, bundles of one rank (docs/cuda.md)\n"          \
+    "  --device cpu|cuda       cuda: a GPU for each rank (docs/cuda.md)\n"                         \
+    "  --share-gpu             several ranks on a GPU where there are fewer GPUs\n"                \
     "  --mem-fraction F        of a GPU's memory that may be used (default 0.9)\n"                 \
+    "  --deadline SECONDS      who waits longer for a rank gives up (default: cpu 3600, cuda "     \
+    "60)\n"                                                                                        \
     "  --exact                 always on in this version\n"                                        \
     "  --verify full|header    header: do not hash the data before using it\n"                     \
     "  --report text|json      form of the report on stderr\n"                                     \

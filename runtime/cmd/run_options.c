@@ -31,6 +31,8 @@ enum option_id {
     OPT_ISA,
     OPT_DEVICE,
     OPT_MEM_FRACTION,
+    OPT_SHARE_GPU,
+    OPT_DEADLINE,
     OPT_EXACT,
     OPT_VERIFY,
     OPT_TRACE,
@@ -90,6 +92,8 @@ static const struct argument table[] = {
     {"isa", 1, OPT_ISA, MACHINE},
     {"device", 1, OPT_DEVICE, MACHINE},
     {"mem-fraction", 1, OPT_MEM_FRACTION, MACHINE},
+    {"share-gpu", 0, OPT_SHARE_GPU, MACHINE},
+    {"deadline", 1, OPT_DEADLINE, MACHINE},
     {"exact", 0, OPT_EXACT, MACHINE},
     {"verify", 1, OPT_VERIFY, MACHINE},
     {"trace", 1, OPT_TRACE, PROMPTS},
@@ -219,7 +223,7 @@ static bool parse_chat(struct run_options *o, int id, const char *value, struct 
 static bool take(void *to, int id, const char *value, struct tp_error *err)
 {
     struct run_options *o = to;
-    uint64_t threads;
+    uint64_t threads, seconds;
     bool given;
     switch (id) {
     case OPT_OUTPUT:
@@ -256,6 +260,13 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return parse_device(o, value, err);
     case OPT_MEM_FRACTION:
         return parse_real(id, value, 0.01, 1, &o->memory_fraction, &given, err);
+    case OPT_SHARE_GPU:
+        return o->share = true;
+    case OPT_DEADLINE:
+        if (!argument_u64(table, id, value, 1, RUN_DEADLINE_MAX, &seconds, err))
+            return false;
+        o->deadline = (uint32_t)seconds;
+        return true;
     case OPT_EXACT:
         return true; /* the CPU is never anything else */
     case OPT_VERIFY:

@@ -16,7 +16,13 @@ enum run_command {
     RUN_INFO = 32,
     RUN_CHAT = 64,
 };
-enum { RUN_STOPS_MAX = 4, RUN_STOP_BYTES_MAX = 256, RUN_THREADS_MAX = 1024, RUN_CHUNK_MAX = 65536 };
+enum {
+    RUN_STOPS_MAX = 4,
+    RUN_STOP_BYTES_MAX = 256,
+    RUN_THREADS_MAX = 1024,
+    RUN_CHUNK_MAX = 65536,
+    RUN_DEADLINE_MAX = 86400
+};
 
 struct run_options {
     enum run_command command;
@@ -26,6 +32,8 @@ struct run_options {
     int threads; /* of compute, in all; default: processors */
     const struct device_type *device;
     double memory_fraction; /* --mem-fraction: of a GPU's memory that may be planned */
+    bool share;             /* --share-gpu: several ranks on one */
+    uint32_t deadline;      /* --deadline: seconds that a rank may be waited for; 0: the default */
     const char *isa;        /* NULL: the best */
     enum dtype kv_dtype;    /* DTYPE_NONE: the arithmetic's */
     uint64_t context;       /* positions per sequence; 0: prompt + n */

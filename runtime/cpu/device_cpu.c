@@ -173,7 +173,8 @@ static bool plan(const struct device_setup *setup, struct device_plan *plan, str
         ok = place_rank(&rank, &setup->plans[r].partition, err);
         plan->ranks[r] = rank.bytes;
     }
-    plan->available = host_memory_available();
+    plan->n_memories = 1;
+    plan->available[0] = host_memory_available();
     plan->allowed = host_memory_limit();
     mem_free(d);
     return ok;

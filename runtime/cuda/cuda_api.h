@@ -22,6 +22,8 @@ typedef struct CUgraphExec_st *cu_graph_exec;
 enum {
     CU_OK = 0,
     CU_OUT_OF_MEMORY = 2,
+    CU_NOT_READY = 600,
+    CU_PEER_ACCESS_ALREADY_ENABLED = 704,
     CU_NO_DEVICE = 100,
     CU_INVALID_IMAGE = 200,
     CU_NO_BINARY_FOR_GPU = 209,
@@ -37,6 +39,7 @@ enum {
     CU_FUNCTION_SHARED = 8,
     /* flags */
     CU_NON_BLOCKING = 1,
+    CU_HOST_PORTABLE = 1, /* pinned memory, for all contexts */
     CU_NO_TIMING = 2,
     CU_CAPTURE_THREAD_LOCAL = 1,
     /* of a launch: the kernel may begin before the one ahead has ended */
@@ -69,6 +72,8 @@ struct cu_launch {
     X(cuDevicePrimaryCtxRetain, (cu_context * context, cu_device device))                          \
     X(cuDevicePrimaryCtxRelease_v2, (cu_device device))                                            \
     X(cuCtxSetCurrent, (cu_context context))                                                       \
+    X(cuDeviceCanAccessPeer, (int *can, cu_device device, cu_device peer))                         \
+    X(cuCtxEnablePeerAccess, (cu_context peer, unsigned flags))                                    \
     X(cuMemGetInfo_v2, (size_t * free, size_t * total))                                            \
     X(cuMemAlloc_v2, (cu_address * address, size_t bytes))                                         \
     X(cuMemFree_v2, (cu_address address))                                                          \
@@ -81,6 +86,7 @@ struct cu_launch {
     X(cuStreamCreate, (cu_stream * stream, unsigned flags))                                        \
     X(cuStreamDestroy_v2, (cu_stream stream))                                                      \
     X(cuStreamSynchronize, (cu_stream stream))                                                     \
+    X(cuStreamQuery, (cu_stream stream))                                                           \
     X(cuEventCreate, (cu_event * event, unsigned flags))                                           \
     X(cuEventDestroy_v2, (cu_event event))                                                         \
     X(cuEventRecord, (cu_event event, cu_stream stream))                                           \

@@ -1,5 +1,10 @@
-/* Inside the GPU as a device: what it holds, and what its files share. Addresses of the device's
- * memory are pointers here that the host never follows. */
+/* Inside the GPUs as a device: what they hold, and what the files share. Addresses of a device's
+ * memory are pointers here that the host never follows.
+ *
+ * A GPU has one or several of the ranks. They take turns phase by phase on its one stream, so that
+ * they can share all memory that a phase leaves behind; what they have each is weights and cache.
+ * Every GPU is driven by a thread of its own (cuda_step.c).
+ */
 #pragma once
 #include "cuda_api.h"
 #include "cuda_args.h"
@@ -19,8 +24,10 @@ enum cuda_kind {
     KIND_LM,
     CUDA_KINDS
 };
+/* The two reductions of a layer. */
+enum cuda_reduction { REDUCE_ATTENTION, REDUCE_MLP };
 
-/* The GPU, opened. */
+/* A GPU, opened. */
 struct cuda {
     struct cuda_api api;
     cu_device device;
@@ -32,9 +39,15 @@ struct cuda {
     bool early; /* a kernel may begin before the one ahead has ended: it waits itself */
     char name[96];
 };
-/* TP_E_UNSUPPORTED in one line where there is none. A failed open leaves nothing to close. */
-bool cuda_open(struct cuda *cuda, struct tp_error *err);
+/* GPUs that there are. TP_E_UNSUPPORTED in one line where there is none. */
+bool cuda_count(int *count, struct tp_error *err);
+/* One of them. A failed open leaves nothing to close. The context is the calling thread's then. */
+bool cuda_open(struct cuda *cuda, int ordinal, struct tp_error *err);
 void cuda_close(struct cuda *cuda);
+/* Calls of this thread go to this GPU. */
+bool cuda_use(const struct cuda *cuda, struct tp_error *err);
+/* Its kernels may use the memory of the other one. *can false: the machine cannot do that. */
+bool cuda_reach(const struct cuda *cuda, const struct cuda *other, bool *can, struct tp_error *err);
 /* A kernel by name, allowed all the shared memory there is. */
 bool cuda_kernel(const struct cuda *cuda, const char *name, cu_function *function,
                  struct tp_error *err);
@@ -55,38 +68,69 @@ struct cuda_geometry {
     uint32_t blocks, panel_words;
 };
 
-/* Everything of one rank: one allocation, and where what is in it. */
+/* What a rank has of its own on its GPU. */
 struct cuda_rank {
+    struct cuda_gpu *gpu;
     struct cuda *cuda;
     const struct device_setup *setup;
+    uint32_t number;
+    const struct rank_plan *plan;
     const struct rank_weights *weights; /* the host's: geometry, and where data is (cuda_at) */
     const unsigned char *host_data;
     uint64_t data_bytes;
-    cu_address memory;
-    uint64_t memory_bytes;
-    struct device_bytes bytes;
+    struct device_bytes bytes; /* planned; what its GPU's ranks share is the first one's */
 
     unsigned char *data, *kv;
+    float *attn, *act; /* [16][stride]: zero where leaves are padded, which is the rank's affair */
+    uint32_t *columns;
+    struct cuda_block *blocks;
+
+    uint64_t q_stride, kv_stride, attn_stride, act_stride; /* floats of a row */
+    uint64_t heads, kv_heads, ff, n_blocks;
+    struct cuda_geometry kinds[CUDA_KINDS];
+};
+
+/* Everything on one GPU: one allocation, and where what is in it. */
+struct cuda_gpu {
+    struct cuda *cuda;
+    const struct device_setup *setup;
+    uint32_t number, n_gpus;
+    struct cuda_rank *ranks; /* [n_ranks] that it has */
+    uint32_t n_ranks;
+    cu_address memory;
+    uint64_t memory_bytes;
+
     float *residual[2], *normed; /* [rows_max, to whole groups of 16][stride]; in turn */
-    float *q, *k, *v, *queries, *attn, *act;
-    float *roots[2]; /* attention, MLP: [n_roots][16][stride] */
-    float *wanted;   /* [16][stride] rows whose logits are wanted */
-    float *logits;   /* [16][logit_stride] */
+    float *q, *k, *v, *queries;  /* of the rank whose turn it is */
+    float *inbox;  /* [CUDA_INBOXES][inbox_floats]: [n_roots][16][stride], a word of each GPU */
+    float *wanted; /* [16][stride] rows whose logits are wanted */
+    float *logits; /* [16][logit_stride] the whole vocabulary: of the first GPU */
     float *partial, *edge, *inner;
     uint32_t *attention_arrived, *edge_arrived;
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
-    uint32_t *columns;
-    uint8_t *merges[2];
-    struct cuda_block *blocks;
+    uint8_t *merges[2];   /* of all ranks' roots */
+    struct cuda_embed *embed; /* [tp_size] */
 
-    uint64_t stride, q_stride, kv_stride, attn_stride, act_stride, head_pad, page_bytes;
-    uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride;
-    uint64_t n_blocks, edge_floats, inner_floats;
-    struct cuda_geometry kinds[CUDA_KINDS];
+    uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
+    uint64_t edge_floats, inner_floats, inbox_floats;
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
+
+    /* of all GPUs, as this one reaches it */
+    float *inboxes[CUDA_GPUS]; /* the own one first */
+    float *all_logits;         /* the first GPU's */
+    struct cuda_watch *watch;
+    uint64_t deadline;       /* seconds */
+    const uint64_t *n_steps; /* so far */
+
+    /* [rows][logits of all rows][rows of one sequence each] */
+    cu_graph_exec graphs[CUDA_ROW_KINDS][2][2];
+    /* how its part of a step went */
+    struct tp_error error;
+    bool hangs; /* and cannot even be closed */
+    _Atomic bool came;
 };
 
 void cuda_time(struct device *device, const char *what, double seconds);
@@ -94,29 +138,42 @@ void cuda_time(struct device *device, const char *what, double seconds);
 struct cuda_device {
     struct device device;
     struct device_setup setup;
-    struct cuda_rank rank;
-    /* pinned memory of the host */
-    unsigned char *steps;
+    struct cuda_gpu *gpus; /* [n_gpus] */
+    uint32_t n_gpus;
+    struct cuda_rank *ranks; /* [tp_size] */
+    struct team team;        /* a thread for each GPU, the first one's is the caller's */
+    struct barrier together; /* of them */
+    /* pinned memory of the host, for all GPUs */
+    struct cuda_watch *watch;
+    unsigned char *steps; /* as a GPU's */
     float *logits, *row, *rope;
     double *frequencies;
-    uint64_t rope_filled; /* pages */
-    /* [rows][logits of all rows][rows of one sequence each] */
-    cu_graph_exec graphs[CUDA_ROW_KINDS][2][2];
+    uint64_t rope_filled;              /* pages */
+    uint64_t steps_run;                /* so far */
+    uint32_t turn;                     /* reductions so far */
+    uint32_t rows_before;              /* of an inbox, in use by the step before */
     uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
-    bool captured, failed;
+    bool captured, failed, hangs;
     struct tp_error error; /* the first */
 };
 
-/* Addresses and sizes; with rank->memory, the pointers. */
-bool cuda_place(struct cuda_rank *rank, struct tp_error *err);
-/* Sizes, geometry and tables of a rank; no memory yet. */
-void cuda_set_sizes(struct cuda_rank *rank, struct cuda *cuda, const struct device_setup *setup);
+/* The GPUs' part of the ranks: [ranks] of them over `gpus` GPUs. */
+static inline struct range cuda_ranks_of(uint64_t ranks, uint64_t gpus, uint64_t gpu)
+{
+    return (struct range){cut(ranks, gpu, gpus), cut(ranks, gpu + 1, gpus)};
+}
+
+/* Sizes, geometry and tables of a GPU's ranks; no memory yet. `ranks` has room for them. */
+void cuda_set_sizes(struct cuda_gpu *gpu, struct cuda *cuda, const struct device_setup *setup,
+                    uint32_t number, uint32_t n_gpus, struct cuda_rank *ranks);
+/* Addresses and sizes; with gpu->memory, the pointers. */
+bool cuda_place(struct cuda_gpu *gpu, struct tp_error *err);
 /* Shared memory of attention over so many query heads (attention.cuh), RoPE done there. */
-size_t cuda_attention_shared(const struct cuda_rank *rank, uint64_t tile);
-/* The kernels of every step; tables to the device. */
-bool cuda_prepare(struct cuda_rank *rank, struct tp_error *err);
+size_t cuda_attention_shared(const struct cuda_gpu *gpu, uint64_t tile);
+/* The kernels of every step; tables to the device. embed: of all ranks. */
+bool cuda_prepare(struct cuda_gpu *gpu, const struct cuda_embed *embed, struct tp_error *err);
 /* The dots for 1 << kind rows: not while a graph is made. */
-bool cuda_find_dots(struct cuda_rank *rank, int kind, struct tp_error *err);
+bool cuda_find_dots(struct cuda_gpu *gpu, int kind, struct tp_error *err);
 /* The rank file's data to the device; then every chunk against its hash: TP_E_SHARD_HASH names
  * file, tensor and chunk. */
 bool cuda_copy(struct cuda_rank *rank, struct tp_error *err);
@@ -126,10 +183,11 @@ const void *cuda_at(const struct cuda_rank *rank, const void *host);
 
 /* ---- a layer (cuda_layer.c) ---- */
 
-/* One group of rows, on its way through the layers. */
+/* One group of rows, on its way through the layers of a GPU. */
 struct cuda_group {
-    struct cuda_rank *rank;
+    struct cuda_gpu *gpu;
     uint32_t first, n_rows;       /* rows of the step */
+    uint32_t number, count;       /* of the group, of groups */
     int kind;                     /* of kernels: for 1 << kind rows */
     bool fused;                   /* reductions and norms are done by who needs them */
     bool apart;                   /* rows are of one sequence each: RoPE is done in attention */
@@ -137,17 +195,16 @@ struct cuda_group {
     struct tp_error *err;
 };
 
-/* Can a dot over `hidden` columns make its own x, for 1 << kind rows? */
-bool cuda_has_room(const struct cuda_rank *rank, int kind);
-/* From the embedding (w NULL), or the reduction of w's roots; then norm number `norm`. The residual
- * stream alternates between two buffers: behind a layer it is in the first. */
-struct cuda_residual cuda_residual_of(const struct cuda_group *group, const struct matrix *w,
-                                      int reduction, uint32_t norm);
+/* Can the kernels of a layer make their own x, for 1 << kind rows? */
+bool cuda_can_fuse(const struct cuda_gpu *gpu, int kind);
+/* From the embedding, then norm number `norm`. The residual stream alternates between two buffers:
+ * behind a layer it is in the first. */
+struct cuda_residual cuda_embedding(const struct cuda_group *group, uint32_t norm);
 bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *residual);
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
-/* The LM head over x [rows][stride]. */
+/* The LM head over x [rows][stride]: every rank's part. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
 
 /* ---- a step (cuda_step.c) ---- */
@@ -155,4 +212,14 @@ bool cuda_run_logits(const struct cuda_group *group, const float *x);
 bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err);
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
                          uint32_t *count, struct tp_error *err);
-void cuda_free_graphs(struct cuda_device *device);
+void cuda_free_graphs(struct cuda_gpu *gpu);
+
+/* ---- waiting (cuda_wait.c) ---- */
+
+/* What was put into the GPU's stream has ended. TP_E_RANK: it does not go on. */
+bool cuda_wait(struct cuda_gpu *gpu, struct tp_error *err);
+/* Every GPU's thread comes here, whatever came of its part; the process ends (exit status 9) if
+ * one does not. */
+void cuda_meet(struct cuda_device *device, struct cuda_gpu *gpu);
+/* false: a part went wrong; of several errors the one that explains the others. */
+bool cuda_all_well(struct cuda_device *device, struct tp_error *err);

@@ -11,7 +11,7 @@ enum { AHEAD_BYTES = 16 << 20 };
 static bool launch(const struct cuda_group *g, cu_function function, unsigned grid, size_t shared,
                    void *arguments)
 {
-    return cuda_launch(g->rank->cuda, function, grid, CUDA_THREADS, shared, arguments, g->err);
+    return cuda_launch(g->gpu->cuda, function, grid, CUDA_THREADS, shared, arguments, g->err);
 }
 
 static float *row_of(const struct cuda_group *g, float *rows, uint64_t stride)
@@ -21,43 +21,79 @@ static float *row_of(const struct cuda_group *g, float *rows, uint64_t stride)
 
 /* ---- the residual stream ---- */
 
-struct cuda_residual cuda_residual_of(const struct cuda_group *g, const struct matrix *w,
-                                      int reduction, uint32_t norm)
+static struct cuda_inbox inbox_of(const struct cuda_group *g, uint32_t layer,
+                                  enum cuda_reduction reduction)
 {
-    const struct cuda_rank *r = g->rank;
-    const struct matrix *embed = &r->weights->embed;
-    struct cuda_residual a = {
-        .step = g->step,
-        .residual = row_of(g, r->residual[reduction], r->stride),
-        .residual_out = row_of(g, r->residual[w ? !reduction : 0], r->stride),
-        .normed = row_of(g, r->normed, r->stride),
-        .norm = cuda_at(r, rank_norm(r->weights, norm)),
-        .stride = (uint32_t)r->stride,
-        .hidden = (uint32_t)r->setup->model->hidden,
-        .eps = (float)r->setup->model->rms_eps,
-        .round = r->weights->arithmetic == DTYPE_BF16,
+    const struct cuda_gpu *gpu = g->gpu;
+    const uint32_t local = layer - (uint32_t)gpu->ranks[0].plan->partition.layers.begin;
+    struct cuda_inbox inbox = {
+        .n = gpu->n_gpus,
+        .index = (local * g->count + g->number) * 2 + reduction,
+        .root_stride = (uint32_t)(CUDA_ROWS * gpu->stride),
+        .floats = (uint32_t)gpu->inbox_floats,
     };
-    if (!w) {
-        a.embed = cuda_at(r, embed->w);
-        a.embed_dtype = embed->stored->id;
-        a.first_token = (uint32_t)r->weights->partition.vocab.begin;
-        a.tokens = (uint32_t)embed->rows;
-        a.panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
-    } else {
-        const struct comm *comm = r->setup->comm;
-        a.roots = r->roots[reduction];
-        a.merges = r->merges[reduction];
-        a.scale = cuda_at(r, w->scale);
-        a.bias = cuda_at(r, w->bias);
-        a.n_roots = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->first_root[1];
-        a.root_stride = (uint32_t)(CUDA_ROWS * r->stride);
+    const struct comm *comm = gpu->setup->comm;
+    const uint64_t *first_root = (reduction ? &comm->mlp : &comm->attention)->first_root;
+    for (uint32_t i = 0; i < gpu->n_gpus; i++) {
+        const struct range ranks = cuda_ranks_of(comm->size, gpu->n_gpus, i);
+        inbox.absent |= (first_root[ranks.begin] == first_root[ranks.end] ? 1u : 0) << i;
     }
+    memcpy(inbox.at, gpu->inboxes, sizeof inbox.at);
+    return inbox;
+}
+
+/* What both kinds have in common; norm: number of the next one. */
+static struct cuda_residual residual_of(const struct cuda_group *g, uint32_t norm)
+{
+    const struct cuda_gpu *gpu = g->gpu;
+    const struct cuda_rank *r = &gpu->ranks[0];
+    return (struct cuda_residual){
+        .step = g->step,
+        .residual_out = row_of(g, gpu->residual[0], gpu->stride),
+        .normed = row_of(g, gpu->normed, gpu->stride),
+        .norm = cuda_at(r, rank_norm(r->weights, norm)),
+        .stride = (uint32_t)gpu->stride,
+        .hidden = (uint32_t)gpu->setup->model->hidden,
+        .eps = (float)gpu->setup->model->rms_eps,
+        .round = r->weights->arithmetic == DTYPE_BF16,
+        .gpu = gpu->number,
+        .watch = gpu->watch,
+        .deadline = gpu->deadline * 1000000000u,
+    };
+}
+
+struct cuda_residual cuda_embedding(const struct cuda_group *g, uint32_t norm)
+{
+    const struct matrix *embed = &g->gpu->ranks[0].weights->embed;
+    struct cuda_residual a = residual_of(g, norm);
+    a.embed = g->gpu->embed;
+    a.n_embed = (uint32_t)g->gpu->setup->comm->size;
+    a.embed_dtype = embed->stored->id;
+    a.panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
+    return a;
+}
+
+/* Of the roots of all ranks' w; the scale and the bias are every rank's. */
+static struct cuda_residual reduction_of(const struct cuda_group *g, const struct matrix *w,
+                                         uint32_t layer, enum cuda_reduction reduction)
+{
+    const struct cuda_gpu *gpu = g->gpu;
+    const struct comm *comm = gpu->setup->comm;
+    struct cuda_residual a = residual_of(g, 2 * layer + 1 + (uint32_t)reduction);
+    a.residual = row_of(g, gpu->residual[reduction], gpu->stride);
+    a.residual_out = row_of(g, gpu->residual[!reduction], gpu->stride);
+    a.inbox = inbox_of(g, layer, reduction);
+    a.merges = gpu->merges[reduction];
+    a.scale = cuda_at(&gpu->ranks[0], w->scale);
+    a.bias = cuda_at(&gpu->ranks[0], w->bias);
+    a.n_roots = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->n_roots;
+    a.keeps = true;
     return a;
 }
 
 bool cuda_run_residual(const struct cuda_group *g, struct cuda_residual *a)
 {
-    return launch(g, g->rank->residual_norm, g->n_rows, align_up(a->hidden * 4, 16) + 16, a);
+    return launch(g, g->gpu->residual_norm, g->n_rows, align_up(a->hidden * 4, 16) + 16, a);
 }
 
 /* ---- dots ---- */
@@ -83,7 +119,7 @@ static size_t place_dot(const struct cuda_group *g, const struct stored *s, stru
 {
     const uint32_t m = 1u << g->kind, parts = a->pair ? 2 : 1;
     const uint32_t units = (uint32_t)div_ceil(a->blocks, lane_blocks(s)) * parts;
-    const size_t most = (size_t)g->rank->cuda->shared_max / ctas - (ctas > 1 ? 1024 : 0);
+    const size_t most = (size_t)g->gpu->cuda->shared_max / ctas - (ctas > 1 ? 1024 : 0);
     a->slots = (uint32_t)div_ceil((CUDA_WARPS + 1) * CUDA_GROUPS, units) + 1;
     size_t bytes = 2 * align_up(a->slots * 4, 16);
     if (a->minimum)
@@ -93,37 +129,58 @@ static size_t place_dot(const struct cuda_group *g, const struct stored *s, stru
     const size_t inner = align_up((size_t)a->slots * rows * parts * a->blocks * PANEL_ROWS * 4, 16);
     if (!a->x) /* made in every CTA, to shared memory */
         bytes += x + factor_bytes(g->kind);
-    a->inner = bytes + inner <= most ? NULL : g->rank->inner;
+    a->inner = bytes + inner <= most ? NULL : g->gpu->inner;
     bytes += a->inner ? 0 : inner;
     a->stage_x = !a->x || bytes + x <= most;
     return bytes + (a->x && a->stage_x ? x : 0);
 }
 
-bool cuda_has_room(const struct cuda_rank *r, int kind)
+/* Every rank has kernels that do it, and x has room. */
+bool cuda_can_fuse(const struct cuda_gpu *gpu, int kind)
 {
-    const size_t x = staged_bytes(r->stride / BLOCK_COLS, kind) + factor_bytes(kind);
-    return x + 4096 <= (size_t)r->cuda->shared_max / 2;
+    const size_t x = staged_bytes(gpu->stride / BLOCK_COLS, kind) + factor_bytes(kind);
+    bool can = x + 4096 <= (size_t)gpu->cuda->shared_max / 2;
+    for (uint32_t i = 0; i < gpu->n_ranks; i++)
+        can &= gpu->ranks[i].heads > 0 && gpu->ranks[i].ff > 0;
+    return can;
 }
 
-static bool run_dot(const struct cuda_group *g, const struct cuda_geometry *geometry,
-                    struct cuda_dot *a)
+/* Where nothing of the matrix is the rank's nothing is done. */
+static bool run_dot(const struct cuda_group *g, const struct cuda_rank *r, enum cuda_kind kind,
+                    uint32_t layer, struct cuda_dot *a)
 {
-    const struct cuda_rank *r = g->rank;
+    const struct cuda_geometry *geometry = &r->kinds[kind];
+    const struct cuda_gpu *gpu = g->gpu;
     const unsigned ctas =
         g->kind <= 2 ? 2 : 1; /* of a multiprocessor: the kernels' launch bounds */
+    if (!a->panels || !geometry->blocks)
+        return true;
     a->step = g->step;
     a->table = geometry->table;
     a->blocks = geometry->blocks;
     a->panel_words = geometry->panel_words;
     a->minimum = geometry->stored->offset == OFFSET_MINIMUM;
-    a->edge = r->edge;
-    a->edge_arrived = r->edge_arrived;
+    a->edge = gpu->edge;
+    a->edge_arrived = gpu->edge_arrived;
+    a->gpu = gpu->number;
+    a->mark = CUDA_MARK(layer, kind, r->number);
+    a->watch = gpu->watch;
     const size_t shared = place_dot(g, geometry->stored, a, ctas);
     const uint64_t units = (uint64_t)a->panels *
                            div_ceil(a->blocks, lane_blocks(geometry->stored)) * (a->pair ? 2 : 1);
     const uint64_t grid =
-        min_u64((uint64_t)r->cuda->multiprocessors * ctas, div_ceil(units, CUDA_GROUPS));
-    return launch(g, r->dots[geometry->stored->id][g->kind], (unsigned)grid, shared, a);
+        min_u64((uint64_t)gpu->cuda->multiprocessors * ctas, div_ceil(units, CUDA_GROUPS));
+    return launch(g, gpu->dots[geometry->stored->id][g->kind], (unsigned)grid, shared, a);
+}
+
+/* x of a launch: what is normed, or what makes it. Of the ranks of a GPU the first one's keeps the inboxes. */
+static void take_x(const struct cuda_group *g, const struct cuda_rank *r,
+                   const struct cuda_residual *before, struct cuda_dot *a)
+{
+    a->before = *before;
+    a->before.keeps &= r == g->gpu->ranks;
+    a->x = g->fused ? NULL : before->normed;
+    a->x_stride = (uint32_t)g->gpu->stride;
 }
 
 static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matrix *m, float *out,
@@ -141,20 +198,22 @@ static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matr
 }
 
 /* q, k, v in one launch where they are stored alike. */
-static bool run_qkv(const struct cuda_group *g, const struct layer_weights *w,
+static bool run_qkv(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
                     const struct cuda_residual *before)
 {
-    struct cuda_rank *r = g->rank;
+    struct cuda_gpu *gpu = g->gpu;
+    const struct layer_weights *w = &r->weights->layers[layer];
     const struct cuda_matrix all[] = {
-        matrix_at(r, &w->q, r->q, r->q_stride, true),
-        matrix_at(r, &w->k, r->k, r->kv_stride, true),
-        matrix_at(r, &w->v, r->v, r->kv_stride, true),
+        matrix_at(r, &w->q, gpu->q, r->q_stride, true),
+        matrix_at(r, &w->k, gpu->k, r->kv_stride, true),
+        matrix_at(r, &w->v, gpu->v, r->kv_stride, true),
     };
     const bool alike = r->kinds[KIND_Q].stored == r->kinds[KIND_K].stored &&
                        r->kinds[KIND_Q].stored == r->kinds[KIND_V].stored;
     for (int i = 0, n; i < 3; i += n) {
-        struct cuda_dot a = {.before = *before, .x_stride = (uint32_t)r->stride};
-        a.x = g->fused ? NULL : before->normed;
+        struct cuda_dot a = {.n_matrices = 0};
+        take_x(g, r, before, &a);
+        a.before.keeps &= i == 0;
         n = alike ? 3 : 1;
         for (int j = 0; j < n; j++) {
             a.matrix[j] = all[i + j];
@@ -162,157 +221,175 @@ static bool run_qkv(const struct cuda_group *g, const struct layer_weights *w,
             a.panels += a.matrix[j].panels;
         }
         a.n_matrices = (uint32_t)n;
-        if (!run_dot(g, &r->kinds[KIND_Q + i], &a))
+        if (!run_dot(g, r, (enum cuda_kind)((int)KIND_Q + i), layer, &a))
             return false;
     }
     return true;
 }
 
-static bool run_leaves(const struct cuda_group *g, const struct matrix *m, enum cuda_kind kind,
-                       const float *x, uint64_t stride, float *roots)
+/* o_proj or down_proj over the rank's leaves: its roots go to all inboxes. */
+static bool run_leaves(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
+                       enum cuda_reduction reduction)
 {
-    const struct cuda_rank *r = g->rank;
+    const struct layer_weights *w = &r->weights->layers[layer];
+    const struct comm *comm = r->setup->comm;
+    const struct matrix *m = reduction ? &w->down : &w->o;
     struct cuda_dot a = {
-        .matrix = {matrix_at(r, m, roots, r->stride, false)},
+        .matrix = {matrix_at(r, m, NULL, g->gpu->stride, false)},
         .n_matrices = 1,
         .panels = (uint32_t)m->panels,
-        .x = x,
-        .x_stride = (uint32_t)stride,
-        .root_stride = (uint32_t)(CUDA_ROWS * r->stride),
+        .x = reduction ? r->act : r->attn,
+        .x_stride = (uint32_t)(reduction ? r->act_stride : r->attn_stride),
+        .inbox = inbox_of(g, layer, reduction),
+        .first_root = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->first_root[r->number],
     };
-    return run_dot(g, &r->kinds[kind], &a);
+    return run_dot(g, r, reduction ? KIND_DOWN : KIND_O, layer, &a);
 }
 
-static bool run_gate_up(const struct cuda_group *g, const struct layer_weights *w,
+static bool run_gate_up(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
                         const struct cuda_residual *before)
 {
-    const struct cuda_rank *r = g->rank;
+    const struct layer_weights *w = &r->weights->layers[layer];
     struct cuda_dot a = {
-        .before = *before,
         .matrix = {matrix_at(r, &w->gate, r->act, r->act_stride, true),
                    matrix_at(r, &w->up, NULL, 0, true)},
         .n_matrices = 2,
         .pair = 1,
         .panels = (uint32_t)w->gate.panels,
-        .x = g->fused ? NULL : before->normed,
-        .x_stride = (uint32_t)r->stride,
         .round = r->weights->arithmetic == DTYPE_BF16,
     };
-    return run_dot(g, &r->kinds[KIND_GATE], &a);
+    take_x(g, r, before, &a);
+    return run_dot(g, r, KIND_GATE, layer, &a);
 }
 
 bool cuda_run_logits(const struct cuda_group *g, const float *x)
 {
-    const struct cuda_rank *r = g->rank;
-    const struct matrix *m = &r->weights->lm_head;
-    struct cuda_dot a = {
-        .matrix = {matrix_at(r, m, r->logits, r->logit_stride, true)},
-        .n_matrices = 1,
-        .panels = (uint32_t)m->panels,
-        .x = x,
-        .x_stride = (uint32_t)r->stride,
-    };
-    return run_dot(g, &r->kinds[KIND_LM], &a);
+    const struct cuda_gpu *gpu = g->gpu;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++) {
+        const struct cuda_rank *r = &gpu->ranks[i];
+        const struct matrix *m = &r->weights->lm_head;
+        struct cuda_dot a = {
+            .matrix = {matrix_at(r, m, gpu->all_logits + r->plan->partition.vocab.begin,
+                                 gpu->logit_stride, true)},
+            .n_matrices = 1,
+            .panels = (uint32_t)m->panels,
+            .x = x,
+            .x_stride = (uint32_t)gpu->stride,
+        };
+        ok = run_dot(g, r, KIND_LM, 0, &a);
+    }
+    return ok;
 }
 
 /* ---- between them ---- */
 
 static unsigned char *pages_of(const struct cuda_rank *r, uint32_t layer)
 {
-    uint64_t local = layer - r->weights->partition.layers.begin;
-    return r->kv + local * r->setup->n_pages * r->kv_heads * 2 * r->page_bytes;
+    uint64_t local = layer - r->plan->partition.layers.begin;
+    return r->kv + local * r->setup->n_pages * r->kv_heads * 2 * r->gpu->page_bytes;
 }
 
-static struct cuda_rope rope_of(const struct cuda_group *g, uint32_t layer)
+static struct cuda_rope rope_of(const struct cuda_group *g, const struct cuda_rank *r,
+                                uint32_t layer)
 {
-    const struct cuda_rank *r = g->rank;
+    const struct cuda_gpu *gpu = g->gpu;
     const struct layer_weights *w = &r->weights->layers[layer];
     return (struct cuda_rope){
         .step = g->step,
-        .q = r->q,
-        .k = r->k,
-        .v = r->v,
-        .queries = r->queries,
+        .q = gpu->q,
+        .k = gpu->k,
+        .v = gpu->v,
+        .queries = gpu->queries,
         .pages = pages_of(r, layer),
-        .cos = r->cos,
-        .sin = r->sin,
+        .cos = gpu->cos,
+        .sin = gpu->sin,
         .q_norm = cuda_at(r, w->q_norm),
         .k_norm = cuda_at(r, w->k_norm),
         .kv_dtype = r->setup->kv_dtype,
         .heads = (uint32_t)r->heads,
         .kv_heads = (uint32_t)r->kv_heads,
         .head_dim = (uint32_t)r->setup->model->head_dim,
-        .head_pad = (uint32_t)r->head_pad,
+        .head_pad = (uint32_t)gpu->head_pad,
         .q_stride = (uint32_t)r->q_stride,
         .kv_stride = (uint32_t)r->kv_stride,
-        .chunks_max = (uint32_t)r->chunks_max,
-        .page_bytes = r->page_bytes,
+        .chunks_max = (uint32_t)gpu->chunks_max,
+        .page_bytes = gpu->page_bytes,
         .eps = (float)r->setup->model->rms_eps,
         .round = r->weights->arithmetic == DTYPE_BF16,
     };
 }
 
-static bool run_rope(const struct cuda_group *g, uint32_t layer)
+static bool run_rope(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer)
 {
-    const struct cuda_rank *r = g->rank;
-    struct cuda_rope a = rope_of(g, layer);
+    struct cuda_rope a = rope_of(g, r, layer);
     const unsigned warps = CUDA_THREADS / 32;
     uint64_t items = (r->heads + r->kv_heads) * g->n_rows;
-    return launch(g, r->rope, (unsigned)div_ceil(items, warps),
+    return launch(g, g->gpu->rope, (unsigned)div_ceil(items, warps),
                   align_up((uint64_t)warps * a.head_dim * 4, 16), &a);
 }
 
 /* The heads of a KV head are one tile, so that one CTA appends its k and v. */
 static bool ropes_in_attention(const struct cuda_group *g)
 {
-    return g->fused && g->apart && g->rank->group <= g->rank->tile;
+    return g->fused && g->apart && g->gpu->group <= g->gpu->tile;
 }
 
-static bool run_attention(const struct cuda_group *g, uint32_t layer)
+static bool run_attention(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer)
 {
-    const struct cuda_rank *r = g->rank;
-    const struct partition *p = &r->weights->partition;
+    const struct cuda_gpu *gpu = g->gpu;
+    const struct partition *p = &r->plan->partition;
     const struct matrix *next = &r->weights->layers[layer].o;
     const bool fused = ropes_in_attention(g);
     struct cuda_attention a = {
         .step = g->step,
-        .queries = fused ? NULL : r->queries,
-        .rope = rope_of(g, layer),
+        .queries = fused ? NULL : gpu->queries,
+        .rope = rope_of(g, r, layer),
         .pages = pages_of(r, layer),
         .out = r->attn,
         .columns = r->columns,
-        .partial = r->partial,
-        .arrived = r->attention_arrived,
+        .partial = gpu->partial,
+        .arrived = gpu->attention_arrived,
         .heads = (uint32_t)r->heads,
         .kv_heads = (uint32_t)r->kv_heads,
-        .group = (uint32_t)r->group,
-        .skip = (uint32_t)(p->heads.begin - p->kv_heads.begin * r->group),
+        .group = (uint32_t)gpu->group,
+        .skip = (uint32_t)(p->heads.begin - p->kv_heads.begin * gpu->group),
         .head_dim = (uint32_t)r->setup->model->head_dim,
-        .head_pad = (uint32_t)r->head_pad,
-        .chunks_max = (uint32_t)r->chunks_max,
+        .head_pad = (uint32_t)gpu->head_pad,
+        .chunks_max = (uint32_t)gpu->chunks_max,
         .window = (uint32_t)r->setup->model->window[layer],
         .out_stride = (uint32_t)r->attn_stride,
-        .page_bytes = r->page_bytes,
+        .page_bytes = gpu->page_bytes,
         .scale = (float)(1.0 / sqrt((double)r->setup->model->head_dim)),
         .round = r->weights->arithmetic == DTYPE_BF16,
         .ahead = cuda_at(r, next->w),
         .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES),
     };
-    uint64_t items = r->kv_heads * div_ceil(r->group, r->tile) * g->n_rows * r->chunks_max;
-    uint64_t grid = min_u64(items, (uint64_t)r->cuda->multiprocessors * 2);
-    return launch(g, r->attention, (unsigned)grid, cuda_attention_shared(r, r->tile), &a);
+    uint64_t items = r->kv_heads * div_ceil(gpu->group, gpu->tile) * g->n_rows * gpu->chunks_max;
+    uint64_t grid = min_u64(items, (uint64_t)gpu->cuda->multiprocessors * 2);
+    return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), &a);
+}
+
+static bool run_heads(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
+                      const struct cuda_residual *before)
+{
+    return !r->heads ||
+           (run_qkv(g, r, layer, before) && (ropes_in_attention(g) || run_rope(g, r, layer)) &&
+            run_attention(g, r, layer) && run_leaves(g, r, layer, REDUCE_ATTENTION));
 }
 
 bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_residual *before)
 {
-    const struct cuda_rank *r = g->rank;
-    const struct layer_weights *w = &r->weights->layers[layer];
-    struct cuda_residual middle = cuda_residual_of(g, &w->o, 0, 2 * layer + 1);
-    bool ok = run_qkv(g, w, before) && (ropes_in_attention(g) || run_rope(g, layer)) &&
-              run_attention(g, layer) &&
-              run_leaves(g, &w->o, KIND_O, r->attn, r->attn_stride, r->roots[0]) &&
-              (g->fused || cuda_run_residual(g, &middle)) && run_gate_up(g, w, &middle) &&
-              run_leaves(g, &w->down, KIND_DOWN, r->act, r->act_stride, r->roots[1]);
-    *before = cuda_residual_of(g, &w->down, 1, 2 * layer + 2);
+    struct cuda_gpu *gpu = g->gpu;
+    const struct layer_weights *w = &gpu->ranks[0].weights->layers[layer];
+    struct cuda_residual middle = reduction_of(g, &w->o, layer, REDUCE_ATTENTION);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
+        ok = run_heads(g, &gpu->ranks[i], layer, before);
+    ok = ok && (g->fused || cuda_run_residual(g, &middle));
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
+        ok = run_gate_up(g, &gpu->ranks[i], layer, &middle) &&
+             run_leaves(g, &gpu->ranks[i], layer, REDUCE_MLP);
+    *before = reduction_of(g, &w->down, layer, REDUCE_MLP);
     return ok && (g->fused || cuda_run_residual(g, before));
 }

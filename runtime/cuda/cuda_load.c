@@ -1,4 +1,4 @@
-/* A rank file's data into the GPU's memory: the team's threads read pieces into pinned memory, and
+/* A rank file's data into its GPU's memory: the team's threads read pieces into pinned memory, and
  * copies run beside; the GPU hashes what has arrived, before any value is used. */
 #include "cuda_device.h"
 
@@ -72,7 +72,7 @@ static bool copy_pieces(void *arg, uint64_t job, unsigned char *space, struct tp
     const struct cuda *c = l->rank->cuda;
     struct lane *lane = &l->lanes[job];
     (void)space;
-    if (!CUDA(&c->api, err, cuCtxSetCurrent, (c->context)))
+    if (!cuda_use(c, err))
         return false;
     for (uint64_t at = job * PIECE_BYTES; at < l->rank->data_bytes;
          at += (uint64_t)l->n_lanes * PIECE_BYTES) {
@@ -179,7 +179,7 @@ static bool run_hash(const struct check *k, cu_address memory, struct tp_error *
     unsigned grid = (unsigned)min_u64(k->n, (uint64_t)c->multiprocessors * 16);
     return CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
                 (memory, k->numbers, (most * 10 + SECRET_BYTES / 8) * 8, c->stream)) &&
-           cuda_launch(c, k->rank->hash, grid, 32, 0, &args, err) &&
+           cuda_launch(c, k->rank->gpu->hash, grid, 32, 0, &args, err) &&
            CUDA(&c->api, err, cuMemcpyDtoHAsync_v2,
                 (k->numbers + 2 * most, memory + 16 * most, k->n * 64, c->stream));
 }
@@ -206,15 +206,15 @@ static bool compare(const struct check *k, struct tp_error *err)
 
 static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct tp_error *err)
 {
-    struct check k = {.rank = r, .shard = shard, .plan = &r->setup->plans[0]};
+    struct check k = {.rank = r, .shard = shard, .plan = r->plan};
     const struct cuda *c = r->cuda;
     cu_address memory = 0;
     bool ok = list_chunks(&k, err) &&
               CUDA(&c->api, err, cuMemAlloc_v2,
                    (&memory, ((uint64_t)k.plan->n_chunks * 10 + SECRET_BYTES / 8) * 8)) &&
               (!k.n || run_hash(&k, memory, err));
-    ok = CUDA(&c->api, ok ? err : NULL, cuStreamSynchronize, (c->stream)) && ok && compare(&k, err);
-    if (memory)
+    ok = cuda_wait(r->gpu, ok ? err : NULL) && ok && compare(&k, err);
+    if (memory && !r->gpu->hangs)
         c->api.cuMemFree_v2(memory);
     mem_free(k.numbers);
     mem_free(k.chunks);
@@ -224,7 +224,8 @@ static bool check_chunks(struct cuda_rank *r, const struct shard *shard, struct 
 bool cuda_copy(struct cuda_rank *r, struct tp_error *err)
 {
     const struct weights *w = r->setup->weights;
-    struct load load = {.rank = r, .shard = &w->shards[0], .decoded = w->decoded[0]};
+    struct load load = {
+        .rank = r, .shard = &w->shards[r->number], .decoded = w->decoded[r->number]};
     return copy_all(&load, err);
 }
 
@@ -232,5 +233,6 @@ bool cuda_copy(struct cuda_rank *r, struct tp_error *err)
 bool cuda_check(struct cuda_rank *r, struct tp_error *err)
 {
     const struct weights *w = r->setup->weights;
-    return !r->setup->verify || w->decoded[0] || check_chunks(r, &w->shards[0], err);
+    return !r->setup->verify || w->decoded[r->number] ||
+           check_chunks(r, &w->shards[r->number], err);
 }

@@ -3,16 +3,22 @@
 #include <pthread.h>
 #include <signal.h>
 
-static bool find_device(struct cuda *c, struct tp_error *err)
+static bool start(struct cuda_api *api, int *count, struct tp_error *err)
+{
+    cu_result result = api->cuInit(0);
+    *count = 0;
+    if (result == CU_OK)
+        result = api->cuDeviceGetCount(count);
+    if (result == CU_NO_DEVICE || (result == CU_OK && *count == 0))
+        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: the CUDA driver finds no GPU");
+    return cuda_ok(api, result, "cuInit", err);
+}
+
+static bool find_device(struct cuda *c, int ordinal, struct tp_error *err)
 {
     struct cuda_api *api = &c->api;
-    int count = 0;
-    cu_result result = api->cuInit(0);
-    if (result == CU_OK)
-        result = api->cuDeviceGetCount(&count);
-    if (result == CU_NO_DEVICE || (result == CU_OK && count == 0))
-        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: the CUDA driver finds no GPU");
-    if (!cuda_ok(api, result, "cuInit", err) || !CUDA(api, err, cuDeviceGet, (&c->device, 0)) ||
+    int count;
+    if (!start(api, &count, err) || !CUDA(api, err, cuDeviceGet, (&c->device, ordinal)) ||
         !CUDA(api, err, cuDeviceGetName, (c->name, (int)sizeof c->name, c->device)) ||
         !CUDA(api, err, cuDriverGetVersion, (&c->driver)))
         return false;
@@ -48,35 +54,77 @@ static bool load_module(struct cuda *c, struct tp_error *err)
     return cuda_ok(&c->api, result, "cuModuleLoadData", err);
 }
 
-static bool open_all(struct cuda *c, struct tp_error *err)
+bool cuda_use(const struct cuda *c, struct tp_error *err)
 {
-    *c = (struct cuda){.device = 0};
+    return CUDA(&c->api, err, cuCtxSetCurrent, (c->context));
+}
+
+static bool open_api(struct cuda_api *api, struct tp_error *err)
+{
     if (!cuda_image().size)
         return tp_fail(err, TP_E_UNSUPPORTED,
                        "--device cuda: this build has no GPU kernels; nvcc makes them "
                        "(scripts/install_cuda.sh, then make)");
-    if (cuda_api_open(&c->api, err) && find_device(c, err) &&
+    return cuda_api_open(api, err);
+}
+
+static bool open_all(struct cuda *c, int ordinal, struct tp_error *err)
+{
+    *c = (struct cuda){.device = 0};
+    if (!open_api(&c->api, err))
+        return false;
+    if (find_device(c, ordinal, err) &&
         CUDA(&c->api, err, cuDevicePrimaryCtxRetain, (&c->context, c->device)) &&
-        CUDA(&c->api, err, cuCtxSetCurrent, (c->context)) && load_module(c, err) &&
+        cuda_use(c, err) && load_module(c, err) &&
         CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_NON_BLOCKING)))
         return true;
     cuda_close(c);
     return false;
 }
 
-bool cuda_open(struct cuda *c, struct tp_error *err)
+/* The driver's own threads leave signals to the one that drives the command. */
+static sigset_t block_signals(void)
 {
-    /* the driver's own threads leave signals to the one that drives the command */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    bool ok = open_all(c, err);
+    return before;
+}
+
+bool cuda_count(int *count, struct tp_error *err)
+{
+    struct cuda_api api = {0};
+    const sigset_t before = block_signals();
+    bool ok = open_api(&api, err) && start(&api, count, err);
+    cuda_api_close(&api);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return ok;
 }
 
+bool cuda_open(struct cuda *c, int ordinal, struct tp_error *err)
+{
+    const sigset_t before = block_signals();
+    bool ok = open_all(c, ordinal, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
+bool cuda_reach(const struct cuda *c, const struct cuda *other, bool *can, struct tp_error *err)
+{
+    int yes = 0;
+    if (!cuda_use(c, err) ||
+        !CUDA(&c->api, err, cuDeviceCanAccessPeer, (&yes, c->device, other->device)))
+        return false;
+    *can = yes;
+    const cu_result result = yes ? c->api.cuCtxEnablePeerAccess(other->context, 0) : CU_OK;
+    return result == CU_PEER_ACCESS_ALREADY_ENABLED ||
+           cuda_ok(&c->api, result, "cuCtxEnablePeerAccess", err);
+}
+
 void cuda_close(struct cuda *c)
 {
+    if (c->context)
+        c->api.cuCtxSetCurrent(c->context);
     if (c->stream)
         c->api.cuStreamDestroy_v2(c->stream);
     if (c->module)

@@ -1,4 +1,4 @@
-/* What a rank has on its device: sizes, places, tables, kernels. */
+/* What ranks have on their GPU: sizes, places, tables, kernels. */
 #include "cuda_device.h"
 
 #include "checked.h"
@@ -51,16 +51,16 @@ static uint32_t blocks_of(const struct leaf_run *leaves)
     return n;
 }
 
-size_t cuda_attention_shared(const struct cuda_rank *r, uint64_t tile)
+size_t cuda_attention_shared(const struct cuda_gpu *g, uint64_t tile)
 {
-    const uint64_t blocks = r->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK / BLOCK_COLS;
+    const uint64_t blocks = g->head_pad / BLOCK_COLS, chunk = CUDA_CHUNK / BLOCK_COLS;
     const uint64_t floats[] = {tile * blocks * CUDA_XPAD,
                                CUDA_CHUNK * (tile * blocks + 1),
                                tile * chunk * CUDA_XPAD,
                                blocks * 2 * tile * chunk * PANEL_ROWS,
                                2 * tile,
                                1,
-                               (tile + 1) * r->setup->model->head_dim};
+                               (tile + 1) * g->setup->model->head_dim};
     size_t bytes = 0;
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
         bytes += align_up(floats[i] * 4, 16);
@@ -69,113 +69,179 @@ size_t cuda_attention_shared(const struct cuda_rank *r, uint64_t tile)
 
 /* The least tile that holds the query heads of a KV head, where it fits; else the largest that
  * does. */
-static uint64_t choose_tile(const struct cuda_rank *r)
+static uint64_t choose_tile(const struct cuda_gpu *g)
 {
     static const uint64_t tiles[] = {8, 4, 1};
     uint64_t best = 0;
     for (int i = 0; i < 3; i++)
-        if (cuda_attention_shared(r, tiles[i]) <= (size_t)r->cuda->shared_max &&
-            (!best || tiles[i] >= r->group))
+        if (cuda_attention_shared(g, tiles[i]) <= (size_t)g->cuda->shared_max &&
+            (!best || tiles[i] >= g->group))
             best = tiles[i];
     return best;
 }
 
-void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_setup *setup)
+static void set_rank_sizes(struct cuda_gpu *g, struct cuda_rank *r, uint32_t number)
 {
-    const struct model_config *model = setup->model;
-    const struct partition *partition = &setup->plans[0].partition;
-    const struct rank_plan *plan = &setup->plans[0];
+    const struct rank_plan *plan = &g->setup->plans[number];
+    const struct partition *partition = &plan->partition;
     const uint32_t layer = (uint32_t)partition->layers.begin;
-    uint64_t d = model->head_dim;
-    *r = (struct cuda_rank){.cuda = cuda, .setup = setup, .data_bytes = plan->data_bytes};
-    r->heads = range_count(partition->heads);
-    r->kv_heads = range_count(partition->kv_heads);
-    r->group = model->n_heads / model->n_kv_heads;
-    r->head_pad = align_up(d, BLOCK_COLS);
-    r->stride = align_up(model->hidden, BLOCK_COLS);
+    const uint64_t d = g->setup->model->head_dim;
+    *r = (struct cuda_rank){
+        .gpu = g,
+        .cuda = g->cuda,
+        .setup = g->setup,
+        .number = number,
+        .plan = plan,
+        .data_bytes = plan->data_bytes,
+        .heads = range_count(partition->heads),
+        .kv_heads = range_count(partition->kv_heads),
+        .ff = range_count(partition->ff),
+        .attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k,
+        .act_stride = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT)->k,
+    };
     r->q_stride = align_up(r->heads * d, PANEL_ROWS);
     r->kv_stride = align_up(r->kv_heads * d, PANEL_ROWS);
-    r->attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k;
-    r->act_stride = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT)->k;
-    r->logit_stride = align_up(model->vocab, PANEL_ROWS);
-    r->page_bytes = CUDA_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
-    r->groups = div_ceil(setup->rows_max, CUDA_ROWS);
-    r->chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK);
-    r->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * r->chunks_max * 4, 256);
+    /* blocks of all tables: every kind has one, at most */
+    r->n_blocks = (6 * g->stride + r->attn_stride + r->act_stride) / BLOCK_COLS;
+}
+
+void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_setup *setup,
+                    uint32_t number, uint32_t n_gpus, struct cuda_rank *ranks)
+{
+    const struct model_config *model = setup->model;
+    const struct comm *comm = setup->comm;
+    const struct range mine = cuda_ranks_of(comm->size, n_gpus, number);
+    *g = (struct cuda_gpu){
+        .cuda = cuda,
+        .setup = setup,
+        .number = number,
+        .n_gpus = n_gpus,
+        .ranks = ranks,
+        .n_ranks = (uint32_t)range_count(mine),
+        .stride = align_up(model->hidden, BLOCK_COLS),
+        .head_pad = align_up(model->head_dim, BLOCK_COLS),
+        .group = model->n_heads / model->n_kv_heads,
+        .groups = div_ceil(setup->rows_max, CUDA_ROWS),
+        .chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK),
+        .logit_stride = align_up(model->vocab, PANEL_ROWS),
+    };
+    g->inbox_floats =
+        max_u64(comm->attention.n_roots, comm->mlp.n_roots) * CUDA_ROWS * g->stride + CUDA_GPUS;
+    g->page_bytes = CUDA_CHUNK * g->head_pad * dtype_bytes(setup->kv_dtype);
+    g->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * g->chunks_max * 4, 256);
+    uint64_t widest = 2 * g->stride;
+    for (uint32_t i = 0; i < g->n_ranks; i++) {
+        set_rank_sizes(g, &ranks[i], (uint32_t)mine.begin + i);
+        widest = max_u64(widest, max_u64(ranks[i].attn_stride, ranks[i].act_stride));
+    }
     /* Values of panels that CTAs share, for the widest matrix: two CTAs a multiprocessor up to 4
      * rows, one beyond. Blocks as in a pair of matrices, and no fewer than leaves' padding
      * makes. */
-    uint64_t widest = max_u64(2 * r->stride, max_u64(r->attn_stride, r->act_stride)) / BLOCK_COLS;
+    widest /= BLOCK_COLS;
     uint64_t ctas_rows = (uint64_t)cuda->multiprocessors * (CUDA_ROWS + 1); /* 1: constants */
-    r->edge_floats = ctas_rows * widest * PANEL_ROWS;
+    g->edge_floats = ctas_rows * widest * PANEL_ROWS;
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
-    r->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
-    r->tile = choose_tile(r);
-    /* blocks of all tables: every kind has one, at most */
-    r->n_blocks = (6 * r->stride + r->attn_stride + r->act_stride) / BLOCK_COLS;
+    g->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
+    g->tile = choose_tile(g);
 }
 
 /* ---- places ---- */
 
-static bool take(struct cuda_rank *r, uint64_t *at, void *pointer, uint64_t count, uint64_t size,
+struct taking {
+    struct cuda_gpu *gpu;
+    uint64_t at;
+};
+
+static bool take(struct taking *t, void *pointer, uint64_t count, uint64_t size,
                  struct tp_error *err)
 {
     uint64_t n;
-    if (r->memory) {
-        void *address = (void *)(uintptr_t)(r->memory + *at);
+    if (t->gpu->memory) {
+        void *address = (void *)(uintptr_t)(t->gpu->memory + t->at);
         memcpy(pointer, &address, sizeof address);
     }
-    return (tp_mul(count, size, &n) && tp_align_up(n, 256, &n) && tp_add(*at, n, at)) ||
+    return (tp_mul(count, size, &n) && tp_align_up(n, 256, &n) && tp_add(t->at, n, &t->at)) ||
            tp_fail(err, TP_E_LIMIT, "buffers of %llu rows do not fit in 64 bits",
-                   (unsigned long long)r->setup->rows_max);
+                   (unsigned long long)t->gpu->setup->rows_max);
 }
 
-bool cuda_place(struct cuda_rank *r, struct tp_error *err)
+/* What a rank has for itself, beside its data. */
+static bool place_rank(struct taking *t, struct cuda_rank *r, struct tp_error *err)
 {
-    const struct device_setup *s = r->setup;
-    const uint64_t rows = CUDA_ROWS, all = r->groups * CUDA_ROWS, half = s->model->head_dim / 2;
-    const uint64_t *attention = s->comm->attention.first_root, *mlp = s->comm->mlp.first_root;
-    uint64_t at = 0, kv = 0, kv_end;
-    bool ok = take(r, &at, &r->data, 1, r->data_bytes, err);
-    kv = at;
-    ok = ok && take(r, &at, &r->kv, s->n_pages * range_count(s->plans[0].partition.layers),
-                    r->kv_heads * 2 * r->page_bytes, err);
-    kv_end = at;
+    const struct cuda_gpu *g = t->gpu;
+    const uint64_t begin = t->at;
+    if (!take(t, &r->kv, g->setup->n_pages * range_count(r->plan->partition.layers),
+              r->kv_heads * 2 * g->page_bytes, err))
+        return false;
+    const uint64_t kv_end = t->at;
+    if (!take(t, &r->attn, CUDA_ROWS * r->attn_stride, 4, err) ||
+        !take(t, &r->act, CUDA_ROWS * r->act_stride, 4, err) ||
+        !take(t, &r->columns, r->heads * g->setup->model->head_dim, 4, err) ||
+        !take(t, &r->blocks, r->n_blocks, sizeof(struct cuda_block), err))
+        return false;
+    r->bytes = (struct device_bytes){kv_end - begin, t->at - kv_end};
+    return true;
+}
+
+static bool place_shared(struct taking *t, struct tp_error *err)
+{
+    struct cuda_gpu *g = t->gpu;
+    const struct device_setup *s = g->setup;
+    const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
+    uint64_t heads = 0, kv_stride = 0, q_stride = 0;
+    for (uint32_t i = 0; i < g->n_ranks; i++) {
+        const struct cuda_rank *r = &g->ranks[i];
+        heads = max_u64(heads, r->heads);
+        q_stride = max_u64(q_stride, r->q_stride);
+        kv_stride = max_u64(kv_stride, r->kv_stride);
+    }
     const struct {
         void *pointer;
         uint64_t count;
     } floats[] = {
-        {&r->residual[0], all * r->stride},
-        {&r->residual[1], all * r->stride},
-        {&r->normed, all * r->stride},
-        {&r->q, rows * r->q_stride},
-        {&r->k, rows * r->kv_stride},
-        {&r->v, rows * r->kv_stride},
-        {&r->queries, rows * r->heads * r->head_pad},
-        {&r->attn, rows * r->attn_stride},
-        {&r->act, rows * r->act_stride},
-        {&r->roots[0], attention[1] * rows * r->stride},
-        {&r->roots[1], mlp[1] * rows * r->stride},
-        {&r->wanted, rows * r->stride},
-        {&r->logits, rows * r->logit_stride},
-        {&r->partial, rows * r->heads * r->chunks_max * (r->head_pad + 2)},
-        {&r->edge, r->edge_floats},
-        {&r->inner, r->inner_floats},
-        {&r->attention_arrived, rows * r->heads},
-        {&r->edge_arrived, (uint64_t)r->cuda->multiprocessors * 2},
-        {&r->cos, r->chunks_max * CUDA_CHUNK * half},
-        {&r->sin, r->chunks_max * CUDA_CHUNK * half},
-        {&r->columns, r->heads * s->model->head_dim},
-        {&r->steps, (r->groups + 1) * (r->step_bytes / 4)},
-        {&r->merges[0], attention[1]},
-        {&r->merges[1], mlp[1]},
-        {&r->blocks, r->n_blocks * (sizeof(struct cuda_block) / 4)},
+        {&g->residual[0], all * g->stride},
+        {&g->residual[1], all * g->stride},
+        {&g->normed, all * g->stride},
+        {&g->q, rows * q_stride},
+        {&g->k, rows * kv_stride},
+        {&g->v, rows * kv_stride},
+        {&g->queries, rows * heads * g->head_pad},
+        {&g->inbox, CUDA_INBOXES * g->inbox_floats},
+        {&g->wanted, rows * g->stride},
+        {&g->logits, g->number == 0 ? rows * g->logit_stride : 0},
+        {&g->partial, rows * heads * g->chunks_max * (g->head_pad + 2)},
+        {&g->edge, g->edge_floats},
+        {&g->inner, g->inner_floats},
+        {&g->attention_arrived, rows * heads},
+        {&g->edge_arrived, (uint64_t)g->cuda->multiprocessors * 2},
+        {&g->cos, g->chunks_max * CUDA_CHUNK * half},
+        {&g->sin, g->chunks_max * CUDA_CHUNK * half},
+        {&g->steps, (g->groups + 1) * (g->step_bytes / 4)},
+        {&g->merges[REDUCE_ATTENTION], s->comm->attention.n_roots},
+        {&g->merges[REDUCE_MLP], s->comm->mlp.n_roots},
+        {&g->embed, s->comm->size * (sizeof(struct cuda_embed) / 4)},
     };
-    for (size_t i = 0; ok && i < sizeof floats / sizeof *floats; i++)
-        ok = take(r, &at, floats[i].pointer, floats[i].count, 4, err);
-    r->memory_bytes = at;
-    r->bytes = (struct device_bytes){kv_end - kv, at - kv_end};
-    return ok;
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
+        if (!take(t, floats[i].pointer, floats[i].count, 4, err))
+            return false;
+    return true;
+}
+
+bool cuda_place(struct cuda_gpu *g, struct tp_error *err)
+{
+    struct taking t = {.gpu = g};
+    for (uint32_t i = 0; i < g->n_ranks; i++)
+        if (!take(&t, &g->ranks[i].data, 1, g->ranks[i].data_bytes, err))
+            return false;
+    for (uint32_t i = 0; i < g->n_ranks; i++)
+        if (!place_rank(&t, &g->ranks[i], err))
+            return false;
+    const uint64_t begin = t.at;
+    if (!place_shared(&t, err))
+        return false;
+    g->ranks[0].bytes.activations += t.at - begin;
+    g->memory_bytes = t.at;
+    return true;
 }
 
 const void *cuda_at(const struct cuda_rank *r, const void *host)
@@ -220,40 +286,40 @@ static const char *format_name(const struct stored *s)
     return !s->group ? s->name : s->offset == OFFSET_NONE ? "int4" : "int4_zero";
 }
 
-bool cuda_find_dots(struct cuda_rank *r, int kind, struct tp_error *err)
+bool cuda_find_dots(struct cuda_gpu *g, int kind, struct tp_error *err)
 {
     bool ok = true;
     for (int k = 0; ok && k < CUDA_KINDS; k++) {
-        const struct stored *s = r->kinds[k].stored;
-        cu_function *dot = &r->dots[s->id][kind];
+        const struct stored *s = g->ranks[0].kinds[k].stored;
+        cu_function *dot = &g->dots[s->id][kind];
         char name[48];
         snprintf(name, sizeof name, "dot_%s_%d", format_name(s), 1 << kind);
-        ok = *dot || cuda_kernel(r->cuda, name, dot, err);
+        ok = *dot || cuda_kernel(g->cuda, name, dot, err);
     }
     return ok;
 }
 
-static bool find_kernels(struct cuda_rank *r, struct tp_error *err)
+static bool find_kernels(struct cuda_gpu *g, struct tp_error *err)
 {
-    struct cuda *c = r->cuda;
+    struct cuda *c = g->cuda;
     int ptx = 0;
     bool ok =
-        cuda_kernel(r->cuda, "residual_norm_rows", &r->residual_norm, err) &&
-        CUDA(&c->api, err, cuFuncGetAttribute, (&ptx, CU_FUNCTION_PTX_VERSION, r->residual_norm)) &&
-        cuda_kernel(r->cuda, "rope_append_rows", &r->rope, err) &&
-        cuda_kernel(r->cuda, "hash_all_chunks", &r->hash, err);
+        cuda_kernel(c, "residual_norm_rows", &g->residual_norm, err) &&
+        CUDA(&c->api, err, cuFuncGetAttribute, (&ptx, CU_FUNCTION_PTX_VERSION, g->residual_norm)) &&
+        cuda_kernel(c, "rope_append_rows", &g->rope, err) &&
+        cuda_kernel(c, "hash_all_chunks", &g->hash, err);
     c->early = c->major >= 9 && ptx >= 90; /* code for less does not wait */
     char name[48];
-    snprintf(name, sizeof name, "attention_%s_%d", dtype_name(r->setup->kv_dtype), (int)r->tile);
-    return ok && cuda_kernel(r->cuda, name, &r->attention, err);
+    snprintf(name, sizeof name, "attention_%s_%d", dtype_name(g->setup->kv_dtype), (int)g->tile);
+    return ok && cuda_kernel(c, name, &g->attention, err);
 }
 
 /* Host bytes that must live until the stream has been waited for. */
-static bool upload(struct cuda_rank *r, const void *to, const void *from, uint64_t bytes,
+static bool upload(const struct cuda *c, const void *to, const void *from, uint64_t bytes,
                    struct tp_error *err)
 {
-    return bytes == 0 || CUDA(&r->cuda->api, err, cuMemcpyHtoDAsync_v2,
-                              ((uintptr_t)to, from, bytes, r->cuda->stream));
+    return bytes == 0 ||
+           CUDA(&c->api, err, cuMemcpyHtoDAsync_v2, ((uintptr_t)to, from, bytes, c->stream));
 }
 
 static bool upload_tables(struct cuda_rank *r, struct cuda_block *blocks, struct tp_error *err)
@@ -274,23 +340,36 @@ static bool upload_tables(struct cuda_rank *r, struct cuda_block *blocks, struct
         g->table = r->blocks + n;
         n += g->blocks;
     }
-    const struct comm *comm = r->setup->comm;
-    return upload(r, r->blocks, blocks, n * sizeof *blocks, err) &&
-           upload(r, r->columns, r->weights->o_columns,
-                  r->heads * r->setup->model->head_dim * sizeof *r->columns, err) &&
-           upload(r, r->merges[0], comm->attention.merges, comm->attention.first_root[1], err) &&
-           upload(r, r->merges[1], comm->mlp.merges, comm->mlp.first_root[1], err);
+    return upload(r->cuda, r->blocks, blocks, n * sizeof *blocks, err) &&
+           upload(r->cuda, r->columns, r->weights->o_columns,
+                  r->heads * r->setup->model->head_dim * sizeof *r->columns, err);
 }
 
-bool cuda_prepare(struct cuda_rank *r, struct tp_error *err)
+static bool prepare_rank(struct cuda_rank *r, struct tp_error *err)
 {
     struct cuda_block *blocks = mem_array(r->n_blocks, sizeof *blocks, err);
-    bool ok =
-        blocks &&
-        CUDA(&r->cuda->api, err, cuMemsetD8Async,
-             (r->memory + r->data_bytes, 0, r->memory_bytes - r->data_bytes, r->cuda->stream)) &&
-        upload_tables(r, blocks, err) && find_kernels(r, err);
-    ok = CUDA(&r->cuda->api, ok ? err : NULL, cuStreamSynchronize, (r->cuda->stream)) && ok;
+    bool ok = blocks && upload_tables(r, blocks, err);
+    ok = cuda_wait(r->gpu, ok ? err : NULL) && ok;
     mem_free(blocks);
     return ok;
+}
+
+bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_error *err)
+{
+    const struct cuda *c = g->cuda;
+    const struct comm *comm = g->setup->comm;
+    const cu_address end = (uintptr_t)g->ranks[g->n_ranks - 1].data;
+    const uint64_t begin = end + g->ranks[g->n_ranks - 1].data_bytes - g->memory;
+    const uint64_t inbox = CUDA_INBOXES * g->inbox_floats * 4;
+    bool ok = CUDA(&c->api, err, cuMemsetD8Async,
+                   (g->memory + begin, 0, g->memory_bytes - begin, c->stream)) &&
+              CUDA(&c->api, err, cuMemsetD8Async,
+                   ((uintptr_t)g->inbox, CUDA_EMPTY & 255, inbox, c->stream)) &&
+              upload(c, g->merges[REDUCE_ATTENTION], comm->attention.merges,
+                     comm->attention.n_roots, err) &&
+              upload(c, g->merges[REDUCE_MLP], comm->mlp.merges, comm->mlp.n_roots, err) &&
+              upload(c, g->embed, embed, comm->size * sizeof *embed, err) && find_kernels(g, err);
+    for (uint32_t i = 0; ok && i < g->n_ranks; i++)
+        ok = prepare_rank(&g->ranks[i], err);
+    return cuda_wait(g, ok ? err : NULL) && ok;
 }

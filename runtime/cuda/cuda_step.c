@@ -1,4 +1,4 @@
-/* A step on the GPU: groups of rows through the layers, in the order of forward.h; of rows that
+/* A step on the GPUs, a thread each: groups of rows through the layers, in the order of forward.h; of rows that
  * decode a graph, made once for each number of rows and replayed. More rows than CUDA_ROWS go
  * group by group, layer by layer. */
 #include "cuda_device.h"
@@ -11,6 +11,7 @@
 /* Up to so many rows the reductions and norms are done in the kernels that need them: five a
  * layer. Every CTA does them, which more rows make too dear. */
 enum { FUSED_ROWS = 4 };
+enum { TURNS = 1000 * CUDA_INBOXES }; /* that are counted, before it begins anew */
 
 static int kind_of(uint32_t rows)
 {
@@ -30,54 +31,79 @@ static bool are_apart(const struct step *step)
     return true;
 }
 
-static struct cuda_group group_of(struct cuda_device *d, const struct step *step, uint32_t first,
-                                  struct tp_error *err)
+static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *gpu,
+                                  const struct step *step, uint32_t first, struct tp_error *err)
 {
-    struct cuda_rank *r = &d->rank;
-    uint32_t n = step->n_rows - first < CUDA_ROWS ? step->n_rows - first : CUDA_ROWS;
+    const uint32_t left = step->n_rows - first, n = left < CUDA_ROWS ? left : CUDA_ROWS;
     return (struct cuda_group){
-        .rank = r,
+        .gpu = gpu,
         .first = first,
         .n_rows = n,
+        .number = first / CUDA_ROWS,
+        .count = (uint32_t)div_ceil(step->n_rows, CUDA_ROWS),
         .kind = kind_of(n),
         .fused =
-            step->n_rows <= FUSED_ROWS && !d->setup.after_layer && cuda_has_room(r, kind_of(n)),
+            step->n_rows <= FUSED_ROWS && !d->setup.after_layer && cuda_can_fuse(gpu, kind_of(n)),
         .apart = step->n_rows <= FUSED_ROWS && are_apart(step),
-        .step =
-            (const struct cuda_step *)(const void *)(r->steps + first / CUDA_ROWS * r->step_bytes),
+        .step = (const struct cuda_step *)(const void *)(gpu->steps +
+                                                         first / CUDA_ROWS * gpu->step_bytes),
         .err = err,
     };
 }
 
-/* What the rows of all groups are, to the device. */
-static bool put_rows(struct cuda_device *d, const struct step *step, struct tp_error *err)
+/* ---- before it ---- */
+
+/* What the rows of all groups are, for the GPUs to fetch. */
+static void set_rows(struct cuda_device *d, const struct step *step)
 {
-    const struct cuda_rank *r = &d->rank;
-    const uint64_t groups = div_ceil(step->n_rows, CUDA_ROWS);
-    for (uint64_t i = 0; i < groups; i++) {
-        struct cuda_step *s = (struct cuda_step *)(void *)(d->steps + i * r->step_bytes);
-        uint32_t *pages = (uint32_t *)(s + 1), first = (uint32_t)i * CUDA_ROWS;
+    const struct cuda_gpu *g = &d->gpus[0];
+    const uint32_t groups = (uint32_t)div_ceil(step->n_rows, CUDA_ROWS);
+    const uint32_t rows = groups > 1 ? CUDA_ROWS : step->n_rows;
+    const uint32_t layers = (uint32_t)range_count(d->ranks[0].plan->partition.layers);
+    for (uint32_t i = 0; i < groups; i++) {
+        struct cuda_step *s = (struct cuda_step *)(void *)(d->steps + i * g->step_bytes);
+        uint32_t *pages = (uint32_t *)(s + 1), first = i * CUDA_ROWS;
         s->n_rows = step->n_rows - first < CUDA_ROWS ? step->n_rows - first : CUDA_ROWS;
+        s->turn = d->turn;
+        s->empty_rows = rows > d->rows_before ? rows : d->rows_before;
         for (uint32_t m = 0; m < s->n_rows; m++) {
             const struct step_row *row = &step->rows[first + m];
             s->token[m] = row->token;
             s->position[m] = row->position;
-            memcpy(pages + m * r->chunks_max, step->pages[row->sequence],
+            memcpy(pages + m * g->chunks_max, step->pages[row->sequence],
                    (row->position / CUDA_CHUNK + 1) * sizeof *pages);
         }
     }
-    /* of one group no more than its rows */
-    const uint64_t bytes = groups > 1 ? groups * r->step_bytes
-                                      : sizeof(struct cuda_step) + step->n_rows * r->chunks_max * 4;
-    return CUDA(&r->cuda->api, err, cuMemcpyHtoDAsync_v2,
-                ((uintptr_t)r->steps, d->steps, bytes, r->cuda->stream));
+    d->turn = (d->turn + 2 * layers * groups) % TURNS;
+    d->rows_before = rows;
+}
+
+/* Of one group no more than its rows. */
+static bool put_rows(struct cuda_device *d, const struct cuda_gpu *g, const struct step *step,
+                     struct tp_error *err)
+{
+    const uint64_t groups = div_ceil(step->n_rows, CUDA_ROWS);
+    const uint64_t bytes = groups > 1 ? groups * g->step_bytes
+                                      : sizeof(struct cuda_step) + step->n_rows * g->chunks_max * 4;
+    return CUDA(&g->cuda->api, err, cuMemcpyHtoDAsync_v2,
+                ((uintptr_t)g->steps, d->steps, bytes, g->cuda->stream));
+}
+
+static bool put_rope(struct cuda_device *d, struct cuda_gpu *g, uint64_t page, struct tp_error *err)
+{
+    const struct cuda *c = g->cuda;
+    const uint64_t floats = CUDA_CHUNK * d->setup.model->head_dim / 2, at = page * floats;
+    return cuda_use(c, err) &&
+           CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
+                ((uintptr_t)(g->cos + at), d->rope, floats * 4, c->stream)) &&
+           CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
+                ((uintptr_t)(g->sin + at), d->rope + floats, floats * 4, c->stream)) &&
+           cuda_wait(g, err);
 }
 
 /* cos and sin of pages that no step has needed before. */
 static bool fill_rope(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
-    const struct cuda_rank *r = &d->rank;
-    const struct cuda_api *api = &r->cuda->api;
     const uint64_t half = d->setup.model->head_dim / 2, floats = CUDA_CHUNK * half;
     uint32_t last = 0;
     for (uint32_t m = 0; m < step->n_rows; m++)
@@ -87,45 +113,37 @@ static bool fill_rope(struct cuda_device *d, const struct step *step, struct tp_
             rope_row(d->frequencies, half, d->rope_filled * CUDA_CHUNK + i,
                      d->setup.model->rope.attention_factor, d->rope + i * half,
                      d->rope + floats + i * half);
-        uint64_t at = d->rope_filled * floats;
-        if (!CUDA(api, err, cuMemcpyHtoDAsync_v2,
-                  ((uintptr_t)(r->cos + at), d->rope, floats * 4, r->cuda->stream)) ||
-            !CUDA(api, err, cuMemcpyHtoDAsync_v2,
-                  ((uintptr_t)(r->sin + at), d->rope + floats, floats * 4, r->cuda->stream)) ||
-            !CUDA(api, err, cuStreamSynchronize, (r->cuda->stream)))
-            return false;
+        for (uint32_t i = 0; i < d->n_gpus; i++)
+            if (!put_rope(d, &d->gpus[i], d->rope_filled, err))
+                return false;
     }
     return true;
 }
 
-static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
-{
-    const struct cuda_rank *r = &d->rank;
-    return CUDA(&r->cuda->api, err, cuMemcpyDtoHAsync_v2,
-                (d->logits, (uintptr_t)r->logits, n * r->logit_stride * 4, r->cuda->stream));
-}
+/* ---- on one GPU ---- */
 
-/* Layer after layer, all groups in each, as tracing wants it too. */
-static bool run_layers(struct cuda_device *d, const struct step *step, struct tp_error *err)
+/* Layer after layer, all groups in each, as tracing wants it too: of the first GPU. */
+static bool run_layers(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                       struct tp_error *err)
 {
-    const struct range layers = d->rank.weights->partition.layers;
+    const struct range layers = gpu->ranks[0].plan->partition.layers;
     const uint32_t first = (uint32_t)layers.begin;
     struct cuda_residual before;
     struct cuda_group g;
     bool ok = true;
     for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-        g = group_of(d, step, m, err);
-        before = cuda_residual_of(&g, NULL, 0, 2 * first);
+        g = group_of(d, gpu, step, m, err);
+        before = cuda_embedding(&g, 2 * first);
         ok = g.fused || cuda_run_residual(&g, &before);
     }
     for (uint32_t layer = first; ok && layer < layers.end; layer++) {
         for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-            g = group_of(d, step, m, err);
+            g = group_of(d, gpu, step, m, err);
             if (!g.fused) /* it has been run: only where the rows are matters */
-                before = cuda_residual_of(&g, NULL, 0, 0);
+                before = cuda_embedding(&g, 0);
             ok = cuda_run_layer(&g, layer, &before);
         }
-        if (!ok || !d->setup.after_layer)
+        if (!ok || !d->setup.after_layer || gpu->number > 0)
             continue;
         d->setup.after_layer(d->setup.after_layer_arg, layer);
         if (layer + 1 == d->setup.model->n_layers)
@@ -140,20 +158,29 @@ static bool wants_all(const struct step *step)
     return step->n_rows <= CUDA_ROWS && step->n_logits == step->n_rows;
 }
 
-static bool run_decode(struct cuda_device *d, const struct step *step, struct tp_error *err)
+static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
 {
-    if (!run_layers(d, step, err))
+    const struct cuda_gpu *g = &d->gpus[0];
+    return CUDA(&g->cuda->api, err, cuMemcpyDtoHAsync_v2,
+                (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, g->cuda->stream));
+}
+
+/* With several GPUs logits are there when all have ended, and are fetched then. */
+static bool run_rows(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                     struct tp_error *err)
+{
+    if (!run_layers(d, gpu, step, err))
         return false;
     if (!wants_all(step))
         return true;
-    struct cuda_group g = group_of(d, step, 0, err);
-    return cuda_run_logits(&g, d->rank.normed) && get_logits(d, step->n_rows, err);
+    struct cuda_group g = group_of(d, gpu, step, 0, err);
+    return cuda_run_logits(&g, gpu->normed) && (d->n_gpus > 1 || get_logits(d, step->n_rows, err));
 }
 
-static bool capture(struct cuda_device *d, const struct step *step, bool apart, cu_graph_exec *exec,
-                    struct tp_error *err)
+static bool capture(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                    bool apart, cu_graph_exec *exec, struct tp_error *err)
 {
-    const struct cuda *c = d->rank.cuda;
+    const struct cuda *c = gpu->cuda;
     cu_graph graph = NULL;
     /* as if the kernels' rows were all there: *n_rows says how many are */
     struct step full = *step;
@@ -164,7 +191,7 @@ static bool capture(struct cuda_device *d, const struct step *step, bool apart, 
     full.n_rows = 1u << kind_of(step->n_rows);
     full.n_logits = wants_all(step) ? full.n_rows : 0;
     bool ok = CUDA(&c->api, err, cuStreamBeginCapture_v2, (c->stream, CU_CAPTURE_THREAD_LOCAL)) &&
-              run_decode(d, &full, err);
+              run_rows(d, gpu, &full, err);
     ok = CUDA(&c->api, ok ? err : NULL, cuStreamEndCapture, (c->stream, &graph)) && ok &&
          CUDA(&c->api, err, cuGraphInstantiateWithFlags, (exec, graph, 0));
     if (graph)
@@ -172,47 +199,97 @@ static bool capture(struct cuda_device *d, const struct step *step, bool apart, 
     return ok;
 }
 
-static bool capture_first(struct cuda_device *d, const struct step *step, bool apart,
-                          cu_graph_exec *exec, struct tp_error *err)
+static bool capture_first(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                          bool apart, cu_graph_exec *exec, struct tp_error *err)
 {
     double start = clock_seconds();
     struct tp_error why = {0};
-    struct cuda *c = d->rank.cuda;
-    bool ok = capture(d, step, apart, exec, c->early ? &why : err);
+    struct cuda *c = gpu->cuda;
+    bool ok = capture(d, gpu, step, apart, exec, c->early ? &why : err);
     if (!ok && c->early) { /* early launches in graphs came with CUDA 12.3 */
         c->early = false;
-        ok = capture(d, step, apart, exec, err);
+        ok = capture(d, gpu, step, apart, exec, err);
     }
-    if (!d->captured)
+    if (gpu->number == 0 && !d->captured) {
         cuda_time(&d->device, "capture", clock_seconds() - start);
-    d->captured = true;
+        d->captured = true;
+    }
     return ok;
 }
 
-static bool run(struct cuda_device *d, const struct step *step, struct tp_error *err)
+static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                     struct tp_error *err)
 {
-    const struct cuda *c = d->rank.cuda;
-    d->slice_count = 0;
+    const struct cuda *c = gpu->cuda;
     const struct cuda_group last =
-        group_of(d, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
-    if (!fill_rope(d, step, err) || !put_rows(d, step, err) ||
-        !cuda_find_dots(&d->rank, last.kind, err) ||
-        (last.first && !cuda_find_dots(&d->rank, CUDA_ROW_KINDS - 1, err)))
+        group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+    if (!put_rows(d, gpu, step, err) || !cuda_find_dots(gpu, last.kind, err) ||
+        (last.first && !cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)))
         return false;
-    if (step->n_rows > CUDA_ROWS || d->setup.after_layer) {
-        if (!run_decode(d, step, err))
-            return false;
-    } else {
-        cu_graph_exec *exec = &d->graphs[last.kind][wants_all(step)][last.apart];
-        if ((!*exec && !capture_first(d, step, last.apart, exec, err)) ||
-            !CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream)))
-            return false;
-    }
-    if (wants_all(step)) {
-        d->slice_first = 0;
-        d->slice_count = step->n_rows;
-    }
-    return CUDA(&c->api, err, cuStreamSynchronize, (c->stream));
+    if (step->n_rows > CUDA_ROWS || d->setup.after_layer)
+        return run_rows(d, gpu, step, err);
+    cu_graph_exec *exec = &gpu->graphs[last.kind][wants_all(step)][last.apart];
+    return (*exec || capture_first(d, gpu, step, last.apart, exec, err)) &&
+           CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream));
+}
+
+/* The LM head over n of the wanted rows, put side by side. */
+static bool run_wanted(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                       uint32_t first, uint32_t n, struct tp_error *err)
+{
+    const struct cuda *c = gpu->cuda;
+    const uint64_t number = gpu->groups * gpu->step_bytes; /* of the last cuda_step */
+    unsigned char *at = gpu->steps + number;
+    struct cuda_group g = {.gpu = gpu,
+                           .n_rows = n,
+                           .kind = kind_of(n),
+                           .step = (const struct cuda_step *)(const void *)at,
+                           .err = err};
+    bool ok = CUDA(&c->api, err, cuMemcpyHtoDAsync_v2,
+                   ((uintptr_t)at, d->steps + number, sizeof(struct cuda_step), c->stream));
+    for (uint32_t i = 0; ok && i < n; i++)
+        ok = CUDA(&c->api, err, cuMemcpyDtoDAsync_v2,
+                  ((uintptr_t)(gpu->wanted + i * gpu->stride),
+                   (uintptr_t)(gpu->normed + step->logit_rows[first + i] * gpu->stride),
+                   gpu->stride * 4, c->stream));
+    return ok && cuda_find_dots(gpu, g.kind, err) && cuda_run_logits(&g, gpu->wanted) &&
+           (d->n_gpus > 1 || get_logits(d, n, err));
+}
+
+/* ---- on all of them ---- */
+
+struct work {
+    struct cuda_device *device;
+    const struct step *step;
+    uint32_t first, n; /* wanted rows; n 0: the layers */
+};
+
+static void run_thread(void *arg, int index, int count)
+{
+    const struct work *w = arg;
+    struct cuda_device *d = w->device;
+    struct cuda_gpu *gpu = &d->gpus[index];
+    struct tp_error *err = &gpu->error;
+    (void)count;
+    (void)(cuda_use(gpu->cuda, err) &&
+           (w->n ? run_wanted(d, gpu, w->step, w->first, w->n, err)
+                 : run_step(d, gpu, w->step, err)) &&
+           cuda_wait(gpu, err));
+    cuda_meet(d, gpu);
+}
+
+/* n logits, 0: none, come with it. */
+static bool run_work(struct work *w, uint32_t n_logits, struct tp_error *err)
+{
+    struct cuda_device *d = w->device;
+    struct cuda_gpu *first = &d->gpus[0];
+    for (uint32_t i = 0; i < d->n_gpus; i++)
+        d->gpus[i].came = false;
+    team_call(&d->team, run_thread, w);
+    if (!cuda_all_well(d, err))
+        return false;
+    return d->n_gpus == 1 || !n_logits ||
+           (cuda_use(first->cuda, err) && get_logits(d, n_logits, err) && cuda_wait(first, err));
 }
 
 static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_error *err)
@@ -228,33 +305,18 @@ bool cuda_step_run(struct device *device, const struct step *step, struct tp_err
 {
     struct cuda_device *d = (struct cuda_device *)(void *)device;
     struct tp_error why = {0};
-    return (!d->failed && run(d, step, &why) && !d->failed) || fail(d, &why, err);
-}
-
-/* ---- logits of some rows ---- */
-
-static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t first, uint32_t n,
-                       struct tp_error *err)
-{
-    struct cuda_rank *r = &d->rank;
-    const struct cuda_api *api = &r->cuda->api;
-    struct cuda_step *rows = (struct cuda_step *)(void *)(d->steps + r->groups * r->step_bytes);
-    unsigned char *at = r->steps + r->groups * r->step_bytes;
-    rows->n_rows = n;
-    struct cuda_group g = {.rank = r,
-                           .n_rows = n,
-                           .kind = kind_of(n),
-                           .step = (const struct cuda_step *)(const void *)at,
-                           .err = err};
-    bool ok =
-        CUDA(api, err, cuMemcpyHtoDAsync_v2, ((uintptr_t)at, rows, sizeof *rows, r->cuda->stream));
-    for (uint32_t i = 0; ok && i < n; i++)
-        ok = CUDA(api, err, cuMemcpyDtoDAsync_v2,
-                  ((uintptr_t)(r->wanted + i * r->stride),
-                   (uintptr_t)(r->normed + step->logit_rows[first + i] * r->stride), r->stride * 4,
-                   r->cuda->stream));
-    return ok && cuda_find_dots(r, g.kind, err) && cuda_run_logits(&g, r->wanted) &&
-           get_logits(d, n, err) && CUDA(api, err, cuStreamSynchronize, (r->cuda->stream));
+    struct work work = {.device = d, .step = step};
+    const uint32_t logits = wants_all(step) ? step->n_rows : 0;
+    d->slice_count = 0;
+    d->steps_run++;
+    if (d->failed || !fill_rope(d, step, &why))
+        return fail(d, &why, err);
+    set_rows(d, step);
+    if (!run_work(&work, logits, &why) || d->failed)
+        return fail(d, &why, err);
+    d->slice_first = 0;
+    d->slice_count = logits;
+    return true;
 }
 
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
@@ -263,21 +325,25 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
     struct cuda_device *d = (struct cuda_device *)(void *)device;
     struct tp_error why = {0};
     if (!d->slice_count || first != d->slice_first) {
-        d->slice_first = first;
-        d->slice_count = step->n_logits - first < CUDA_ROWS ? step->n_logits - first : CUDA_ROWS;
-        if (d->failed || !run_wanted(d, step, first, d->slice_count, &why)) {
+        const struct cuda_gpu *g = &d->gpus[0];
+        const uint32_t left = step->n_logits - first;
+        struct work work = {d, step, first, left < CUDA_ROWS ? left : CUDA_ROWS};
+        ((struct cuda_step *)(void *)(d->steps + g->groups * g->step_bytes))->n_rows = work.n;
+        if (d->failed || !run_work(&work, work.n, &why)) {
             fail(d, &why, err);
             return NULL;
         }
+        d->slice_first = first;
+        d->slice_count = work.n;
     }
     *count = d->slice_count;
     return d->logits;
 }
 
-void cuda_free_graphs(struct cuda_device *d)
+void cuda_free_graphs(struct cuda_gpu *gpu)
 {
     for (int i = 0; i < CUDA_ROW_KINDS; i++)
         for (int j = 0; j < 4; j++)
-            if (d->graphs[i][j / 2][j % 2])
-                d->rank.cuda->api.cuGraphExecDestroy(d->graphs[i][j / 2][j % 2]);
+            if (gpu->graphs[i][j / 2][j % 2])
+                gpu->cuda->api.cuGraphExecDestroy(gpu->graphs[i][j / 2][j % 2]);
 }

@@ -1,4 +1,4 @@
-/* A GPU as a device: one rank on the first one there is. */
+/* GPUs as a device: every rank on one of its own, or shared by several. */
 #include "cuda_device.h"
 
 #include "checked.h"
@@ -8,11 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct cuda opened; /* from the first plan to stop */
-static bool is_open;
-static double open_seconds;
+static struct opened {
+    struct cuda gpus[CUDA_GPUS]; /* [count], from the first plan to stop */
+    uint32_t count;
+    bool hangs; /* one of them: nothing can be given back */
+    double seconds;
+} opened;
 
-enum { RESERVE_BYTES = 256 << 20 };
+enum { RESERVE_BYTES = 256 << 20, DEADLINE_SECONDS = 60 };
 
 void cuda_time(struct device *device, const char *what, double seconds)
 {
@@ -35,25 +38,31 @@ static bool check_isa(const char *isa, struct tp_error *err)
 
 static void stop(void)
 {
-    if (is_open)
-        cuda_close(&opened);
-    is_open = false;
+    for (uint32_t i = 0; i < opened.count && !opened.hangs; i++)
+        cuda_close(&opened.gpus[i]);
+    opened = (struct opened){.count = 0};
 }
 
 static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
 {
     struct cuda c;
-    size_t free, total;
-    if (!cuda_open(&c, err))
-        return false;
-    bool ok = CUDA(&c.api, err, cuMemGetInfo_v2, (&free, &total));
-    if (ok)
-        snprintf(text, DEVICE_INFO_MAX,
-                 "device: %s, compute capability %d.%d, %d multiprocessors\n"
-                 "memory: %zu bytes, %zu free\ndriver: CUDA %d.%d\nkernels: %zu bytes\n",
-                 c.name, c.major, c.minor, c.multiprocessors, total, free, c.driver / 1000,
-                 c.driver % 1000 / 10, cuda_image().size);
-    cuda_close(&c);
+    int count;
+    size_t n = 0, free, total;
+    bool ok = cuda_count(&count, err);
+    for (int i = 0; ok && i < count && n < DEVICE_INFO_MAX; i++) {
+        if (!cuda_open(&c, i, err))
+            return false;
+        ok = CUDA(&c.api, err, cuMemGetInfo_v2, (&free, &total));
+        if (ok)
+            n += (size_t)snprintf(text + n, DEVICE_INFO_MAX - n,
+                                  "device: %s, compute capability %d.%d, %d multiprocessors\n"
+                                  "memory: %zu bytes, %zu free\n",
+                                  c.name, c.major, c.minor, c.multiprocessors, total, free);
+        if (ok && i + 1 == count && n < DEVICE_INFO_MAX)
+            snprintf(text + n, DEVICE_INFO_MAX - n, "driver: CUDA %d.%d\nkernels: %zu bytes\n",
+                     c.driver / 1000, c.driver % 1000 / 10, cuda_image().size);
+        cuda_close(&c);
+    }
     return ok;
 }
 
@@ -61,77 +70,229 @@ static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
 static bool check_model(const struct device_setup *setup, struct tp_error *err)
 {
     const struct recipe *recipe = &setup->plans[0].recipe;
-    if (setup->comm->size != 1)
-        return tp_fail(
-            err, TP_E_UNSUPPORTED,
-            "--device cuda: the bundle has %llu ranks, one is supported; tpshard reshard "
-            "--tp 1 makes it one",
-            (unsigned long long)setup->comm->size);
     return recipe->stored[ROLE_GATE] == recipe->stored[ROLE_UP] ||
            tp_fail(err, TP_E_UNSUPPORTED,
                    "--device cuda: gate_proj and up_proj are stored in different formats");
 }
 
-static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
+/* All reach the memory of all. */
+static bool reach_each_other(struct tp_error *err)
 {
-    struct cuda_rank rank;
+    for (uint32_t i = 0; i < opened.count; i++)
+        for (uint32_t j = 0; j < opened.count; j++) {
+            bool can = true;
+            if (i != j && !cuda_reach(&opened.gpus[i], &opened.gpus[j], &can, err))
+                return false;
+            if (!can)
+                return tp_fail(err, TP_E_UNSUPPORTED,
+                               "--device cuda: GPUs %u and %u cannot reach each other's memory; "
+                               "CUDA_VISIBLE_DEVICES with one GPU and --share-gpu runs all ranks "
+                               "there",
+                               i, j);
+        }
+    return true;
+}
+
+/* A GPU for each rank; with share, as many as there are. */
+static bool open_gpus(const struct device_setup *setup, struct tp_error *err)
+{
+    int there = 0;
+    const uint64_t ranks = setup->comm->size;
+    if (opened.count)
+        return true;
+    if (!cuda_count(&there, err))
+        return false;
+    if ((uint64_t)there < ranks && !setup->share)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "--device cuda: the bundle has %llu ranks, there %s %d; --share-gpu puts "
+                       "several on one, tpshard reshard --tp %d makes fewer",
+                       (unsigned long long)ranks, there == 1 ? "is GPU" : "are GPUs", there, there);
+    const uint32_t wanted = (uint32_t)min_u64(min_u64((uint64_t)there, ranks), CUDA_GPUS);
+    if (wanted < ranks && !setup->share)
+        return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: %llu ranks, %d GPUs are supported",
+                       (unsigned long long)ranks, CUDA_GPUS);
+    for (; opened.count < wanted; opened.count++)
+        if (!cuda_open(&opened.gpus[opened.count], (int)opened.count, err))
+            return false;
+    return reach_each_other(err);
+}
+
+static bool plan_gpu(const struct device_setup *setup, uint32_t number, struct device_plan *plan,
+                     struct tp_error *err)
+{
+    struct cuda *c = &opened.gpus[number];
+    struct cuda_rank ranks[PARTITION_TP_MAX];
+    struct cuda_gpu gpu;
     size_t free, total;
-    if (!check_isa(setup->isa, err) || !check_model(setup, err))
-        return false;
-    double start = clock_seconds();
-    io_read_ahead(setup->weights->shards[0].fd); /* while the context is made */
-    if (!is_open && !(is_open = cuda_open(&opened, err)))
-        return false;
-    open_seconds = clock_seconds() - start;
-    cuda_set_sizes(&rank, &opened, setup);
-    if (!rank.tile || setup->model->hidden * 4 + 32 > (uint64_t)opened.shared_max)
+    cuda_set_sizes(&gpu, c, setup, number, opened.count, ranks);
+    if (!gpu.tile || setup->model->hidden * 4 + 32 > (uint64_t)c->shared_max)
         return tp_fail(err, TP_E_UNSUPPORTED,
                        "--device cuda: %s has %d bytes of shared memory, too few for this model's "
                        "heads or width",
-                       opened.name, opened.shared_max);
-    if (!cuda_place(&rank, err) || !CUDA(&opened.api, err, cuMemGetInfo_v2, (&free, &total)))
+                       c->name, c->shared_max);
+    if (!cuda_place(&gpu, err) || !cuda_use(c, err) ||
+        !CUDA(&c->api, err, cuMemGetInfo_v2, (&free, &total)))
         return false;
-    plan->ranks[0] = rank.bytes;
+    for (uint32_t i = 0; i < gpu.n_ranks; i++) {
+        plan->ranks[ranks[i].number] = ranks[i].bytes;
+        plan->memory_of[ranks[i].number] = number;
+    }
     /* beside the plan there are graphs, and what the driver keeps for stacks */
     const uint64_t kept = min_u64(total / 64, RESERVE_BYTES);
-    plan->available =
+    plan->available[number] =
         min_u64(free > kept ? free - kept : 0, (uint64_t)((double)total * setup->memory_fraction));
-    plan->allowed = UINT64_MAX; /* it is not the host's */
     return true;
+}
+
+static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
+{
+    if (!check_isa(setup->isa, err) || !check_model(setup, err))
+        return false;
+    double start = clock_seconds();
+    for (uint64_t r = 0; r < setup->comm->size; r++)
+        io_read_ahead(setup->weights->shards[r].fd); /* while the contexts are made */
+    if (!open_gpus(setup, err))
+        return false;
+    opened.seconds = clock_seconds() - start;
+    plan->n_memories = opened.count;
+    plan->allowed = UINT64_MAX; /* it is not the host's */
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < opened.count; i++)
+        ok = plan_gpu(setup, i, plan, err);
+    return ok;
+}
+
+/* ---- opening ---- */
+
+static void close_gpu(struct cuda_gpu *g)
+{
+    const struct cuda_api *api = &g->cuda->api;
+    cuda_use(g->cuda, NULL);
+    api->cuStreamSynchronize(g->cuda->stream);
+    cuda_free_graphs(g);
+    if (g->memory)
+        api->cuMemFree_v2(g->memory);
 }
 
 static void close_device(struct device *device)
 {
     struct cuda_device *d = self_of(device);
-    struct cuda_api *api = &opened.api;
-    void *const pinned[] = {d->steps, d->logits, d->row, d->rope};
-    api->cuStreamSynchronize(opened.stream);
-    cuda_free_graphs(d);
-    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+    void *const pinned[] = {d->watch, d->steps, d->logits, d->row, d->rope};
+    for (uint32_t i = 0; i < d->n_gpus; i++)
+        d->hangs |= d->gpus[i].hangs;
+    opened.hangs |= d->hangs;
+    for (uint32_t i = 0; i < d->n_gpus && !d->hangs; i++)
+        close_gpu(&d->gpus[i]);
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned && !d->hangs; i++)
         if (pinned[i])
-            api->cuMemFreeHost(pinned[i]);
-    if (d->rank.memory)
-        api->cuMemFree_v2(d->rank.memory);
+            opened.gpus[0].api.cuMemFreeHost(pinned[i]);
+    team_stop(&d->team);
     mem_free(d->frequencies);
+    mem_free(d->gpus);
+    mem_free(d->ranks);
     mem_free(d);
+}
+
+/* Pinned memory that all GPUs' copies may use, zeroed. */
+static bool pin(void *pointer, uint64_t bytes, struct tp_error *err)
+{
+    void *p = NULL;
+    bool ok = CUDA(&opened.gpus[0].api, err, cuMemHostAlloc, (&p, bytes, CU_HOST_PORTABLE));
+    if (ok)
+        memset(p, 0, bytes);
+    memcpy(pointer, &p, sizeof p);
+    return ok;
 }
 
 static bool open_host(struct cuda_device *d, struct tp_error *err)
 {
-    const struct cuda_rank *r = &d->rank;
-    const struct cuda_api *api = &opened.api;
+    const struct cuda_gpu *g = &d->gpus[0];
     const uint64_t half = d->setup.model->head_dim / 2;
     d->frequencies = mem_array(half, sizeof *d->frequencies, err);
-    if (!d->frequencies ||
-        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->steps, (r->groups + 1) * r->step_bytes, 0)) ||
-        !CUDA(api, err, cuMemHostAlloc,
-              ((void **)&d->logits, CUDA_ROWS * r->logit_stride * 4, 0)) ||
-        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->row, r->stride * 4, 0)) ||
-        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->rope, 2 * CUDA_CHUNK * half * 4, 0)))
+    if (!d->frequencies || !cuda_use(g->cuda, err) || !pin(&d->watch, sizeof *d->watch, err) ||
+        !pin(&d->steps, (g->groups + 1) * g->step_bytes, err) ||
+        !pin(&d->logits, CUDA_ROWS * g->logit_stride * 4, err) ||
+        !pin(&d->row, g->stride * 4, err) || !pin(&d->rope, 2 * CUDA_CHUNK * half * 4, err))
         return false;
-    memset(d->steps, 0, (r->groups + 1) * r->step_bytes);
     rope_frequencies(d->setup.model, d->frequencies);
     return true;
+}
+
+/* Sizes and memory of all GPUs. */
+static bool open_memory(struct cuda_device *d, struct tp_error *err)
+{
+    const struct weights *w = d->setup.weights;
+    d->n_gpus = opened.count;
+    d->gpus = mem_array(d->n_gpus, sizeof *d->gpus, err);
+    d->ranks = mem_array(d->setup.comm->size, sizeof *d->ranks, err);
+    if (!d->gpus || !d->ranks) {
+        d->n_gpus = 0;
+        return false;
+    }
+    for (uint32_t i = 0; i < d->n_gpus; i++) {
+        const struct range mine = cuda_ranks_of(d->setup.comm->size, d->n_gpus, i);
+        cuda_set_sizes(&d->gpus[i], &opened.gpus[i], &d->setup, i, d->n_gpus,
+                       d->ranks + mine.begin);
+    }
+    for (uint64_t r = 0; r < d->setup.comm->size; r++) {
+        d->ranks[r].weights = &w->ranks[r];
+        d->ranks[r].host_data = w->decoded[r] ? w->decoded[r] : w->shards[r].data;
+    }
+    for (uint32_t i = 0; i < d->n_gpus; i++) {
+        struct cuda_gpu *g = &d->gpus[i];
+        if (!cuda_place(g, err) || !cuda_use(g->cuda, err) ||
+            !CUDA(&g->cuda->api, err, cuMemAlloc_v2, (&g->memory, g->memory_bytes)) ||
+            !cuda_place(g, err))
+            return false;
+    }
+    return true;
+}
+
+/* What every GPU knows of the others: where their inboxes are, what part of the embedding a rank
+ * has, where logits go. */
+static bool introduce_gpus(struct cuda_device *d, struct tp_error *err)
+{
+    struct place {
+        float *inbox;
+        struct cuda_embed embed;
+    } mine[PARTITION_TP_MAX], all[PARTITION_TP_MAX];
+    struct cuda_embed embed[PARTITION_TP_MAX];
+    struct comm *comm = d->setup.comm;
+    const struct range ranks = d->setup.ranks;
+    for (uint64_t r = ranks.begin; r < ranks.end; r++) {
+        const struct cuda_rank *rank = &d->ranks[r];
+        const struct range vocab = rank->plan->partition.vocab;
+        mine[r - ranks.begin] = (struct place){
+            rank->gpu->inbox,
+            {cuda_at(rank, rank->weights->embed.w), (uint32_t)vocab.begin,
+             (uint32_t)range_count(vocab)},
+        };
+    }
+    if (!comm->allgather(comm, mine, all, sizeof *mine, err))
+        return false;
+    for (uint64_t r = 0; r < comm->size; r++)
+        embed[r] = all[r].embed;
+    for (uint32_t i = 0; i < d->n_gpus; i++) {
+        struct cuda_gpu *g = &d->gpus[i];
+        for (uint32_t j = 0; j < d->n_gpus; j++) /* the own one first: not all write to one */
+            g->inboxes[j] = all[d->gpus[(i + j) % d->n_gpus].ranks[0].number].inbox;
+        g->all_logits = d->gpus[0].logits;
+        g->watch = d->watch;
+        g->n_steps = &d->steps_run;
+        g->deadline = d->setup.deadline ? d->setup.deadline : DEADLINE_SECONDS;
+        if (!cuda_use(g->cuda, err) || !cuda_prepare(g, embed, err))
+            return false;
+    }
+    return true;
+}
+
+static bool each_rank(struct cuda_device *d, bool (*fn)(struct cuda_rank *, struct tp_error *),
+                      struct tp_error *err)
+{
+    bool ok = true;
+    for (uint64_t r = 0; ok && r < d->setup.comm->size; r++)
+        ok = cuda_use(d->ranks[r].cuda, err) && fn(&d->ranks[r], err);
+    return ok;
 }
 
 static struct device *open_device(const struct device_setup *setup, struct tp_error *err)
@@ -140,51 +301,49 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     if (!d)
         return NULL;
     d->setup = *setup;
-    struct cuda_rank *r = &d->rank;
-    cuda_set_sizes(r, &opened, &d->setup);
-    r->weights = &setup->weights->ranks[0];
-    r->host_data =
-        setup->weights->decoded[0] ? setup->weights->decoded[0] : setup->weights->shards[0].data;
-    d->device =
-        (struct device){.type = &device_cuda, .kernels = "cuda", .logit_stride = r->logit_stride};
+    d->device = (struct device){.type = &device_cuda, .kernels = "cuda"};
     double t0 = clock_seconds();
-    bool ok = cuda_place(r, err) &&
-              CUDA(&opened.api, err, cuMemAlloc_v2, (&r->memory, r->memory_bytes)) &&
-              cuda_place(r, err) && open_host(d, err) && cuda_prepare(r, err);
+    bool ok = open_memory(d, err) && open_host(d, err) && introduce_gpus(d, err) &&
+              team_start(&d->team, (int)d->n_gpus, err);
+    barrier_init(&d->together, (int)d->n_gpus);
     double t1 = clock_seconds();
-    ok = ok && cuda_copy(r, err);
+    ok = ok && each_rank(d, cuda_copy, err);
     double t2 = clock_seconds();
-    ok = ok && cuda_check(r, err);
-    cuda_time(&d->device, "context", open_seconds);
+    ok = ok && each_rank(d, cuda_check, err);
+    cuda_time(&d->device, "context", opened.seconds);
     cuda_time(&d->device, "allocate", t1 - t0);
     cuda_time(&d->device, "copy", t2 - t1);
     cuda_time(&d->device, "hash", clock_seconds() - t2);
-    d->device.used.ranks[0] = r->bytes;
-    if (ok)
-        return &d->device;
-    close_device(&d->device);
-    return NULL;
+    if (!ok) {
+        close_device(&d->device);
+        return NULL;
+    }
+    d->device.logit_stride = d->gpus[0].logit_stride;
+    for (uint64_t r = 0; r < setup->comm->size; r++)
+        d->device.used.ranks[r] = d->ranks[r].bytes;
+    return &d->device;
 }
 
 static void introduce(struct device *device, struct comm_hello *hellos)
 {
-    (void)device;
-    hellos[0].fp_mode = 0x9fc0; /* what the kernels are compiled for */
-    strcpy(hellos[0].kernels, "cuda");
+    const struct cuda_device *d = self_of(device);
+    for (uint64_t r = 0; r < range_count(d->setup.ranks); r++) {
+        hellos[r].fp_mode = 0x9fc0; /* what the kernels are compiled for */
+        strcpy(hellos[r].kernels, "cuda");
+    }
 }
 
 static void read_row(const struct device *device, const struct step *step, uint32_t row,
                      bool normed, float *out)
 {
     struct cuda_device *d = self_of((struct device *)(uintptr_t)device);
-    const struct cuda_rank *r = &d->rank;
-    const struct cuda_api *api = &opened.api;
-    const float *from = (normed ? r->normed : r->residual[0]) + row * r->stride;
+    struct cuda_gpu *g = &d->gpus[0];
+    const float *from = (normed ? g->normed : g->residual[0]) + row * g->stride;
     (void)step;
     bool ok = !d->failed &&
-              CUDA(api, &d->error, cuMemcpyDtoHAsync_v2,
-                   (d->row, (uintptr_t)from, r->stride * 4, opened.stream)) &&
-              CUDA(api, &d->error, cuStreamSynchronize, (opened.stream));
+              CUDA(&g->cuda->api, &d->error, cuMemcpyDtoHAsync_v2,
+                   (d->row, (uintptr_t)from, g->stride * 4, g->cuda->stream)) &&
+              cuda_wait(g, &d->error);
     d->failed |= !ok;
     if (ok)
         memcpy(out, d->row, d->setup.model->hidden * sizeof *out);
@@ -193,13 +352,16 @@ static void read_row(const struct device *device, const struct step *step, uint3
 static void clear_page(struct device *device, uint32_t page)
 {
     struct cuda_device *d = self_of(device);
-    const struct cuda_rank *r = &d->rank;
-    const uint64_t bytes = r->kv_heads * 2 * r->page_bytes;
-    const uint64_t layers = range_count(r->weights->partition.layers);
-    for (uint64_t layer = 0; !d->failed && layer < layers; layer++)
-        d->failed = !CUDA(&opened.api, &d->error, cuMemsetD8Async,
-                          ((uintptr_t)(r->kv + (layer * d->setup.n_pages + page) * bytes), 0, bytes,
-                           opened.stream));
+    for (uint64_t i = 0; !d->failed && i < d->setup.comm->size; i++) {
+        const struct cuda_rank *r = &d->ranks[i];
+        const uint64_t bytes = r->kv_heads * 2 * r->gpu->page_bytes;
+        const uint64_t layers = range_count(r->plan->partition.layers);
+        d->failed = !cuda_use(r->cuda, &d->error);
+        for (uint64_t layer = 0; bytes && !d->failed && layer < layers; layer++)
+            d->failed = !CUDA(&r->cuda->api, &d->error, cuMemsetD8Async,
+                              ((uintptr_t)(r->kv + (layer * d->setup.n_pages + page) * bytes), 0,
+                               bytes, r->cuda->stream));
+    }
 }
 
 const struct device_type device_cuda = {

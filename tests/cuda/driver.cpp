@@ -1,10 +1,15 @@
 /* A CUDA driver without a GPU: libcuda.so.1 for tests, with the emulated device behind it.
  *
  * What is put into a stream runs when somebody waits for it, not before, so that a buffer that is
- * used too early shows. Allocations are heap blocks of their own, full of NaN at first.
+ * used too early shows. Allocations are heap blocks of their own, full of NaN at first. Calls go to
+ * the device whose context is the thread's; streams of several devices run at once, each in the
+ * thread that waits for it.
  *
- * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES;
- * EMUL_OLD=1 no early launches in graphs;
+ * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES of each;
+ * EMUL_DEVICES=N; EMUL_OLD=1 no early launches in graphs; EMUL_NO_PEERS=1;
+ * EMUL_HANG=D:K the K-th launch on device D never ends; EMUL_LAG=D:K:MS it takes that long;
+ * EMUL_DIE=D:K it is the last, calls fail from then on; EMUL_STOP=D:K the thread that waits for it
+ * stops for good;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
  * gets a line when the process ends: calls, launches, and what was never given back.
  */
@@ -15,17 +20,22 @@ extern "C" {
 #include "emul.h"
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <vector>
 
 typedef std::function<void()> op;
 
 struct CUstream_st {
+    int device;
+    bool hangs;
+    std::recursive_mutex running;
     std::deque<op> queue;
     uint64_t put, done; /* ops so far */
     struct CUgraph_st *capture;
@@ -47,9 +57,14 @@ struct CUfunc_st {
 struct CUmod_st {
     std::vector<CUfunc_st *> functions;
 };
+enum { DEVICES_MAX = 16 };
 struct CUctx_st {
-    int unused;
+    int device, uses;
+    uint64_t bytes;
+    std::atomic<uint64_t> launches; /* that ran */
+    std::atomic<bool> dead;
 };
+static thread_local CUctx_st *current;
 
 static uint64_t number(const char *name, uint64_t otherwise)
 {
@@ -59,13 +74,21 @@ static uint64_t number(const char *name, uint64_t otherwise)
 
 static struct driver {
     std::recursive_mutex mutex;
-    std::map<uintptr_t, size_t> blocks, pinned;
+    struct block {
+        size_t bytes;
+        CUctx_st *context;
+    };
+    std::map<uintptr_t, block> blocks;
+    std::map<uintptr_t, size_t> pinned;
     std::vector<CUstream_st *> open;
-    uint64_t calls = 0, launches = 0, bytes = 0;
+    uint64_t calls = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
-    CUctx_st context;
+    CUctx_st devices[DEVICES_MAX] = {};
     ~driver()
     {
+        uint64_t launches = 0;
+        for (const CUctx_st &device : devices)
+            launches += device.launches;
         const char *path = getenv("EMUL_REPORT");
         FILE *f = path ? fopen(path, "w") : NULL;
         if (f)
@@ -93,8 +116,27 @@ static cu_result entered()
     if (cu_result failed = entered())                                                              \
     return failed
 
+/* ENTER for what needs a context */
+#define ENTER_CONTEXT                                                                              \
+    ENTER;                                                                                         \
+    if (!current)                                                                                  \
+        return 201;                                                                                \
+    if (current->dead)                                                                             \
+    return 719
+
+/* NAME=D:K of this device, and K is its launch: the third number, else 0. */
+static bool planned(const char *name, int device, uint64_t launch, unsigned *third)
+{
+    const char *text = getenv(name);
+    int d;
+    unsigned k;
+    *third = 0;
+    return text && sscanf(text, "%d:%u:%u", &d, &k, third) >= 2 && d == device && k == launch;
+}
+
 static void put(CUstream_st *s, op f)
 {
+    std::lock_guard<std::recursive_mutex> lock(s->running);
     if (s->capture) {
         s->capture->ops.push_back(f);
         return;
@@ -103,10 +145,12 @@ static void put(CUstream_st *s, op f)
     s->put++;
 }
 
+/* Without driver.mutex: others go on. */
 static void drain(CUstream_st *s, uint64_t until)
 {
+    std::lock_guard<std::recursive_mutex> lock(s->running);
     std::vector<op> kept; /* a kernel's threads read their arguments until they are waited for */
-    while (s->done < until) {
+    while (s->done < until && !s->hangs && !driver.devices[s->device].dead) {
         kept.push_back(s->queue.front());
         s->queue.pop_front();
         s->done++;
@@ -118,8 +162,30 @@ static void drain(CUstream_st *s, uint64_t until)
 /* As documented: memory is not given back before what uses it has ended. */
 static void drain_all()
 {
-    for (CUstream_st *s : driver.open)
+    std::vector<CUstream_st *> open;
+    {
+        std::lock_guard<std::recursive_mutex> lock(driver.mutex);
+        open = driver.open;
+    }
+    for (CUstream_st *s : open)
         drain(s, s->put);
+}
+
+static void run_kernel(CUstream_st *s, const emul_launch &launch, const emul_entry &entry,
+                       const void *arguments)
+{
+    CUctx_st &device = driver.devices[s->device];
+    const uint64_t k = ++device.launches;
+    unsigned more;
+    if (planned("EMUL_STOP", s->device, k, &more))
+        for (;;)
+            pause();
+    if (planned("EMUL_LAG", s->device, k, &more))
+        usleep(more * 1000);
+    device.dead = device.dead || planned("EMUL_DIE", s->device, k, &more);
+    s->hangs = planned("EMUL_HANG", s->device, k, &more);
+    if (!s->hangs && !device.dead)
+        emul_run(launch, entry, arguments);
 }
 
 extern "C" {
@@ -173,11 +239,12 @@ cu_result cuDeviceGetAttribute(int *value, unsigned attribute, cu_device)
                                                        : 0;
     return CU_OK;
 }
-cu_result cuDevicePrimaryCtxRetain(cu_context *context, cu_device)
+cu_result cuDevicePrimaryCtxRetain(cu_context *context, cu_device device)
 {
     ENTER;
     driver.contexts++;
-    *context = &driver.context;
+    *context = &driver.devices[device];
+    (*context)->device = device;
     return CU_OK;
 }
 cu_result cuDevicePrimaryCtxRelease_v2(cu_device)
@@ -186,50 +253,62 @@ cu_result cuDevicePrimaryCtxRelease_v2(cu_device)
     driver.contexts--;
     return CU_OK;
 }
-cu_result cuCtxSetCurrent(cu_context)
+cu_result cuCtxSetCurrent(cu_context context)
 {
     ENTER;
+    current = context;
     return CU_OK;
+}
+cu_result cuDeviceCanAccessPeer(int *can, cu_device device, cu_device peer)
+{
+    ENTER;
+    *can = device != peer && !number("EMUL_NO_PEERS", 0);
+    return CU_OK;
+}
+cu_result cuCtxEnablePeerAccess(cu_context peer, unsigned)
+{
+    ENTER_CONTEXT;
+    return peer == current ? 101 : CU_OK;
 }
 
 /* ---- memory ---- */
 
 cu_result cuMemGetInfo_v2(size_t *free, size_t *total)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *total = number("EMUL_MEMORY", 4ull << 30);
-    *free = *total - driver.bytes;
+    *free = *total - current->bytes;
     return CU_OK;
 }
 cu_result cuMemAlloc_v2(cu_address *address, size_t bytes)
 {
-    ENTER;
-    if (driver.bytes + bytes > number("EMUL_MEMORY", 4ull << 30))
+    ENTER_CONTEXT;
+    if (current->bytes + bytes > number("EMUL_MEMORY", 4ull << 30))
         return CU_OUT_OF_MEMORY;
     void *p = NULL;
     if (posix_memalign(&p, 256, bytes))
         return CU_OUT_OF_MEMORY;
     memset(p, 0xff, bytes);
-    driver.blocks[(uintptr_t)p] = bytes;
-    driver.bytes += bytes;
+    driver.blocks[(uintptr_t)p] = {bytes, current};
+    current->bytes += bytes;
     *address = (uintptr_t)p;
     return CU_OK;
 }
 cu_result cuMemFree_v2(cu_address address)
 {
-    ENTER;
+    drain_all();
+    ENTER_CONTEXT;
     auto found = driver.blocks.find((uintptr_t)address);
     if (found == driver.blocks.end())
         return 1;
-    drain_all();
-    driver.bytes -= found->second;
+    found->second.context->bytes -= found->second.bytes;
     driver.blocks.erase(found);
     free((void *)(uintptr_t)address);
     return CU_OK;
 }
 cu_result cuMemHostAlloc(void **host, size_t bytes, unsigned)
 {
-    ENTER;
+    ENTER_CONTEXT;
     if (posix_memalign(host, 4096, bytes))
         return CU_OUT_OF_MEMORY;
     driver.pinned[(uintptr_t)*host] = bytes;
@@ -237,8 +316,8 @@ cu_result cuMemHostAlloc(void **host, size_t bytes, unsigned)
 }
 cu_result cuMemFreeHost(void *host)
 {
-    ENTER;
     drain_all();
+    ENTER_CONTEXT;
     if (!driver.pinned.erase((uintptr_t)host))
         return 1;
     free(host);
@@ -253,25 +332,25 @@ static void copy(CUstream_st *s, void *to, const void *from, size_t bytes)
 }
 cu_result cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu_stream s)
 {
-    ENTER;
+    ENTER_CONTEXT;
     copy(s, (void *)(uintptr_t)to, from, bytes);
     return CU_OK;
 }
 cu_result cuMemcpyDtoHAsync_v2(void *to, cu_address from, size_t bytes, cu_stream s)
 {
-    ENTER;
+    ENTER_CONTEXT;
     copy(s, to, (const void *)(uintptr_t)from, bytes);
     return CU_OK;
 }
 cu_result cuMemcpyDtoDAsync_v2(cu_address to, cu_address from, size_t bytes, cu_stream s)
 {
-    ENTER;
+    ENTER_CONTEXT;
     copy(s, (void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes);
     return CU_OK;
 }
 cu_result cuMemsetD8Async(cu_address to, unsigned char value, size_t bytes, cu_stream s)
 {
-    ENTER;
+    ENTER_CONTEXT;
     put(s, [=] {
         emul_sync();
         memset((void *)(uintptr_t)to, value, bytes);
@@ -283,70 +362,90 @@ cu_result cuMemsetD8Async(cu_address to, unsigned char value, size_t bytes, cu_s
 
 cu_result cuStreamCreate(cu_stream *stream, unsigned)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *stream = new CUstream_st();
+    (*stream)->device = current->device;
     driver.open.push_back(*stream);
     driver.streams++;
     return CU_OK;
 }
 cu_result cuStreamDestroy_v2(cu_stream stream)
 {
-    ENTER;
     drain(stream, stream->put);
+    ENTER_CONTEXT;
     driver.open.erase(std::find(driver.open.begin(), driver.open.end(), stream));
     delete stream;
     driver.streams--;
     return CU_OK;
 }
+/* What was put in by now has run, or never will. */
+static cu_result ran(CUstream_st *stream, uint64_t until)
+{
+    drain(stream, until);
+    return driver.devices[stream->device].dead ? 719 : stream->hangs ? CU_NOT_READY : CU_OK;
+}
+cu_result cuStreamQuery(cu_stream stream)
+{
+    {
+        ENTER_CONTEXT;
+        if (stream->capture)
+            return 900;
+    }
+    return ran(stream, stream->put);
+}
 cu_result cuStreamSynchronize(cu_stream stream)
 {
-    ENTER;
-    if (stream->capture)
-        return 900;
-    drain(stream, stream->put);
-    return CU_OK;
+    {
+        ENTER_CONTEXT;
+        if (stream->capture)
+            return 900;
+    }
+    cu_result result;
+    while ((result = ran(stream, stream->put)) == CU_NOT_READY)
+        usleep(10000);
+    return result;
 }
 cu_result cuEventCreate(cu_event *event, unsigned)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *event = new CUevent_st();
     driver.events++;
     return CU_OK;
 }
 cu_result cuEventDestroy_v2(cu_event event)
 {
-    ENTER;
+    ENTER_CONTEXT;
     delete event;
     driver.events--;
     return CU_OK;
 }
 cu_result cuEventRecord(cu_event event, cu_stream stream)
 {
-    ENTER;
+    ENTER_CONTEXT;
     event->stream = stream;
     event->at = stream->put;
     return CU_OK;
 }
 cu_result cuEventSynchronize(cu_event event)
 {
-    ENTER;
-    if (event->stream)
-        drain(event->stream, event->at);
-    return CU_OK;
+    {
+        ENTER_CONTEXT;
+    }
+    return event->stream ? ran(event->stream, event->at) : (cu_result)CU_OK;
 }
 
 /* ---- kernels ---- */
 
 cu_result cuModuleLoadData(cu_module *module, const void *)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *module = new CUmod_st();
     driver.modules++;
     return CU_OK;
 }
 cu_result cuModuleUnload(cu_module module)
 {
-    ENTER;
+    ENTER_CONTEXT;
     for (CUfunc_st *f : module->functions)
         delete f;
     delete module;
@@ -355,7 +454,7 @@ cu_result cuModuleUnload(cu_module module)
 }
 cu_result cuModuleGetFunction(cu_function *function, cu_module module, const char *name)
 {
-    ENTER;
+    ENTER_CONTEXT;
     const emul_entry *e = emul_find(name);
     if (!e)
         return 500;
@@ -365,7 +464,7 @@ cu_result cuModuleGetFunction(cu_function *function, cu_module module, const cha
 }
 cu_result cuFuncSetAttribute(cu_function function, unsigned attribute, int value)
 {
-    ENTER;
+    ENTER_CONTEXT;
     if (attribute != CU_FUNCTION_SHARED || value > (int)number("EMUL_SHARED", 227 << 10))
         return 1;
     function->shared = value;
@@ -373,13 +472,13 @@ cu_result cuFuncSetAttribute(cu_function function, unsigned attribute, int value
 }
 cu_result cuFuncGetAttribute(int *value, unsigned attribute, cu_function)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *value = attribute == CU_FUNCTION_PTX_VERSION ? 90 : 0;
     return CU_OK;
 }
 cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **arguments, void **extra)
 {
-    ENTER;
+    ENTER_CONTEXT;
     if (extra || !l->grid_x || !l->block_x || l->block_x > 1024 || (int)l->shared_bytes > f->shared)
         return 1;
     emul_launch launch = {{l->grid_x, l->grid_y, l->grid_z},
@@ -393,11 +492,11 @@ cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **argu
         return 801; /* as drivers before CUDA 12.3 do */
     std::vector<unsigned char> bytes((unsigned char *)arguments[0],
                                      (unsigned char *)arguments[0] + f->entry->bytes);
+    if (l->stream->device != current->device)
+        return 400;
     const emul_entry *entry = f->entry;
-    put(l->stream, [=] {
-        driver.launches++;
-        emul_run(launch, *entry, bytes.data());
-    });
+    CUstream_st *stream = l->stream;
+    put(stream, [=] { run_kernel(stream, launch, *entry, bytes.data()); });
     return CU_OK;
 }
 
@@ -405,42 +504,42 @@ cu_result cuLaunchKernelEx(const struct cu_launch *l, cu_function f, void **argu
 
 cu_result cuStreamBeginCapture_v2(cu_stream stream, unsigned)
 {
-    ENTER;
+    ENTER_CONTEXT;
     stream->capture = new CUgraph_st();
     driver.graphs++;
     return CU_OK;
 }
 cu_result cuStreamEndCapture(cu_stream stream, cu_graph *graph)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *graph = stream->capture;
     stream->capture = NULL;
     return CU_OK;
 }
 cu_result cuGraphInstantiateWithFlags(cu_graph_exec *exec, cu_graph graph, unsigned long long)
 {
-    ENTER;
+    ENTER_CONTEXT;
     *exec = new CUgraphExec_st{graph->ops};
     driver.graphs++;
     return CU_OK;
 }
 cu_result cuGraphLaunch(cu_graph_exec exec, cu_stream stream)
 {
-    ENTER;
+    ENTER_CONTEXT;
     for (const op &f : exec->ops)
         put(stream, f);
     return CU_OK;
 }
 cu_result cuGraphExecDestroy(cu_graph_exec exec)
 {
-    ENTER;
+    ENTER_CONTEXT;
     delete exec;
     driver.graphs--;
     return CU_OK;
 }
 cu_result cuGraphDestroy(cu_graph graph)
 {
-    ENTER;
+    ENTER_CONTEXT;
     delete graph;
     driver.graphs--;
     return CU_OK;

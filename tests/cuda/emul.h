@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <xmmintrin.h>
 
 #define __global__
@@ -168,6 +169,31 @@ inline unsigned add_acq_rel_shared(unsigned *p, unsigned v)
 inline unsigned add_acq_rel(unsigned *p, unsigned v)
 {
     return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
+}
+inline float load_relaxed_system(const float *p)
+{
+    float v;
+    __atomic_load(p, &v, __ATOMIC_RELAXED);
+    return v;
+}
+inline void store_relaxed_system(float *p, float v)
+{
+    emul_pause();
+    __atomic_store(p, &v, __ATOMIC_RELAXED);
+}
+inline unsigned load_word_system(const unsigned *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+inline void store_word_system(unsigned *p, unsigned v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+inline unsigned long long clock_nanoseconds()
+{
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (unsigned long long)t.tv_sec * 1000000000u + (unsigned long long)t.tv_nsec;
 }
 /* Copies to shared memory that are there when waited for: done at once, or as late as that
  * (seed). */

@@ -1,9 +1,11 @@
 """The GPU as a device, emulated (tests/cuda): the host's code as it is, the kernels as C++, the CPU's bits."""
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
@@ -51,17 +53,32 @@ def said(call, bundle, d, *args):
     return [open(d + "/" + n, "rb").read() for n in "lt"] + [greedy.stdout, drawn.stdout]
 
 
+def arrangements(tp):
+    """GPUs for so many ranks: one each, all on one, and what lies between."""
+    if HARDWARE or tp == 1:
+        return [1]
+    return [tp, 1] + [2] * (tp > 2)
+
+
+def on(gpus, *args, **env):
+    return emulated(*args, *(() if HARDWARE and gpus > 1 else ("--share-gpu",)), EMUL_DEVICES=gpus, **env)
+
+
 def test_every_checkpoint_and_format_has_the_cpus_bits():
     for i, (name, model) in enumerate(float_checkpoints()):
         for j, options in enumerate(QUANTS):
             dtype = ("keep", "bf16", "f16", "f32")[(i + j) % 4]
             if (i + j) % min(SHARE, 11):
                 continue
+            tp = (2, 3, 5)[(i + j // 2) % 3]
             with Folder() as d:
                 convert(model, d + "/b", "--dtype", dtype, *options)
                 want = said(harness.tprun, d + "/b", d)
-                got = said(emulated, d + "/b", d)
-                assert want == got, (name, dtype, options, [x == y for x, y in zip(want, got)])
+                assert want == said(emulated, d + "/b", d), (name, dtype, options)
+                convert(model, d + "/bt", "--dtype", dtype, "--tp", tp, *options)
+                gpus = arrangements(tp)[(i * 5 + j) % len(arrangements(tp))]
+                got = said(lambda *a: on(gpus, *a), d + "/bt", d)
+                assert want == got, (name, dtype, options, tp, gpus, [x == y for x, y in zip(want, got)])
 
 
 def sanitizer(name):
@@ -110,6 +127,21 @@ def test_one_to_sixteen_rows_of_odd_shapes():
                     assert want == generated(lambda *a: emulated(*a, EMUL_SMS=sms), bundle, d, count), (shape, options, count, sms)
 
 
+def test_ranks_that_own_nothing_and_more_than_there_are_heads():
+    """Heads that do not divide, ranks without heads, without columns of the MLP, without vocabulary; one row to sixteen."""
+    shape = dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=1, head_dim=24, intermediate_size=100, vocab_size=50)
+    for i, tp in enumerate((2, 3, 7, 16)):
+        if i % min(SHARE, 4):
+            continue
+        with Folder() as d:
+            bundle = odd_bundle(d, shape, ["--quant", ("none", "int8", "int4", "fp8")[i], "--tp", tp], i)
+            for count in (1, 3, 16):
+                prompts(d + f"/p{count}", count, shape["vocab_size"], 4)
+                want = generated(harness.tprun, bundle, d, count)
+                for gpus in arrangements(tp):
+                    assert want == generated(lambda *a: on(gpus, *a), bundle, d, count), (tp, count, gpus)
+
+
 def test_attention_over_several_chunks_and_a_window():
     with Folder() as d:
         tiny_model(d + "/m", max_position_embeddings=2048, num_hidden_layers=2, model_type="mistral", architectures=["MistralForCausalLM"],
@@ -138,11 +170,14 @@ def test_sanitizers_find_nothing_in_three_orders_of_threads():
             convert(d + "/m", f"{d}/b{j}", *options)
             args = ["generate", f"{d}/b{j}", "--prompts", d + "/p", "--ids", "--ignore-eos", "-q"]
             want = harness.tprun(*args).stdout
+            convert(d + "/m", f"{d}/b{j}r", "--tp", 3, *options)
+            ranks = ["generate", f"{d}/b{j}r", *args[2:], "--share-gpu"]
             for name in ("asan", "tsan"):
                 for seed in (0, 1, 3):
-                    got = run([EMULATED, *args, "--device", "cuda", "--threads", "1"],
-                              env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed)})
-                    assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
+                    for these in (args, ranks)[: 2 if j % 3 == seed % 3 else 1]:
+                        got = run([EMULATED, *these, "--device", "cuda", "--threads", "1"],
+                                  env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed), "EMUL_DEVICES": str(1 + j % 3)})
+                        assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
 
 
 def test_every_planted_fault_is_found():
@@ -261,7 +296,57 @@ def test_compressed_bundles_run_too():
         assert emulated(*args).stdout == harness.tprun(*args).stdout
 
 
-def test_without_driver_gpu_kernels_or_a_degree_of_one_it_is_exit_4():
+def rank_bundle(d, tp, **more):
+    """Of a model that a rank has something of everywhere: its launches in a step of one row are 5 a layer and 2."""
+    tiny_model(d + "/m", num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3, torch_dtype="bfloat16", **more)
+    convert(d + "/m", d + "/b", "--tp", tp)
+    return ["generate", d + "/b", "--prompt-ids", "3,4,5", "-n", "4", "--ids", "--ignore-eos", "-q", "--threads", "2"]
+
+
+def test_a_rank_that_stops_dies_or_lags_is_named():
+    """At any launch of a run: exit 9 not long after the deadline, with rank and step, or the right answer."""
+    emulated_only()
+    with Folder() as d:
+        args = rank_bundle(d, 3)
+        want = harness.tprun(*args).stdout
+        assert on(3, *args).stdout == want
+        long = os.environ.get("TIER") == "long"
+        for k in range(2, 70, 1 if long else max(5, SHARE)):
+            for gpus, at in ((3, k % 3), (1, 0)):
+                assert on(gpus, *args, EMUL_LAG=f"{at}:{k}:30").stdout == want
+                kinds = ("HANG", "DIE", "STOP", "LAG") if gpus > 1 else ("HANG", "DIE")
+                for kind in kinds if long else [kinds[k // 5 % len(kinds)]]:
+                    begin = time.monotonic()
+                    done = on(gpus, *args, "--deadline", 1, status=None, **{"EMUL_" + kind: f"{at}:{k}" + ":3000" * (kind == "LAG")})
+                    seconds = time.monotonic() - begin
+                    if done.returncode == 0:  # it was never launched, or nobody waited for it
+                        assert done.stdout == want, (gpus, kind, at, k)
+                        continue
+                    line = error_line(done, 9, "--device cuda")
+                    named = re.search(r"rank (\d).*step \d+", line)
+                    assert named and (gpus == 1 or int(named[1]) == at), (kind, at, k, line)
+                    assert seconds < 12, (kind, at, k, seconds)
+
+
+def test_two_inboxes_are_one_too_few():
+    """What would happen is noticed: the library with two of them loses sums, however it is scheduled."""
+    emulated_only()
+    if os.environ.get("CONFIG", "release") != "release":
+        raise Skip("the release build does it")
+    with Folder() as d:
+        args = rank_bundle(d, 3)
+        want = harness.tprun(*args).stdout
+        wrong = 0
+        for k in (25, 40):
+            lag = f"1:{k}:100"
+            assert on(3, *args, EMUL_LAG=lag).stdout == want
+            done = run([EMULATED, *args, "--device", "cuda", "--deadline", 1], None,
+                       env={**environment(EMUL_LAG=lag, EMUL_DEVICES=3), "LD_LIBRARY_PATH": os.path.join(harness.BUILD, "tests", "two_inboxes")})
+            wrong += done.returncode == 9 or done.stdout != want
+        assert wrong == 2
+
+
+def test_without_driver_gpu_kernels_or_gpus_enough_it_is_exit_4():
     emulated_only()
     with Folder() as d:
         tiny_model(d + "/m")
@@ -273,7 +358,8 @@ def test_without_driver_gpu_kernels_or_a_degree_of_one_it_is_exit_4():
         if not shutil.which("nvidia-smi"):
             error_line(run([EMULATED, *args], 4, env={**os.environ, "LD_LIBRARY_PATH": none}), 4, "libcuda.so.1")
         error_line(emulated(*args[:-2], status=4, EMUL_DEVICES=0), 4, "finds no GPU")
-        error_line(emulated("generate", d + "/b2", *args[2:-2], status=4), 4, "2 ranks", "reshard")
+        error_line(emulated("generate", d + "/b2", *args[2:-2], status=4), 4, "2 ranks", "--share-gpu", "reshard")
+        error_line(emulated("generate", d + "/b2", *args[2:-2], status=4, EMUL_DEVICES=2, EMUL_NO_PEERS=1), 4, "cannot reach")
         error_line(emulated(*args[:-2], "--isa", "scalar", status=4), 4, "--isa scalar")
 
 

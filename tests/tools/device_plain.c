@@ -433,8 +433,8 @@ static bool check_isa(const char *isa, struct tp_error *err)
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
 {
     (void)setup, (void)err;
-    *plan =
-        (struct device_plan){.available = host_memory_available(), .allowed = host_memory_limit()};
+    *plan = (struct device_plan){
+        .n_memories = 1, .available = {host_memory_available()}, .allowed = host_memory_limit()};
     return true;
 }
 

@@ -116,7 +116,7 @@ static void a_rank_meets_alone_and_all_meet_together(void **state)
     static struct meeting m;
     const struct model_config model = small_model();
     struct tp_error err = {0};
-    comm_open_threads(&m.comm, &model, 3, 6);
+    comm_open_threads(&m.comm, &model, 3, 6, 0);
     assert_true(threads_run(6, meet_often, &m, &err));
     assert_int_equal(m.of_all, 1200);
     for (uint64_t tp_size = 1; tp_size <= 9; tp_size++)
@@ -136,7 +136,7 @@ static void whoever_waits_in_vain_ends_the_process(void **state)
     int status;
     pid_t child = fork();
     if (child == 0) {
-        comm_open_threads(&comm, &model, 2, 2);
+        comm_open_threads(&comm, &model, 2, 2, 0);
         comm.deadline = 1;
         fclose(stderr);
         comm.meet(&comm, 0, COMM_ROOTS);

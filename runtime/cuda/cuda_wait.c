@@ -1,0 +1,121 @@
+/* Waiting for GPUs, never without a deadline: who does not come is named. */
+#include "cuda_device.h"
+
+#include "clock.h"
+#include <sched.h>
+#include <stdio.h>
+
+enum { MORE_SECONDS = 1 }; /* for the host: a kernel that waits says more */
+
+static uint32_t word_of(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+/* The rank whose kernel was the last to say that it begins. */
+static uint32_t rank_at(const struct cuda_gpu *g)
+{
+    const uint32_t mark = word_of(&g->watch->mark[g->number]);
+    return mark ? (mark - 1) % 64 : g->ranks[0].number;
+}
+
+/* Where the GPU is, as the last kernel that had something to say said: rank, layer, phase. */
+static bool fail_hanging(struct cuda_gpu *g, struct tp_error *err)
+{
+    static const char *const kinds[CUDA_KINDS] = {
+        "q, k, v", "k", "v", "o_proj", "gate_proj, up_proj", "up_proj", "down_proj", "logits"};
+    const uint32_t mark = word_of(&g->watch->mark[g->number]), at = mark ? mark - 1 : 0;
+    g->hangs = true;
+    return tp_fail(err, TP_E_RANK,
+                   "--device cuda: rank %u: step %llu: the GPU did not go on within %llu seconds, "
+                   "the last that began there was layer %u: %s",
+                   rank_at(g), (unsigned long long)*g->n_steps, (unsigned long long)g->deadline,
+                   at / 512, mark ? kinds[at / 64 % 8] : "nothing");
+}
+
+bool cuda_wait(struct cuda_gpu *g, struct tp_error *err)
+{
+    const struct cuda *c = g->cuda;
+    uint32_t mark = word_of(&g->watch->mark[g->number]);
+    double since = clock_seconds();
+    for (cu_result result; (result = c->api.cuStreamQuery(c->stream)) != CU_OK;) {
+        if (result != CU_NOT_READY)
+            return cuda_ok(&c->api, result, "cuStreamQuery", err);
+        const uint32_t now = word_of(&g->watch->mark[g->number]);
+        if (now != mark)
+            since = clock_seconds();
+        else if (clock_seconds() - since > (double)(g->deadline + MORE_SECONDS))
+            return fail_hanging(g, err);
+        mark = now;
+        sched_yield();
+    }
+    return true;
+}
+
+void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
+{
+    g->came = true;
+    if (g->error.code != TP_OK) /* the others shall not wait for it */
+        __atomic_store_n(&d->watch->stop, 1, __ATOMIC_RELAXED);
+    const uint32_t seconds =
+        MORE_SECONDS + (word_of(&d->watch->stop) ? 0 : (uint32_t)g->deadline + MORE_SECONDS);
+    if (d->n_gpus == 1 || barrier_wait_for(&d->together, seconds))
+        return;
+    struct tp_error err = g->error;
+    uint32_t late = 0;
+    while (late + 1 < d->n_gpus && d->gpus[late].came)
+        late++;
+    if (err.code == TP_OK || err.code == TP_E_RANK)
+        tp_fail(
+            &err, TP_E_RANK,
+            "--device cuda: rank %u: step %llu: its GPU's thread did not come within %llu seconds",
+            rank_at(&d->gpus[late]), (unsigned long long)d->steps_run,
+            (unsigned long long)g->deadline);
+    comm_give_up(&err);
+}
+
+/* Whose root is missing, or which rank without. */
+static uint32_t rank_of_root(const struct cuda_device *d, uint32_t missing)
+{
+    const struct comm *comm = d->setup.comm;
+    const struct comm_tree *tree = (missing - 1) % 2 ? &comm->mlp : &comm->attention;
+    uint32_t rank = 0, root = (missing - 1) / 2;
+    if (root >= tree->n_roots)
+        return d->gpus[root - tree->n_roots].ranks[0].number;
+    while (tree->first_root[rank + 1] <= root)
+        rank++;
+    return rank;
+}
+
+static bool fail_missing(struct cuda_device *d, uint32_t gpu, struct tp_error *err)
+{
+    return tp_fail(err, TP_E_RANK,
+                   "--device cuda: rank %u: step %llu: its sums did not come to GPU %u within %llu "
+                   "seconds",
+                   rank_of_root(d, word_of(&d->watch->missing[gpu])),
+                   (unsigned long long)d->steps_run, gpu,
+                   (unsigned long long)d->gpus[gpu].deadline);
+}
+
+/* A call that failed explains more than a GPU that hangs, and that more than what others wait for.
+ */
+bool cuda_all_well(struct cuda_device *d, struct tp_error *err)
+{
+    const struct cuda_gpu *worst = NULL;
+    for (uint32_t i = 0; i < d->n_gpus; i++) {
+        const struct cuda_gpu *g = &d->gpus[i];
+        if (g->error.code != TP_OK && (!worst || (worst->hangs && !g->hangs)))
+            worst = g;
+    }
+    for (uint32_t i = 0; !worst && i < d->n_gpus; i++)
+        if (word_of(&d->watch->missing[i]))
+            return fail_missing(d, i, err);
+    if (!worst)
+        return true;
+    if (worst->error.code == TP_E_RANK || d->setup.comm->size == 1) {
+        *err = worst->error;
+        return false;
+    }
+    return tp_fail(err, worst->error.code, "rank %u: step %llu: %s", rank_at(worst),
+                   (unsigned long long)d->steps_run, worst->error.text);
+}
