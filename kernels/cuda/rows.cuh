@@ -172,13 +172,11 @@ static __device__ __forceinline__ const float *query_from(const cuda_rope &a, un
     return a.q + (size_t)m * a.q_stride + (size_t)head * a.head_dim;
 }
 
-/* k and v of row m into the page, by a warp; x as above. */
-static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head,
-                                              float *x)
+/* k and v of row m, at position p, into its page, by a warp; x as above. */
+static __device__ __forceinline__ void append_to(const cuda_rope &a, unsigned page, unsigned p,
+                                                 unsigned m, unsigned kv_head, float *x)
 {
-    const unsigned p = a.step->position[m], at = p % CUDA_CHUNK;
-    const uint32_t *pages = (const uint32_t *)(a.step + 1);
-    const unsigned page = pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK];
+    const unsigned at = p % CUDA_CHUNK;
     const size_t from = (size_t)m * a.kv_stride + (size_t)kv_head * a.head_dim;
     unsigned char *k = a.pages + ((size_t)page * a.kv_heads + kv_head) * 2 * a.page_bytes;
     rope_head(a, a.k + from, a.k_norm, p, x);
@@ -186,6 +184,23 @@ static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, un
         kv_put(k, a.kv_dtype, at / 16, at % 16, i, a.head_pad, x[i]);
         kv_put(k + a.page_bytes, a.kv_dtype, i / 16, i % 16, at, CUDA_CHUNK, a.v[from + i]);
     }
+}
+
+static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head,
+                                              float *x)
+{
+    const unsigned p = a.step->position[m];
+    const uint32_t *pages = (const uint32_t *)(a.step + 1);
+    append_to(a, pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK], p, m, kv_head, x);
+}
+
+static __device__ __forceinline__ void put_query(const cuda_rope &a, unsigned p, unsigned m,
+                                                 unsigned head, float *x)
+{
+    rope_head(a, query_from(a, m, head), a.q_norm, p, x);
+    float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
+    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32)
+        to[i] = a.round ? bf16_value(x[i]) : x[i];
 }
 
 /* A warp has a head of a row; q to where attention reads it, k and v into the cache. Shared
@@ -204,8 +219,5 @@ static __device__ __forceinline__ void rope_append(const cuda_rope &a)
     float *x = heads + (size_t)warp * a.head_dim;
     if (head >= a.heads)
         return append(a, m, head - a.heads, x);
-    rope_head(a, query_from(a, m, head), a.q_norm, a.step->position[m], x);
-    float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
-    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32)
-        to[i] = a.round ? bf16_value(x[i]) : x[i];
+    put_query(a, a.step->position[m], m, head, x);
 }

@@ -42,11 +42,12 @@ bool run_prompts(struct run *run, struct batch *batch,
                  void *arg, struct tp_error *err)
 {
     const struct prompts *p = &run->prompts;
-    bool ran, ok = batch_open(batch, &run->engine, run->options->chunk, err);
+    bool ran, ok = batch_open(batch, &run->engine, run->chunk, err);
     for (uint32_t i = 0; ok && i < p->count; i++) {
         const struct request request = {.ids = p->list[i].ids,
                                         .n_ids = p->list[i].n_ids,
                                         .sampling = sampler_defaults(),
+                                        .exact = !run->fast,
                                         .on_logits = fn,
                                         .arg = arg};
         ok = batch_add(batch, &request, i, err) == i;
@@ -64,8 +65,7 @@ bool run_prompts(struct run *run, struct batch *batch,
 void run_report(struct run *run, const struct batch *batch)
 {
     run->report->figures = batch->figures;
-    report_print(run->report, &run->engine, run->options->report, run->context,
-                 run->options->chunk);
+    report_print(run->report, &run->engine, run->options->report, run->context, run->chunk);
 }
 
 static bool open_tokenizer(struct run *run, struct tp_error *err)
@@ -107,6 +107,21 @@ bool run_check_output(const struct run *run, const struct output_file *file, str
     return bundle_each_file(&run->bundle, spares, &(struct spared){run, file, err});
 }
 
+/* The least chunk that holds a context does with it what every larger one does: the chunks of a
+ * prompt do not depend on who else is there. */
+void run_set_chunk(struct run *run)
+{
+    const struct run_options *o = run->options;
+    run->fast = run_options_fast(o) && engine_has_fast(o->device, &run->bundle);
+    run->chunk = o->chunk ? o->chunk : RUN_CHUNK_DEFAULT;
+    if (!run->fast || o->chunk)
+        return;
+    const uint32_t *chunk = o->device->chunks;
+    while (*chunk < run->context && chunk[1])
+        chunk++;
+    run->chunk = *chunk;
+}
+
 bool run_set_lengths(struct run *run, struct tp_error *err)
 {
     struct prompts *p = &run->prompts;
@@ -131,6 +146,7 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
     }
     if (given && generate)
         run->context = given;
+    run_set_chunk(run);
     if (run->context > run->bundle.model.max_positions)
         tp_message("tprun", "note", "%llu positions, the model was made for %llu",
                    (unsigned long long)run->context,
@@ -194,6 +210,7 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .threads = o->threads,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,
         .rows_max = (uint32_t)rows_max,
+        .span_rows_max = run->fast ? (uint32_t)min_u64(rows_max, run->chunk) : 0,
         .n_sequences = run->prompts.count,
         .positions_max = run->positions,
         .verify = !o->header_only,

@@ -55,6 +55,14 @@ struct cuda_geometry {
     uint32_t blocks, panel_words;
 };
 
+/* The kernels of prompts (cuda_prompt.c), for the rank's arithmetic. */
+struct cuda_prompt_kernels {
+    cu_function operand, residual, rope;
+    cu_function attention;                 /* NULL: none for these heads, or this KV cache */
+    cu_function products[STORED_COUNT][3]; /* for 32, 64, 128 tokens */
+    bool found;
+};
+
 /* Everything of one rank: one allocation, and where what is in it. */
 struct cuda_rank {
     struct cuda *cuda;
@@ -73,6 +81,10 @@ struct cuda_rank {
     float *wanted;   /* [16][stride] rows whose logits are wanted */
     float *logits;   /* [16][logit_stride] */
     float *partial, *edge, *inner;
+    /* of spans */
+    uint32_t *span;    /* [chunks_max] pages of the sequence, then [wide_rows] tokens */
+    uint32_t *operand; /* a product's x: [wide_rows, to whole tiles][widest x] of 16 bits */
+    float *sums[2];    /* attention, MLP: [wide_rows][stride] of this rank */
     uint32_t *attention_arrived, *edge_arrived;
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
@@ -82,10 +94,12 @@ struct cuda_rank {
 
     uint64_t stride, q_stride, kv_stride, attn_stride, act_stride, head_pad, page_bytes;
     uint64_t heads, kv_heads, group, groups, chunks_max, step_bytes, logit_stride;
+    uint64_t wide_rows; /* of q to act: CUDA_ROWS, or a span's in whole groups */
     uint64_t n_blocks, edge_floats, inner_floats;
     struct cuda_geometry kinds[CUDA_KINDS];
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
+    struct cuda_prompt_kernels prompt;
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
 };
 
@@ -97,6 +111,7 @@ struct cuda_device {
     struct cuda_rank rank;
     /* pinned memory of the host */
     unsigned char *steps;
+    uint32_t *span;
     float *logits, *row, *rope;
     double *frequencies;
     uint64_t rope_filled; /* pages */
@@ -147,10 +162,43 @@ bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *res
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
+/* Attention of a group on its own. */
+struct cuda_attention cuda_attention_of(const struct cuda_group *group, uint32_t layer);
+bool cuda_run_attention(const struct cuda_group *group, struct cuda_attention *attention);
 /* The LM head over x [rows][stride]. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
 
+/* ---- prompts, fast (cuda_prompt.c) ---- */
+
+/* A span on one rank. */
+struct cuda_prompt {
+    struct cuda_rank *rank;
+    uint32_t first, n_rows; /* rows of the step */
+    uint32_t position;      /* of the first */
+    struct tp_error *err;
+};
+
+extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */
+
+/* The kernels, where they are not known yet. */
+bool cuda_find_prompt(struct cuda_rank *rank, struct tp_error *err);
+/* The embedding and the first norm. */
+bool cuda_prompt_embed(const struct cuda_prompt *prompt);
+/* From the normed rows: q, k, v, attention, o_proj to this rank's sums[0]. */
+bool cuda_prompt_attend(const struct cuda_prompt *prompt, uint32_t layer);
+/* From the normed rows: gate, up, down_proj to this rank's sums[1]. */
+bool cuda_prompt_feed(const struct cuda_prompt *prompt, uint32_t layer);
+/* The sums of n ranks, in their order, scale and bias to the residual stream; then norm number
+ * `norm`, which says what was summed: odd, attention; even, the MLP. */
+bool cuda_prompt_reduce(const struct cuda_prompt *prompt, const float *const *sums, uint32_t n,
+                        uint32_t norm);
+/* The spans of a step, one after the other. */
+bool cuda_run_spans(struct cuda_device *device, const struct step *step, struct tp_error *err);
+
 /* ---- a step (cuda_step.c) ---- */
+
+/* What the rows of all groups are, to the device. */
+bool cuda_put_rows(struct cuda_device *device, const struct step *step, struct tp_error *err);
 
 bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err);
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,

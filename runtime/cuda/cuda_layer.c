@@ -268,15 +268,14 @@ static bool ropes_in_attention(const struct cuda_group *g)
     return g->fused && g->apart && g->rank->group <= g->rank->tile;
 }
 
-static bool run_attention(const struct cuda_group *g, uint32_t layer)
+struct cuda_attention cuda_attention_of(const struct cuda_group *g, uint32_t layer)
 {
     const struct cuda_rank *r = g->rank;
     const struct partition *p = &r->weights->partition;
     const struct matrix *next = &r->weights->layers[layer].o;
-    const bool fused = ropes_in_attention(g);
-    struct cuda_attention a = {
+    return (struct cuda_attention){
         .step = g->step,
-        .queries = fused ? NULL : r->queries,
+        .queries = ropes_in_attention(g) ? NULL : r->queries,
         .rope = rope_of(g, layer),
         .pages = pages_of(r, layer),
         .out = r->attn,
@@ -298,9 +297,14 @@ static bool run_attention(const struct cuda_group *g, uint32_t layer)
         .ahead = cuda_at(r, next->w),
         .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES),
     };
+}
+
+bool cuda_run_attention(const struct cuda_group *g, struct cuda_attention *a)
+{
+    const struct cuda_rank *r = g->rank;
     uint64_t items = r->kv_heads * div_ceil(r->group, r->tile) * g->n_rows * r->chunks_max;
     uint64_t grid = min_u64(items, (uint64_t)r->cuda->multiprocessors * 2);
-    return launch(g, r->attention, (unsigned)grid, cuda_attention_shared(r, r->tile), &a);
+    return launch(g, r->attention, (unsigned)grid, cuda_attention_shared(r, r->tile), a);
 }
 
 bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_residual *before)
@@ -308,8 +312,9 @@ bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_resi
     const struct cuda_rank *r = g->rank;
     const struct layer_weights *w = &r->weights->layers[layer];
     struct cuda_residual middle = cuda_residual_of(g, &w->o, 0, 2 * layer + 1);
+    struct cuda_attention attention = cuda_attention_of(g, layer);
     bool ok = run_qkv(g, w, before) && (ropes_in_attention(g) || run_rope(g, layer)) &&
-              run_attention(g, layer) &&
+              cuda_run_attention(g, &attention) &&
               run_leaves(g, &w->o, KIND_O, r->attn, r->attn_stride, r->roots[0]) &&
               (g->fused || cuda_run_residual(g, &middle)) && run_gate_up(g, w, &middle) &&
               run_leaves(g, &w->down, KIND_DOWN, r->act, r->act_stride, r->roots[1]);

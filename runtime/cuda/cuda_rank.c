@@ -10,6 +10,7 @@
 _Static_assert((int)CUDA_STACK == (int)TREE_STACK_MAX, "the same folds");
 _Static_assert((int)CUDA_ROWS == (int)STEP_ONE_SHOT_ROWS, "rows that decode are one group");
 _Static_assert((int)CUDA_CHUNK == (int)ATTENTION_CHUNK, "the same chunks");
+_Static_assert((int)CUDA_RANKS == (int)PARTITION_TP_MAX, "as many ranks");
 
 /* ---- sizes ---- */
 
@@ -100,6 +101,7 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     r->logit_stride = align_up(model->vocab, PANEL_ROWS);
     r->page_bytes = CUDA_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
     r->groups = div_ceil(setup->rows_max, CUDA_ROWS);
+    r->wide_rows = max_u64(CUDA_ROWS, align_up(setup->span_rows_max, CUDA_ROWS));
     r->chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK);
     r->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * r->chunks_max * 4, 256);
     /* Values of panels that CTAs share, for the widest matrix: two CTAs a multiprocessor up to 4
@@ -134,6 +136,8 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
 {
     const struct device_setup *s = r->setup;
     const uint64_t rows = CUDA_ROWS, all = r->groups * CUDA_ROWS, half = s->model->head_dim / 2;
+    const uint64_t wide = r->wide_rows, spans = s->span_rows_max ? wide : 0;
+    const uint64_t widest = max_u64(r->stride, max_u64(r->attn_stride, r->act_stride));
     const uint64_t *attention = s->comm->attention.first_root, *mlp = s->comm->mlp.first_root;
     uint64_t at = 0, kv = 0, kv_end;
     bool ok = take(r, &at, &r->data, 1, r->data_bytes, err);
@@ -148,12 +152,16 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
         {&r->residual[0], all * r->stride},
         {&r->residual[1], all * r->stride},
         {&r->normed, all * r->stride},
-        {&r->q, rows * r->q_stride},
-        {&r->k, rows * r->kv_stride},
-        {&r->v, rows * r->kv_stride},
-        {&r->queries, rows * r->heads * r->head_pad},
-        {&r->attn, rows * r->attn_stride},
-        {&r->act, rows * r->act_stride},
+        {&r->q, wide * r->q_stride},
+        {&r->k, wide * r->kv_stride},
+        {&r->v, wide * r->kv_stride},
+        {&r->queries, wide * r->heads * r->head_pad},
+        {&r->attn, wide * r->attn_stride},
+        {&r->act, wide * r->act_stride},
+        {&r->span, spans ? r->chunks_max + spans : 0},
+        {&r->operand, align_up(spans, CUDA_TOKENS) * widest / 2},
+        {&r->sums[0], spans * r->stride},
+        {&r->sums[1], spans * r->stride},
         {&r->roots[0], attention[1] * rows * r->stride},
         {&r->roots[1], mlp[1] * rows * r->stride},
         {&r->wanted, rows * r->stride},

@@ -49,8 +49,7 @@ static struct cuda_group group_of(struct cuda_device *d, const struct step *step
     };
 }
 
-/* What the rows of all groups are, to the device. */
-static bool put_rows(struct cuda_device *d, const struct step *step, struct tp_error *err)
+bool cuda_put_rows(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     const struct cuda_rank *r = &d->rank;
     const uint64_t groups = div_ceil(step->n_rows, CUDA_ROWS);
@@ -192,11 +191,9 @@ static bool capture_first(struct cuda_device *d, const struct step *step, bool a
 static bool run(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     const struct cuda *c = d->rank.cuda;
-    d->slice_count = 0;
     const struct cuda_group last =
         group_of(d, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
-    if (!fill_rope(d, step, err) || !put_rows(d, step, err) ||
-        !cuda_find_dots(&d->rank, last.kind, err) ||
+    if (!cuda_put_rows(d, step, err) || !cuda_find_dots(&d->rank, last.kind, err) ||
         (last.first && !cuda_find_dots(&d->rank, CUDA_ROW_KINDS - 1, err)))
         return false;
     if (step->n_rows > CUDA_ROWS || d->setup.after_layer) {
@@ -215,6 +212,15 @@ static bool run(struct cuda_device *d, const struct step *step, struct tp_error 
     return CUDA(&c->api, err, cuStreamSynchronize, (c->stream));
 }
 
+/* The exact rows, then the spans. */
+static bool run_all(struct cuda_device *d, const struct step *step, struct tp_error *err)
+{
+    const struct step exact = step_exact(step);
+    d->slice_count = 0;
+    return fill_rope(d, step, err) && (exact.n_rows == 0 || run(d, &exact, err)) &&
+           cuda_run_spans(d, step, err);
+}
+
 static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_error *err)
 {
     if (!d->failed)
@@ -228,7 +234,7 @@ bool cuda_step_run(struct device *device, const struct step *step, struct tp_err
 {
     struct cuda_device *d = (struct cuda_device *)(void *)device;
     struct tp_error why = {0};
-    return (!d->failed && run(d, step, &why) && !d->failed) || fail(d, &why, err);
+    return (!d->failed && run_all(d, step, &why) && !d->failed) || fail(d, &why, err);
 }
 
 /* ---- logits of some rows ---- */

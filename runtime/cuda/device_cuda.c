@@ -104,7 +104,7 @@ static void close_device(struct device *device)
 {
     struct cuda_device *d = self_of(device);
     struct cuda_api *api = &opened.api;
-    void *const pinned[] = {d->steps, d->logits, d->row, d->rope};
+    void *const pinned[] = {d->steps, d->span, d->logits, d->row, d->rope};
     api->cuStreamSynchronize(opened.stream);
     cuda_free_graphs(d);
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
@@ -124,6 +124,9 @@ static bool open_host(struct cuda_device *d, struct tp_error *err)
     d->frequencies = mem_array(half, sizeof *d->frequencies, err);
     if (!d->frequencies ||
         !CUDA(api, err, cuMemHostAlloc, ((void **)&d->steps, (r->groups + 1) * r->step_bytes, 0)) ||
+        (d->setup.span_rows_max &&
+         !CUDA(api, err, cuMemHostAlloc,
+               ((void **)&d->span, (r->chunks_max + r->wide_rows) * sizeof *d->span, 0))) ||
         !CUDA(api, err, cuMemHostAlloc,
               ((void **)&d->logits, CUDA_ROWS * r->logit_stride * 4, 0)) ||
         !CUDA(api, err, cuMemHostAlloc, ((void **)&d->row, r->stride * 4, 0)) ||
@@ -205,6 +208,8 @@ static void clear_page(struct device *device, uint32_t page)
 const struct device_type device_cuda = {
     .name = "cuda",
     .copies = true,
+    .fast_above = CUDA_ROWS,
+    .chunks = cuda_chunks,
     .info = info,
     .check_isa = check_isa,
     .plan = plan,

@@ -1,0 +1,565 @@
+/* A span of a prompt on tensor cores (fast mode): deterministic, and no further from the truth than
+ * 16-bit operands with f32 sums are. Not the order of docs/numerics.md; section 12 says what holds.
+ *
+ * mma m16n8k16 wants of lane (g, t), g = lane / 4, t = lane % 4, two rows at the pairs t and t + 4 of
+ * k. Which rows and which columns those are is ours to choose, if x goes by the same columns. So lane
+ * (g, t) loads 16 bytes, a word of rows 4q .. 4q + 3 (q = g % 4) of panel g / 4: rows 4q, 4q + 1 of
+ * two panels make one fragment, rows 4q + 2, 4q + 3 the other. No shuffle, no shared memory.
+ *
+ * x comes as fragments: [32 columns][two steps of 16 k][16 tokens][lane] of 16 bytes, the pairs t and
+ * t + 4 of tokens g and g + 8. What a row's sum is does not depend on how many tokens there are:
+ * they are padded to a tile of 32, 64 or 128.
+ */
+#pragma once
+#include "dot.cuh"
+
+/* ---- operands of 16 bits ---- */
+
+struct as_bf16 {
+    enum { HALF = 0 };
+    static __device__ __forceinline__ void mma(float *d, const uint32_t *a, uint32_t b0,
+                                               uint32_t b1)
+    {
+        mma_bf16(d, a, b0, b1);
+    }
+    static __device__ __forceinline__ uint32_t pack(float low, float high)
+    {
+        return pack_bf16(low, high);
+    }
+};
+struct as_f16 {
+    enum { HALF = 1 };
+    static __device__ __forceinline__ void mma(float *d, const uint32_t *a, uint32_t b0,
+                                               uint32_t b1)
+    {
+        mma_f16(d, a, b0, b1);
+    }
+    static __device__ __forceinline__ float within(float f)
+    {
+        return f > 65504.0f ? 65504.0f : f < -65504.0f ? -65504.0f : f;
+    }
+    static __device__ __forceinline__ uint32_t pack(float low, float high)
+    {
+        return pack_f16(within(low), within(high));
+    }
+};
+
+static __device__ __forceinline__ uint32_t part(const uint4 &v, int r)
+{
+    return r == 0 ? v.x : r == 1 ? v.y : r == 2 ? v.z : v.w;
+}
+
+/* A group's scale and offset for the four rows of a lane. */
+struct group_constants {
+    uint4 words; /* of the rows */
+    uint32_t high, zeros, minimum;
+    __device__ __forceinline__ uint32_t scale(int r) const /* bf16 bits */
+    {
+        const uint32_t w = part(words, r);
+        return high ? w >> 16 : w & 0xffff;
+    }
+    __device__ __forceinline__ uint32_t zero(int r) const
+    {
+        return zeros ? part(words, r) & 15 : minimum ? 0 : 8;
+    }
+    __device__ __forceinline__ uint32_t least(int r) const /* bf16 bits */
+    {
+        return minimum ? part(words, r) & 0xffff : 0;
+    }
+};
+
+/* Stored formats: the pairs t and t + 4 of step `step` of a block, of row r of a lane's words. */
+struct stored_16 {
+    enum { LOADS = 4, GROUPED = 0 };
+    template <class A>
+    static __device__ __forceinline__ void pairs(const uint4 *words, int step, int r,
+                                                 const group_constants &, uint32_t *out)
+    {
+        out[0] = part(words[2 * step], r);
+        out[1] = part(words[2 * step + 1], r);
+    }
+};
+/* two's complement: of a code c, (c & 127) + 128 less 128, or 256 where its sign is set */
+struct stored_int8 {
+    enum { LOADS = 2, GROUPED = 0 };
+    template <class A> static __device__ __forceinline__ uint32_t two(uint32_t w, uint32_t bytes)
+    {
+        if (A::HALF)
+            return sub_f16(byte_perm(w ^ 0x80808080u, 0x64646464u, bytes), 0x64806480u);
+        const uint32_t codes = byte_perm(w, 0, bytes);
+        return fma_bf16(and_or(codes, 0x00800080u, 0x43004300u), 0xbf80bf80u,
+                        and_or(codes, 0x007f007fu, 0x43004300u));
+    }
+    template <class A>
+    static __device__ __forceinline__ void pairs(const uint4 *words, int step, int r,
+                                                 const group_constants &, uint32_t *out)
+    {
+        out[0] = two<A>(part(words[step], r), 0x4140);
+        out[1] = two<A>(part(words[step], r), 0x4342);
+    }
+};
+struct stored_fp8 {
+    enum { LOADS = 2, GROUPED = 0 };
+    template <class A> static __device__ __forceinline__ uint32_t two(uint32_t w)
+    {
+        const uint32_t halves = e4m3x2_to_half2(w);
+        float v[2];
+        if (A::HALF)
+            return halves;
+        half2_to_float(halves, v); /* exact in bf16: the high halves */
+        return byte_perm(__float_as_uint(v[0]), __float_as_uint(v[1]), 0x7632);
+    }
+    template <class A>
+    static __device__ __forceinline__ void pairs(const uint4 *words, int step, int r,
+                                                 const group_constants &, uint32_t *out)
+    {
+        out[0] = two<A>(part(words[step], r) & 0xffff);
+        out[1] = two<A>(part(words[step], r) >> 16);
+    }
+};
+/* (code - zero) * scale + minimum, rounded once */
+struct stored_int4 {
+    enum { LOADS = 1, GROUPED = 1 };
+    template <class A>
+    static __device__ __forceinline__ uint32_t two(uint32_t w, int r, const group_constants &c)
+    {
+        const uint32_t zero = c.zero(r) * 0x10001u;
+        if (A::HALF) {
+            const float scale = __uint_as_float(c.scale(r) << 16),
+                        least = __uint_as_float(c.least(r) << 16);
+            float v[2];
+            half2_to_float(sub_f16(and_or(w, 0x000f000fu, 0x64006400u), zero | 0x64006400u), v);
+            return A::pack(__fmaf_rn(v[0], scale, least), __fmaf_rn(v[1], scale, least));
+        }
+        const uint32_t code =
+            fma_bf16(0x3f803f80u, and_or(w, 0x000f000fu, 0x43004300u), zero | 0xc300c300u);
+        return fma_bf16(code, c.scale(r) * 0x10001u, c.least(r) * 0x10001u);
+    }
+    template <class A>
+    static __device__ __forceinline__ void pairs(const uint4 *words, int step, int r,
+                                                 const group_constants &c, uint32_t *out)
+    {
+        out[0] = two<A>(part(words[0], r) >> 8 * step, r, c);
+        out[1] = two<A>(part(words[0], r) >> (8 * step + 4), r, c);
+    }
+};
+
+/* The first column of a pair of a block: step, t, which of the pairs t and t + 4. */
+static __device__ __forceinline__ unsigned column_of(unsigned per_word, unsigned step, unsigned t,
+                                                     unsigned second)
+{
+    return per_word == 2   ? step * 16 + second * 8 + t * 2
+           : per_word == 4 ? step * 16 + t * 4 + second * 2
+                           : t * 8 + step * 4 + second * 2;
+}
+
+static __device__ __forceinline__ unsigned tile_of(unsigned rows)
+{
+    return rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
+}
+
+/* ---- rows of x to operands ---- */
+
+static __device__ __forceinline__ uint32_t operand_pair(const cuda_operand &a, unsigned m,
+                                                        unsigned k)
+{
+    if (m >= a.n_rows)
+        return 0;
+    const float *x = a.from + (size_t)m * a.stride + k;
+    return a.half ? as_f16::pack(x[0], x[1]) : as_bf16::pack(x[0], x[1]);
+}
+
+/* A thread makes 16 bytes of fragments, or a pair. */
+static __device__ __forceinline__ void operand(const cuda_operand &a)
+{
+    launch_dependents();
+    wait_previous();
+    size_t n = (size_t)blockIdx.x * CUDA_THREADS + threadIdx.x;
+    if (!a.per_word) {
+        const unsigned pairs = a.blocks * BLOCK / 2;
+        if (n < (size_t)a.n_rows * pairs)
+            a.to[n] = operand_pair(a, (unsigned)(n / pairs), (unsigned)(n % pairs) * 2);
+        return;
+    }
+    /* of a slice of 128 tokens: [block][step][16 tokens][lane], as many of 16 as its tile has */
+    const size_t slice_size = (size_t)a.blocks * 2 * (CUDA_TOKENS / 16) * 32;
+    const unsigned slice = (unsigned)(n / slice_size), first = slice * CUDA_TOKENS;
+    if (first >= a.n_rows)
+        return;
+    const unsigned groups = tile_of(a.n_rows - first) / 16;
+    n -= slice * slice_size;
+    if (n >= (size_t)a.blocks * 2 * groups * 32)
+        return;
+    uint4 *to = (uint4 *)(void *)a.to + slice * slice_size + n;
+    const unsigned lane = n % 32, g = lane / 4, t = lane % 4;
+    const unsigned at = (unsigned)(n / 32), m = first + at % groups * 16 + g,
+                   step = at / groups % 2, k = at / groups / 2 * BLOCK;
+    const unsigned c0 = k + column_of(a.per_word, step, t, 0),
+                   c1 = k + column_of(a.per_word, step, t, 1);
+    *to = {operand_pair(a, m, c0), operand_pair(a, m, c1), operand_pair(a, m + 8, c0),
+           operand_pair(a, m + 8, c1)};
+}
+
+/* ---- products ---- */
+
+struct product_panel {
+    const cuda_matrix *matrix;
+    unsigned panel; /* of the matrix */
+    bool there;
+};
+/* Panel 0 or 1 of a CTA. */
+static __device__ __forceinline__ product_panel panel_of(const cuda_product &a, unsigned which)
+{
+    if (a.pair)
+        return {&a.matrix[which], blockIdx.x, true};
+    const unsigned n = blockIdx.x * 2 + which, panel = n < a.panels ? n : a.panels - 1;
+    unsigned j = 0;
+    while (j + 1 < a.n_matrices && panel >= a.matrix[j + 1].first)
+        j++;
+    return {&a.matrix[j], panel - a.matrix[j].first, n < a.panels};
+}
+
+enum {
+    SUM_TOKENS = 16,           /* whose sums are in shared memory at a time */
+    SUM_STRIDE = 2 * ROWS + 1, /* floats of a token's */
+};
+
+/* The sums of 16 tokens of all warps, in rising order, to where they go. */
+static __device__ void leave_sums(const cuda_product &a, const float *sums, unsigned first)
+{
+    const unsigned width = a.pair ? ROWS : 2 * ROWS;
+    for (unsigned n = threadIdx.x; n < SUM_TOKENS * width; n += CUDA_THREADS) {
+        const unsigned token = n / width, r = n % width;
+        const product_panel p = panel_of(a, r / ROWS);
+        const unsigned row = p.panel * ROWS + r % ROWS;
+        if (first + token >= a.n_rows || !p.there || row >= p.matrix->rows)
+            continue;
+        auto sum = [&](unsigned i) {
+            const float *at = sums + token * SUM_STRIDE + i;
+            float v = at[0];
+            for (unsigned w = 1; w < WARPS; w++)
+                v = __fadd_rn(v, at[w * SUM_TOKENS * SUM_STRIDE]);
+            return v;
+        };
+        float v = scaled(p.matrix, row, sum(r));
+        if (a.pair) {
+            v = __fmul_rn(silu_value(v), scaled(&a.matrix[1], row, sum(r + ROWS)));
+            v = a.round ? bf16_value(v) : v;
+        }
+        p.matrix->out[(size_t)(first + token) * p.matrix->out_stride + row] = v;
+    }
+}
+
+/* 32 rows of weights times 8 TILES tokens; the warps of a CTA share k. */
+template <class A, class F, int TILES>
+static __device__ __forceinline__ void product(const cuda_product &a)
+{
+    constexpr int AHEAD = 4 / F::LOADS > 1 ? 4 / F::LOADS : 2; /* blocks on their way */
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const unsigned begin = a.blocks * warp / WARPS, end = a.blocks * (warp + 1) / WARPS;
+    const product_panel own = panel_of(a, g / 4);
+    const uint4 *w = (const uint4 *)own.matrix->w + (size_t)own.panel * a.panel_words * 4 + g % 4;
+    const uint4 *x = (const uint4 *)a.x + lane;
+    shared_cursor cursor = shared_begin();
+    float *sums = shared_take<float>(cursor, WARPS * SUM_TOKENS * SUM_STRIDE);
+
+    float d[2][TILES][4];
+#pragma unroll
+    for (int i = 0; i < 2 * TILES * 4; i++)
+        d[i / (TILES * 4)][i / 4 % TILES][i % 4] = 0.0f;
+    struct {
+        uint4 words[F::LOADS];
+        group_constants constants;
+    } ring[AHEAD];
+    auto load = [&](int i, unsigned block) {
+        unsigned word = block * F::LOADS * 4;
+        if (F::GROUPED) {
+            const cuda_block at = a.table[block];
+            word = at.word;
+            ring[i].constants = {w[(size_t)at.constants * 4], at.high, a.zeros, a.minimum};
+        }
+#pragma unroll
+        for (int s = 0; s < F::LOADS; s++)
+            ring[i].words[s] = load_stream(w + (size_t)(word + s * 4 + t) * 4);
+    };
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        if (begin + i < end)
+            load(i, begin + i);
+    launch_dependents();
+    wait_previous();
+    for (unsigned block = begin; block < end; block += AHEAD) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            if (block + i >= end)
+                break;
+            uint32_t rows[2][2][4]; /* step, fragment */
+#pragma unroll
+            for (int n = 0; n < 8; n++) {
+                const int step = n / 4, r = n % 4;
+                uint32_t pair[2];
+                F::template pairs<A>(ring[i].words, step, r, ring[i].constants, pair);
+                rows[step][r / 2][r % 2] = pair[0];
+                rows[step][r / 2][2 + r % 2] = pair[1];
+            }
+            if (block + i + AHEAD < end)
+                load(i, block + i + AHEAD);
+#pragma unroll
+            for (int step = 0; step < 2; step++)
+#pragma unroll
+                for (int n = 0; n < TILES / 2; n++) {
+                    const uint4 b = x[(((size_t)(block + i) * 2 + step) * (TILES / 2) + n) * 32];
+#pragma unroll
+                    for (int set = 0; set < 2; set++) {
+                        A::mma(d[set][2 * n], rows[step][set], b.x, b.y);
+                        A::mma(d[set][2 * n + 1], rows[step][set], b.z, b.w);
+                    }
+                }
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < TILES / 2; n++) {
+        if (n * SUM_TOKENS >= (int)a.n_rows)
+            break;
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            const int set = i / 8, tile = i / 4 % 2, part = i % 4;
+            const unsigned row = g / 4 * ROWS + g % 4 * 4 + set * 2 + part / 2,
+                           token = tile * 8 + t * 2 + part % 2;
+            sums[(warp * SUM_TOKENS + token) * SUM_STRIDE + row] = d[set][2 * n + tile][part];
+        }
+        __syncthreads();
+        leave_sums(a, sums, n * SUM_TOKENS);
+    }
+}
+
+/* ---- the residual stream ---- */
+
+/* A CTA has a row. Shared memory: hidden + 1 floats. */
+static __device__ __forceinline__ void prompt_residual(const cuda_prompt_residual &a)
+{
+    shared_cursor cursor = shared_begin();
+    float *row = shared_take<float>(cursor, a.hidden);
+    float *factor = shared_take<float>(cursor, 1);
+    launch_dependents();
+    wait_previous();
+    const size_t at = (size_t)blockIdx.x * a.stride;
+    const unsigned token = a.embed ? a.tokens[blockIdx.x] - a.first_token : 0;
+    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
+        float v = 0.0f;
+        if (a.embed) {
+            v = token < a.n_tokens ? embedded(a.embed, a.embed_dtype, a.panel_words, token, i)
+                                   : 0.0f;
+        } else {
+            v = a.sums[0][at + i];
+            for (unsigned n = 1; n < a.n_sums; n++)
+                v = __fadd_rn(v, a.sums[n][at + i]);
+            v = a.scale ? __fmul_rn(v, a.scale[i]) : v;
+            v = a.bias ? __fadd_rn(v, a.bias[i]) : v;
+            v = __fadd_rn(a.residual[at + i], v);
+        }
+        a.residual[at + i] = row[i] = v;
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        const float f = norm_factor<false>(row, a.hidden, a.eps);
+        if (threadIdx.x == 0)
+            *factor = f;
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
+        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
+        a.normed[at + i] = a.round ? bf16_value(y) : y;
+    }
+}
+
+/* ---- RoPE and the KV cache ---- */
+
+/* A warp has a head of a row, as in rope_append. */
+static __device__ __forceinline__ void prompt_rope(const cuda_prompt_rope &a)
+{
+    shared_cursor cursor = shared_begin();
+    float *heads = shared_take<float>(cursor, (size_t)WARPS * a.rope.head_dim);
+    launch_dependents();
+    wait_previous();
+    const unsigned warp = threadIdx.x / 32, all = a.rope.heads + a.rope.kv_heads;
+    const unsigned item = blockIdx.x * WARPS + warp, m = item / all, head = item % all;
+    if (m >= a.n_rows)
+        return;
+    const unsigned p = a.position + m;
+    float *x = heads + (size_t)warp * a.rope.head_dim;
+    if (head < a.rope.heads)
+        put_query(a.rope, p, m, head, x);
+    else
+        append_to(a.rope, a.pages[p / CUDA_CHUNK], p, m, head - a.rope.heads, x);
+}
+
+/* ---- attention ---- */
+
+enum { KEYS = 32 }; /* positions at a time, two panels */
+
+/* A warp's 16 query rows of a head: of lane (g, t) rows g and g + 8. Of 16 positions of a panel of K,
+ * tile i of the two has position 2c + i in column c, so that a lane holds the scores of positions
+ * 4t .. 4t + 3, which are the pairs of P that it is asked for. Components of V likewise. A tile of
+ * positions that a row does not see changes nothing of it, to the bit: which rows share a warp
+ * does not matter. */
+template <class A, int PAD> struct query_tile {
+    const cuda_prompt_attention &a;
+    unsigned lane, g, t;
+    unsigned position[2]; /* of the rows */
+    uint32_t q[PAD / 16][4];
+    float o[PAD / 16][2][4];
+    float top[2], sum[2]; /* of the rows; sum: this lane's part */
+
+    __device__ __forceinline__ query_tile(const cuda_prompt_attention &args, unsigned first,
+                                          unsigned head)
+        : a(args), lane(threadIdx.x % 32), g(lane / 4), t(lane % 4)
+    {
+        const float *from[2];
+        for (unsigned i = 0; i < 2; i++) {
+            const unsigned m = first + g + 8 * i, row = m < a.n_rows ? m : a.n_rows - 1;
+            from[i] = a.queries + ((size_t)row * a.heads + head) * a.head_pad + t * 2;
+            position[i] = a.position + row;
+            top[i] = -__uint_as_float(0x7f800000);
+            sum[i] = 0.0f;
+        }
+#pragma unroll
+        for (int s = 0; s < PAD / 16; s++) {
+            const bool there = s * 16u < a.head_pad;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float *x = from[i % 2] + s * 16 + i / 2 * 8;
+                q[s][i] = there ? A::pack(x[0], x[1]) : 0;
+            }
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                o[s][i / 4][i % 4] = 0.0f;
+        }
+    }
+
+    /* scores of 32 positions: panel, tile, and in it (row, column) as mma leaves them */
+    __device__ __forceinline__ void score(const unsigned char *k, float (*s)[2][4]) const
+    {
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            s[i / 8][i / 4 % 2][i % 4] = 0.0f;
+        const size_t panel = (size_t)a.head_pad * 32;
+#pragma unroll
+        for (int c = 0; c < PAD / 16; c++) {
+            if (c * 16u >= a.head_pad)
+                break;
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const unsigned char *at = k + j * panel + (c * 8 + t) * 64 + g * 8;
+                const uint2 low = *(const uint2 *)at, high = *(const uint2 *)(at + 4 * 64);
+                A::mma(s[j][0], q[c], low.x, high.x);
+                A::mma(s[j][1], q[c], low.y, high.y);
+            }
+        }
+    }
+
+    /* Scores to weights of softmax, less what is added later; the weights so far follow a new
+     * maximum. */
+    __device__ __forceinline__ void weigh(unsigned first, float scale, float (*s)[2][4])
+    {
+        const float none = -__uint_as_float(0x7f800000);
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+            const unsigned last = position[row];
+            float most = none, added = 0.0f;
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float &v = s[i / 4][i / 2 % 2][row * 2 + i % 2];
+                const unsigned p = first + i / 4 * 16 + t * 4 + i % 2 * 2 + i / 2 % 2;
+                v = p <= last && (!a.window || p + a.window > last) ? __fmul_rn(v, scale) : none;
+                most = max_of(most, v);
+            }
+            most = max_of(most, __shfl_xor_sync(~0u, most, 1));
+            most = max_of(most, __shfl_xor_sync(~0u, most, 2));
+            most = max_of(top[row], most);
+            const float factor = most == top[row] ? 1.0f : exp2_approx(__fsub_rn(top[row], most));
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float &v = s[i / 4][i / 2 % 2][row * 2 + i % 2];
+                v = v == none ? 0.0f : exp2_approx(__fsub_rn(v, most));
+                added = __fadd_rn(added, v);
+            }
+            top[row] = most;
+            sum[row] = __fmaf_rn(sum[row], factor, added);
+#pragma unroll
+            for (int i = 0; i < PAD / 16 * 4; i++) {
+                float &v = o[i / 4][i / 2 % 2][row * 2 + i % 2];
+                v = __fmul_rn(v, factor);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void add(const unsigned char *v, const float (*s)[2][4])
+    {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const uint32_t p[4] = {A::pack(s[j][0][0], s[j][1][0]), A::pack(s[j][0][2], s[j][1][2]),
+                                   A::pack(s[j][0][1], s[j][1][1]),
+                                   A::pack(s[j][0][3], s[j][1][3])};
+#pragma unroll
+            for (int c = 0; c < PAD / 16; c++) {
+                if (c * 16u >= a.head_pad)
+                    break;
+                const unsigned char *at =
+                    v + (size_t)c * CUDA_CHUNK * 32 + (j * 8 + t * 2) * 64 + g * 8;
+                const uint2 low = *(const uint2 *)at, high = *(const uint2 *)(at + 64);
+                A::mma(o[c][0], p, low.x, high.x);
+                A::mma(o[c][1], p, low.y, high.y);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void leave(unsigned first, unsigned head)
+    {
+        const uint32_t *columns = a.columns + (size_t)head * a.head_dim;
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+            float all = __fadd_rn(sum[row], __shfl_xor_sync(~0u, sum[row], 1));
+            all = __fadd_rn(all, __shfl_xor_sync(~0u, all, 2));
+            const unsigned m = first + g + 8 * row;
+            if (m >= a.n_rows)
+                continue;
+            float *out = a.out + (size_t)m * a.out_stride;
+#pragma unroll
+            for (int i = 0; i < PAD / 16 * 4; i++) {
+                const unsigned c = i / 4 * 16 + t * 4 + i % 2 * 2 + i / 2 % 2;
+                const float v = __fdiv_rn(o[i / 4][i / 2 % 2][row * 2 + i % 2], all);
+                if (c < a.head_dim)
+                    out[columns[c]] = a.round ? bf16_value(v) : v;
+            }
+        }
+    }
+};
+
+/* A CTA has 64 query rows of a head; the heads of a KV head are neighbours. */
+template <class A, int PAD>
+static __device__ __forceinline__ void prompt_attention(const cuda_prompt_attention &a)
+{
+    launch_dependents();
+    wait_previous();
+    const unsigned head = blockIdx.x % a.heads,
+                   first = (blockIdx.x / a.heads * CUDA_QUERY_WARPS + threadIdx.x / 32) * 16;
+    if (first >= a.n_rows)
+        return;
+    const unsigned kv_head = (head + a.skip) / a.group,
+                   last = a.position + (first + 15 < a.n_rows ? first + 15 : a.n_rows - 1);
+    const unsigned lowest = a.position + first + 1;
+    const float scale = __fmul_rn(a.scale, 0x1.715476p+0f); /* log2(e) */
+    query_tile<A, PAD> tile(a, first, head);
+    for (unsigned p = a.window && lowest > a.window ? (lowest - a.window) / KEYS * KEYS : 0;
+         p <= last; p += KEYS) {
+        const unsigned page = a.pages[p / CUDA_CHUNK], at = p % CUDA_CHUNK;
+        const unsigned char *k = a.kv + ((size_t)page * a.kv_heads + kv_head) * 2 * a.page_bytes;
+        float s[2][2][4];
+        tile.score(k + (size_t)at * a.head_pad * 2, s);
+        tile.weigh(p, scale, s);
+        tile.add(k + a.page_bytes + (size_t)at * 32, s);
+    }
+    tile.leave(first, head);
+}
