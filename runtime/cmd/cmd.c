@@ -43,18 +43,19 @@ bool run_prompts(struct run *run, struct batch *batch,
 {
     const struct prompts *p = &run->prompts;
     bool ran, ok = batch_open(batch, &run->engine, run->chunk, err);
-    for (uint32_t i = 0; ok && i < p->count; i++) {
-        const struct request request = {.ids = p->list[i].ids,
-                                        .n_ids = p->list[i].n_ids,
-                                        .sampling = sampler_defaults(),
-                                        .exact = !run->fast,
-                                        .on_logits = fn,
-                                        .arg = arg};
-        ok = batch_add(batch, &request, i, err) == i;
-    }
-    for (uint32_t done = 0; ok && done < p->count;) {
-        ok = interrupt_pending() ? interrupt_fail(err) : batch_step(batch, &ran, err);
-        while (ok && done < p->count && batch_answer(batch, done)->finish != BATCH_GOING) {
+    for (uint32_t i = 0, done = 0; ok && done < p->count;) {
+        /* fast ones one at a time: in a step, exact ones come before them */
+        for (; ok && i < p->count && (i == done || !run->fast); i++) {
+            const struct request request = {.ids = p->list[i].ids,
+                                            .n_ids = p->list[i].n_ids,
+                                            .sampling = sampler_defaults(),
+                                            .exact = !run->fast,
+                                            .on_logits = fn,
+                                            .arg = arg};
+            ok = batch_add(batch, &request, i, err) == i;
+        }
+        ok = ok && (interrupt_pending() ? interrupt_fail(err) : batch_step(batch, &ran, err));
+        while (ok && done < i && batch_answer(batch, done)->finish != BATCH_GOING) {
             ok = batch_check(batch, done, err);
             batch_remove(batch, done++, false);
         }

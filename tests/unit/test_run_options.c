@@ -93,7 +93,7 @@ static void defaults_are_those_of_the_manual(void **state)
     (void)state;
     accepted(RUN_GENERATE, "generate --prompt-ids 1,2 B");
     assert_int_equal(options.prompts.n, 128);
-    assert_int_equal(options.chunk, 256);
+    assert_int_equal(options.chunk, 0);
     assert_int_equal(options.context, 0);
     assert_int_equal(options.kv_dtype, DTYPE_NONE);
     assert_null(options.isa);
