@@ -155,6 +155,12 @@ static __device__ __forceinline__ uint32_t fma_bf16(uint32_t a, uint32_t b, uint
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
     return r;
 }
+static __device__ __forceinline__ uint32_t fma_f16(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t r;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+}
 static __device__ __forceinline__ uint32_t sub_f16(uint32_t a, uint32_t b)
 {
     uint32_t r;

@@ -26,6 +26,14 @@ struct as_bf16 {
     {
         return pack_bf16(low, high);
     }
+    static __device__ __forceinline__ uint32_t fma(uint32_t a, uint32_t b, uint32_t c)
+    {
+        return fma_bf16(a, b, c);
+    }
+    static __device__ __forceinline__ uint32_t from_bf16(uint32_t pair)
+    {
+        return pair;
+    }
 };
 struct as_f16 {
     enum { HALF = 1 };
@@ -42,6 +50,15 @@ struct as_f16 {
     {
         return pack_f16(within(low), within(high));
     }
+    static __device__ __forceinline__ uint32_t fma(uint32_t a, uint32_t b, uint32_t c)
+    {
+        return fma_f16(a, b, c);
+    }
+    static __device__ __forceinline__ uint32_t from_bf16(uint32_t pair) /* twice the same */
+    {
+        const float v = __uint_as_float(pair & 0xffff0000u);
+        return pack(v, v);
+    }
 };
 
 static __device__ __forceinline__ uint32_t part(const uint4 &v, int r)
@@ -49,22 +66,25 @@ static __device__ __forceinline__ uint32_t part(const uint4 &v, int r)
     return r == 0 ? v.x : r == 1 ? v.y : r == 2 ? v.z : v.w;
 }
 
-/* A group's scale and offset for the four rows of a lane. */
+/* A group's scale and offset for the four rows of a lane, each as a pair of the same. */
 struct group_constants {
-    uint4 words; /* of the rows */
-    uint32_t high, zeros, minimum;
-    __device__ __forceinline__ uint32_t scale(int r) const /* bf16 bits */
+    uint4 words;          /* of the rows */
+    uint32_t scale_bytes; /* where the scale is in a word */
+    uint32_t zeros, minimum;
+
+    template <class A> __device__ __forceinline__ uint32_t scale(int r) const
     {
-        const uint32_t w = part(words, r);
-        return high ? w >> 16 : w & 0xffff;
+        return A::from_bf16(byte_perm(part(words, r), 0, scale_bytes));
     }
-    __device__ __forceinline__ uint32_t zero(int r) const
+    template <class A> __device__ __forceinline__ uint32_t least(int r) const
     {
-        return zeros ? part(words, r) & 15 : minimum ? 0 : 8;
+        return A::from_bf16(byte_perm(part(words, r), 0, minimum ? 0x1010 : 0x4444));
     }
-    __device__ __forceinline__ uint32_t least(int r) const /* bf16 bits */
+    /* the zero in the low bytes below a given high one */
+    __device__ __forceinline__ uint32_t zero(int r, uint32_t high) const
     {
-        return minimum ? part(words, r) & 0xffff : 0;
+        return byte_perm(part(words, r), zeros ? high * 0x01010101u : high << 8 | (minimum ? 0 : 8),
+                         zeros ? 0x4040 : 0x5454);
     }
 };
 
@@ -117,23 +137,16 @@ struct stored_fp8 {
         out[1] = two<A>(part(words[step], r) >> 16);
     }
 };
-/* (code - zero) * scale + minimum, rounded once */
+/* (code - zero) * scale + minimum, rounded once. A code below an exponent of its own is a number. */
 struct stored_int4 {
     enum { LOADS = 1, GROUPED = 1 };
     template <class A>
     static __device__ __forceinline__ uint32_t two(uint32_t w, int r, const group_constants &c)
     {
-        const uint32_t zero = c.zero(r) * 0x10001u;
-        if (A::HALF) {
-            const float scale = __uint_as_float(c.scale(r) << 16),
-                        least = __uint_as_float(c.least(r) << 16);
-            float v[2];
-            half2_to_float(sub_f16(and_or(w, 0x000f000fu, 0x64006400u), zero | 0x64006400u), v);
-            return A::pack(__fmaf_rn(v[0], scale, least), __fmaf_rn(v[1], scale, least));
-        }
         const uint32_t code =
-            fma_bf16(0x3f803f80u, and_or(w, 0x000f000fu, 0x43004300u), zero | 0xc300c300u);
-        return fma_bf16(code, c.scale(r) * 0x10001u, c.least(r) * 0x10001u);
+            A::HALF ? sub_f16(and_or(w, 0x000f000fu, 0x64006400u), c.zero(r, 0x64))
+                    : fma_bf16(0x3f803f80u, and_or(w, 0x000f000fu, 0x43004300u), c.zero(r, 0xc3));
+        return A::fma(code, c.template scale<A>(r), c.template least<A>(r));
     }
     template <class A>
     static __device__ __forceinline__ void pairs(const uint4 *words, int step, int r,
@@ -207,38 +220,38 @@ struct product_panel {
     unsigned panel; /* of the matrix */
     bool there;
 };
-/* Panel 0 or 1 of a CTA. */
-static __device__ __forceinline__ product_panel panel_of(const cuda_product &a, unsigned which)
+/* Panel `which` (0 or 1) of a CTA's set n, counted over the grid. */
+static __device__ __forceinline__ product_panel panel_of(const cuda_product &a, unsigned n,
+                                                         unsigned which)
 {
-    if (a.pair)
-        return {&a.matrix[which], blockIdx.x, true};
-    const unsigned n = blockIdx.x * 2 + which, panel = n < a.panels ? n : a.panels - 1;
-    unsigned j = 0;
-    while (j + 1 < a.n_matrices && panel >= a.matrix[j + 1].first)
+    n = a.pair ? n : n * 2 + which;
+    const unsigned panel = n < a.panels ? n : a.panels - 1;
+    unsigned j = a.pair ? which : 0;
+    while (!a.pair && j + 1 < a.n_matrices && panel >= a.matrix[j + 1].first)
         j++;
-    return {&a.matrix[j], panel - a.matrix[j].first, n < a.panels};
+    return {&a.matrix[j], panel - (a.pair ? 0 : a.matrix[j].first), n < a.panels};
 }
 
-enum {
-    SUM_TOKENS = 16,           /* whose sums are in shared memory at a time */
-    SUM_STRIDE = 2 * ROWS + 1, /* floats of a token's */
-};
+enum { SUM_TOKENS = 16 }; /* whose sums are in shared memory at a time */
 
-/* The sums of 16 tokens of all warps, in rising order, to where they go. */
+/* The sums of 16 tokens of all warps, in rising order, to where they go. sums: [warp][token][32 SETS
+ * rows, and one between]. */
+template <int SETS>
 static __device__ void leave_sums(const cuda_product &a, const float *sums, unsigned first)
 {
-    const unsigned width = a.pair ? ROWS : 2 * ROWS;
+    constexpr unsigned STRIDE = 2 * ROWS * SETS + 1;
+    const unsigned set_rows = a.pair ? +ROWS : 2 * ROWS, width = set_rows * SETS;
     for (unsigned n = threadIdx.x; n < SUM_TOKENS * width; n += CUDA_THREADS) {
-        const unsigned token = n / width, r = n % width;
-        const product_panel p = panel_of(a, r / ROWS);
+        const unsigned token = n / width, set = n % width / set_rows, r = n % set_rows;
+        const product_panel p = panel_of(a, blockIdx.x * SETS + set, r / ROWS);
         const unsigned row = p.panel * ROWS + r % ROWS;
         if (first + token >= a.n_rows || !p.there || row >= p.matrix->rows)
             continue;
         auto sum = [&](unsigned i) {
-            const float *at = sums + token * SUM_STRIDE + i;
+            const float *at = sums + token * STRIDE + set * 2 * ROWS + i;
             float v = at[0];
             for (unsigned w = 1; w < WARPS; w++)
-                v = __fadd_rn(v, at[w * SUM_TOKENS * SUM_STRIDE]);
+                v = __fadd_rn(v, at[w * SUM_TOKENS * STRIDE]);
             return v;
         };
         float v = scaled(p.matrix, row, sum(r));
@@ -250,37 +263,66 @@ static __device__ void leave_sums(const cuda_product &a, const float *sums, unsi
     }
 }
 
-/* 32 rows of weights times 8 TILES tokens; the warps of a CTA share k. */
-template <class A, class F, int TILES>
-static __device__ __forceinline__ void product(const cuda_product &a)
-{
-    constexpr int AHEAD = 4 / F::LOADS > 1 ? 4 / F::LOADS : 2; /* blocks on their way */
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const unsigned begin = a.blocks * warp / WARPS, end = a.blocks * (warp + 1) / WARPS;
-    const product_panel own = panel_of(a, g / 4);
-    const uint4 *w = (const uint4 *)own.matrix->w + (size_t)own.panel * a.panel_words * 4 + g % 4;
-    const uint4 *x = (const uint4 *)a.x + lane;
-    shared_cursor cursor = shared_begin();
-    float *sums = shared_take<float>(cursor, WARPS * SUM_TOKENS * SUM_STRIDE);
+/* What a lane has of a block: the words of four rows of a panel. */
+template <class F> struct block_words {
+    uint4 words[F::LOADS];
+    group_constants constants;
 
-    float d[2][TILES][4];
-#pragma unroll
-    for (int i = 0; i < 2 * TILES * 4; i++)
-        d[i / (TILES * 4)][i / 4 % TILES][i % 4] = 0.0f;
-    struct {
-        uint4 words[F::LOADS];
-        group_constants constants;
-    } ring[AHEAD];
-    auto load = [&](int i, unsigned block) {
+    __device__ __forceinline__ void load(const cuda_product &a, const uint4 *w, unsigned block)
+    {
         unsigned word = block * F::LOADS * 4;
         if (F::GROUPED) {
             const cuda_block at = a.table[block];
             word = at.word;
-            ring[i].constants = {w[(size_t)at.constants * 4], at.high, a.zeros, a.minimum};
+            constants = {w[(size_t)at.constants * 4], at.high ? 0x3232u : 0x1010u, a.zeros,
+                         a.minimum};
         }
 #pragma unroll
         for (int s = 0; s < F::LOADS; s++)
-            ring[i].words[s] = load_stream(w + (size_t)(word + s * 4 + t) * 4);
+            words[s] = load_stream(w + (size_t)(word + s * 4 + threadIdx.x % 4) * 4);
+    }
+
+    /* The fragments of a step of 16 k: rows 4q, 4q + 1 and rows 4q + 2, 4q + 3. */
+    template <class A>
+    __device__ __forceinline__ void fragments(int step, uint32_t (*rows)[4]) const
+    {
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            uint32_t pair[2];
+            F::template pairs<A>(words, step, r, constants, pair);
+            rows[r / 2][r % 2] = pair[0];
+            rows[r / 2][2 + r % 2] = pair[1];
+        }
+    }
+};
+
+/* 32 SETS rows of weights times 8 TILES tokens; the warps of a CTA share k. */
+template <class A, class F, int TILES, int SETS>
+static __device__ __forceinline__ void product(const cuda_product &a)
+{
+    /* blocks on their way, as far as registers go */
+    constexpr int AHEAD = F::LOADS == 4 ? (TILES == 8 ? 1 : 2) : TILES == 8 ? 2 - F::GROUPED : 4;
+    constexpr unsigned STRIDE = 2 * ROWS * SETS + 1;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const unsigned begin = a.blocks * warp / WARPS, end = a.blocks * (warp + 1) / WARPS;
+    const uint4 *x = (const uint4 *)a.x + lane, *w[SETS];
+    shared_cursor cursor = shared_begin();
+    float *sums = shared_take<float>(cursor, WARPS * SUM_TOKENS * STRIDE);
+
+    float d[SETS][2][TILES][4];
+    block_words<F> ring[AHEAD][SETS];
+#pragma unroll
+    for (int s = 0; s < SETS; s++) {
+        const product_panel own = panel_of(a, blockIdx.x * SETS + s, g / 4);
+        w[s] = (const uint4 *)own.matrix->w + (size_t)own.panel * a.panel_words * 4 + g % 4;
+#pragma unroll
+        for (int i = 0; i < 2 * TILES * 4; i++)
+            d[s][i / (TILES * 4)][i / 4 % TILES][i % 4] = 0.0f;
+    }
+    auto load = [&](int i, unsigned block) {
+#pragma unroll
+        for (int s = 0; s < SETS; s++)
+            ring[i][s].load(a, w[s], block);
     };
 #pragma unroll
     for (int i = 0; i < AHEAD; i++)
@@ -288,31 +330,27 @@ static __device__ __forceinline__ void product(const cuda_product &a)
             load(i, begin + i);
     launch_dependents();
     wait_previous();
-    for (unsigned block = begin; block < end; block += AHEAD) {
+    for (unsigned first = begin; first < end; first += AHEAD) {
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
-            if (block + i >= end)
+            const unsigned block = first + i;
+            if (block >= end)
                 break;
-            uint32_t rows[2][2][4]; /* step, fragment */
+            uint32_t rows[2][SETS][2][4];
 #pragma unroll
-            for (int n = 0; n < 8; n++) {
-                const int step = n / 4, r = n % 4;
-                uint32_t pair[2];
-                F::template pairs<A>(ring[i].words, step, r, ring[i].constants, pair);
-                rows[step][r / 2][r % 2] = pair[0];
-                rows[step][r / 2][2 + r % 2] = pair[1];
-            }
-            if (block + i + AHEAD < end)
-                load(i, block + i + AHEAD);
+            for (int n = 0; n < 2 * SETS; n++)
+                ring[i][n / 2].template fragments<A>(n % 2, rows[n % 2][n / 2]);
+            if (block + AHEAD < end)
+                load(i, block + AHEAD);
 #pragma unroll
             for (int step = 0; step < 2; step++)
 #pragma unroll
                 for (int n = 0; n < TILES / 2; n++) {
-                    const uint4 b = x[(((size_t)(block + i) * 2 + step) * (TILES / 2) + n) * 32];
+                    const uint4 b = x[(((size_t)block * 2 + step) * (TILES / 2) + n) * 32];
 #pragma unroll
-                    for (int set = 0; set < 2; set++) {
-                        A::mma(d[set][2 * n], rows[step][set], b.x, b.y);
-                        A::mma(d[set][2 * n + 1], rows[step][set], b.z, b.w);
+                    for (int s = 0; s < 2 * SETS; s++) {
+                        A::mma(d[s / 2][s % 2][2 * n], rows[step][s / 2][s % 2], b.x, b.y);
+                        A::mma(d[s / 2][s % 2][2 * n + 1], rows[step][s / 2][s % 2], b.z, b.w);
                     }
                 }
         }
@@ -323,14 +361,14 @@ static __device__ __forceinline__ void product(const cuda_product &a)
             break;
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < 16; i++) {
-            const int set = i / 8, tile = i / 4 % 2, part = i % 4;
-            const unsigned row = g / 4 * ROWS + g % 4 * 4 + set * 2 + part / 2,
-                           token = tile * 8 + t * 2 + part % 2;
-            sums[(warp * SUM_TOKENS + token) * SUM_STRIDE + row] = d[set][2 * n + tile][part];
+        for (int i = 0; i < 16 * SETS; i++) {
+            const int set = i / 16, rows = i / 8 % 2, tile = i / 4 % 2, at = i % 4;
+            const unsigned row = set * 2 * ROWS + g / 4 * ROWS + g % 4 * 4 + rows * 2 + at / 2,
+                           token = tile * 8 + t * 2 + at % 2;
+            sums[(warp * SUM_TOKENS + token) * STRIDE + row] = d[set][rows][2 * n + tile][at];
         }
         __syncthreads();
-        leave_sums(a, sums, n * SUM_TOKENS);
+        leave_sums<SETS>(a, sums, n * SUM_TOKENS);
     }
 }
 

@@ -10,47 +10,53 @@ const uint32_t cuda_chunks[] = {128, 256, 512, 1024, 2048, 0};
 
 /* ---- kernels ---- */
 
-static bool find(const struct cuda_rank *r, cu_function *function, struct tp_error *err,
-                 const char *format, const char *type, const char *what, unsigned size)
-{
-    char name[64];
-    snprintf(name, sizeof name, format, type, what, size);
-    return cuda_kernel(r->cuda, name, function, err);
-}
+/* Kernels of products: for so many tokens; of those for 32 one has 32 rows of weights a CTA, one 64,
+ * so that x is read half as often where there are enough of them. */
+enum { PRODUCT_32, PRODUCT_32_WIDE, PRODUCT_64, PRODUCT_128, PRODUCTS };
 
 static const char *format_name(const struct stored *s)
 {
     return s->bits == 16 ? "16" : s->group ? "int4" : s->name;
 }
 
-static bool find_products(struct cuda_rank *r, const char *type, struct tp_error *err)
+static bool find_products(struct cuda_rank *r, struct tp_error *err)
 {
+    static const char *const sizes[PRODUCTS] = {"32", "32_wide", "64", "128"};
     bool ok = true;
     for (int kind = 0; ok && kind < KIND_LM; kind++) {
         const struct stored *s = r->kinds[kind].stored;
-        for (unsigned i = 0; ok && i < 3; i++)
-            ok = r->prompt.products[s->id][i] ||
-                 find(r, &r->prompt.products[s->id][i], err, "product_%s_%s_%u", type,
-                      format_name(s), 32u << i);
+        for (int i = 0; ok && i < PRODUCTS; i++) {
+            cu_function *product = &r->prompt.products[s->id][i];
+            char name[64];
+            snprintf(name, sizeof name, "product_%s_%s_%s", dtype_name(r->weights->arithmetic),
+                     format_name(s), sizes[i]);
+            ok = *product || cuda_kernel(r->cuda, name, product, err);
+        }
     }
     return ok;
+}
+
+static bool find_attention(struct cuda_rank *r, struct tp_error *err)
+{
+    const enum dtype kv = r->setup->kv_dtype;
+    char name[64];
+    if (kv == DTYPE_F32 || r->head_pad > 256)
+        return true;
+    snprintf(name, sizeof name, "prompt_attention_%s_%d", dtype_name(kv),
+             r->head_pad <= 64    ? 64
+             : r->head_pad <= 128 ? 128
+                                  : 256);
+    return cuda_kernel(r->cuda, name, &r->prompt.attention, err);
 }
 
 bool cuda_find_prompt(struct cuda_rank *r, struct tp_error *err)
 {
     struct cuda_prompt_kernels *k = &r->prompt;
-    const enum dtype kv = r->setup->kv_dtype;
-    if (k->found)
-        return true;
-    k->found = cuda_kernel(r->cuda, "prompt_operand", &k->operand, err) &&
-               cuda_kernel(r->cuda, "prompt_residual_norm", &k->residual, err) &&
-               cuda_kernel(r->cuda, "prompt_rope_append", &k->rope, err) &&
-               (kv == DTYPE_F32 || r->head_pad > 256 ||
-                find(r, &k->attention, err, "prompt_attention_%s%s_%u", dtype_name(kv), "",
-                     r->head_pad <= 64    ? 64
-                     : r->head_pad <= 128 ? 128
-                                          : 256)) &&
-               find_products(r, dtype_name(r->weights->arithmetic), err);
+    if (!k->found)
+        k->found = cuda_kernel(r->cuda, "prompt_operand", &k->operand, err) &&
+                   cuda_kernel(r->cuda, "prompt_residual_norm", &k->residual, err) &&
+                   cuda_kernel(r->cuda, "prompt_rope_append", &k->rope, err) &&
+                   find_attention(r, err) && find_products(r, err);
     return k->found;
 }
 
@@ -88,12 +94,27 @@ static bool make_operand(const struct cuda_prompt *p, enum cuda_kind kind, const
                   0, &a);
 }
 
-/* A product over the span's operand: all its rows, a tile of them at a time. */
+/* A product of at most CUDA_TOKENS rows. */
+static bool run_product(const struct cuda_prompt *p, const struct cuda_geometry *g,
+                        struct cuda_product *a)
+{
+    const struct cuda_rank *r = p->rank;
+    const uint64_t sets = a->pair ? a->panels : div_ceil(a->panels, 2); /* of 32 rows */
+    const bool wide = a->n_rows <= 32 && sets / 2 >= 2 * (uint64_t)r->cuda->multiprocessors;
+    const int kernel = wide              ? PRODUCT_32_WIDE
+                       : a->n_rows <= 32 ? PRODUCT_32
+                       : a->n_rows <= 64 ? PRODUCT_64
+                                         : PRODUCT_128;
+    const size_t sums = (size_t)CUDA_WARPS * 16 * (wide ? 65 : 33) * 4;
+    return launch(p, r->prompt.products[g->stored->id][kernel], wide ? div_ceil(sets, 2) : sets,
+                  CUDA_THREADS, align_up(sums, 16), a);
+}
+
+/* A product over the span's operand: all its rows, CUDA_TOKENS of them at a time. */
 static bool prompt_product(const struct cuda_prompt *p, enum cuda_kind kind, struct cuda_product *a)
 {
     const struct cuda_rank *r = p->rank;
     const struct cuda_geometry *g = &r->kinds[kind];
-    const size_t shared = (size_t)CUDA_WARPS * 16 * 33 * 4;
     bool ok = true;
     a->table = g->stored->group ? g->table : NULL;
     a->blocks = g->blocks;
@@ -104,9 +125,7 @@ static bool prompt_product(const struct cuda_prompt *p, enum cuda_kind kind, str
     for (uint32_t at = 0; ok && at < p->n_rows; at += CUDA_TOKENS) {
         a->n_rows = p->n_rows - at < CUDA_TOKENS ? p->n_rows - at : CUDA_TOKENS;
         a->x = r->operand + (size_t)at * g->blocks * 16;
-        const uint64_t tile = tile_of(a->n_rows);
-        ok = launch(p, r->prompt.products[g->stored->id][tile / 64],
-                    a->pair ? a->panels : div_ceil(a->panels, 2), CUDA_THREADS, shared, a);
+        ok = run_product(p, g, a);
         for (uint32_t j = 0; j < a->n_matrices; j++)
             a->matrix[j].out += (size_t)CUDA_TOKENS * a->matrix[j].out_stride;
     }

@@ -330,6 +330,13 @@ inline uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c)
         v[i] = __fmaf_rn(emul_bf16(a, i), emul_bf16(b, i), emul_bf16(c, i));
     return pack_bf16(v[0], v[1]);
 }
+inline uint32_t fma_f16(uint32_t a, uint32_t b, uint32_t c)
+{
+    float v[2];
+    for (unsigned i = 0; i < 2; i++)
+        v[i] = __fmaf_rn(emul_f16(a, i), emul_f16(b, i), emul_f16(c, i));
+    return pack_f16(v[0], v[1]);
+}
 inline uint32_t sub_f16(uint32_t a, uint32_t b)
 {
     return pack_f16(emul_f16(a, 0) - emul_f16(b, 0), emul_f16(a, 1) - emul_f16(b, 1));
