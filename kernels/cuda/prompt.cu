@@ -5,13 +5,15 @@
 /* up to 32, 64, 128 tokens; 32 rows of weights a CTA, or 64 where there are many */
 #define TOKENS(type, format)                                                                       \
     ENTRY(product_##type##_##format##_32, CUDA_THREADS, 2, cuda_product,                           \
-          product<as_##type, stored_##format, 4, 1>)                                               \
+          product<as_##type, stored_##format, 4, 1, 1>)                                            \
     ENTRY(product_##type##_##format##_32_wide, CUDA_THREADS, 1, cuda_product,                      \
-          product<as_##type, stored_##format, 4, 2>)                                               \
+          product<as_##type, stored_##format, 4, 2, 1>)                                            \
     ENTRY(product_##type##_##format##_64, CUDA_THREADS, 2, cuda_product,                           \
-          product<as_##type, stored_##format, 8, 1>)                                               \
+          product<as_##type, stored_##format, 8, 1, 1>)                                            \
     ENTRY(product_##type##_##format##_128, CUDA_THREADS, 1, cuda_product,                          \
-          product<as_##type, stored_##format, 16, 1>)
+          product<as_##type, stored_##format, 16, 1, 1>)                                           \
+    ENTRY(product_##type##_##format##_128_wide, CUDA_THREADS, 1, cuda_product,                     \
+          product<as_##type, stored_##format, 16, 1, 2>)
 #define TYPE_OF(type)                                                                              \
     TOKENS(type, 16)                                                                               \
     TOKENS(type, int8)                                                                             \

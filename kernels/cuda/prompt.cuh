@@ -232,14 +232,16 @@ static __device__ __forceinline__ product_panel panel_of(const cuda_product &a, 
     return {&a.matrix[j], panel - (a.pair ? 0 : a.matrix[j].first), n < a.panels};
 }
 
+/* A row's sum. k is cut into eight parts; sums of two neighbours are added, then those in rising
+ * order. Each warp has a part; or, of two warps that read the same x, each has two, of its own rows. */
 enum { SUM_TOKENS = 16 }; /* whose sums are in shared memory at a time */
 
-/* The sums of 16 tokens of all warps, in rising order, to where they go. sums: [warp][token][32 SETS
- * rows, and one between]. */
-template <int SETS>
+/* The sums of 16 tokens of all warps to where they go. sums: [WARPS / TURNS][token][32 SETS rows, and
+ * one between]. */
+template <int SETS, int TURNS>
 static __device__ void leave_sums(const cuda_product &a, const float *sums, unsigned first)
 {
-    constexpr unsigned STRIDE = 2 * ROWS * SETS + 1;
+    constexpr unsigned STRIDE = 2 * ROWS * SETS + 1, NEXT = SUM_TOKENS * STRIDE;
     const unsigned set_rows = a.pair ? +ROWS : 2 * ROWS, width = set_rows * SETS;
     for (unsigned n = threadIdx.x; n < SUM_TOKENS * width; n += CUDA_THREADS) {
         const unsigned token = n / width, set = n % width / set_rows, r = n % set_rows;
@@ -249,9 +251,12 @@ static __device__ void leave_sums(const cuda_product &a, const float *sums, unsi
             continue;
         auto sum = [&](unsigned i) {
             const float *at = sums + token * STRIDE + set * 2 * ROWS + i;
-            float v = at[0];
-            for (unsigned w = 1; w < WARPS; w++)
-                v = __fadd_rn(v, at[w * SUM_TOKENS * STRIDE]);
+            float v = 0.0f;
+            for (unsigned w = 0; w < WARPS / TURNS; w += 2 / TURNS) {
+                const float two =
+                    TURNS == 2 ? at[w * NEXT] : __fadd_rn(at[w * NEXT], at[(w + 1) * NEXT]);
+                v = w ? __fadd_rn(v, two) : two;
+            }
             return v;
         };
         float v = scaled(p.matrix, row, sum(r));
@@ -296,63 +301,108 @@ template <class F> struct block_words {
     }
 };
 
-/* 32 SETS rows of weights times 8 TILES tokens; the warps of a CTA share k. */
-template <class A, class F, int TILES, int SETS>
-static __device__ __forceinline__ void product(const cuda_product &a)
-{
+/* A warp's sums of 32 SETS rows of weights and 8 TILES tokens. */
+template <class A, class F, int TILES, int SETS> struct warp_product {
     /* blocks on their way, as far as registers go */
-    constexpr int AHEAD = F::LOADS == 4 ? (TILES == 8 ? 1 : 2) : TILES == 8 ? 2 - F::GROUPED : 4;
-    constexpr unsigned STRIDE = 2 * ROWS * SETS + 1;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const unsigned begin = a.blocks * warp / WARPS, end = a.blocks * (warp + 1) / WARPS;
-    const uint4 *x = (const uint4 *)a.x + lane, *w[SETS];
-    shared_cursor cursor = shared_begin();
-    float *sums = shared_take<float>(cursor, WARPS * SUM_TOKENS * STRIDE);
-
-    float d[SETS][2][TILES][4];
+    enum { AHEAD = F::LOADS == 4 ? (TILES == 8 ? 1 : 2) : TILES == 8 ? 2 - F::GROUPED : 4 };
+    const cuda_product &a;
+    const uint4 *w[SETS];
     block_words<F> ring[AHEAD][SETS];
+    float d[SETS][2][TILES][4];
+
+    __device__ __forceinline__ warp_product(const cuda_product &args, unsigned set) : a(args)
+    {
 #pragma unroll
-    for (int s = 0; s < SETS; s++) {
-        const product_panel own = panel_of(a, blockIdx.x * SETS + s, g / 4);
-        w[s] = (const uint4 *)own.matrix->w + (size_t)own.panel * a.panel_words * 4 + g % 4;
-#pragma unroll
-        for (int i = 0; i < 2 * TILES * 4; i++)
-            d[s][i / (TILES * 4)][i / 4 % TILES][i % 4] = 0.0f;
+        for (int s = 0; s < SETS; s++) {
+            const product_panel own = panel_of(a, set + s, threadIdx.x % 32 / 16);
+            w[s] = (const uint4 *)own.matrix->w + (size_t)own.panel * a.panel_words * 4 +
+                   threadIdx.x / 4 % 4;
+        }
     }
-    auto load = [&](int i, unsigned block) {
+
+    __device__ __forceinline__ void load(int i, unsigned block)
+    {
 #pragma unroll
         for (int s = 0; s < SETS; s++)
             ring[i][s].load(a, w[s], block);
-    };
+    }
+
+    /* The first weights are on their way before anything is waited for. */
+    __device__ __forceinline__ void begin(unsigned first, unsigned end)
+    {
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++)
-        if (begin + i < end)
-            load(i, begin + i);
+        for (int i = 0; i < SETS * 2 * TILES * 4; i++)
+            d[i / (TILES * 8)][i / (TILES * 4) % 2][i / 4 % TILES][i % 4] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (first + i < end)
+                load(i, first + i);
+    }
+
+    __device__ __forceinline__ void multiply(unsigned block, const uint32_t (*rows)[SETS][2][4])
+    {
+        const uint4 *x = (const uint4 *)a.x + (size_t)block * TILES * 32 + threadIdx.x % 32;
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            const int step = i / (TILES / 2), n = i % (TILES / 2);
+            const uint4 b = x[i * 32];
+#pragma unroll
+            for (int s = 0; s < 2 * SETS; s++) {
+                A::mma(d[s / 2][s % 2][2 * n], rows[step][s / 2][s % 2], b.x, b.y);
+                A::mma(d[s / 2][s % 2][2 * n + 1], rows[step][s / 2][s % 2], b.z, b.w);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void run(unsigned first, unsigned end)
+    {
+        for (; first < end; first += AHEAD) {
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) {
+                const unsigned block = first + i;
+                if (block >= end)
+                    break;
+                uint32_t rows[2][SETS][2][4];
+#pragma unroll
+                for (int n = 0; n < 2 * SETS; n++)
+                    ring[i][n / 2].template fragments<A>(n % 2, rows[n % 2][n / 2]);
+                if (block + AHEAD < end)
+                    load(i, block + AHEAD);
+                multiply(block, rows);
+            }
+        }
+    }
+};
+
+/* A CTA: 32 SETS rows of weights; with TURNS 2 twice as many. */
+template <class A, class F, int TILES, int SETS, int TURNS>
+static __device__ __forceinline__ void product(const cuda_product &a)
+{
+    constexpr int CTA_SETS = SETS * TURNS, VALUES = SETS * TILES * 8;
+    constexpr unsigned STRIDE = 2 * ROWS * CTA_SETS + 1;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const unsigned own = warp % TURNS * SETS, parts = warp / TURNS; /* its set, its sums */
+    shared_cursor cursor = shared_begin();
+    float *sums = shared_take<float>(cursor, WARPS / TURNS * SUM_TOKENS * STRIDE);
+    float *kept = shared_take<float>(cursor, TURNS == 2 ? WARPS * VALUES * 32 : 0);
+    warp_product<A, F, TILES, SETS> work(a, blockIdx.x * CTA_SETS + own);
+    auto cut = [&](unsigned part) { return a.blocks * part / WARPS; };
+
+    work.begin(cut(parts * TURNS), cut(parts * TURNS + 1));
     launch_dependents();
     wait_previous();
-    for (unsigned first = begin; first < end; first += AHEAD) {
+    work.run(cut(parts * TURNS), cut(parts * TURNS + 1));
+    if (TURNS == 2) {
+        float *at = kept + (size_t)warp * VALUES * 32 + lane; /* this lane's alone */
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            const unsigned block = first + i;
-            if (block >= end)
-                break;
-            uint32_t rows[2][SETS][2][4];
+        for (int i = 0; i < VALUES; i++)
+            at[i * 32] = work.d[i / (TILES * 8)][i / (TILES * 4) % 2][i / 4 % TILES][i % 4];
+        work.begin(cut(parts * TURNS + 1), cut(parts * TURNS + 2));
+        work.run(cut(parts * TURNS + 1), cut(parts * TURNS + 2));
 #pragma unroll
-            for (int n = 0; n < 2 * SETS; n++)
-                ring[i][n / 2].template fragments<A>(n % 2, rows[n % 2][n / 2]);
-            if (block + AHEAD < end)
-                load(i, block + AHEAD);
-#pragma unroll
-            for (int step = 0; step < 2; step++)
-#pragma unroll
-                for (int n = 0; n < TILES / 2; n++) {
-                    const uint4 b = x[(((size_t)block * 2 + step) * (TILES / 2) + n) * 32];
-#pragma unroll
-                    for (int s = 0; s < 2 * SETS; s++) {
-                        A::mma(d[s / 2][s % 2][2 * n], rows[step][s / 2][s % 2], b.x, b.y);
-                        A::mma(d[s / 2][s % 2][2 * n + 1], rows[step][s / 2][s % 2], b.z, b.w);
-                    }
-                }
+        for (int i = 0; i < VALUES; i++) {
+            float &v = work.d[i / (TILES * 8)][i / (TILES * 4) % 2][i / 4 % TILES][i % 4];
+            v = __fadd_rn(at[i * 32], v);
         }
     }
 #pragma unroll
@@ -363,12 +413,13 @@ static __device__ __forceinline__ void product(const cuda_product &a)
 #pragma unroll
         for (int i = 0; i < 16 * SETS; i++) {
             const int set = i / 16, rows = i / 8 % 2, tile = i / 4 % 2, at = i % 4;
-            const unsigned row = set * 2 * ROWS + g / 4 * ROWS + g % 4 * 4 + rows * 2 + at / 2,
+            const unsigned row = (own + set) * 2 * ROWS + g / 4 * ROWS + g % 4 * 4 + rows * 2 +
+                                 at / 2,
                            token = tile * 8 + t * 2 + at % 2;
-            sums[(warp * SUM_TOKENS + token) * STRIDE + row] = d[set][rows][2 * n + tile][at];
+            sums[(parts * SUM_TOKENS + token) * STRIDE + row] = work.d[set][rows][2 * n + tile][at];
         }
         __syncthreads();
-        leave_sums<SETS>(a, sums, n * SUM_TOKENS);
+        leave_sums<CTA_SETS, TURNS>(a, sums, n * SUM_TOKENS);
     }
 }
 

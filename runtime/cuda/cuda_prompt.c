@@ -10,9 +10,12 @@ const uint32_t cuda_chunks[] = {128, 256, 512, 1024, 2048, 0};
 
 /* ---- kernels ---- */
 
-/* Kernels of products: for so many tokens; of those for 32 one has 32 rows of weights a CTA, one 64,
- * so that x is read half as often where there are enough of them. */
-enum { PRODUCT_32, PRODUCT_32_WIDE, PRODUCT_64, PRODUCT_128, PRODUCTS };
+/* Kernels of products: for so many tokens, with 32 rows of weights a CTA; or with 64, so that x is
+ * read half as often. All have the same bits. */
+enum { PRODUCT_32, PRODUCT_32_WIDE, PRODUCT_64, PRODUCT_128, PRODUCT_128_WIDE, PRODUCTS };
+_Static_assert(sizeof((struct cuda_prompt_kernels *)0)->products[0] ==
+                   PRODUCTS * sizeof(cu_function),
+               "a place for each");
 
 static const char *format_name(const struct stored *s)
 {
@@ -21,7 +24,7 @@ static const char *format_name(const struct stored *s)
 
 static bool find_products(struct cuda_rank *r, struct tp_error *err)
 {
-    static const char *const sizes[PRODUCTS] = {"32", "32_wide", "64", "128"};
+    static const char *const sizes[PRODUCTS] = {"32", "32_wide", "64", "128", "128_wide"};
     bool ok = true;
     for (int kind = 0; ok && kind < KIND_LM; kind++) {
         const struct stored *s = r->kinds[kind].stored;
@@ -94,20 +97,36 @@ static bool make_operand(const struct cuda_prompt *p, enum cuda_kind kind, const
                   0, &a);
 }
 
+/* The kernel for so many tokens and sets of 32 rows, and its shared memory. */
+static int choose_product(const struct cuda_rank *r, uint32_t tokens, uint64_t sets, size_t *shared)
+{
+    const size_t sums = align_up(CUDA_WARPS * 16 * 33 * 4, 16);
+    const size_t wide = align_up(CUDA_WARPS * 16 * 65 * 4, 16);
+    const size_t kept =
+        align_up(CUDA_WARPS / 2 * 16 * 65 * 4, 16) + CUDA_WARPS * 32 * CUDA_TOKENS * 4;
+    const uint64_t multiprocessors = (uint64_t)r->cuda->multiprocessors;
+    *shared = sums;
+    if (tokens > 64 && sets >= multiprocessors && kept <= (size_t)r->cuda->shared_max) {
+        *shared = kept;
+        return PRODUCT_128_WIDE;
+    }
+    if (tokens <= 32 && sets >= 4 * multiprocessors) {
+        *shared = wide;
+        return PRODUCT_32_WIDE;
+    }
+    return tokens <= 32 ? PRODUCT_32 : tokens <= 64 ? PRODUCT_64 : PRODUCT_128;
+}
+
 /* A product of at most CUDA_TOKENS rows. */
 static bool run_product(const struct cuda_prompt *p, const struct cuda_geometry *g,
                         struct cuda_product *a)
 {
-    const struct cuda_rank *r = p->rank;
-    const uint64_t sets = a->pair ? a->panels : div_ceil(a->panels, 2); /* of 32 rows */
-    const bool wide = a->n_rows <= 32 && sets / 2 >= 2 * (uint64_t)r->cuda->multiprocessors;
-    const int kernel = wide              ? PRODUCT_32_WIDE
-                       : a->n_rows <= 32 ? PRODUCT_32
-                       : a->n_rows <= 64 ? PRODUCT_64
-                                         : PRODUCT_128;
-    const size_t sums = (size_t)CUDA_WARPS * 16 * (wide ? 65 : 33) * 4;
-    return launch(p, r->prompt.products[g->stored->id][kernel], wide ? div_ceil(sets, 2) : sets,
-                  CUDA_THREADS, align_up(sums, 16), a);
+    const uint64_t sets = a->pair ? a->panels : div_ceil(a->panels, 2);
+    size_t shared;
+    const int kernel = choose_product(p->rank, a->n_rows, sets, &shared);
+    const bool wide = kernel == PRODUCT_32_WIDE || kernel == PRODUCT_128_WIDE;
+    return launch(p, p->rank->prompt.products[g->stored->id][kernel],
+                  wide ? div_ceil(sets, 2) : sets, CUDA_THREADS, shared, a);
 }
 
 /* A product over the span's operand: all its rows, CUDA_TOKENS of them at a time. */

@@ -218,7 +218,7 @@ def test_fast_prompts_of_quantized_bundles():
             truth = logits_of(harness.tprun, d + "/f", d, *ids)
             exact = logits_of(harness.tprun, f"{d}/b{i}", d, *ids)
             fast = logits_of(emulated, f"{d}/b{i}", d, *ids, "--fast")
-            assert fast == logits_of(lambda *a: emulated(*a, EMUL_SMS=13), f"{d}/b{i}", d, *ids, "--fast"), "32 or 64 rows of weights a CTA"
+            assert fast == logits_of(lambda *a: emulated(*a, EMUL_SMS=40), f"{d}/b{i}", d, *ids, "--fast"), "32 or 64 rows of weights a CTA"
             assert distance(fast, exact) <= 0.15 * distance(exact, truth), (options, dtype, distance(fast, exact), distance(exact, truth))
 
 
