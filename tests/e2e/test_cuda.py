@@ -1,9 +1,11 @@
 """The GPU as a device, emulated (tests/cuda): the host's code as it is, the kernels as C++, the CPU's bits."""
 import array
+import ctypes
 import math
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -203,6 +205,61 @@ def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
 
 
 LONG = [(3 + i * i * 7 % 41) % 50 for i in range(300)]
+
+
+class Launch(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint) for n in ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "shared")] + [
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("n_attributes", ctypes.c_uint)]
+
+
+class Operand(ctypes.Structure):
+    """struct cuda_operand"""
+    _fields_ = [("source", ctypes.c_void_p), ("to", ctypes.c_void_p)] + [(n, ctypes.c_uint32) for n in (
+        "n_rows", "stride", "blocks", "per_word", "half")]
+
+
+def operand(cuda, rows, stride, blocks, per_word, half, values):
+    """The words that prompt_operand makes of rows of x; 0xffffffff where it wrote nothing."""
+    module, function, stream = (ctypes.c_void_p() for _ in range(3))
+    source = (ctypes.c_float * len(values))(*values)
+    count = (rows + 127) // 128 * 128 * blocks * 16
+    to = (ctypes.c_uint32 * (count + 4))(*[0xffffffff] * (count + 4))
+    at = ctypes.addressof(to) + -ctypes.addressof(to) % 16
+    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, per_word, half)
+    launch = Launch(count // 256 + 1, 1, 1, 256, 1, 1, 0, None, None, 0)
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(a))
+    assert cuda.cuStreamCreate(ctypes.byref(stream), 1) == cuda.cuModuleLoadData(ctypes.byref(module), b"") == 0
+    assert cuda.cuModuleGetFunction(ctypes.byref(function), module, b"prompt_operand") == 0
+    launch.stream = stream.value
+    assert cuda.cuLaunchKernelEx(ctypes.byref(launch), function, arguments, None) == 0
+    assert cuda.cuStreamSynchronize(stream) == 0
+    first = (at - ctypes.addressof(to)) // 4
+    return list(to[first: first + count])
+
+
+def test_rows_of_x_become_operands():
+    """Row by row for a library's products; every value of x once in the fragments, whatever the order."""
+    emulated_only()
+    cuda = ctypes.CDLL(os.path.join(DRIVER, "libcuda.so.1"))
+    for n in (cuda.cuModuleGetFunction, cuda.cuLaunchKernelEx):
+        n.argtypes = [ctypes.c_void_p] * (4 if n is cuda.cuLaunchKernelEx else 3)
+    cuda.cuStreamSynchronize.argtypes = [ctypes.c_void_p]
+    cuda.cuInit(0)
+    for rows, blocks, half in ((5, 2, 0), (40, 1, 1), (100, 1, 0), (150, 2, 1)):
+        stride = blocks * 32 + 8
+        values = [(1 + i % 250) * (-1) ** i * 0.5 for i in range(rows * stride)]
+
+        def bits(v):
+            return struct.unpack("<H", struct.pack("<e", v))[0] if half else struct.unpack("<I", struct.pack("<f", v))[0] >> 16
+
+        def pair(row, k):
+            return bits(values[row * stride + k]) | bits(values[row * stride + k + 1]) << 16
+        got = operand(cuda, rows, stride, blocks, 0, half, values)
+        pairs = [pair(r, k) for r in range(rows) for k in range(0, blocks * 32, 2)]
+        assert got[: len(pairs)] == pairs and set(got[len(pairs):]) <= {0xffffffff}
+        for per_word in (2, 4, 8):
+            got = operand(cuda, rows, stride, blocks, per_word, half, values)
+            assert sorted(w for w in got if w not in (0, 0xffffffff)) == sorted(pairs)
 
 
 def test_fast_prompts_of_quantized_bundles():
