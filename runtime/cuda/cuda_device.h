@@ -59,7 +59,7 @@ struct cuda_geometry {
 struct cuda_prompt_kernels {
     cu_function operand, residual, rope;
     cu_function attention;                 /* NULL: none for these heads, or this KV cache */
-    cu_function products[STORED_COUNT][5]; /* for 32 tokens, two; 64; 128, two */
+    cu_function products[STORED_COUNT][5]; /* see there */
     bool found;
 };
 

@@ -10,9 +10,21 @@ const uint32_t cuda_chunks[] = {128, 256, 512, 1024, 2048, 0};
 
 /* ---- kernels ---- */
 
-/* Kernels of products: for so many tokens, with 32 rows of weights a CTA; or with 64, so that x is
- * read half as often. All have the same bits. */
-enum { PRODUCT_32, PRODUCT_32_WIDE, PRODUCT_64, PRODUCT_128, PRODUCT_128_WIDE, PRODUCTS };
+/* Kernels of products. All have the same bits. With two sets of 32 rows of weights a CTA reads x
+ * half as often: for matrices that leave no multiprocessor without. */
+enum { PRODUCTS = 5 };
+#define SUMS(parts, sets) ((size_t)(parts)*16 * (32 * (sets) + 1) * 4) /* prompt.cuh */
+static const struct {
+    const char *name;
+    uint32_t tokens, sets; /* at most so many; of a CTA */
+    size_t shared;         /* bytes, a multiple of 16 */
+} products[PRODUCTS] = {
+    {"32_wide", 32, 2, SUMS(CUDA_WARPS, 2)},
+    {"32", 32, 1, SUMS(CUDA_WARPS, 1)},
+    {"64", 64, 1, SUMS(CUDA_WARPS, 1)},
+    {"128_wide", 128, 2, SUMS(CUDA_WARPS / 2, 2) + (size_t)CUDA_WARPS * 32 * CUDA_TOKENS * 4},
+    {"128", 128, 1, SUMS(CUDA_WARPS, 1)},
+};
 _Static_assert(sizeof((struct cuda_prompt_kernels *)0)->products[0] ==
                    PRODUCTS * sizeof(cu_function),
                "a place for each");
@@ -24,7 +36,6 @@ static const char *format_name(const struct stored *s)
 
 static bool find_products(struct cuda_rank *r, struct tp_error *err)
 {
-    static const char *const sizes[PRODUCTS] = {"32", "32_wide", "64", "128", "128_wide"};
     bool ok = true;
     for (int kind = 0; ok && kind < KIND_LM; kind++) {
         const struct stored *s = r->kinds[kind].stored;
@@ -32,7 +43,7 @@ static bool find_products(struct cuda_rank *r, struct tp_error *err)
             cu_function *product = &r->prompt.products[s->id][i];
             char name[64];
             snprintf(name, sizeof name, "product_%s_%s_%s", dtype_name(r->weights->arithmetic),
-                     format_name(s), sizes[i]);
+                     format_name(s), products[i].name);
             ok = *product || cuda_kernel(r->cuda, name, product, err);
         }
     }
@@ -97,36 +108,19 @@ static bool make_operand(const struct cuda_prompt *p, enum cuda_kind kind, const
                   0, &a);
 }
 
-/* The kernel for so many tokens and sets of 32 rows, and its shared memory. */
-static int choose_product(const struct cuda_rank *r, uint32_t tokens, uint64_t sets, size_t *shared)
-{
-    const size_t sums = align_up(CUDA_WARPS * 16 * 33 * 4, 16);
-    const size_t wide = align_up(CUDA_WARPS * 16 * 65 * 4, 16);
-    const size_t kept =
-        align_up(CUDA_WARPS / 2 * 16 * 65 * 4, 16) + CUDA_WARPS * 32 * CUDA_TOKENS * 4;
-    const uint64_t multiprocessors = (uint64_t)r->cuda->multiprocessors;
-    *shared = sums;
-    if (tokens > 64 && sets >= multiprocessors && kept <= (size_t)r->cuda->shared_max) {
-        *shared = kept;
-        return PRODUCT_128_WIDE;
-    }
-    if (tokens <= 32 && sets >= 4 * multiprocessors) {
-        *shared = wide;
-        return PRODUCT_32_WIDE;
-    }
-    return tokens <= 32 ? PRODUCT_32 : tokens <= 64 ? PRODUCT_64 : PRODUCT_128;
-}
-
 /* A product of at most CUDA_TOKENS rows. */
 static bool run_product(const struct cuda_prompt *p, const struct cuda_geometry *g,
                         struct cuda_product *a)
 {
+    const struct cuda *c = p->rank->cuda;
     const uint64_t sets = a->pair ? a->panels : div_ceil(a->panels, 2);
-    size_t shared;
-    const int kernel = choose_product(p->rank, a->n_rows, sets, &shared);
-    const bool wide = kernel == PRODUCT_32_WIDE || kernel == PRODUCT_128_WIDE;
-    return launch(p, p->rank->prompt.products[g->stored->id][kernel],
-                  wide ? div_ceil(sets, 2) : sets, CUDA_THREADS, shared, a);
+    const bool many = sets >= (uint64_t)c->multiprocessors;
+    int i = 0;
+    while (products[i].tokens < a->n_rows ||
+           (products[i].sets == 2 && (!many || products[i].shared > (size_t)c->shared_max)))
+        i++;
+    return launch(p, p->rank->prompt.products[g->stored->id][i], div_ceil(sets, products[i].sets),
+                  CUDA_THREADS, products[i].shared, a);
 }
 
 /* A product over the span's operand: all its rows, CUDA_TOKENS of them at a time. */
