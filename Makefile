@@ -169,6 +169,10 @@ $(B)/tests/planted: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda/planted.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CXX) $(OPT) -o $@ $^
+$(B)/tests/fast_prompts: $(B)/obj/tests/tools/fast_prompts.o $(B)/obj/tests/cuda/image.o $(call obj,$(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
@@ -192,7 +196,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/planted
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

@@ -33,6 +33,14 @@ static bool in_prompt(const struct slot *slot)
     return slot->answer.n_cached < slot->request.n_ids;
 }
 
+/* Decided once for a request, by it alone. */
+static bool is_fast(const struct batch *b, uint32_t s)
+{
+    const struct request *q = &b->slots[s].request;
+    return b->engine->setup.span_rows_max && !q->exact &&
+           q->n_ids - q->n_cached > b->engine->setup.device->fast_above;
+}
+
 static void append(struct batch *b, struct slot_list *list, uint32_t s)
 {
     b->slots[s].previous = list->last;
@@ -188,18 +196,68 @@ static uint32_t add_answers(struct batch *b)
     return n;
 }
 
-/* Prompts one after the other, as many rows as fit: who came first is not overtaken. */
-static uint32_t add_prompts(struct batch *b)
+static bool wants_logits(const struct request *q, uint32_t position)
+{
+    return q->on_logits || (position + 1 == q->n_ids && q->n > 0);
+}
+
+/* Rows of the next span of a fast prompt. */
+static uint32_t span_rows(const struct batch *b, uint32_t s)
+{
+    const struct slot *slot = &b->slots[s];
+    const uint32_t left = slot->request.n_ids - slot->answer.n_cached;
+    return left < b->chunk ? left : (uint32_t)b->chunk;
+}
+
+/* Exact prompts one after the other, as many rows as fit: who came first is not overtaken. */
+static uint32_t add_exact(struct batch *b, uint64_t room)
 {
     uint32_t n = 0;
     for (uint32_t s = b->prompts.first; s != NONE; s = b->slots[s].next) {
         const struct request *q = &b->slots[s].request;
+        if (is_fast(b, s))
+            continue;
         for (uint32_t p = b->slots[s].answer.n_cached; p < q->n_ids; p++, n++)
-            if (n == b->chunk || !engine_add(b->engine, (struct step_row){s, p, q->ids[p]},
-                                             q->on_logits || (p + 1 == q->n_ids && q->n > 0)))
+            if (n == room ||
+                !engine_add(b->engine, (struct step_row){s, p, q->ids[p]}, wants_logits(q, p)))
                 return n;
     }
     return n;
+}
+
+/* Fast prompts, a span each, as many as fit whole. */
+static uint32_t add_fast(struct batch *b)
+{
+    uint32_t n = 0;
+    for (uint32_t s = b->prompts.first; s != NONE; s = b->slots[s].next) {
+        const struct request *q = &b->slots[s].request;
+        if (!is_fast(b, s))
+            continue;
+        const uint32_t first = b->slots[s].answer.n_cached, rows = span_rows(b, s);
+        if (!engine_begin_span(b->engine, s, first, rows))
+            return n;
+        n += rows;
+        for (uint32_t p = first; p < first + rows; p++)
+            engine_add(b->engine, (struct step_row){s, p, q->ids[p]}, wants_logits(q, p));
+    }
+    return n;
+}
+
+/* The first fast prompt has its rows in every step, however many exact ones come. */
+static uint32_t add_prompts(struct batch *b)
+{
+    const uint32_t left = b->engine->setup.rows_max - engine_rows(b->engine)->n_rows;
+    uint32_t s = b->prompts.first;
+    uint64_t room = b->chunk;
+    while (s != NONE && !is_fast(b, s))
+        s = b->slots[s].next;
+    if (s != NONE) {
+        const uint32_t kept = span_rows(b, s);
+        room = kept < left ? left - kept : 0;
+        room = room < b->chunk ? room : b->chunk;
+    }
+    uint32_t n = add_exact(b, room);
+    return n + add_fast(b);
 }
 
 struct picks {

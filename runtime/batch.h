@@ -1,6 +1,9 @@
 /* Requests in slots: prompts through the model in chunks, in the order in which they came; answers
  * a token a step, all together, beside the prompts. What a request is answered depends on it alone:
  * not on its slot, nor on who else is there. A step allocates nothing (asserted).
+ *
+ * Where the engine has spans, a prompt with more than the device's fast_above tokens left is run
+ * fast, in chunks of its own, unless it is asked to be exact.
  */
 #pragma once
 #include "engine.h"
@@ -22,6 +25,7 @@ struct request {
     uint32_t n_ids;
     uint32_t n_cached; /* below n_ids: so many of them the slot's cache holds already */
     uint32_t n;        /* new tokens at most; 0: the prompt is run and nothing chosen */
+    bool exact;        /* not fast, however long the prompt is */
     struct sampler_options sampling; /* has passed sampler_check */
     const int64_t *eos;              /* [n_eos]; borrowed, as marks */
     uint64_t n_eos;                  /* 0: no token ends the answer */
@@ -53,7 +57,7 @@ struct batch_figures { /* so far */
 
 struct batch {
     struct engine *engine;
-    uint64_t chunk; /* rows of prompts in a step */
+    uint64_t chunk; /* rows of exact prompts in a step; of a fast one in a span, but its last */
     struct slot *slots;
     uint32_t n_slots;
     struct slot_list {

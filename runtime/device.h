@@ -3,7 +3,7 @@
  * It owns their weights as it wants them, KV cache, activations, and what they leave for each
  * other: rows, roots, logits. Nothing above it knows an address of any of that, how work is shared
  * among threads, or which instructions are used; what the host may read it asks for. How a device
- * does its work changes no bit.
+ * does its work changes no bit of exact rows; what holds of spans says docs/numerics.md, section 12.
  */
 #pragma once
 #include "comm.h"
@@ -26,6 +26,7 @@ struct device_setup {
     const char *isa;               /* the CPU's instruction set by name; NULL: the best there is */
     enum dtype kv_dtype;
     uint64_t rows_max;      /* of a step */
+    uint64_t span_rows_max; /* of a span; 0: there are none */
     uint64_t n_pages;       /* of the KV cache, 256 positions of every layer each */
     uint64_t positions_max; /* of any sequence */
     /* After each layer of a step, and with n_layers behind the last, where read_row is allowed.
@@ -67,6 +68,10 @@ struct device {
 struct device_type {
     const char *name;
     bool copies; /* its weights are a copy, which it checks itself */
+    /* Prompts with more tokens than this may be run in spans, in 16-bit arithmetic; 0: there is no
+     * fast mode. */
+    uint32_t fast_above;
+    const uint32_t *chunks; /* rows of a span, but for a prompt's last: rising, 0 ends the list */
     /* For people: lines of "name: value". The errors of plan where there is no such device. */
     bool (*info)(char text[DEVICE_INFO_MAX], struct tp_error *err);
     /* TP_E_ISA: there is no such instruction set here. */

@@ -36,6 +36,7 @@ static struct device_setup device_setup_of(struct engine *e)
         .isa = e->setup.isa,
         .kv_dtype = e->setup.kv_dtype,
         .rows_max = e->setup.rows_max,
+        .span_rows_max = e->setup.span_rows_max,
         .n_pages = e->setup.n_pages,
         .positions_max = positions,
         .after_layer = e->setup.trace ? after_layer : NULL,
@@ -129,8 +130,9 @@ static bool open_step(struct engine *e, struct tp_error *err)
 {
     e->step.rows = mem_array(e->setup.rows_max, sizeof *e->step.rows, err);
     e->step.logit_rows = mem_array(e->setup.rows_max, sizeof *e->step.logit_rows, err);
+    e->step.spans = mem_array(e->setup.rows_max, sizeof *e->step.spans, err);
     e->step.pages = e->cache.pages;
-    return e->step.rows && e->step.logit_rows;
+    return e->step.rows && e->step.logit_rows && e->step.spans;
 }
 
 static bool open_device(struct engine *e, struct tp_error *err)
@@ -185,6 +187,7 @@ void engine_close(struct engine *engine)
         e->setup.device->stop();
     mem_free(e->step.rows);
     mem_free(e->step.logit_rows);
+    mem_free(e->step.spans);
     kv_cache_free(&e->cache);
     trace_free(&e->trace);
     weights_close(&e->weights);
@@ -201,7 +204,7 @@ static void clear_page(void *arg, uint32_t page)
 
 void engine_begin(struct engine *engine)
 {
-    engine->step.n_rows = engine->step.n_logits = 0;
+    engine->step.n_rows = engine->step.n_logits = engine->step.n_spans = 0;
 }
 
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
@@ -214,6 +217,17 @@ bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
     if (wants_logits)
         step->logit_rows[step->n_logits++] = step->n_rows;
     step->rows[step->n_rows++] = row;
+    return true;
+}
+
+bool engine_begin_span(struct engine *engine, uint32_t sequence, uint32_t position, uint32_t n_rows)
+{
+    struct step *step = &engine->step;
+    tp_assert(n_rows <= engine->setup.span_rows_max);
+    if (n_rows > engine->setup.rows_max - step->n_rows ||
+        !kv_cache_extend(&engine->cache, sequence, (uint64_t)position + n_rows, clear_page, engine))
+        return false;
+    step->spans[step->n_spans++] = (struct step_span){step->n_rows, n_rows};
     return true;
 }
 

@@ -15,7 +15,8 @@ struct engine_setup {
     const char *isa; /* the CPU's instruction set; NULL: the best */
     int threads;
     enum dtype kv_dtype;
-    uint32_t rows_max; /* of a step */
+    uint32_t rows_max;      /* of a step */
+    uint32_t span_rows_max; /* of a span; 0: no prompt is run fast */
     uint32_t n_sequences, n_pages;
     const uint64_t *positions_max; /* [n_sequences] */
     bool verify;                   /* hash all data before use */
@@ -54,10 +55,20 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
                  const struct engine_setup *setup, struct tp_error *err);
 void engine_close(struct engine *engine);
 
+/* Can prompts be run fast? */
+static inline bool engine_has_fast(const struct device_type *device, const struct bundle *bundle)
+{
+    return device->fast_above && bundle->recipe.dtype != DTYPE_F32;
+}
+
 /* An empty step. */
 void engine_begin(struct engine *engine);
 /* Add a row to the step. false: the step is full, or the KV cache has no page for it. */
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits);
+/* The next n_rows rows will be a span, the first at `position`. false: not all of them can be
+ * added. */
+bool engine_begin_span(struct engine *engine, uint32_t sequence, uint32_t position,
+                       uint32_t n_rows);
 /* TP_E_DEVICE: nothing more can be run. */
 bool engine_step(struct engine *engine, struct tp_error *err);
 /* The rows of the step, and those of them whose logits are wanted. */

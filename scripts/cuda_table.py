@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What nvcc made of the GPU's kernels, as a table: registers, stack and spills of each, and for the dots the instruction
+"""What nvcc made of the GPU's kernels, as a table: registers, stack and spills of each, and for dots and products the instruction
 slots of a weight in the main loop with the rate that they allow at most.
 
     cuda_table.py [sm_90 [MULTIPROCESSORS GHZ]]      needs nvcc and cuobjdump (CUDA toolkit, or PyPI nvidia-cuda-cuobjdump)
@@ -42,14 +42,14 @@ def pipe(op):
 
 
 def main_loop(code):
-    """Instructions of the backward branch's span with the most FFMA."""
+    """Instructions of the backward branch's span with the most FFMA and HMMA."""
     lines = [(int(m[1], 16), m[2].strip()) for m in re.finditer(r"/\*([0-9a-f]{4,5})\*/\s+(.*?);", code)]
     spans = [(int(m[1], 16), at) for at, text in lines if "BRA" in text for m in [re.search(r"0x([0-9a-f]+)", text)]
              if m and int(m[1], 16) < at]
 
     def ops(span):
         return [re.sub(r"^@!?U?P\w+\s+", "", t).split()[0] for a, t in lines if span[0] <= a <= span[1]]
-    return max((ops(s) for s in spans), key=lambda o: (sum(x.startswith("FFMA") for x in o), -len(o)), default=[])
+    return max((ops(s) for s in spans), key=lambda o: (sum(x.startswith(("FFMA", "HMMA")) for x in o), -len(o)), default=[])
 
 
 def main():
@@ -64,14 +64,18 @@ def main():
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in sorted(found, key=lambda n: [int(w) if w.isdigit() else w for w in re.split(r"(\d+)", n)]):
         k, row = found[name], ["", "", ""]
-        m = re.fullmatch(r"dot_(\w+)_(\d+)", name)
-        if m:
+        m, p = re.fullmatch(r"dot_(\w+)_(\d+)", name), re.fullmatch(r"product_(\w+)_(\w+)_(\d+)(?:_wide)?", name)
+        if m or p:
             ops = main_loop(code[name])
-            weights = {4: 128, 2: 128, 1: 256}.get(BYTES[m[1]], 512)  # of a lane in a turn: 4 rows of the blocks of a unit
+            if m:
+                stored, weights = m[1], {4: 128, 2: 128, 1: 256}.get(BYTES[m[1]], 512)  # of a lane in a turn: 4 rows of the blocks of a unit
+            else:  # an mma has 16 rows, 16 k, 8 tokens
+                stored = p[1] if p[2] == "16" else p[2]
+                weights = sum(o.startswith("HMMA") for o in ops) * 16 * 16 * 8 / int(p[3]) / 32
             pipes = collections.Counter(pipe(o) for o in ops)
             slots = len(ops) / weights
             row = [f"{slots:.2f}", ", ".join(f"{pipes[p] / weights:.2f}" for p in ("fma", "alu", "cvt", "lsu")),
-                   f"{sms * 128 * ghz * 1e9 / slots * BYTES[m[1]] / 1e12:.1f}"]
+                   f"{sms * 128 * ghz * 1e9 / slots * BYTES[stored] / 1e12:.1f}"]
         print(f"| {name} | {k['registers']} | {k['stack']} | {k['spills']} | {' | '.join(row)} |")
 
 

@@ -12,10 +12,13 @@ enum {
     CUDA_MATRICES = 3,  /* that one launch can run over */
     CUDA_THREADS = 256, /* of a CTA, but for the hash's */
     CUDA_WARPS = CUDA_THREADS / 32,
-    CUDA_GROUPS = 8,  /* of four lanes in a warp: units that it takes at once */
-    CUDA_XPAD = 36,   /* floats of a block of x in shared memory: no bank conflicts */
-    CUDA_STACK = 24,  /* TREE_STACK_MAX */
-    CUDA_CHUNK = 256, /* ATTENTION_CHUNK */
+    CUDA_GROUPS = 8,      /* of four lanes in a warp: units that it takes at once */
+    CUDA_XPAD = 36,       /* floats of a block of x in shared memory: no bank conflicts */
+    CUDA_STACK = 24,      /* TREE_STACK_MAX */
+    CUDA_CHUNK = 256,     /* ATTENTION_CHUNK */
+    CUDA_TOKENS = 128,    /* of a prompt that one launch multiplies */
+    CUDA_RANKS = 48,      /* PARTITION_TP_MAX */
+    CUDA_QUERY_WARPS = 4, /* of a CTA of a prompt's attention, 16 query rows each */
     CUDA_NO_SLOT = 0xffffffffu,
     CUDA_GPUS = 16,           /* of one process, at most */
     CUDA_INBOXES = 3,         /* in turn */
@@ -170,6 +173,67 @@ struct cuda_attention {
      * for. */
     const void *ahead;
     uint64_t ahead_bytes;
+};
+
+/* ---- prompts, fast: a span of rows of one sequence, at ascending positions (prompt.cuh) ---- */
+
+/* Rows of x to pairs of 16 bits, as a product takes them (prompt.cuh), or row by row. */
+struct cuda_operand {
+    const float *from; /* [n_rows][stride] */
+    uint32_t *to;      /* fragments; or [n_rows][blocks * 16] */
+    uint32_t n_rows, stride, blocks;
+    uint32_t per_word; /* columns in a word of the matrix: 2, 4, 8; 0: row by row */
+    uint32_t half;     /* f16, saturated; else bf16 */
+};
+
+/* Whole dots of at most CUDA_TOKENS rows with panels, on tensor cores. A CTA has two panels. */
+struct cuda_product {
+    struct cuda_matrix matrix[CUDA_MATRICES]; /* [n_rows][out_stride] come out */
+    const struct cuda_block *table;           /* of formats with groups */
+    const void *x;                            /* fragments of these rows */
+    uint32_t n_matrices, n_rows;
+    uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
+    uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
+    uint32_t panels;              /* of all; with pair, of one */
+    uint32_t round;               /* the result of a pair enters a matrix as bf16 */
+    uint32_t zeros, minimum;      /* what groups have beside a scale */
+    uint32_t gpu, mark;           /* said when it begins */
+    struct cuda_watch *watch;
+};
+
+/* The residual stream of rows, from the embedding or a reduction, in place; then the next norm. */
+struct cuda_prompt_residual {
+    const float *sums[CUDA_RANKS]; /* [n_rows][stride] of each rank, added in this order */
+    float *residual, *normed;      /* [n_rows][stride] */
+    const float *norm;             /* [hidden] */
+    const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
+    const uint32_t *tokens;        /* [n_rows] */
+    const float *scale, *bias;     /* [hidden] or NULL: after the sums */
+    uint32_t embed_dtype;          /* enum dtype: f32, f16, bf16 */
+    uint32_t n_embed;
+    uint32_t panel_words, n_sums, stride, hidden;
+    float eps;
+    uint32_t round;
+};
+
+struct cuda_prompt_rope {
+    struct cuda_rope rope; /* its step is not looked at */
+    const uint32_t *pages; /* [chunks] of the sequence */
+    uint32_t n_rows, position;
+};
+
+struct cuda_prompt_attention {
+    const float *queries;    /* [n_rows][heads][head_pad] */
+    const unsigned char *kv; /* of this layer: [page][kv head][k, v][page_bytes] */
+    const uint32_t *pages;   /* [chunks] of the sequence */
+    float *out;              /* [n_rows][out_stride] */
+    const uint32_t *columns; /* [heads * head_dim] where each goes in a row of out */
+    uint64_t page_bytes;
+    uint32_t heads, kv_heads, group, skip; /* as in cuda_attention */
+    uint32_t head_dim, head_pad, out_stride;
+    uint32_t n_rows, position, window;
+    float scale;
+    uint32_t round;
 };
 
 /* XXH3-128 of chunks, a warp each. */

@@ -7,4 +7,5 @@
 #include "dot_int4.cu"
 #include "dot_int4_zero.cu"
 #include "dot_int8.cu"
+#include "prompt.cu"
 #include "rows.cu"

@@ -4,8 +4,8 @@
 #include "gpu.h"
 
 /* Column k of a panel's row as f32. */
-static __device__ __forceinline__ float embedded(const void *panels, unsigned dtype,
-                                                 unsigned panel_words, unsigned row, unsigned k)
+static __device__ __forceinline__ float panel_value(const void *panels, unsigned dtype,
+                                                    unsigned panel_words, unsigned row, unsigned k)
 {
     const uint32_t *panel =
         (const uint32_t *)panels + (size_t)(row / 16) * panel_words * 16 + row % 16;
@@ -18,6 +18,17 @@ static __device__ __forceinline__ float embedded(const void *panels, unsigned dt
     else
         v[0] = __uint_as_float(w << 16), v[1] = __uint_as_float(w & 0xffff0000u);
     return v[k % 2];
+}
+
+/* Column k of a token's row, from the rank that has it. */
+static __device__ __forceinline__ float embedded(const cuda_embed *ranks, unsigned n_ranks,
+                                                 unsigned dtype, unsigned panel_words,
+                                                 unsigned token, unsigned k)
+{
+    for (unsigned r = 0; r < n_ranks; r++)
+        if (token - ranks[r].first < ranks[r].count) /* below 0: beyond the last */
+            return panel_value(ranks[r].panels, dtype, panel_words, token - ranks[r].first, k);
+    return 0.0f;
 }
 
 /* ---- the inbox ---- */
@@ -107,12 +118,7 @@ static __device__ __forceinline__ float entering(const cuda_residual &a, const f
 {
     if (!a.embed)
         return reduced(a, inbox, m, i);
-    const unsigned token = a.step->token[m];
-    for (unsigned r = 0; r < a.n_embed; r++)
-        if (token - a.embed[r].first < a.embed[r].count) /* below 0: beyond the last */
-            return embedded(a.embed[r].panels, a.embed_dtype, a.panel_words,
-                            token - a.embed[r].first, i);
-    return 0.0f;
+    return embedded(a.embed, a.n_embed, a.embed_dtype, a.panel_words, a.step->token[m], i);
 }
 
 /* place of an element in a row of shared memory that dots read */
@@ -245,13 +251,11 @@ static __device__ __forceinline__ const float *query_from(const cuda_rope &a, un
     return a.q + (size_t)m * a.q_stride + (size_t)head * a.head_dim;
 }
 
-/* k and v of row m into the page, by a warp; x as above. */
-static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head,
-                                              float *x)
+/* k and v of row m, at position p, into its page, by a warp; x as above. */
+static __device__ __forceinline__ void append_to(const cuda_rope &a, unsigned page, unsigned p,
+                                                 unsigned m, unsigned kv_head, float *x)
 {
-    const unsigned p = a.step->position[m], at = p % CUDA_CHUNK;
-    const uint32_t *pages = (const uint32_t *)(a.step + 1);
-    const unsigned page = pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK];
+    const unsigned at = p % CUDA_CHUNK;
     const size_t from = (size_t)m * a.kv_stride + (size_t)kv_head * a.head_dim;
     unsigned char *k = a.pages + ((size_t)page * a.kv_heads + kv_head) * 2 * a.page_bytes;
     rope_head(a, a.k + from, a.k_norm, p, x);
@@ -259,6 +263,23 @@ static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, un
         kv_put(k, a.kv_dtype, at / 16, at % 16, i, a.head_pad, x[i]);
         kv_put(k + a.page_bytes, a.kv_dtype, i / 16, i % 16, at, CUDA_CHUNK, a.v[from + i]);
     }
+}
+
+static __device__ __forceinline__ void append(const cuda_rope &a, unsigned m, unsigned kv_head,
+                                              float *x)
+{
+    const unsigned p = a.step->position[m];
+    const uint32_t *pages = (const uint32_t *)(a.step + 1);
+    append_to(a, pages[(size_t)m * a.chunks_max + p / CUDA_CHUNK], p, m, kv_head, x);
+}
+
+static __device__ __forceinline__ void put_query(const cuda_rope &a, unsigned p, unsigned m,
+                                                 unsigned head, float *x)
+{
+    rope_head(a, query_from(a, m, head), a.q_norm, p, x);
+    float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
+    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32)
+        to[i] = a.round ? bf16_value(x[i]) : x[i];
 }
 
 /* A warp has a head of a row; q to where attention reads it, k and v into the cache. Shared
@@ -277,8 +298,5 @@ static __device__ __forceinline__ void rope_append(const cuda_rope &a)
     float *x = heads + (size_t)warp * a.head_dim;
     if (head >= a.heads)
         return append(a, m, head - a.heads, x);
-    rope_head(a, query_from(a, m, head), a.q_norm, a.step->position[m], x);
-    float *to = a.queries + ((size_t)m * a.heads + head) * a.head_pad;
-    for (unsigned i = threadIdx.x % 32; i < a.head_dim; i += 32)
-        to[i] = a.round ? bf16_value(x[i]) : x[i];
+    put_query(a, a.step->position[m], m, head, x);
 }

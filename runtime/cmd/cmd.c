@@ -42,18 +42,20 @@ bool run_prompts(struct run *run, struct batch *batch,
                  void *arg, struct tp_error *err)
 {
     const struct prompts *p = &run->prompts;
-    bool ran, ok = batch_open(batch, &run->engine, run->options->chunk, err);
-    for (uint32_t i = 0; ok && i < p->count; i++) {
-        const struct request request = {.ids = p->list[i].ids,
-                                        .n_ids = p->list[i].n_ids,
-                                        .sampling = sampler_defaults(),
-                                        .on_logits = fn,
-                                        .arg = arg};
-        ok = batch_add(batch, &request, i, err) == i;
-    }
-    for (uint32_t done = 0; ok && done < p->count;) {
-        ok = interrupt_pending() ? interrupt_fail(err) : batch_step(batch, &ran, err);
-        while (ok && done < p->count && batch_answer(batch, done)->finish != BATCH_GOING) {
+    bool ran, ok = batch_open(batch, &run->engine, run->chunk, err);
+    for (uint32_t i = 0, done = 0; ok && done < p->count;) {
+        /* fast ones one at a time: in a step, exact ones come before them */
+        for (; ok && i < p->count && (i == done || !run->fast); i++) {
+            const struct request request = {.ids = p->list[i].ids,
+                                            .n_ids = p->list[i].n_ids,
+                                            .sampling = sampler_defaults(),
+                                            .exact = !run->fast,
+                                            .on_logits = fn,
+                                            .arg = arg};
+            ok = batch_add(batch, &request, i, err) == i;
+        }
+        ok = ok && (interrupt_pending() ? interrupt_fail(err) : batch_step(batch, &ran, err));
+        while (ok && done < i && batch_answer(batch, done)->finish != BATCH_GOING) {
             ok = batch_check(batch, done, err);
             batch_remove(batch, done++, false);
         }
@@ -64,8 +66,7 @@ bool run_prompts(struct run *run, struct batch *batch,
 void run_report(struct run *run, const struct batch *batch)
 {
     run->report->figures = batch->figures;
-    report_print(run->report, &run->engine, run->options->report, run->context,
-                 run->options->chunk);
+    report_print(run->report, &run->engine, run->options->report, run->context, run->chunk);
 }
 
 static bool open_tokenizer(struct run *run, struct tp_error *err)
@@ -107,6 +108,21 @@ bool run_check_output(const struct run *run, const struct output_file *file, str
     return bundle_each_file(&run->bundle, spares, &(struct spared){run, file, err});
 }
 
+/* The least chunk that holds a context does with it what every larger one does: the chunks of a
+ * prompt do not depend on who else is there. */
+void run_set_chunk(struct run *run)
+{
+    const struct run_options *o = run->options;
+    run->fast = run_options_fast(o) && engine_has_fast(o->device, &run->bundle);
+    run->chunk = o->chunk ? o->chunk : RUN_CHUNK_DEFAULT;
+    if (!run->fast || o->chunk)
+        return;
+    const uint32_t *chunk = o->device->chunks;
+    while (*chunk < run->context && chunk[1])
+        chunk++;
+    run->chunk = *chunk;
+}
+
 bool run_set_lengths(struct run *run, struct tp_error *err)
 {
     struct prompts *p = &run->prompts;
@@ -131,6 +147,7 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
     }
     if (given && generate)
         run->context = given;
+    run_set_chunk(run);
     if (run->context > run->bundle.model.max_positions)
         tp_message("tprun", "note", "%llu positions, the model was made for %llu",
                    (unsigned long long)run->context,
@@ -196,6 +213,7 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .threads = o->threads,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,
         .rows_max = (uint32_t)rows_max,
+        .span_rows_max = run->fast ? (uint32_t)min_u64(rows_max, run->chunk) : 0,
         .n_sequences = run->prompts.count,
         .positions_max = run->positions,
         .verify = !o->header_only,

@@ -15,6 +15,8 @@ struct run {
     struct prompts prompts;
     uint64_t context;    /* tokens of the longest sequence, prompt and new ones */
     uint64_t *positions; /* [prompts.count] positions each sequence may use of the KV cache */
+    uint64_t chunk;      /* rows of a step's prompts, or of a fast prompt's span */
+    bool fast;           /* long prompts */
     struct engine engine;
     struct output_file trace; /* open with --trace: decided before any work */
     bool tracing;
@@ -26,6 +28,8 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
               struct tp_error *err);
 /* How long each sequence may become, from prompts and options; TP_E_PROMPT: one does not fit. */
 bool run_set_lengths(struct run *run, struct tp_error *err);
+/* Whether prompts are run fast, and chunks, of options and context. */
+void run_set_chunk(struct run *run);
 /* The engine, for steps of at most rows_max rows. at_once: all sequences live together (generate);
  * else one after the other, and a few short ones together (logits). */
 bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp_error *err);

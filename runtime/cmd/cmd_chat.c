@@ -265,7 +265,8 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     talk->positions = run->context;
     run->positions = &talk->positions;
     run->prompts = (struct prompts){.count = 1};
-    rows = options->chunk < run->context ? options->chunk : run->context;
+    run_set_chunk(run);
+    rows = run->chunk < run->context ? run->chunk : run->context;
     const struct chat_session_setup setup = {
         .bundle = &run->bundle,
         .tokenizer = &run->tokenizer,
@@ -284,7 +285,7 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
         return false;
     run_note_choice(&talk->session.choice);
     return run_open_engine(run, true, rows, err) &&
-           batch_open(&talk->batch, &run->engine, options->chunk, err) &&
+           batch_open(&talk->batch, &run->engine, run->chunk, err) &&
            chat_input_open(&talk->input, options->history, interrupt_flag(), err);
 }
 

@@ -244,11 +244,10 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
     if (ok) {
         p->run = &run;
         setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
-        uint64_t rows =
-            run.prompts.total_ids < options->chunk ? run.prompts.total_ids : options->chunk;
+        uint64_t rows = run.prompts.total_ids < run.chunk ? run.prompts.total_ids : run.chunk;
         rows += run.prompts.count;
         ok = open_printer(p, err) && run_open_engine(&run, true, rows, err) &&
-             batch_open(&p->batch, &run.engine, options->chunk, err) && add_requests(p, err) &&
+             batch_open(&p->batch, &run.engine, run.chunk, err) && add_requests(p, err) &&
              run_requests(p, err);
     }
     ok = ok && run_write_trace(&run, err);

@@ -36,7 +36,7 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
     if (ok && run.tracing && output_file_same(&job.out, &run.trace))
         ok = tp_fail(err, TP_E_USAGE, "-o and --trace: both name %s", options->output);
     uint64_t total = run.prompts.total_ids;
-    ok = ok && run_open_engine(&run, false, total < options->chunk ? total : options->chunk, err) &&
+    ok = ok && run_open_engine(&run, false, total < run.chunk ? total : run.chunk, err) &&
          (job.row = mem_array(run.bundle.model.vocab, sizeof *job.row, err)) != NULL &&
          run_prompts(&run, &job.batch, write_row, &job, err);
     ok = output_file_close(&job.out, ok, err);

@@ -67,7 +67,7 @@ static bool open_job(struct selftest_job *job, const struct run_options *options
     for (uint32_t s = 0; s < job->test.n_prompts; s++)
         rows += job->test.prompts[s].n_ids;
     return run_set_lengths(run, err) &&
-           run_open_engine(run, true, rows < options->chunk ? rows : options->chunk, err);
+           run_open_engine(run, true, rows < run->chunk ? rows : run->chunk, err);
 }
 
 bool cmd_selftest(const struct run_options *options, struct report *report, struct tp_error *err)

@@ -7,16 +7,19 @@
     "  --prompt-ids 1,2,3      token ids\n"                                                        \
     "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}\n"
 #define HELP_MACHINE                                                                               \
-    "the machine (changes no result)\n"                                                            \
+    "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
     "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
-    "  --chunk N               tokens of a prefill step (default 256)\n"                           \
+    "  --chunk N               tokens of a prefill step (default 256; on a GPU, without "          \
+    "--exact,\n"                                                                                   \
+    "                          128, 256, 512, 1024 or 2048, default the least that holds the\n"    \
+    "                          context)\n"                                                         \
     "  --device cpu|cuda       cuda: a GPU for each rank (docs/cuda.md)\n"                         \
     "  --share-gpu             several ranks on a GPU where there are fewer GPUs\n"                \
     "  --mem-fraction F        of a GPU's memory that may be used (default 0.9)\n"                 \
     "  --deadline SECONDS      who waits longer for a rank gives up (default: cpu 3600, cuda "     \
     "60)\n"                                                                                        \
-    "  --exact                 always on in this version\n"                                        \
+    "  --exact                 the CPU's bits for long prompts on a GPU too; slower\n"             \
     "  --verify full|header    header: do not hash the data before using it\n"                     \
     "  --report text|json      form of the report on stderr\n"                                     \
     "  -q, --quiet             no report\n"                                                        \
@@ -77,11 +80,12 @@ static const struct {
                    "  --json                  a JSON line per sequence\n\n" HELP_CONVERSATION
                    "\n" HELP_MACHINE HELP_CACHE},
     {RUN_CHAT, HELP_CHAT},
-    {RUN_LOGITS,
-     "usage: tprun logits BUNDLE -o FILE [options]\n"
-     "Write the logits of every prompt position: f32, little-endian, "
-     "[tokens][vocabulary].\n\n"
-     "  -o, --output FILE       \"-\" is stdout\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE},
+    {RUN_LOGITS, "usage: tprun logits BUNDLE -o FILE [options]\n"
+                 "Write the logits of every prompt position: f32, little-endian, "
+                 "[tokens][vocabulary].\n\n"
+                 "  -o, --output FILE       \"-\" is stdout\n"
+                 "  --fast                  long prompts on a GPU as generate runs them; default: "
+                 "exact\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE},
     {RUN_TOKENIZE,
      "usage: tprun tokenize (BUNDLE | FILE) [options]\n"
      "Text to token ids: for every line of standard input, a JSON string, a JSON array.\n"

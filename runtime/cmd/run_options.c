@@ -34,6 +34,7 @@ enum option_id {
     OPT_SHARE_GPU,
     OPT_DEADLINE,
     OPT_EXACT,
+    OPT_FAST,
     OPT_VERIFY,
     OPT_TRACE,
     OPT_REPORT,
@@ -95,6 +96,7 @@ static const struct argument table[] = {
     {"share-gpu", 0, OPT_SHARE_GPU, MACHINE},
     {"deadline", 1, OPT_DEADLINE, MACHINE},
     {"exact", 0, OPT_EXACT, MACHINE},
+    {"fast", 0, OPT_FAST, RUN_LOGITS},
     {"verify", 1, OPT_VERIFY, MACHINE},
     {"trace", 1, OPT_TRACE, PROMPTS},
     {"report", 1, OPT_REPORT, MACHINE},
@@ -268,7 +270,9 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         o->deadline = (uint32_t)seconds;
         return true;
     case OPT_EXACT:
-        return true; /* the CPU is never anything else */
+        return o->exact = true;
+    case OPT_FAST:
+        return o->fast = true;
     case OPT_VERIFY:
         o->header_only = strcmp(value, "header") == 0;
         return o->header_only || strcmp(value, "full") == 0 ||
@@ -286,6 +290,22 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     default:
         return parse_chat(o, id, value, err);
     }
+}
+
+/* Of the fast mode only some chunks are made. */
+static bool check_chunk(const struct run_options *o, struct tp_error *err)
+{
+    const uint32_t *chunks = o->device->chunks;
+    char list[128] = "", *end = list;
+    if (!o->chunk || !chunks || !run_options_fast(o))
+        return true;
+    for (; *chunks; chunks++) {
+        if (o->chunk == *chunks)
+            return true;
+        end += sprintf(end, "%s%u", end > list ? ", " : "", *chunks);
+    }
+    return tp_fail(err, TP_E_USAGE, "--chunk %llu: one of %s expected; others go with --exact",
+                   (unsigned long long)o->chunk, list);
 }
 
 static bool check(const struct run_options *o, enum run_command command, const char *name,
@@ -312,6 +332,11 @@ static bool check(const struct run_options *o, enum run_command command, const c
     if (command == RUN_GENERATE && !o->chat && (o->prompts.system || o->parse_special))
         return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name,
                        o->prompts.system ? "--system" : "--parse-special");
+    if (o->fast && (o->exact || o->trace))
+        return tp_fail(err, TP_E_USAGE, "%s: --fast and %s exclude each other", name,
+                       o->exact ? "--exact" : "--trace");
+    if (o->device && !check_chunk(o, err))
+        return false;
     if (o->ids && o->json)
         return tp_fail(err, TP_E_USAGE, "%s: --ids and --json exclude each other", name);
     return true;
@@ -325,7 +350,6 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
         .threads = threads_available(),
         .device = &device_cpu,
         .memory_fraction = 0.9,
-        .chunk = 256,
         .prompts.n = command == RUN_CHAT ? 512 : 128,
     };
     struct arguments arguments = {.table = table,

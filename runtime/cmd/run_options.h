@@ -21,6 +21,7 @@ enum {
     RUN_STOP_BYTES_MAX = 256,
     RUN_THREADS_MAX = 1024,
     RUN_CHUNK_MAX = 65536,
+    RUN_CHUNK_DEFAULT = 256,
     RUN_DEADLINE_MAX = 86400
 };
 
@@ -37,9 +38,11 @@ struct run_options {
     const char *isa;        /* NULL: the best */
     enum dtype kv_dtype;    /* DTYPE_NONE: the arithmetic's */
     uint64_t context;       /* positions per sequence; 0: prompt + n */
-    uint64_t chunk;         /* rows of a prefill step */
-    bool header_only;       /* --verify=header */
-    const char *trace;      /* file */
+    uint64_t chunk;         /* rows of a prefill step; 0: the default */
+    bool exact;
+    bool fast;         /* logits */
+    bool header_only;  /* --verify=header */
+    const char *trace; /* file */
     struct report_form report;
     struct prompts_given prompts;
     struct choice_given choice;
@@ -57,6 +60,12 @@ struct run_options {
     const char *template_file, *now; /* render: --template, --now */
     bool origin;                     /* render --origin */
 };
+
+/* May prompts be run fast, where device and bundle can? A trace is of exact rows. */
+static inline bool run_options_fast(const struct run_options *o)
+{
+    return !o->exact && !o->trace && (o->command & (RUN_GENERATE | RUN_CHAT) || o->fast);
+}
 
 /* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,

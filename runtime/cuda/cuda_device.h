@@ -68,6 +68,14 @@ struct cuda_geometry {
     uint32_t blocks, panel_words;
 };
 
+/* The kernels of prompts (cuda_prompt.c), for the bundle's arithmetic. */
+struct cuda_prompt_kernels {
+    cu_function operand, residual, rope;
+    cu_function attention;                 /* NULL: none for these heads, or this KV cache */
+    cu_function products[STORED_COUNT][5]; /* see there */
+    bool found;
+};
+
 /* What a rank has of its own on its GPU. */
 struct cuda_rank {
     struct cuda_gpu *gpu;
@@ -81,7 +89,8 @@ struct cuda_rank {
     struct device_bytes bytes; /* planned; what its GPU's ranks share is the first one's */
 
     unsigned char *data, *kv;
-    float *attn, *act; /* [16][stride]: zero where leaves are padded, which is the rank's affair */
+    /* [wide_rows][stride]: zero where leaves are padded, which is the rank's affair */
+    float *attn, *act;
     uint32_t *columns;
     struct cuda_block *blocks;
 
@@ -106,6 +115,10 @@ struct cuda_gpu {
     float *wanted; /* [16][stride] rows whose logits are wanted */
     float *logits; /* [16][logit_stride] the whole vocabulary: of the first GPU */
     float *partial, *edge, *inner;
+    /* of spans */
+    uint32_t *span;    /* [chunks_max] pages of the sequence, then [wide_rows] tokens */
+    uint32_t *operand; /* a product's x: [wide_rows, to whole tiles][widest x] of 16 bits */
+    float *sums;       /* of every rank, GPU by GPU: [n_gpus][sum_slots][wide_rows][stride] */
     uint32_t *attention_arrived, *edge_arrived;
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
@@ -113,9 +126,12 @@ struct cuda_gpu {
     struct cuda_embed *embed; /* [tp_size] */
 
     uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
+    uint64_t wide_rows; /* of q to act: CUDA_ROWS, or a span's in whole groups */
+    uint64_t sum_slots; /* ranks of the GPU that has most */
     uint64_t edge_floats, inner_floats, inbox_floats;
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
+    struct cuda_prompt_kernels prompt;
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
 
     /* of all GPUs, as this one reaches it */
@@ -146,6 +162,7 @@ struct cuda_device {
     /* pinned memory of the host, for all GPUs */
     struct cuda_watch *watch;
     unsigned char *steps; /* as a GPU's */
+    uint32_t *span;
     float *logits, *row, *rope;
     double *frequencies;
     uint64_t rope_filled;              /* pages */
@@ -204,10 +221,30 @@ bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *res
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
+/* Attention of a group on its own. */
+struct cuda_attention cuda_attention_of(const struct cuda_group *group,
+                                        const struct cuda_rank *rank, uint32_t layer);
+bool cuda_run_attention(const struct cuda_group *group, const struct cuda_rank *rank,
+                        struct cuda_attention *attention);
 /* The LM head over x [rows][stride]: every rank's part. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
 
+/* ---- prompts, fast (cuda_prompt.c) ---- */
+
+extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */
+
+/* A span on one GPU: its part, of all its ranks. Where it lies was set by cuda_set_span. */
+bool cuda_run_span(struct cuda_device *device, struct cuda_gpu *gpu, const struct step *step,
+                   struct step_span span, struct tp_error *err);
+/* What a span's rows are, for the GPUs to fetch: not before they have done so with the last. */
+void cuda_set_span(struct cuda_device *device, const struct step *step, struct step_span span);
+
 /* ---- a step (cuda_step.c) ---- */
+
+/* What the rows of all groups are, for the GPUs to fetch; to one of them. */
+void cuda_set_rows(struct cuda_device *device, const struct step *step);
+bool cuda_put_rows(struct cuda_device *device, const struct cuda_gpu *gpu, const struct step *step,
+                   struct tp_error *err);
 
 bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err);
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,

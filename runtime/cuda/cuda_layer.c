@@ -335,15 +335,15 @@ static bool ropes_in_attention(const struct cuda_group *g)
     return g->fused && g->apart && g->gpu->group <= g->gpu->tile;
 }
 
-static bool run_attention(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer)
+struct cuda_attention cuda_attention_of(const struct cuda_group *g, const struct cuda_rank *r,
+                                        uint32_t layer)
 {
     const struct cuda_gpu *gpu = g->gpu;
     const struct partition *p = &r->plan->partition;
     const struct matrix *next = &r->weights->layers[layer].o;
-    const bool fused = ropes_in_attention(g);
-    struct cuda_attention a = {
+    return (struct cuda_attention){
         .step = g->step,
-        .queries = fused ? NULL : gpu->queries,
+        .queries = ropes_in_attention(g) ? NULL : gpu->queries,
         .rope = rope_of(g, r, layer),
         .pages = pages_of(r, layer),
         .out = r->attn,
@@ -365,17 +365,25 @@ static bool run_attention(const struct cuda_group *g, const struct cuda_rank *r,
         .ahead = cuda_at(r, next->w),
         .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES),
     };
+}
+
+bool cuda_run_attention(const struct cuda_group *g, const struct cuda_rank *r,
+                        struct cuda_attention *a)
+{
+    const struct cuda_gpu *gpu = g->gpu;
     uint64_t items = r->kv_heads * div_ceil(gpu->group, gpu->tile) * g->n_rows * gpu->chunks_max;
     uint64_t grid = min_u64(items, (uint64_t)gpu->cuda->multiprocessors * 2);
-    return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), &a);
+    return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), a);
 }
 
 static bool run_heads(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
                       const struct cuda_residual *before)
 {
-    return !r->heads ||
-           (run_qkv(g, r, layer, before) && (ropes_in_attention(g) || run_rope(g, r, layer)) &&
-            run_attention(g, r, layer) && run_leaves(g, r, layer, REDUCE_ATTENTION));
+    if (!r->heads)
+        return true;
+    struct cuda_attention attention = cuda_attention_of(g, r, layer);
+    return run_qkv(g, r, layer, before) && (ropes_in_attention(g) || run_rope(g, r, layer)) &&
+           cuda_run_attention(g, r, &attention) && run_leaves(g, r, layer, REDUCE_ATTENTION);
 }
 
 bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_residual *before)

@@ -10,6 +10,7 @@
 _Static_assert((int)CUDA_STACK == (int)TREE_STACK_MAX, "the same folds");
 _Static_assert((int)CUDA_ROWS == (int)STEP_ONE_SHOT_ROWS, "rows that decode are one group");
 _Static_assert((int)CUDA_CHUNK == (int)ATTENTION_CHUNK, "the same chunks");
+_Static_assert((int)CUDA_RANKS == (int)PARTITION_TP_MAX, "as many ranks");
 
 /* ---- sizes ---- */
 
@@ -122,6 +123,8 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
         .head_pad = align_up(model->head_dim, BLOCK_COLS),
         .group = model->n_heads / model->n_kv_heads,
         .groups = div_ceil(setup->rows_max, CUDA_ROWS),
+        .wide_rows = max_u64(CUDA_ROWS, align_up(setup->span_rows_max, CUDA_ROWS)),
+        .sum_slots = div_ceil(comm->size, n_gpus),
         .chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK),
         .logit_stride = align_up(model->vocab, PANEL_ROWS),
     };
@@ -174,8 +177,8 @@ static bool place_rank(struct taking *t, struct cuda_rank *r, struct tp_error *e
               r->kv_heads * 2 * g->page_bytes, err))
         return false;
     const uint64_t kv_end = t->at;
-    if (!take(t, &r->attn, CUDA_ROWS * r->attn_stride, 4, err) ||
-        !take(t, &r->act, CUDA_ROWS * r->act_stride, 4, err) ||
+    if (!take(t, &r->attn, g->wide_rows * r->attn_stride, 4, err) ||
+        !take(t, &r->act, g->wide_rows * r->act_stride, 4, err) ||
         !take(t, &r->columns, r->heads * g->setup->model->head_dim, 4, err) ||
         !take(t, &r->blocks, r->n_blocks, sizeof(struct cuda_block), err))
         return false;
@@ -188,12 +191,14 @@ static bool place_shared(struct taking *t, struct tp_error *err)
     struct cuda_gpu *g = t->gpu;
     const struct device_setup *s = g->setup;
     const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
-    uint64_t heads = 0, kv_stride = 0, q_stride = 0;
+    const uint64_t wide = g->wide_rows, spans = s->span_rows_max ? wide : 0;
+    uint64_t heads = 0, kv_stride = 0, q_stride = 0, widest = g->stride;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const struct cuda_rank *r = &g->ranks[i];
         heads = max_u64(heads, r->heads);
         q_stride = max_u64(q_stride, r->q_stride);
         kv_stride = max_u64(kv_stride, r->kv_stride);
+        widest = max_u64(widest, max_u64(r->attn_stride, r->act_stride));
     }
     const struct {
         void *pointer;
@@ -202,10 +207,13 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->residual[0], all * g->stride},
         {&g->residual[1], all * g->stride},
         {&g->normed, all * g->stride},
-        {&g->q, rows * q_stride},
-        {&g->k, rows * kv_stride},
-        {&g->v, rows * kv_stride},
-        {&g->queries, rows * heads * g->head_pad},
+        {&g->q, wide * q_stride},
+        {&g->k, wide * kv_stride},
+        {&g->v, wide * kv_stride},
+        {&g->queries, wide * heads * g->head_pad},
+        {&g->span, spans ? g->chunks_max + spans : 0},
+        {&g->operand, align_up(spans, CUDA_TOKENS) * widest / 2},
+        {&g->sums, g->n_gpus * g->sum_slots * spans * g->stride},
         {&g->inbox, CUDA_INBOXES * g->inbox_floats},
         {&g->wanted, rows * g->stride},
         {&g->logits, g->number == 0 ? rows * g->logit_stride : 0},

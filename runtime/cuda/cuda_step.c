@@ -53,13 +53,16 @@ static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *
 
 /* ---- before it ---- */
 
-/* What the rows of all groups are, for the GPUs to fetch. */
-static void set_rows(struct cuda_device *d, const struct step *step)
+static uint32_t rows_of_inbox(const struct step *step)
+{
+    return step->n_rows < CUDA_ROWS ? step->n_rows : CUDA_ROWS;
+}
+
+void cuda_set_rows(struct cuda_device *d, const struct step *step)
 {
     const struct cuda_gpu *g = &d->gpus[0];
     const uint32_t groups = (uint32_t)div_ceil(step->n_rows, CUDA_ROWS);
-    const uint32_t rows = groups > 1 ? CUDA_ROWS : step->n_rows;
-    const uint32_t layers = (uint32_t)range_count(d->ranks[0].plan->partition.layers);
+    const uint32_t rows = rows_of_inbox(step);
     for (uint32_t i = 0; i < groups; i++) {
         struct cuda_step *s = (struct cuda_step *)(void *)(d->steps + i * g->step_bytes);
         uint32_t *pages = (uint32_t *)(s + 1), first = i * CUDA_ROWS;
@@ -74,14 +77,21 @@ static void set_rows(struct cuda_device *d, const struct step *step)
                    (row->position / CUDA_CHUNK + 1) * sizeof *pages);
         }
     }
-    d->turn = (d->turn + 2 * layers * groups) % TURNS;
-    d->rows_before = rows;
 }
 
-/* Of one group no more than its rows. */
-static bool put_rows(struct cuda_device *d, const struct cuda_gpu *g, const struct step *step,
-                     struct tp_error *err)
+/* The inboxes go on with the next step where this one leaves them. */
+static void count_turns(struct cuda_device *d, const struct step *step)
 {
+    const uint32_t groups = (uint32_t)div_ceil(step->n_rows, CUDA_ROWS);
+    const uint32_t layers = (uint32_t)range_count(d->ranks[0].plan->partition.layers);
+    d->turn = (d->turn + 2 * layers * groups) % TURNS;
+    d->rows_before = rows_of_inbox(step);
+}
+
+bool cuda_put_rows(struct cuda_device *d, const struct cuda_gpu *g, const struct step *step,
+                   struct tp_error *err)
+{
+    /* of one group no more than its rows */
     const uint64_t groups = div_ceil(step->n_rows, CUDA_ROWS);
     const uint64_t bytes = groups > 1 ? groups * g->step_bytes
                                       : sizeof(struct cuda_step) + step->n_rows * g->chunks_max * 4;
@@ -223,7 +233,7 @@ static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct s
     const struct cuda *c = gpu->cuda;
     const struct cuda_group last =
         group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
-    if (!put_rows(d, gpu, step, err) || !cuda_find_dots(gpu, last.kind, err) ||
+    if (!cuda_put_rows(d, gpu, step, err) || !cuda_find_dots(gpu, last.kind, err) ||
         (last.first && !cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)))
         return false;
     if (step->n_rows > CUDA_ROWS || d->setup.after_layer)
@@ -262,6 +272,7 @@ struct work {
     struct cuda_device *device;
     const struct step *step;
     uint32_t first, n; /* wanted rows; n 0: the layers */
+    const struct step_span *span; /* of it; NULL: exact rows */
 };
 
 static void run_thread(void *arg, int index, int count)
@@ -272,8 +283,9 @@ static void run_thread(void *arg, int index, int count)
     struct tp_error *err = &gpu->error;
     (void)count;
     (void)(cuda_use(gpu->cuda, err) &&
-           (w->n ? run_wanted(d, gpu, w->step, w->first, w->n, err)
-                 : run_step(d, gpu, w->step, err)) &&
+           (w->n      ? run_wanted(d, gpu, w->step, w->first, w->n, err)
+            : w->span ? cuda_run_span(d, gpu, w->step, *w->span, err)
+                      : run_step(d, gpu, w->step, err)) &&
            cuda_wait(gpu, err));
     cuda_meet(d, gpu);
 }
@@ -301,22 +313,42 @@ static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_er
     return false;
 }
 
-bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err)
+static bool run_exact(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
-    struct cuda_device *d = (struct cuda_device *)(void *)device;
-    struct tp_error why = {0};
     struct work work = {.device = d, .step = step};
     const uint32_t logits = wants_all(step) ? step->n_rows : 0;
-    d->slice_count = 0;
-    d->steps_run++;
-    if (d->failed || !fill_rope(d, step, &why))
-        return fail(d, &why, err);
-    set_rows(d, step);
-    if (!run_work(&work, logits, &why) || d->failed)
-        return fail(d, &why, err);
+    if (step->n_rows == 0)
+        return true;
+    cuda_set_rows(d, step);
+    count_turns(d, step);
+    if (!run_work(&work, logits, err))
+        return false;
     d->slice_first = 0;
     d->slice_count = logits;
     return true;
+}
+
+static bool run_spans(struct cuda_device *d, const struct step *step, struct tp_error *err)
+{
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < step->n_spans; i++) {
+        struct work work = {.device = d, .step = step, .span = &step->spans[i]};
+        cuda_set_span(d, step, step->spans[i]);
+        ok = run_work(&work, 0, err);
+    }
+    return ok;
+}
+
+bool cuda_step_run(struct device *device, const struct step *step, struct tp_error *err)
+{
+    struct cuda_device *d = (struct cuda_device *)(void *)device;
+    const struct step exact = step_exact(step);
+    struct tp_error why = {0};
+    d->slice_count = 0;
+    d->steps_run++;
+    return (!d->failed && fill_rope(d, step, &why) && run_exact(d, &exact, &why) &&
+            run_spans(d, step, &why) && !d->failed) ||
+           fail(d, &why, err);
 }
 
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
@@ -327,7 +359,7 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
     if (!d->slice_count || first != d->slice_first) {
         const struct cuda_gpu *g = &d->gpus[0];
         const uint32_t left = step->n_logits - first;
-        struct work work = {d, step, first, left < CUDA_ROWS ? left : CUDA_ROWS};
+        struct work work = {d, step, first, left < CUDA_ROWS ? left : CUDA_ROWS, NULL};
         ((struct cuda_step *)(void *)(d->steps + g->groups * g->step_bytes))->n_rows = work.n;
         if (d->failed || !run_work(&work, work.n, &why)) {
             fail(d, &why, err);

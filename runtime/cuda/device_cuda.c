@@ -177,7 +177,7 @@ static void close_gpu(struct cuda_gpu *g)
 static void close_device(struct device *device)
 {
     struct cuda_device *d = self_of(device);
-    void *const pinned[] = {d->watch, d->steps, d->logits, d->row, d->rope};
+    void *const pinned[] = {d->watch, d->steps, d->span, d->logits, d->row, d->rope};
     for (uint32_t i = 0; i < d->n_gpus; i++)
         d->hangs |= d->gpus[i].hangs;
     opened.hangs |= d->hangs;
@@ -211,6 +211,8 @@ static bool open_host(struct cuda_device *d, struct tp_error *err)
     d->frequencies = mem_array(half, sizeof *d->frequencies, err);
     if (!d->frequencies || !cuda_use(g->cuda, err) || !pin(&d->watch, sizeof *d->watch, err) ||
         !pin(&d->steps, (g->groups + 1) * g->step_bytes, err) ||
+        (d->setup.span_rows_max &&
+         !pin(&d->span, (g->chunks_max + g->wide_rows) * sizeof *d->span, err)) ||
         !pin(&d->logits, CUDA_ROWS * g->logit_stride * 4, err) ||
         !pin(&d->row, g->stride * 4, err) || !pin(&d->rope, 2 * CUDA_CHUNK * half * 4, err))
         return false;
@@ -367,6 +369,8 @@ static void clear_page(struct device *device, uint32_t page)
 const struct device_type device_cuda = {
     .name = "cuda",
     .copies = true,
+    .fast_above = CUDA_ROWS,
+    .chunks = cuda_chunks,
     .info = info,
     .check_isa = check_isa,
     .plan = plan,

@@ -1,13 +1,15 @@
-/* Decode on the GPU: milliseconds of a step, and the bytes of weights a second that this means,
- * for steps of 1 to 16 rows. `bench_cuda BUNDLE [READ_GB_S]`: beside what a plain read of the
- * GPU's memory gives. */
+/* On the GPU: milliseconds of a step, and the bytes of weights a second that this means, for steps
+ * of 1 to 16 rows that decode; milliseconds of fast prompts. `bench_cuda BUNDLE [READ_GB_S]`: beside
+ * what a plain read of the GPU's memory gives. */
 #include "clock.h"
 #include "engine.h"
 #include "kv_cache.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 7, STEPS = 20, WARM = 3, ROWS_MAX = 16, POSITIONS = (ROUNDS + 1) * STEPS * 5 };
+enum { ROUNDS = 7, STEPS = 20, WARM = 3, ROWS_MAX = 16, PROMPT_MAX = 2048, POSITIONS = PROMPT_MAX };
+_Static_assert((int)POSITIONS >= WARM + ROUNDS * STEPS, "room for the steps");
+static const uint32_t tokens[] = {26, 60, 128, 512, PROMPT_MAX};
 
 struct bench {
     struct engine engine;
@@ -22,6 +24,17 @@ static bool step(struct bench *b, uint32_t rows, struct tp_error *err)
     for (uint32_t s = 0; s < rows; s++)
         tp_assert(engine_add(&b->engine, (struct step_row){s, b->position, 1 + s}, true));
     b->position++;
+    return engine_step(&b->engine, err) && engine_logits(&b->engine, 0, &count, err);
+}
+
+/* A prompt of so many tokens, to the logits of the last. */
+static bool prompt(struct bench *b, uint32_t rows, struct tp_error *err)
+{
+    uint32_t count;
+    engine_begin(&b->engine);
+    tp_assert(engine_begin_span(&b->engine, 0, 0, rows));
+    for (uint32_t i = 0; i < rows; i++)
+        tp_assert(engine_add(&b->engine, (struct step_row){0, i, 1 + i % 100}, i + 1 == rows));
     return engine_step(&b->engine, err) && engine_logits(&b->engine, 0, &count, err);
 }
 
@@ -60,6 +73,24 @@ static bool measure(struct bench *b, uint32_t rows, struct tp_error *err)
     return true;
 }
 
+static bool measure_prompt(struct bench *b, uint32_t rows, struct tp_error *err)
+{
+    double seconds[ROUNDS];
+    for (int round = -1; round < ROUNDS; round++) {
+        double begin = clock_seconds();
+        if (!prompt(b, rows, err))
+            return false;
+        if (round >= 0)
+            seconds[round] = clock_seconds() - begin;
+    }
+    qsort(seconds, ROUNDS, sizeof *seconds, ascending);
+    double s = seconds[ROUNDS / 2];
+    printf("prompt %s %-10s tokens %4u: %8.3f ms, %8.1f tok/s\n", b->engine.device->kernels,
+           recipe_quant_name(&b->engine.bundle->recipe), rows, s * 1e3, rows / s);
+    fflush(stdout);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -78,7 +109,8 @@ int main(int argc, char **argv)
         .device = &device_cuda,
         .threads = threads_available(),
         .kv_dtype = bundle.recipe.dtype,
-        .rows_max = ROWS_MAX,
+        .rows_max = PROMPT_MAX,
+        .span_rows_max = engine_has_fast(&device_cuda, &bundle) ? PROMPT_MAX : 0,
         .n_sequences = ROWS_MAX,
         .n_pages = (uint32_t)kv_cache_pages_of(POSITIONS) * ROWS_MAX,
         .positions_max = positions,
@@ -93,6 +125,8 @@ int main(int argc, char **argv)
                b.engine.alloc_seconds);
     for (uint32_t rows = 1; ok && rows <= ROWS_MAX; rows *= 2)
         ok = measure(&b, rows, &err);
+    for (size_t i = 0; ok && setup.span_rows_max && i < sizeof tokens / sizeof *tokens; i++)
+        ok = measure_prompt(&b, tokens[i], &err);
     engine_close(&b.engine);
     bundle_close(&bundle);
     return ok ? 0 : tp_error_print("bench_cuda", &err);

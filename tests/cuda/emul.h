@@ -15,6 +15,7 @@
  * everything rounded once (fma, add, mul, div, sqrt).
  */
 #pragma once
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -31,6 +32,9 @@
 
 struct alignas(16) uint4 {
     uint32_t x, y, z, w;
+};
+struct alignas(8) uint2 {
+    uint32_t x, y;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -291,4 +295,79 @@ e4m3x2_to_half2(uint32_t w) /* E4M3 is a half of less exponent: 2^8 too small, s
         r |= (uint32_t)bits << 16 * i;
     }
     return r;
+}
+
+/* ---- tensor cores, pairs of 16 bits ---- */
+
+inline float emul_bf16(uint32_t pair, unsigned high)
+{
+    return __uint_as_float(high ? pair & 0xffff0000u : pair << 16);
+}
+inline float emul_f16(uint32_t pair, unsigned high)
+{
+    float v[2];
+    half2_to_float(pair, v);
+    return v[high];
+}
+/* All lanes meet. Lane (g, t), g = lane / 4, has rows g and g + 8 of a, column g of b, of d columns
+ * 2t and 2t + 1. Products are exact, sums are rounded in rising order of k. */
+template <class Value>
+void emul_mma(const char *kind, float *d, const uint32_t *a, uint32_t b0, uint32_t b1, Value value)
+{
+    const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    const unsigned g = emul_self->lane / 4, t = emul_self->lane % 4;
+    emul_meet(~0u, kind, mine, sizeof mine, false);
+    uint32_t row[4][6], column[2][4][6];
+    for (unsigned i = 0; i < 4; i++) {
+        emul_read(g * 4 + i, row[i], sizeof row[i]);
+        emul_read(t * 8 + i, column[0][i], sizeof column[0][i]);
+        emul_read(t * 8 + 4 + i, column[1][i], sizeof column[1][i]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 16; k++)
+            d[i] += value(row[k % 8 / 2][i / 2 + k / 8 * 2], k % 2) *
+                    value(column[i % 2][k % 8 / 2][4 + k / 8], k % 2);
+}
+inline void mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+    emul_mma("mma_bf16", d, a, b0, b1, emul_bf16);
+}
+inline void mma_f16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+    emul_mma("mma_f16", d, a, b0, b1, emul_f16);
+}
+inline uint32_t emul_to_bf16(float f)
+{
+    const uint32_t u = __float_as_uint(f);
+    return (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 64 : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+inline uint32_t pack_bf16(float low, float high)
+{
+    return emul_to_bf16(low) | emul_to_bf16(high) << 16;
+}
+inline uint32_t pack_f16(float low, float high)
+{
+    return float_to_half(low) | float_to_half(high) << 16;
+}
+inline uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c)
+{
+    float v[2];
+    for (unsigned i = 0; i < 2; i++)
+        v[i] = __fmaf_rn(emul_bf16(a, i), emul_bf16(b, i), emul_bf16(c, i));
+    return pack_bf16(v[0], v[1]);
+}
+inline uint32_t fma_f16(uint32_t a, uint32_t b, uint32_t c)
+{
+    float v[2];
+    for (unsigned i = 0; i < 2; i++)
+        v[i] = __fmaf_rn(emul_f16(a, i), emul_f16(b, i), emul_f16(c, i));
+    return pack_f16(v[0], v[1]);
+}
+inline uint32_t sub_f16(uint32_t a, uint32_t b)
+{
+    return pack_f16(emul_f16(a, 0) - emul_f16(b, 0), emul_f16(a, 1) - emul_f16(b, 1));
+}
+inline float exp2_approx(float x)
+{
+    return exp2f(x);
 }

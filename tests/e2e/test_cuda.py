@@ -1,8 +1,12 @@
 """The GPU as a device, emulated (tests/cuda): the host's code as it is, the kernels as C++, the CPU's bits."""
+import array
+import ctypes
+import math
 import os
 import random
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -45,10 +49,10 @@ def emulated(*args, status=0, **env):
 
 
 def said(call, bundle, d, *args):
-    """Logits, trace, greedy and sampled ids."""
+    """Logits, trace, greedy and sampled ids, all of them exact."""
     ids = ",".join(map(str, IDS))
     call("logits", bundle, "--prompt-ids", ids, "-o", d + "/l", "--trace", d + "/t", "-q", *args)
-    greedy = call("generate", bundle, "--prompt-ids", ids, "-n", "6", "--ids", "--ignore-eos", "-q", *args)
+    greedy = call("generate", bundle, "--prompt-ids", ids, "-n", "6", "--ids", "--ignore-eos", "-q", "--exact", *args)
     drawn = call("generate", bundle, "--prompt-ids", "3,1", "-n", "6", "--temp", "0.8", "--top-p", "0.9", "--ids", "--ignore-eos", "-q", *args)
     return [open(d + "/" + n, "rb").read() for n in "lt"] + [greedy.stdout, drawn.stdout]
 
@@ -151,7 +155,7 @@ def test_attention_over_several_chunks_and_a_window():
         for model in "mn":
             convert(f"{d}/{model}", f"{d}/b{model}")
             for kv in ("bf16", "f16", "f32"):
-                args = ["generate", f"{d}/b{model}", "--prompt-ids", ids, "-n", "3", "--ids", "--ignore-eos", "-q", "--kv-dtype", kv]
+                args = ["generate", f"{d}/b{model}", "--prompt-ids", ids, "-n", "3", "--ids", "--ignore-eos", "-q", "--exact", "--kv-dtype", kv]
                 assert harness.tprun(*args).stdout == emulated(*args).stdout, (model, kv)
 
 
@@ -200,6 +204,200 @@ def test_every_planted_fault_is_found():
         assert not all(clean(build, name, 2) for build in builds), name
 
 
+# ---- prompts, fast ----
+
+def logits_of(call, bundle, d, *args):
+    call("logits", bundle, *args, "-o", d + "/out", "-q")
+    with open(d + "/out", "rb") as f:
+        return f.read()
+
+
+def distance(a, b):
+    """rms"""
+    a, b = array.array("f", a), array.array("f", b)
+    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b)) / len(a))
+
+
+def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
+    """Of every checkpoint in 16 bits, as it came or rounded; where it came in f32 PyTorch's distance is not known, and twice that
+    of the exact order is allowed, and greedy ids are the golden ones (else test_the_golden_results_are_met says so)."""
+    for i, (name, model) in enumerate(float_checkpoints()[:: min(SHARE, 4)]):
+        golden, truth = golden_check.load_golden(model)
+        own = {"bfloat16": "bf16", "float16": "f16", "float32": ("bf16", "f16")[i % 2]}[golden["own_dtype"]]
+        with Folder() as d:
+            convert(model, d + "/b", "--dtype", own)
+            os.environ.update(environment())
+            said = [golden_check.logits(program(), d + "/b", golden, ["--device", "cuda", *fast], d) for fast in ([], ["--fast"])]
+            exact, fast = (golden_check.errors(x, truth) for x in said)
+            assert said[0] != said[1], (name, "was not fast")
+            bar = golden["error_transformers"].get(golden["own_dtype"]) if golden["own_dtype"] != "float32" else None
+            most = (bar["rms"], bar["max"]) if bar else (2 * exact[0], 2 * exact[1])
+            assert fast[0] <= most[0] and fast[1] <= most[1], (name, own, fast, most, exact)
+            if bar:
+                continue
+            ids = golden_check.greedy(program(), d + "/b", golden, ["--device", "cuda"], d)
+            assert ids == [case["greedy_ids"] for case in golden["cases"]], (name, own)
+
+
+LONG = [(3 + i * i * 7 % 41) % 50 for i in range(300)]
+
+
+class Launch(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint) for n in ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "shared")] + [
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("n_attributes", ctypes.c_uint)]
+
+
+class Operand(ctypes.Structure):
+    """struct cuda_operand"""
+    _fields_ = [("source", ctypes.c_void_p), ("to", ctypes.c_void_p)] + [(n, ctypes.c_uint32) for n in (
+        "n_rows", "stride", "blocks", "per_word", "half")]
+
+
+def operand(cuda, rows, stride, blocks, per_word, half, values):
+    """The words that prompt_operand makes of rows of x; 0xffffffff where it wrote nothing."""
+    module, function, stream = (ctypes.c_void_p() for _ in range(3))
+    source = (ctypes.c_float * len(values))(*values)
+    count = (rows + 127) // 128 * 128 * blocks * 16
+    to = (ctypes.c_uint32 * (count + 4))(*[0xffffffff] * (count + 4))
+    at = ctypes.addressof(to) + -ctypes.addressof(to) % 16
+    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, per_word, half)
+    launch = Launch(count // 256 + 1, 1, 1, 256, 1, 1, 0, None, None, 0)
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(a))
+    assert cuda.cuStreamCreate(ctypes.byref(stream), 1) == cuda.cuModuleLoadData(ctypes.byref(module), b"") == 0
+    assert cuda.cuModuleGetFunction(ctypes.byref(function), module, b"prompt_operand") == 0
+    launch.stream = stream.value
+    assert cuda.cuLaunchKernelEx(ctypes.byref(launch), function, arguments, None) == 0
+    assert cuda.cuStreamSynchronize(stream) == 0
+    first = (at - ctypes.addressof(to)) // 4
+    return list(to[first: first + count])
+
+
+def test_rows_of_x_become_operands():
+    """Row by row for a library's products; every value of x once in the fragments, whatever the order."""
+    emulated_only()
+    cuda = ctypes.CDLL(os.path.join(DRIVER, "libcuda.so.1"))
+    for n in (cuda.cuModuleGetFunction, cuda.cuLaunchKernelEx):
+        n.argtypes = [ctypes.c_void_p] * (4 if n is cuda.cuLaunchKernelEx else 3)
+    cuda.cuStreamSynchronize.argtypes = [ctypes.c_void_p]
+    cuda.cuInit(0)
+    for rows, blocks, half in ((5, 2, 0), (40, 1, 1), (100, 1, 0), (150, 2, 1)):
+        stride = blocks * 32 + 8
+        values = [(1 + i % 250) * (-1) ** i * 0.5 for i in range(rows * stride)]
+
+        def bits(v):
+            return struct.unpack("<H", struct.pack("<e", v))[0] if half else struct.unpack("<I", struct.pack("<f", v))[0] >> 16
+
+        def pair(row, k):
+            return bits(values[row * stride + k]) | bits(values[row * stride + k + 1]) << 16
+        got = operand(cuda, rows, stride, blocks, 0, half, values)
+        pairs = [pair(r, k) for r in range(rows) for k in range(0, blocks * 32, 2)]
+        assert got[: len(pairs)] == pairs and set(got[len(pairs):]) <= {0xffffffff}
+        for per_word in (2, 4, 8):
+            got = operand(cuda, rows, stride, blocks, per_word, half, values)
+            assert sorted(w for w in got if w not in (0, 0xffffffff)) == sorted(pairs)
+
+
+def test_fast_prompts_of_quantized_bundles():
+    """How far fast is from exact, next to what quantizing did."""
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=50, hidden_size=96, intermediate_size=400, torch_dtype="float32", max_position_embeddings=2048)
+        convert(d + "/m", d + "/f", "--dtype", "f32")
+        for i, (options, dtype) in enumerate((q, t) for q in QUANTS[1:] for t in ("bf16", "f16")):
+            if i % min(SHARE, 5):
+                continue
+            convert(d + "/m", f"{d}/b{i}", "--dtype", dtype, *options)
+            ids = ["--prompt-ids", ",".join(map(str, LONG[: (26, 50, 70)[i % 3]]))]
+            truth = logits_of(harness.tprun, d + "/f", d, *ids)
+            exact = logits_of(harness.tprun, f"{d}/b{i}", d, *ids)
+            fast = logits_of(emulated, f"{d}/b{i}", d, *ids, "--fast")
+            assert fast == logits_of(lambda *a: emulated(*a, EMUL_SMS=40), f"{d}/b{i}", d, *ids, "--fast"), "32 or 64 rows of weights a CTA"
+            assert distance(fast, exact) <= 0.15 * distance(exact, truth), (options, dtype, distance(fast, exact), distance(exact, truth))
+
+
+def test_fast_prompts_of_odd_shapes_and_caches():
+    """Heads of every width there is a kernel for, and wider; windows; more than a tile of rows, more than a chunk, more than a page."""
+    wide = dict(hidden_size=64, vocab_size=50, num_attention_heads=4, num_key_value_heads=2)
+    shapes = (*ODD, dict(wide, head_dim=16, num_hidden_layers=2, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=50),
+              dict(wide, head_dim=128), dict(wide, head_dim=160), dict(wide, head_dim=256), dict(wide, head_dim=320))
+    for i, shape in enumerate(shapes):
+        if i % min(SHARE, 4):
+            continue
+        with Folder() as d:
+            tiny_model(d + "/m", torch_dtype="float32", max_position_embeddings=2048, **shape)
+            convert(d + "/m", d + "/b", "--dtype", ("bf16", "f16")[i % 2])
+            n, kv = (17, 33, 100, 300, 129)[i % 5], ("bf16", "f16", "f32")[i % 3]
+            ids = ["--prompt-ids", ",".join(str(t % shape["vocab_size"]) for t in LONG[:n]), "--kv-dtype", kv]
+            exact = logits_of(harness.tprun, d + "/b", d, *ids)
+            fast = logits_of(emulated, d + "/b", d, *ids, "--fast", "--chunk", "128")
+            assert distance(fast, exact) <= 0.1 * distance(exact, bytes(len(exact))), (shape, n, kv, distance(fast, exact))
+
+
+def test_a_fast_prompt_does_not_depend_on_company():
+    """Alone, with others, twice: the same bytes; and what it is answered."""
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=50, hidden_size=64, num_hidden_layers=2, max_position_embeddings=2048, num_attention_heads=4)
+        convert(d + "/m", d + "/b", "--quant", "int8")
+        cuts = (LONG, LONG[20:37], LONG[5:9], LONG[100:240], LONG[60:77])
+        each = []
+        for i, ids in enumerate(cuts):
+            with open(f"{d}/p{i}", "w") as f:
+                f.write('{"id": "%d", "prompt_ids": %s, "n": 5}\n' % (i, ids))
+            each.append(f"{d}/p{i}")
+        if not HARDWARE:
+            run([os.path.join(harness.BUILD, "tests", "fast_prompts"), "company", d + "/b"], env=environment())
+        with open(d + "/all", "w") as f:
+            f.write("".join(open(p).read() for p in each))
+        logits = [logits_of(emulated, d + "/b", d, "--prompts", d + "/all", "--fast") for _ in range(2)]
+        assert logits[0] == logits[1]
+
+        def generate(path, *args):
+            return emulated("generate", d + "/b", "--prompts", path, "--ids", "--ignore-eos", "-q", *args).stdout
+        for args in ([], ["--chunk", "128"])[: 1 if SHARE > 8 else 2]:
+            assert generate(d + "/all", *args) == generate(d + "/all", *args) == b"".join(generate(p, *args) for p in each), args
+
+
+def test_exact_prompts_are_the_cpus():
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=50, hidden_size=64, max_position_embeddings=2048)
+        ids = ",".join(map(str, LONG[:40]))
+        for dtype, options in (("bf16", ["--exact"]), ("f16", ["--exact", "--chunk", "33"]), ("f32", [])):
+            convert(d + "/m", d + "/" + dtype, "--dtype", dtype)
+            args = ["generate", d + "/" + dtype, "--prompt-ids", ids, "-n", "6", "--ids", "--ignore-eos", "-q", *options]
+            assert emulated(*args).stdout == harness.tprun(*args).stdout, dtype
+            args = ["logits", d + "/" + dtype, "--prompt-ids", ids, *options]
+            assert logits_of(emulated, *args[1:2], d, *args[2:]) == logits_of(harness.tprun, *args[1:2], d, *args[2:]), dtype
+        args = ["generate", d + "/bf16", "--prompt-ids", ids, "-n", "1", "--ids", "-q"]
+        error_line(emulated(*args, "--chunk", "100", status=2), 2, "--chunk 100", "128, 256, 512, 1024, 2048", "--exact")
+        error_line(emulated("logits", d + "/bf16", "--prompt-ids", ids, "-o", d + "/out", "--fast", "--exact", status=2), 2, "--fast", "--exact")
+
+
+def test_what_follows_a_fast_prompt_is_exact():
+    """Given the cache. The tool says how."""
+    emulated_only()
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=50, hidden_size=64, num_hidden_layers=2, max_position_embeddings=2048)
+        for i, options in enumerate(QUANTS[:: min(SHARE, 3)]):
+            convert(d + "/m", f"{d}/b{i}", *options)
+            run([os.path.join(harness.BUILD, "tests", "fast_prompts"), "after", f"{d}/b{i}"], env=environment())
+
+
+def test_sanitizers_find_nothing_in_fast_prompts():
+    emulated_only()
+    if os.environ.get("CONFIG", "release") != "release":
+        raise Skip("the release build does it")
+    with Folder() as d:
+        tiny_model(d + "/m", max_position_embeddings=2048, **ODD[0])
+        for i, options in enumerate(QUANTS[:: min(SHARE + 2, 6)]):
+            convert(d + "/m", f"{d}/b{i}", "--dtype", ("bf16", "f16")[i % 2], *options)
+            args = ["logits", f"{d}/b{i}", "--prompt-ids", ",".join(map(str, LONG[: (20, 70)[i % 2]])), "-o", "-", "-q", "--fast"]
+            want = emulated(*args).stdout
+            for name in ("asan", "tsan"):
+                for seed in (0, 1, 3):
+                    got = run([EMULATED, *args, "--device", "cuda", "--threads", "1"],
+                              env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed)})
+                    assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
+
+
 # ---- what goes wrong ----
 
 def report(path):
@@ -219,7 +417,8 @@ def test_a_failed_call_is_one_line_and_leaves_nothing():
     with Folder() as d:
         tiny_model(d + "/m", num_hidden_layers=2)
         convert(d + "/m", d + "/b")
-        args = ["generate", d + "/b", "--prompt-ids", "3,4,5", "-n", "3", "--ids", "--ignore-eos", "-q", "--threads", "2"]
+        ids = ",".join(map(str, IDS[:18]))  # a fast prompt, then rows that decode
+        args = ["generate", d + "/b", "--prompt-ids", ids, "-n", "3", "--ids", "--ignore-eos", "-q", "--threads", "2"]
         calls = call_count(d, *args)
         lost = {"ASAN_OPTIONS": "detect_leaks=0"}  # a lost device gives nothing back
         for k in range(1, calls + 1, max(1, calls // (600 // SHARE))):
@@ -337,13 +536,13 @@ def test_two_inboxes_are_one_too_few():
         args = rank_bundle(d, 3)
         want = harness.tprun(*args).stdout
         wrong = 0
-        for k in (25, 40):
+        for k in range(25, 35):  # late in every phase of two layers
             lag = f"1:{k}:100"
             assert on(3, *args, EMUL_LAG=lag).stdout == want
             done = run([EMULATED, *args, "--device", "cuda", "--deadline", 1], None,
                        env={**environment(EMUL_LAG=lag, EMUL_DEVICES=3), "LD_LIBRARY_PATH": os.path.join(harness.BUILD, "tests", "two_inboxes")})
             wrong += done.returncode == 9 or done.stdout != want
-        assert wrong == 2
+        assert wrong >= 2, wrong
 
 
 def test_without_driver_gpu_kernels_or_gpus_enough_it_is_exit_4():

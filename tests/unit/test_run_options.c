@@ -66,6 +66,23 @@ static void every_option_of_generate_is_read(void **state)
     assert_string_equal(options.isa, "scalar");
     assert_true(options.header_only && options.report.json && options.report.quiet);
     assert_string_equal(options.trace, "T");
+    assert_true(options.exact && !run_options_fast(&options));
+}
+
+static void chunks_of_the_fast_mode_are_of_its_list(void **state)
+{
+    (void)state;
+    accepted(RUN_GENERATE, "generate B -p x --device cuda --chunk 512");
+    assert_true(run_options_fast(&options));
+    refused(RUN_GENERATE, "generate B -p x --device cuda --chunk 100", TP_E_USAGE,
+            "128, 256, 512, 1024, 2048");
+    accepted(RUN_GENERATE, "generate B -p x --device cuda --chunk 100 --exact");
+    accepted(RUN_GENERATE, "generate B -p x --device cuda --chunk 100 --trace T");
+    accepted(RUN_LOGITS, "logits B -p x -o y --device cuda --chunk 100");
+    assert_false(run_options_fast(&options));
+    refused(RUN_LOGITS, "logits B -p x -o y --device cuda --chunk 100 --fast", TP_E_USAGE,
+            "--chunk 100");
+    refused(RUN_LOGITS, "logits B -p x -o y --fast --trace T", TP_E_USAGE, "--trace");
 }
 
 static void every_option_of_chat_is_read(void **state)
@@ -93,7 +110,7 @@ static void defaults_are_those_of_the_manual(void **state)
     (void)state;
     accepted(RUN_GENERATE, "generate --prompt-ids 1,2 B");
     assert_int_equal(options.prompts.n, 128);
-    assert_int_equal(options.chunk, 256);
+    assert_int_equal(options.chunk, 0);
     assert_int_equal(options.context, 0);
     assert_int_equal(options.kv_dtype, DTYPE_NONE);
     assert_null(options.isa);
@@ -150,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_of_generate_is_read),
         cmocka_unit_test(every_option_of_chat_is_read),
+        cmocka_unit_test(chunks_of_the_fast_mode_are_of_its_list),
         cmocka_unit_test(defaults_are_those_of_the_manual),
         cmocka_unit_test(a_wrong_command_line_is_refused_by_name),
         cmocka_unit_test(what_this_version_or_machine_lacks_is_told_apart),

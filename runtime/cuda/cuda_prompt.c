@@ -1,0 +1,413 @@
+/* Prompts, fast: a span of rows through the layers on tensor cores (kernels/cuda/prompt.cuh). The
+ * ranks of a GPU take turns for half a layer each, then their sums meet. */
+#include "cuda_device.h"
+
+#include "checked.h"
+#include <stdio.h>
+#include <string.h>
+
+/* A span on one GPU. */
+struct prompt {
+    struct cuda_gpu *gpu;
+    uint32_t first, n_rows; /* rows of the step */
+    uint32_t position;      /* of the first */
+    struct tp_error *err;
+};
+
+const uint32_t cuda_chunks[] = {128, 256, 512, 1024, 2048, 0};
+
+/* ---- kernels ---- */
+
+/* Kernels of products. All have the same bits. With two sets of 32 rows of weights a CTA reads x
+ * half as often: for matrices that leave no multiprocessor without. */
+enum { PRODUCTS = 5 };
+#define SUMS(parts, sets) ((size_t)(parts)*16 * (32 * (sets) + 1) * 4) /* prompt.cuh */
+static const struct {
+    const char *name;
+    uint32_t tokens, sets; /* at most so many; of a CTA */
+    size_t shared;         /* bytes, a multiple of 16 */
+} products[PRODUCTS] = {
+    {"32_wide", 32, 2, SUMS(CUDA_WARPS, 2)},
+    {"32", 32, 1, SUMS(CUDA_WARPS, 1)},
+    {"64", 64, 1, SUMS(CUDA_WARPS, 1)},
+    {"128_wide", 128, 2, SUMS(CUDA_WARPS / 2, 2) + (size_t)CUDA_WARPS * 32 * CUDA_TOKENS * 4},
+    {"128", 128, 1, SUMS(CUDA_WARPS, 1)},
+};
+_Static_assert(sizeof((struct cuda_prompt_kernels *)0)->products[0] ==
+                   PRODUCTS * sizeof(cu_function),
+               "a place for each");
+
+static const char *format_name(const struct stored *s)
+{
+    return s->bits == 16 ? "16" : s->group ? "int4" : s->name;
+}
+
+static bool find_products(struct cuda_gpu *g, struct tp_error *err)
+{
+    const struct cuda_rank *r = &g->ranks[0];
+    bool ok = true;
+    for (int kind = 0; ok && kind < KIND_LM; kind++) {
+        const struct stored *s = r->kinds[kind].stored;
+        for (int i = 0; ok && i < PRODUCTS; i++) {
+            cu_function *product = &g->prompt.products[s->id][i];
+            char name[64];
+            snprintf(name, sizeof name, "product_%s_%s_%s", dtype_name(r->weights->arithmetic),
+                     format_name(s), products[i].name);
+            ok = *product || cuda_kernel(g->cuda, name, product, err);
+        }
+    }
+    return ok;
+}
+
+static bool find_attention(struct cuda_gpu *g, struct tp_error *err)
+{
+    const enum dtype kv = g->setup->kv_dtype;
+    char name[64];
+    if (kv == DTYPE_F32 || g->head_pad > 256)
+        return true;
+    snprintf(name, sizeof name, "prompt_attention_%s_%d", dtype_name(kv),
+             g->head_pad <= 64    ? 64
+             : g->head_pad <= 128 ? 128
+                                  : 256);
+    return cuda_kernel(g->cuda, name, &g->prompt.attention, err);
+}
+
+/* The kernels, where they are not known yet. */
+static bool find_kernels(struct cuda_gpu *g, struct tp_error *err)
+{
+    struct cuda_prompt_kernels *k = &g->prompt;
+    if (!k->found)
+        k->found = cuda_kernel(g->cuda, "prompt_operand", &k->operand, err) &&
+                   cuda_kernel(g->cuda, "prompt_residual_norm", &k->residual, err) &&
+                   cuda_kernel(g->cuda, "prompt_rope_append", &k->rope, err) &&
+                   find_attention(g, err) && find_products(g, err);
+    return k->found;
+}
+
+static bool launch(const struct prompt *p, cu_function function, uint64_t grid, unsigned threads,
+                   size_t shared, void *arguments)
+{
+    return cuda_launch(p->gpu->cuda, function, (unsigned)grid, threads, shared, arguments, p->err);
+}
+
+/* ---- products ---- */
+
+static uint64_t tile_of(uint64_t rows)
+{
+    return rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
+}
+
+/* x [n_rows][stride] to the operand that a kind of matrix takes. */
+static bool make_operand(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
+                         const float *x, uint64_t stride)
+{
+    const struct cuda_geometry *g = &r->kinds[kind];
+    struct cuda_operand a = {
+        .from = x,
+        .to = p->gpu->operand,
+        .n_rows = p->n_rows,
+        .stride = (uint32_t)stride,
+        .blocks = g->blocks,
+        .per_word = 32 / g->stored->bits,
+        .half = r->weights->arithmetic == DTYPE_F16,
+    };
+    const uint64_t rest = p->n_rows % CUDA_TOKENS;
+    const uint64_t rows = p->n_rows - rest + (rest ? tile_of(rest) : 0);
+    return launch(p, p->gpu->prompt.operand, div_ceil(rows * g->blocks * 4, CUDA_THREADS),
+                  CUDA_THREADS, 0, &a);
+}
+
+/* A product of at most CUDA_TOKENS rows. */
+static bool run_product(const struct prompt *p, const struct cuda_geometry *g,
+                        struct cuda_product *a)
+{
+    const struct cuda *c = p->gpu->cuda;
+    const uint64_t sets = a->pair ? a->panels : div_ceil(a->panels, 2);
+    const bool many = sets >= (uint64_t)c->multiprocessors;
+    int i = 0;
+    while (products[i].tokens < a->n_rows ||
+           (products[i].sets == 2 && (!many || products[i].shared > (size_t)c->shared_max)))
+        i++;
+    return launch(p, p->gpu->prompt.products[g->stored->id][i], div_ceil(sets, products[i].sets),
+                  CUDA_THREADS, products[i].shared, a);
+}
+
+/* A product over the span's operand: all its rows, CUDA_TOKENS of them at a time. */
+static bool run_products(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
+                         uint32_t layer, struct cuda_product *a)
+{
+    const struct cuda_geometry *g = &r->kinds[kind];
+    bool ok = true;
+    a->table = g->stored->group ? g->table : NULL;
+    a->blocks = g->blocks;
+    a->panel_words = g->panel_words;
+    a->zeros = g->stored->offset == OFFSET_ZERO;
+    a->minimum = g->stored->offset == OFFSET_MINIMUM;
+    a->round = r->weights->arithmetic == DTYPE_BF16;
+    a->gpu = p->gpu->number;
+    a->mark = CUDA_MARK(layer, kind, r->number);
+    a->watch = p->gpu->watch;
+    for (uint32_t at = 0; ok && at < p->n_rows; at += CUDA_TOKENS) {
+        a->n_rows = p->n_rows - at < CUDA_TOKENS ? p->n_rows - at : CUDA_TOKENS;
+        a->x = p->gpu->operand + (size_t)at * g->blocks * 16;
+        ok = run_product(p, g, a);
+        for (uint32_t j = 0; j < a->n_matrices; j++)
+            a->matrix[j].out += (size_t)CUDA_TOKENS * a->matrix[j].out_stride;
+    }
+    return ok;
+}
+
+static void add_matrix(const struct cuda_rank *r, struct cuda_product *a, const struct matrix *m,
+                       float *out, uint64_t stride, bool full)
+{
+    a->matrix[a->n_matrices++] = (struct cuda_matrix){
+        .w = cuda_at(r, m->w),
+        .out = out,
+        .scale = full ? cuda_at(r, m->scale) : NULL,
+        .bias = full ? cuda_at(r, m->bias) : NULL,
+        .panels = (uint32_t)m->panels,
+        .rows = (uint32_t)m->rows,
+        .first = a->panels,
+        .out_stride = (uint32_t)stride,
+    };
+    a->panels += (uint32_t)m->panels;
+}
+
+static float *normed_of(const struct prompt *p)
+{
+    return p->gpu->normed + p->first * p->gpu->stride;
+}
+
+/* q, k, v in one launch where they are stored alike. */
+static bool run_qkv(const struct prompt *p, const struct cuda_rank *r, uint32_t layer)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    const struct matrix *const m[] = {&w->q, &w->k, &w->v};
+    float *const out[] = {p->gpu->q, p->gpu->k, p->gpu->v};
+    bool ok = true;
+    for (int i = 0; ok && i < 3;) {
+        const enum cuda_kind kind = (enum cuda_kind)(KIND_Q + i);
+        struct cuda_product a = {.n_matrices = 0};
+        for (; i < 3 && r->kinds[KIND_Q + i].stored == r->kinds[kind].stored; i++)
+            add_matrix(r, &a, m[i], out[i], i ? r->kv_stride : r->q_stride, true);
+        ok = make_operand(p, r, kind, normed_of(p), p->gpu->stride) &&
+             run_products(p, r, kind, layer, &a);
+    }
+    return ok;
+}
+
+/* ---- sums ---- */
+
+/* Where the sums of a rank are: GPU by GPU. */
+static float *sums_of(const struct cuda_gpu *g, uint64_t rank)
+{
+    uint64_t gpu = 0;
+    while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
+        gpu++;
+    const uint64_t slot = rank - cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).begin;
+    return g->sums + (gpu * g->sum_slots + slot) * g->wide_rows * g->stride;
+}
+
+/* Whole dots of this rank's columns; scale and bias come when all ranks' are added. */
+static bool run_sums(const struct prompt *p, const struct cuda_rank *r, uint32_t layer,
+                     enum cuda_reduction reduction)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    const enum cuda_kind kind = reduction ? KIND_DOWN : KIND_O;
+    struct cuda_product a = {.n_matrices = 0};
+    add_matrix(r, &a, reduction ? &w->down : &w->o, sums_of(p->gpu, r->number), p->gpu->stride,
+               false);
+    return make_operand(p, r, kind, reduction ? r->act : r->attn,
+                        reduction ? r->act_stride : r->attn_stride) &&
+           run_products(p, r, kind, layer, &a);
+}
+
+static bool feed(const struct prompt *p, const struct cuda_rank *r, uint32_t layer)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    struct cuda_product a = {.pair = 1};
+    if (!r->ff)
+        return true;
+    add_matrix(r, &a, &w->gate, r->act, r->act_stride, true);
+    add_matrix(r, &a, &w->up, NULL, 0, true);
+    a.panels = (uint32_t)w->gate.panels;
+    return make_operand(p, r, KIND_GATE, normed_of(p), p->gpu->stride) &&
+           run_products(p, r, KIND_GATE, layer, &a) && run_sums(p, r, layer, REDUCE_MLP);
+}
+
+/* ---- attention ---- */
+
+/* The exact kernel, a group of rows at a time, for what the fast one is not made for. */
+static bool attend_exactly(const struct prompt *p, const struct cuda_rank *r, uint32_t layer)
+{
+    const struct cuda_gpu *gpu = p->gpu;
+    bool ok = true;
+    for (uint32_t at = 0; ok && at < p->n_rows; at += CUDA_ROWS) {
+        const struct cuda_group g = {
+            .gpu = p->gpu,
+            .n_rows = p->n_rows - at < CUDA_ROWS ? p->n_rows - at : CUDA_ROWS,
+            .step = (const struct cuda_step *)(const void *)(gpu->steps +
+                                                             at / CUDA_ROWS * gpu->step_bytes),
+            .err = p->err,
+        };
+        struct cuda_attention a = cuda_attention_of(&g, r, layer);
+        a.queries += at * r->heads * gpu->head_pad;
+        a.out += at * r->attn_stride;
+        ok = cuda_run_attention(&g, r, &a);
+    }
+    return ok;
+}
+
+static bool attend_fast(const struct prompt *p, const struct cuda_rank *r,
+                        const struct cuda_attention *like)
+{
+    const struct cuda_gpu *gpu = p->gpu;
+    struct cuda_prompt_attention a = {
+        .queries = gpu->queries,
+        .kv = like->pages,
+        .pages = gpu->span,
+        .out = r->attn,
+        .columns = r->columns,
+        .page_bytes = gpu->page_bytes,
+        .heads = like->heads,
+        .kv_heads = like->kv_heads,
+        .group = like->group,
+        .skip = like->skip,
+        .head_dim = like->head_dim,
+        .head_pad = like->head_pad,
+        .out_stride = like->out_stride,
+        .n_rows = p->n_rows,
+        .position = p->position,
+        .window = like->window,
+        .scale = like->scale,
+        .round = like->round,
+    };
+    const uint64_t tiles = div_ceil(p->n_rows, CUDA_QUERY_WARPS * 16);
+    return launch(p, gpu->prompt.attention, tiles * r->heads, CUDA_QUERY_WARPS * 32, 0, &a);
+}
+
+static bool run_rope(const struct prompt *p, const struct cuda_rank *r,
+                     const struct cuda_rope *rope)
+{
+    struct cuda_prompt_rope a = {
+        .rope = *rope, .pages = p->gpu->span, .n_rows = p->n_rows, .position = p->position};
+    const uint64_t items = (r->heads + r->kv_heads) * p->n_rows;
+    return launch(p, p->gpu->prompt.rope, div_ceil(items, CUDA_WARPS), CUDA_THREADS,
+                  align_up((uint64_t)CUDA_WARPS * rope->head_dim * 4, 16), &a);
+}
+
+static bool attend(const struct prompt *p, const struct cuda_rank *r, uint32_t layer)
+{
+    if (!r->heads)
+        return true;
+    const struct cuda_attention like =
+        cuda_attention_of(&(struct cuda_group){.gpu = p->gpu, .err = p->err}, r, layer);
+    return run_qkv(p, r, layer) && run_rope(p, r, &like.rope) &&
+           (p->gpu->prompt.attention ? attend_fast(p, r, &like) : attend_exactly(p, r, layer)) &&
+           run_sums(p, r, layer, REDUCE_ATTENTION);
+}
+
+/* ---- the residual stream ---- */
+
+static struct cuda_prompt_residual residual_of(const struct prompt *p, uint32_t norm)
+{
+    const struct cuda_gpu *g = p->gpu;
+    const struct cuda_rank *r = &g->ranks[0];
+    return (struct cuda_prompt_residual){
+        .residual = g->residual[0] + p->first * g->stride,
+        .normed = normed_of(p),
+        .norm = cuda_at(r, rank_norm(r->weights, norm)),
+        .stride = (uint32_t)g->stride,
+        .hidden = (uint32_t)g->setup->model->hidden,
+        .eps = (float)g->setup->model->rms_eps,
+        .round = r->weights->arithmetic == DTYPE_BF16,
+    };
+}
+
+static bool run_residual(const struct prompt *p, struct cuda_prompt_residual *a)
+{
+    return launch(p, p->gpu->prompt.residual, p->n_rows, CUDA_THREADS,
+                  align_up(a->hidden * 4, 16) + 16, a);
+}
+
+/* The embedding and the first norm. */
+static bool embed(const struct prompt *p, uint32_t norm)
+{
+    const struct cuda_gpu *g = p->gpu;
+    const struct matrix *m = &g->ranks[0].weights->embed;
+    struct cuda_prompt_residual a = residual_of(p, norm);
+    a.embed = g->embed;
+    a.n_embed = (uint32_t)g->setup->comm->size;
+    a.embed_dtype = m->stored->id;
+    a.tokens = g->span + g->chunks_max;
+    a.panel_words = (uint32_t)(m->panel_bytes / (PANEL_ROWS * 4));
+    return run_residual(p, &a);
+}
+
+/* The sums of all ranks that have some, in their order, with scale and bias to the residual stream;
+ * then the next norm. */
+static bool reduce(const struct prompt *p, uint32_t layer, enum cuda_reduction reduction)
+{
+    const struct cuda_gpu *g = p->gpu;
+    const struct layer_weights *w = &g->ranks[0].weights->layers[layer];
+    const struct matrix *m = reduction ? &w->down : &w->o;
+    struct cuda_prompt_residual a = residual_of(p, 2 * layer + 1 + (uint32_t)reduction);
+    for (uint64_t r = 0; r < g->setup->comm->size; r++) {
+        const struct partition *own = &g->setup->plans[r].partition;
+        if (range_count(reduction ? own->ff : own->heads))
+            a.sums[a.n_sums++] = sums_of(g, r);
+    }
+    a.scale = cuda_at(&g->ranks[0], m->scale);
+    a.bias = cuda_at(&g->ranks[0], m->bias);
+    return run_residual(p, &a);
+}
+
+/* ---- spans ---- */
+
+static struct step part_of(const struct step *step, struct step_span span)
+{
+    struct step part = *step;
+    part.rows += span.first;
+    part.n_rows = span.n_rows;
+    return part;
+}
+
+/* Attention that has no fast kernel takes groups of rows. */
+static bool needs_groups(const struct cuda_gpu *g)
+{
+    return !g->prompt.attention;
+}
+
+void cuda_set_span(struct cuda_device *d, const struct step *step, struct step_span span)
+{
+    const struct cuda_gpu *g = &d->gpus[0];
+    const struct step part = part_of(step, span);
+    const uint32_t last = part.rows[span.n_rows - 1].position;
+    memcpy(d->span, step->pages[part.rows->sequence], (last / CUDA_CHUNK + 1) * sizeof *d->span);
+    for (uint32_t i = 0; i < span.n_rows; i++)
+        d->span[g->chunks_max + i] = part.rows[i].token;
+    cuda_set_rows(d, &part);
+}
+
+bool cuda_run_span(struct cuda_device *d, struct cuda_gpu *g, const struct step *step,
+                   struct step_span span, struct tp_error *err)
+{
+    const struct range layers = g->ranks[0].plan->partition.layers;
+    const struct step part = part_of(step, span);
+    const struct prompt p = {g, span.first, span.n_rows, part.rows->position, err};
+    bool ok = find_kernels(g, err) &&
+              CUDA(&g->cuda->api, err, cuMemcpyHtoDAsync_v2,
+                   ((uintptr_t)g->span, d->span, (g->chunks_max + span.n_rows) * sizeof *d->span,
+                    g->cuda->stream)) &&
+              (!needs_groups(g) || cuda_put_rows(d, g, &part, err)) &&
+              embed(&p, 2 * (uint32_t)layers.begin);
+    for (uint32_t layer = (uint32_t)layers.begin; ok && layer < layers.end; layer++) {
+        for (uint32_t i = 0; ok && i < g->n_ranks; i++)
+            ok = attend(&p, &g->ranks[i], layer);
+        ok = ok && reduce(&p, layer, REDUCE_ATTENTION);
+        for (uint32_t i = 0; ok && i < g->n_ranks; i++)
+            ok = feed(&p, &g->ranks[i], layer);
+        ok = ok && reduce(&p, layer, REDUCE_MLP);
+    }
+    return ok;
+}
