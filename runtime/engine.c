@@ -194,6 +194,7 @@ static void clear_page(void *arg, uint32_t page)
 void engine_begin(struct engine *engine)
 {
     engine->step.n_rows = engine->step.n_logits = 0;
+    engine->step.choices = NULL;
 }
 
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
@@ -207,6 +208,14 @@ bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
         step->logit_rows[step->n_logits++] = step->n_rows;
     step->rows[step->n_rows++] = row;
     return true;
+}
+
+void engine_choose(struct engine *engine, const struct sampler_choice *choices, uint32_t *chosen)
+{
+    engine->step.choices = choices;
+    engine->step.chosen = chosen;
+    for (uint32_t i = 0; i < engine->step.n_logits; i++)
+        chosen[i] = STEP_HOST_CHOOSES;
 }
 
 bool engine_step(struct engine *engine, struct tp_error *err)

@@ -56,6 +56,9 @@ void engine_close(struct engine *engine);
 void engine_begin(struct engine *engine);
 /* Add a row to the step. false: the step is full, or the KV cache has no page for it. */
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits);
+/* The device may choose tokens, where it can: choices, chosen [n_logits] as in step.h; borrowed
+ * until the next step begins. */
+void engine_choose(struct engine *engine, const struct sampler_choice *choices, uint32_t *chosen);
 /* TP_E_DEVICE: nothing more can be run. */
 bool engine_step(struct engine *engine, struct tp_error *err);
 /* The rows of the step, and those of them whose logits are wanted. */

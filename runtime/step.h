@@ -18,7 +18,13 @@ struct step {
     uint32_t *const *pages; /* [sequence][position / 256]: KV pages */
     uint32_t n_logits;
     uint32_t *logit_rows; /* [n_logits] rows whose logits are wanted, ascending */
+    /* The tokens that are to be chosen from them, [n_logits]; NULL: none is. A device that can
+     * puts the ids into chosen, which is all STEP_HOST_CHOOSES before. */
+    const struct sampler_choice *choices;
+    uint32_t *chosen;
 };
+
+enum { STEP_HOST_CHOOSES = UINT32_MAX };
 
 static inline bool step_one_shot(const struct step *step)
 {

@@ -17,6 +17,14 @@ enum {
     CUDA_STACK = 24,  /* TREE_STACK_MAX */
     CUDA_CHUNK = 256, /* ATTENTION_CHUNK */
     CUDA_NO_SLOT = 0xffffffffu,
+    /* choosing tokens */
+    CUDA_SUM_CHUNK = 1024,  /* SAMPLE_CHUNK */
+    CUDA_BINS = 2048,       /* of falling logits */
+    CUDA_CANDIDATES = 2048, /* that are sorted, at most */
+    CUDA_TOP_K_MAX = 1024,
+    CUDA_CHOOSE_THREADS = 1024,
+    CUDA_VOCAB_MAX = 1 << 20, /* ids are fewer: a bin counts them in 20 bits */
+    CUDA_NO_CHOICE = 0xffffffffu,
 };
 
 /* A step's rows, refreshed by the host before it begins. */
@@ -133,4 +141,32 @@ struct cuda_hash {
     const uint64_t *secret;     /* XXH3's, 192 bytes */
     uint64_t *acc;              /* [chunks][8]: the host merges them */
     uint32_t chunks;
+};
+
+/* How the token of a row is chosen (numerics.md section 10); refreshed with the step's rows. */
+struct cuda_choice {
+    uint32_t asked;     /* 0: not here */
+    uint32_t banned;    /* ids may be */
+    uint32_t top_k;     /* 0: all */
+    float temperature;  /* 0: the highest */
+    float least_weight; /* of min-p */
+    uint32_t pad;
+    double top_p, u;
+};
+struct cuda_choices {
+    uint32_t n_rows, pad[3];
+    struct cuda_choice row[CUDA_ROWS];
+};
+
+/* Tokens from rows of logits. */
+struct cuda_sample {
+    const struct cuda_choices *choices;
+    const float *logits;   /* [M][logit_stride] */
+    const uint8_t *banned; /* [vocab] not 0: never chosen */
+    float *best;           /* [M][chunks] the highest of a chunk; NaN: one is NaN or +inf */
+    uint32_t *first;       /* [M][chunks] the lowest id that has it */
+    double *sums;          /* [M][chunks] of weights */
+    uint64_t *bins;        /* [M][CUDA_BINS] ids, and their weights in 2^-24 (sample.cuh) */
+    uint32_t *chosen;      /* [M] CUDA_NO_CHOICE: the host chooses */
+    uint32_t logit_stride, vocab, chunks;
 };

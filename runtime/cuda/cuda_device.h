@@ -55,6 +55,24 @@ struct cuda_geometry {
     uint32_t blocks, panel_words;
 };
 
+/* What chooses tokens from rows of logits (cuda_sample.c). */
+struct cuda_chooser {
+    struct cuda_choices *choices;
+    uint8_t *banned; /* [vocab] */
+    float *best;     /* [16][chunks], as first and sums */
+    uint32_t *first;
+    double *sums;
+    uint64_t *bins;   /* [16][CUDA_BINS] */
+    uint32_t *chosen; /* [16] */
+    uint32_t chunks;  /* of the vocabulary; 0: this GPU does not choose */
+    cu_function scan, weigh, choose;
+    bool has_banned;
+    struct hash128 banned_hash; /* of what banned holds */
+    /* pinned memory of the host */
+    struct cuda_choices *asked;
+    uint32_t *got; /* [16] */
+};
+
 /* Everything of one rank: one allocation, and where what is in it. */
 struct cuda_rank {
     struct cuda *cuda;
@@ -85,6 +103,7 @@ struct cuda_rank {
     uint64_t n_blocks, edge_floats, inner_floats;
     struct cuda_geometry kinds[CUDA_KINDS];
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
+    struct cuda_chooser chooser;
     cu_function residual_norm, rope, attention, hash;
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
 };
@@ -102,7 +121,8 @@ struct cuda_device {
     uint64_t rope_filled; /* pages */
     /* [rows][logits of all rows][rows of one sequence each] */
     cu_graph_exec graphs[CUDA_ROW_KINDS][2][2];
-    uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
+    uint32_t slice_first, slice_count; /* of the step's logit_rows: what the GPU has logits of */
+    bool fetched;                      /* so has the host */
     bool captured, failed;
     struct tp_error error; /* the first */
 };
@@ -149,6 +169,22 @@ bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *res
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
 /* The LM head over x [rows][stride]. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
+
+/* ---- choosing tokens (cuda_sample.c) ---- */
+
+void cuda_set_chooser(struct cuda_rank *rank); /* sizes */
+bool cuda_open_chooser(struct cuda_chooser *chooser, const struct cuda_api *api,
+                       struct tp_error *err);
+void cuda_close_chooser(struct cuda_chooser *chooser, const struct cuda_api *api);
+bool cuda_find_chooser(struct cuda_rank *rank, struct tp_error *err); /* its kernels */
+/* What is asked of wanted rows [first, first + n), to the device: nothing without choices. */
+bool cuda_put_choices(struct cuda_rank *rank, const struct step *step, uint32_t first, uint32_t n,
+                      struct tp_error *err);
+/* Behind cuda_run_logits: nothing is chosen from rows of which nothing is asked. */
+bool cuda_run_choices(const struct cuda_group *group);
+/* Where the step has choices: wait for the ids of rows [first, first + n). */
+bool cuda_get_chosen(struct cuda_rank *rank, const struct step *step, uint32_t first, uint32_t n,
+                     struct tp_error *err);
 
 /* ---- a step (cuda_step.c) ---- */
 

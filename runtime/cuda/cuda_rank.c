@@ -111,6 +111,7 @@ void cuda_set_sizes(struct cuda_rank *r, struct cuda *cuda, const struct device_
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     r->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
     r->tile = choose_tile(r);
+    cuda_set_chooser(r);
     /* blocks of all tables: every kind has one, at most */
     r->n_blocks = (6 * r->stride + r->attn_stride + r->act_stride) / BLOCK_COLS;
 }
@@ -135,6 +136,7 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
     const struct device_setup *s = r->setup;
     const uint64_t rows = CUDA_ROWS, all = r->groups * CUDA_ROWS, half = s->model->head_dim / 2;
     const uint64_t *attention = s->comm->attention.first_root, *mlp = s->comm->mlp.first_root;
+    struct cuda_chooser *c = &r->chooser;
     uint64_t at = 0, kv = 0, kv_end;
     bool ok = take(r, &at, &r->data, 1, r->data_bytes, err);
     kv = at;
@@ -170,6 +172,13 @@ bool cuda_place(struct cuda_rank *r, struct tp_error *err)
         {&r->merges[0], attention[1]},
         {&r->merges[1], mlp[1]},
         {&r->blocks, r->n_blocks * (sizeof(struct cuda_block) / 4)},
+        {&c->choices, sizeof *c->choices / 4},
+        {&c->banned, div_ceil(s->model->vocab, 4)},
+        {&c->best, rows * c->chunks},
+        {&c->first, rows * c->chunks},
+        {&c->sums, rows * c->chunks * 2},
+        {&c->bins, c->chunks ? rows * CUDA_BINS * 2 : 0},
+        {&c->chosen, rows},
     };
     for (size_t i = 0; ok && i < sizeof floats / sizeof *floats; i++)
         ok = take(r, &at, floats[i].pointer, floats[i].count, 4, err);
@@ -241,7 +250,7 @@ static bool find_kernels(struct cuda_rank *r, struct tp_error *err)
         cuda_kernel(r->cuda, "residual_norm_rows", &r->residual_norm, err) &&
         CUDA(&c->api, err, cuFuncGetAttribute, (&ptx, CU_FUNCTION_PTX_VERSION, r->residual_norm)) &&
         cuda_kernel(r->cuda, "rope_append_rows", &r->rope, err) &&
-        cuda_kernel(r->cuda, "hash_all_chunks", &r->hash, err);
+        cuda_kernel(r->cuda, "hash_all_chunks", &r->hash, err) && cuda_find_chooser(r, err);
     c->early = c->major >= 9 && ptx >= 90; /* code for less does not wait */
     char name[48];
     snprintf(name, sizeof name, "attention_%s_%d", dtype_name(r->setup->kv_dtype), (int)r->tile);

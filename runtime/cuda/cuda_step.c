@@ -147,7 +147,7 @@ static bool run_decode(struct cuda_device *d, const struct step *step, struct tp
     if (!wants_all(step))
         return true;
     struct cuda_group g = group_of(d, step, 0, err);
-    return cuda_run_logits(&g, d->rank.normed) && get_logits(d, step->n_rows, err);
+    return cuda_run_logits(&g, d->rank.normed) && cuda_run_choices(&g);
 }
 
 static bool capture(struct cuda_device *d, const struct step *step, bool apart, cu_graph_exec *exec,
@@ -189,30 +189,77 @@ static bool capture_first(struct cuda_device *d, const struct step *step, bool a
     return ok;
 }
 
+/* The LM head over some wanted rows, and what is chosen from them. */
+static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t first,
+                       struct tp_error *err)
+{
+    struct cuda_rank *r = &d->rank;
+    const struct cuda_api *api = &r->cuda->api;
+    const uint32_t n = step->n_logits - first < CUDA_ROWS ? step->n_logits - first : CUDA_ROWS;
+    struct cuda_step *rows = (struct cuda_step *)(void *)(d->steps + r->groups * r->step_bytes);
+    unsigned char *at = r->steps + r->groups * r->step_bytes;
+    rows->n_rows = n;
+    struct cuda_group g = {.rank = r,
+                           .n_rows = n,
+                           .kind = kind_of(n),
+                           .step = (const struct cuda_step *)(const void *)at,
+                           .err = err};
+    bool ok =
+        CUDA(api, err, cuMemcpyHtoDAsync_v2, ((uintptr_t)at, rows, sizeof *rows, r->cuda->stream));
+    for (uint32_t i = 0; ok && i < n; i++)
+        ok = CUDA(api, err, cuMemcpyDtoDAsync_v2,
+                  ((uintptr_t)(r->wanted + i * r->stride),
+                   (uintptr_t)(r->normed + step->logit_rows[first + i] * r->stride), r->stride * 4,
+                   r->cuda->stream));
+    d->slice_first = first;
+    d->slice_count = n;
+    d->fetched = false;
+    return ok && cuda_find_dots(r, g.kind, err) && cuda_put_choices(r, step, first, n, err) &&
+           cuda_run_logits(&g, r->wanted) && (!step->choices || cuda_run_choices(&g)) &&
+           cuda_get_chosen(r, step, first, n, err);
+}
+
+/* The tokens of a step of which not all rows' logits are wanted. */
+static bool choose_wanted(struct cuda_device *d, const struct step *step, struct tp_error *err)
+{
+    bool ok = true;
+    for (uint32_t first = 0; ok && first < step->n_logits; first += d->slice_count)
+        ok = run_wanted(d, step, first, err);
+    return ok;
+}
+
+static bool run_rows(struct cuda_device *d, const struct step *step, struct tp_error *err)
+{
+    const struct cuda *c = d->rank.cuda;
+    const struct cuda_group last =
+        group_of(d, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+    if (!fill_rope(d, step, err) || !put_rows(d, step, err) ||
+        (wants_all(step) && !cuda_put_choices(&d->rank, step, 0, step->n_rows, err)) ||
+        !cuda_find_dots(&d->rank, last.kind, err) ||
+        (last.first && !cuda_find_dots(&d->rank, CUDA_ROW_KINDS - 1, err)))
+        return false;
+    if (step->n_rows > CUDA_ROWS || d->setup.after_layer)
+        return run_decode(d, step, err);
+    cu_graph_exec *exec = &d->graphs[last.kind][wants_all(step)][last.apart];
+    return (*exec || capture_first(d, step, last.apart, exec, err)) &&
+           CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream));
+}
+
 static bool run(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     const struct cuda *c = d->rank.cuda;
     d->slice_count = 0;
-    const struct cuda_group last =
-        group_of(d, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
-    if (!fill_rope(d, step, err) || !put_rows(d, step, err) ||
-        !cuda_find_dots(&d->rank, last.kind, err) ||
-        (last.first && !cuda_find_dots(&d->rank, CUDA_ROW_KINDS - 1, err)))
+    if (!run_rows(d, step, err))
         return false;
-    if (step->n_rows > CUDA_ROWS || d->setup.after_layer) {
-        if (!run_decode(d, step, err))
-            return false;
-    } else {
-        cu_graph_exec *exec = &d->graphs[last.kind][wants_all(step)][last.apart];
-        if ((!*exec && !capture_first(d, step, last.apart, exec, err)) ||
-            !CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream)))
-            return false;
-    }
-    if (wants_all(step)) {
-        d->slice_first = 0;
-        d->slice_count = step->n_rows;
-    }
-    return CUDA(&c->api, err, cuStreamSynchronize, (c->stream));
+    if (!wants_all(step)) /* without choices, logits when they are asked for */
+        return (!step->choices || choose_wanted(d, step, err)) &&
+               CUDA(&c->api, err, cuStreamSynchronize, (c->stream));
+    d->slice_first = 0;
+    d->slice_count = step->n_rows;
+    d->fetched = !step->choices;
+    return (!d->fetched || get_logits(d, step->n_rows, err)) &&
+           cuda_get_chosen(&d->rank, step, 0, step->n_rows, err) &&
+           CUDA(&c->api, err, cuStreamSynchronize, (c->stream));
 }
 
 static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_error *err)
@@ -233,45 +280,27 @@ bool cuda_step_run(struct device *device, const struct step *step, struct tp_err
 
 /* ---- logits of some rows ---- */
 
-static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t first, uint32_t n,
-                       struct tp_error *err)
-{
-    struct cuda_rank *r = &d->rank;
-    const struct cuda_api *api = &r->cuda->api;
-    struct cuda_step *rows = (struct cuda_step *)(void *)(d->steps + r->groups * r->step_bytes);
-    unsigned char *at = r->steps + r->groups * r->step_bytes;
-    rows->n_rows = n;
-    struct cuda_group g = {.rank = r,
-                           .n_rows = n,
-                           .kind = kind_of(n),
-                           .step = (const struct cuda_step *)(const void *)at,
-                           .err = err};
-    bool ok =
-        CUDA(api, err, cuMemcpyHtoDAsync_v2, ((uintptr_t)at, rows, sizeof *rows, r->cuda->stream));
-    for (uint32_t i = 0; ok && i < n; i++)
-        ok = CUDA(api, err, cuMemcpyDtoDAsync_v2,
-                  ((uintptr_t)(r->wanted + i * r->stride),
-                   (uintptr_t)(r->normed + step->logit_rows[first + i] * r->stride), r->stride * 4,
-                   r->cuda->stream));
-    return ok && cuda_find_dots(r, g.kind, err) && cuda_run_logits(&g, r->wanted) &&
-           get_logits(d, n, err) && CUDA(api, err, cuStreamSynchronize, (r->cuda->stream));
-}
-
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
                          uint32_t *count, struct tp_error *err)
 {
     struct cuda_device *d = (struct cuda_device *)(void *)device;
+    const struct cuda *c = d->rank.cuda;
     struct tp_error why = {0};
-    if (!d->slice_count || first != d->slice_first) {
-        d->slice_first = first;
-        d->slice_count = step->n_logits - first < CUDA_ROWS ? step->n_logits - first : CUDA_ROWS;
-        if (d->failed || !run_wanted(d, step, first, d->slice_count, &why)) {
-            fail(d, &why, err);
-            return NULL;
-        }
+    bool ok = !d->failed;
+    if (first < d->slice_first || first >= d->slice_first + d->slice_count) {
+        struct step plain = *step;
+        plain.choices = NULL; /* they have been made */
+        ok = ok && run_wanted(d, &plain, first, &why);
     }
-    *count = d->slice_count;
-    return d->logits;
+    if (ok && !d->fetched)
+        ok = d->fetched = get_logits(d, d->slice_count, &why) &&
+                          CUDA(&c->api, &why, cuStreamSynchronize, (c->stream));
+    if (!ok) {
+        fail(d, &why, err);
+        return NULL;
+    }
+    *count = d->slice_first + d->slice_count - first;
+    return d->logits + (first - d->slice_first) * d->rank.logit_stride;
 }
 
 void cuda_free_graphs(struct cuda_device *d)

@@ -110,6 +110,7 @@ static void close_device(struct device *device)
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
         if (pinned[i])
             api->cuMemFreeHost(pinned[i]);
+    cuda_close_chooser(&d->rank.chooser, api);
     if (d->rank.memory)
         api->cuMemFree_v2(d->rank.memory);
     mem_free(d->frequencies);
@@ -127,7 +128,8 @@ static bool open_host(struct cuda_device *d, struct tp_error *err)
         !CUDA(api, err, cuMemHostAlloc,
               ((void **)&d->logits, CUDA_ROWS * r->logit_stride * 4, 0)) ||
         !CUDA(api, err, cuMemHostAlloc, ((void **)&d->row, r->stride * 4, 0)) ||
-        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->rope, 2 * CUDA_CHUNK * half * 4, 0)))
+        !CUDA(api, err, cuMemHostAlloc, ((void **)&d->rope, 2 * CUDA_CHUNK * half * 4, 0)) ||
+        !cuda_open_chooser(&d->rank.chooser, api, err))
         return false;
     memset(d->steps, 0, (r->groups + 1) * r->step_bytes);
     rope_frequencies(d->setup.model, d->frequencies);
