@@ -22,7 +22,8 @@ enum {
     CUDA_BINS = 2048,       /* of falling logits */
     CUDA_CANDIDATES = 2048, /* that are sorted, at most */
     CUDA_TOP_K_MAX = 1024,
-    CUDA_CHOOSE_THREADS = 1024,
+    CUDA_CHOOSE_THREADS = 512,
+    CUDA_CHOOSE_WARPS = CUDA_CHOOSE_THREADS / 32,
     CUDA_VOCAB_MAX = 1 << 20, /* ids are fewer: a bin counts them in 20 bits */
     CUDA_NO_CHOICE = 0xffffffffu,
 };
@@ -166,7 +167,7 @@ struct cuda_sample {
     float *best;           /* [M][chunks] the highest of a chunk; NaN: one is NaN or +inf */
     uint32_t *first;       /* [M][chunks] the lowest id that has it */
     double *sums;          /* [M][chunks] of weights */
-    uint64_t *bins;        /* [M][CUDA_BINS] ids, and their weights in 2^-24 (sample.cuh) */
+    uint64_t *bins;        /* [M][CUDA_BINS] how many ids, and their weights (sample.cuh) */
     uint32_t *chosen;      /* [M] CUDA_NO_CHOICE: the host chooses */
     uint32_t logit_stride, vocab, chunks;
 };

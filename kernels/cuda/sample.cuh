@@ -75,14 +75,14 @@ static __device__ __forceinline__ void sample_scan(const cuda_sample &a)
         return;
     const cuda_choice &c = a.choices->row[m];
     best_logit mine = {-__builtin_inff(), CUDA_NO_CHOICE};
-    for (unsigned i = threadIdx.x; i < CUDA_SUM_CHUNK; i += CUDA_THREADS) {
-        const unsigned id = chunk * CUDA_SUM_CHUNK + i;
-        if (id >= a.vocab)
-            break;
-        const float x = a.logits[(size_t)m * a.logit_stride + id];
+#pragma unroll
+    for (unsigned i = 0; i < CUDA_SUM_CHUNK; i += CUDA_THREADS) {
+        const unsigned id = chunk * CUDA_SUM_CHUNK + i + threadIdx.x;
+        const float x =
+            id < a.vocab ? a.logits[(size_t)m * a.logit_stride + id] : -__builtin_inff();
         if (!(x < __builtin_inff()))
             mine = {__builtin_nanf(""), id};
-        else if (!(c.banned && a.banned[id]))
+        else if (id < a.vocab && !(c.banned && a.banned[id]))
             mine = better_of(mine, {x, id});
     }
     if (cuts(c))
@@ -123,12 +123,16 @@ static __device__ __forceinline__ float bin_end(unsigned bin)
     return __uint_as_float((bin + 1 + (102u << 6)) << 17);
 }
 
-/* A bin: how many ids, above their weights in units of 2^-24, each rounded down: sums of integers
- * are the same in any order. */
+/* A bin: how many ids, above their weights in units of 2^-21, each rounded down: sums of integers
+ * are the same in any order. Of a chunk each of the two fits in 32 bits. */
 enum { MASS_BITS = 44 };
-static __device__ __forceinline__ uint64_t bin_value(float w)
+static __device__ __forceinline__ uint64_t bin_of_parts(uint32_t count, uint32_t mass)
 {
-    return (1ull << MASS_BITS) + (uint32_t)__fmul_rn(w, 0x1p24f);
+    return (uint64_t)count << MASS_BITS | mass;
+}
+static __device__ __forceinline__ uint32_t mass_of(float w)
+{
+    return (uint32_t)__fmul_rn(w, 0x1p21f);
 }
 static __device__ __forceinline__ uint32_t bin_count(uint64_t bin)
 {
@@ -137,10 +141,6 @@ static __device__ __forceinline__ uint32_t bin_count(uint64_t bin)
 static __device__ __forceinline__ uint64_t bin_mass(uint64_t bin)
 {
     return bin & ((1ull << MASS_BITS) - 1);
-}
-static __device__ __forceinline__ void add_count(uint64_t *p, uint64_t v)
-{
-    atomicAdd((unsigned long long *)p, (unsigned long long)v);
 }
 
 /* 32 chains to one sum: a lane has one; all get it. */
@@ -154,8 +154,10 @@ static __device__ __forceinline__ double fold_sum(double chain)
 /* Shared memory: the bins, a chunk's weights, CUDA_WARPS pairs. */
 static __device__ __forceinline__ void sample_weigh(const cuda_sample &a)
 {
+    enum { LOADS = CUDA_SUM_CHUNK / CUDA_THREADS };
     shared_cursor cursor = shared_begin();
-    uint64_t *bins = shared_take<uint64_t>(cursor, CUDA_BINS);
+    uint32_t *counts = shared_take<uint32_t>(cursor, CUDA_BINS);
+    uint32_t *masses = shared_take<uint32_t>(cursor, CUDA_BINS);
     float *w = shared_take<float>(cursor, CUDA_SUM_CHUNK);
     best_logit *scratch = shared_take<best_logit>(cursor, CUDA_WARPS);
     const unsigned m = blockIdx.x / a.chunks, chunk = blockIdx.x % a.chunks;
@@ -169,21 +171,29 @@ static __device__ __forceinline__ void sample_weigh(const cuda_sample &a)
     if (!is_finite(best) || !is_finite(max))
         return;
     for (unsigned b = threadIdx.x; cuts(c) && b < CUDA_BINS; b += CUDA_THREADS)
-        bins[b] = 0;
+        counts[b] = masses[b] = 0;
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < CUDA_SUM_CHUNK; i += CUDA_THREADS) {
-        const unsigned id = chunk * CUDA_SUM_CHUNK + i;
-        const float x = id < a.vocab ? logit_of(a, m, id) : -__builtin_inff();
-        const float below = below_best(x, c.temperature, max);
-        const float weight = exp_value(below);
-        w[i] = cuts(c) || weight >= c.least_weight ? weight : 0.0f;
-        if (cuts(c) && weight > 0)
-            add_count(&bins[bin_of(below)], bin_value(weight));
+    unsigned long long *bins = (unsigned long long *)a.bins + (size_t)m * CUDA_BINS;
+    float x[LOADS];
+#pragma unroll
+    for (unsigned i = 0; i < LOADS; i++) {
+        const unsigned id = chunk * CUDA_SUM_CHUNK + i * CUDA_THREADS + threadIdx.x;
+        x[i] = id < a.vocab ? logit_of(a, m, id) : -__builtin_inff();
+    }
+#pragma unroll
+    for (unsigned i = 0; i < LOADS; i++) {
+        const float below = below_best(x[i], c.temperature, max), weight = exp_value(below);
+        w[i * CUDA_THREADS + threadIdx.x] = cuts(c) || weight >= c.least_weight ? weight : 0.0f;
+        if (cuts(c) && weight > 0) {
+            atomicAdd(&counts[bin_of(below)], 1u);
+            if (mass_of(weight))
+                atomicAdd(&masses[bin_of(below)], mass_of(weight));
+        }
     }
     __syncthreads();
     for (unsigned b = threadIdx.x; cuts(c) && b < CUDA_BINS; b += CUDA_THREADS)
-        if (bins[b])
-            add_count(&a.bins[(size_t)m * CUDA_BINS + b], bins[b]);
+        if (counts[b])
+            atomicAdd(&bins[b], (unsigned long long)bin_of_parts(counts[b], masses[b]));
     if (threadIdx.x >= 32)
         return;
     double chain = 0;
@@ -203,8 +213,8 @@ struct chooser {
     double *sums;        /* [chunks] */
     float *w;            /* [CUDA_CANDIDATES] weights in order */
     float *held;         /* [CUDA_SUM_CHUNK] weights of a chunk, 0 where an id is not kept */
-    best_logit *scratch; /* [CUDA_CHOOSE_THREADS / 32] */
-    uint64_t *carry;     /* [CUDA_CHOOSE_THREADS / 32] */
+    best_logit *scratch; /* [CUDA_CHOOSE_WARPS] */
+    uint64_t *carry;     /* [CUDA_CHOOSE_WARPS] */
     struct chooser_state {
         double total, at, target;
         unsigned bin, count, fits_bin, fits_count; /* bins, and the ids in all up to it */
@@ -252,7 +262,7 @@ static __device__ double total_of(const double *sums, unsigned chunks)
 static __device__ void find_bin(const chooser &s, const uint64_t *bins, unsigned top_k,
                                 uint64_t wanted)
 {
-    enum { EACH = CUDA_BINS / CUDA_CHOOSE_THREADS, N_WARPS = CUDA_CHOOSE_THREADS / 32 };
+    enum { EACH = CUDA_BINS / CUDA_CHOOSE_THREADS };
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint64_t mine[EACH], sum = 0;
     for (int i = 0; i < EACH; i++)
@@ -270,7 +280,7 @@ static __device__ void find_bin(const chooser &s, const uint64_t *bins, unsigned
     }
     __syncthreads();
     uint64_t at = upto - sum, all = 0;
-    for (unsigned i = 0; i < N_WARPS; i++) {
+    for (unsigned i = 0; i < CUDA_CHOOSE_WARPS; i++) {
         at += i < warp ? s.carry[i] : 0;
         all += s.carry[i];
     }
@@ -315,31 +325,57 @@ static __device__ __forceinline__ float x_of(uint64_t key)
     return __uint_as_float(u >> 31 ? u : ~u & 0x7fffffffu);
 }
 
-/* All ids in bins up to this one, in any order; chunks without one are not read. */
+/* What is gathered: ids of no later bin. low: surely below them all, so that few are divided. */
+struct wanted_ids {
+    float max, low;
+    unsigned bin;
+};
+
+static __device__ wanted_ids wanted_to(unsigned bin, float max, float temperature)
+{
+    const float end = bin_end(bin), size = max < 0 ? -max : max;
+    const float slack = __fmul_rn(__fadd_rn(size, end), 0x1p-16f);
+    return {max, __fmul_rn(__fsub_rn(__fsub_rn(max, end), slack), temperature), bin};
+}
+
+static __device__ __forceinline__ void gather_one(const cuda_sample &a, const cuda_choice &c,
+                                                  const chooser &s, wanted_ids wanted, float logit,
+                                                  unsigned id)
+{
+    if (logit < wanted.low || id >= a.vocab || (c.banned && a.banned[id]))
+        return;
+    const float x = __fdiv_rn(logit, c.temperature), below = __fsub_rn(x, wanted.max);
+    if (below >= -87.0f && bin_of(below) <= wanted.bin)
+        s.keys[atomicAdd(&s.state->count, 1u)] = key_of(x, id);
+}
+
+/* All ids that are wanted, in any order; chunks without one are not read. */
 static __device__ void gather(const cuda_sample &a, unsigned m, const chooser &s, float max)
 {
+    enum { LOADS = CUDA_SUM_CHUNK / 128 };
     const cuda_choice &c = a.choices->row[m];
-    const unsigned bin = s.state->bin, lane = threadIdx.x % 32;
+    const wanted_ids wanted = wanted_to(s.state->bin, max, c.temperature);
     const float *logits = a.logits + (size_t)m * a.logit_stride;
-    /* surely below every candidate: few are divided */
-    const float end = bin_end(bin), size = max < 0 ? -max : max;
-    const float low = __fmul_rn(
-        __fsub_rn(__fsub_rn(max, end), __fmul_rn(__fadd_rn(size, end), 0x1p-16f)), c.temperature);
     __syncthreads(); /* all have read how many */
     if (threadIdx.x == 0)
         s.state->count = 0;
     __syncthreads();
-    for (unsigned chunk = threadIdx.x / 32; chunk < a.chunks; chunk += CUDA_CHOOSE_THREADS / 32) {
-        if (a.best[m * a.chunks + chunk] < low)
+    for (unsigned chunk = threadIdx.x / 32; chunk < a.chunks; chunk += CUDA_CHOOSE_WARPS) {
+        if (a.best[m * a.chunks + chunk] < wanted.low)
             continue;
-#pragma unroll 8
-        for (unsigned i = lane; i < CUDA_SUM_CHUNK; i += 32) {
-            const unsigned id = chunk * CUDA_SUM_CHUNK + i;
-            if (id >= a.vocab || logits[id] < low || (c.banned && a.banned[id]))
-                continue;
-            const float x = __fdiv_rn(logits[id], c.temperature), below = __fsub_rn(x, max);
-            if (below >= -87.0f && bin_of(below) <= bin)
-                s.keys[atomicAdd(&s.state->count, 1u)] = key_of(x, id);
+        const unsigned first = chunk * CUDA_SUM_CHUNK + threadIdx.x % 32 * 4;
+        float4 x[LOADS];
+#pragma unroll
+        for (unsigned i = 0; i < LOADS; i++) {
+            const unsigned id = first + i * 128;
+            x[i] = id < a.logit_stride ? *(const float4 *)(logits + id) : make_float4(0, 0, 0, 0);
+        }
+#pragma unroll
+        for (unsigned i = 0; i < LOADS; i++) {
+            gather_one(a, c, s, wanted, x[i].x, first + i * 128);
+            gather_one(a, c, s, wanted, x[i].y, first + i * 128 + 1);
+            gather_one(a, c, s, wanted, x[i].z, first + i * 128 + 2);
+            gather_one(a, c, s, wanted, x[i].w, first + i * 128 + 3);
         }
     }
     __syncthreads();
@@ -389,7 +425,7 @@ static __device__ void sum_kept(const cuda_sample &a, const chooser &s, unsigned
                                 float least)
 {
     const unsigned lane = threadIdx.x % 32;
-    for (unsigned chunk = threadIdx.x / 32; chunk < a.chunks; chunk += CUDA_CHOOSE_THREADS / 32) {
+    for (unsigned chunk = threadIdx.x / 32; chunk < a.chunks; chunk += CUDA_CHOOSE_WARPS) {
         const uint64_t begin = (uint64_t)chunk * CUDA_SUM_CHUNK << 32,
                        end = begin + ((uint64_t)CUDA_SUM_CHUNK << 32);
         unsigned i = 0;
@@ -423,7 +459,7 @@ static __device__ bool cut(const cuda_sample &a, unsigned m, const chooser &s, f
         if (threadIdx.x == 0)
             s.state->total = total_of(s.sums, a.chunks);
         __syncthreads();
-        wanted = (uint64_t)__dmul_rn(__dmul_rn(c.top_p, s.state->total), 0x1p24) + 1;
+        wanted = (uint64_t)__dmul_rn(__dmul_rn(c.top_p, s.state->total), 0x1p21) + 1;
     }
     find_bin(s, a.bins + (size_t)m * CUDA_BINS, c.top_k, wanted);
     const bool all = s.state->found;
@@ -485,7 +521,7 @@ static __device__ unsigned find_chunk(const cuda_sample &a, const chooser &s, do
 static __device__ uint32_t choose(const cuda_sample &a, unsigned m, const chooser &s)
 {
     const cuda_choice &c = a.choices->row[m];
-    const best_logit best = best_of_row<CUDA_CHOOSE_THREADS / 32>(a, m, s.scratch);
+    const best_logit best = best_of_row<CUDA_CHOOSE_WARPS>(a, m, s.scratch);
     if (!is_finite(best.x))
         return CUDA_NO_CHOICE;
     if (c.temperature == 0)
@@ -502,13 +538,15 @@ static __device__ uint32_t choose(const cuda_sample &a, unsigned m, const choose
     const unsigned chunk = find_chunk(a, s, c.u);
     if (chunk == a.chunks)
         return CUDA_NO_CHOICE;
-    const unsigned id = chunk * CUDA_SUM_CHUNK + threadIdx.x;
-    float w = 0.0f;
-    if (!cuts(c) && id < a.vocab) {
-        w = exp_value(below_best(logit_of(a, m, id), c.temperature, max));
-        w = w >= c.least_weight ? w : 0.0f;
+    for (unsigned i = threadIdx.x; i < CUDA_SUM_CHUNK; i += CUDA_CHOOSE_THREADS) {
+        const unsigned id = chunk * CUDA_SUM_CHUNK + i;
+        float w = 0.0f;
+        if (!cuts(c) && id < a.vocab) {
+            w = exp_value(below_best(logit_of(a, m, id), c.temperature, max));
+            w = w >= c.least_weight ? w : 0.0f;
+        }
+        s.held[i] = w;
     }
-    s.held[threadIdx.x] = w;
     __syncthreads();
     for (unsigned i = threadIdx.x; i < n; i += CUDA_CHOOSE_THREADS)
         if ((s.keys[i] >> 32) / CUDA_SUM_CHUNK == chunk)
@@ -525,15 +563,14 @@ static __device__ uint32_t choose(const cuda_sample &a, unsigned m, const choose
 
 static __device__ __forceinline__ void sample_choose(const cuda_sample &a)
 {
-    enum { N_WARPS = CUDA_CHOOSE_THREADS / 32 };
     shared_cursor cursor = shared_begin();
     chooser s;
     s.keys = shared_take<uint64_t>(cursor, CUDA_CANDIDATES);
     s.sums = shared_take<double>(cursor, a.chunks);
     s.w = shared_take<float>(cursor, CUDA_CANDIDATES);
     s.held = shared_take<float>(cursor, CUDA_SUM_CHUNK);
-    s.scratch = shared_take<best_logit>(cursor, N_WARPS);
-    s.carry = shared_take<uint64_t>(cursor, N_WARPS);
+    s.scratch = shared_take<best_logit>(cursor, CUDA_CHOOSE_WARPS);
+    s.carry = shared_take<uint64_t>(cursor, CUDA_CHOOSE_WARPS);
     s.state = shared_take<chooser::chooser_state>(cursor, 1);
     const unsigned m = blockIdx.x;
     launch_dependents();

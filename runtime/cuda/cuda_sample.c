@@ -7,7 +7,6 @@
 #include <string.h>
 
 _Static_assert((int)CUDA_SUM_CHUNK == (int)SAMPLE_CHUNK, "the same sums");
-_Static_assert((int)CUDA_SUM_CHUNK == (int)CUDA_CHOOSE_THREADS, "a thread an id of a chunk");
 _Static_assert(CUDA_NO_CHOICE == (uint32_t)STEP_HOST_CHOOSES, "what is not chosen");
 
 enum { PAIR = 8, STATE = 64 }; /* bytes: best_logit, chooser_state (sample.cuh) */
@@ -20,7 +19,7 @@ static size_t weigh_shared(void)
 static size_t choose_shared(uint32_t chunks)
 {
     return CUDA_CANDIDATES * (8 + 4) + align_up(chunks * 8, 16) + CUDA_SUM_CHUNK * 4 +
-           CUDA_CHOOSE_THREADS / 32 * (PAIR + 8) + STATE;
+           CUDA_CHOOSE_WARPS * (PAIR + 8) + STATE;
 }
 
 void cuda_set_chooser(struct cuda_rank *r)

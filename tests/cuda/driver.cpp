@@ -6,7 +6,8 @@
  * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES;
  * EMUL_OLD=1 no early launches in graphs;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
- * gets a line when the process ends: calls, launches, and what was never given back.
+ * gets a line when the process ends: calls, launches, bytes that came to the host, and what was
+ * never given back.
  */
 #define _Noreturn [[noreturn]] /* C, to C++ */
 extern "C" {
@@ -61,7 +62,7 @@ static struct driver {
     std::recursive_mutex mutex;
     std::map<uintptr_t, size_t> blocks, pinned;
     std::vector<CUstream_st *> open;
-    uint64_t calls = 0, launches = 0, bytes = 0;
+    uint64_t calls = 0, launches = 0, bytes = 0, to_host = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
     CUctx_st context;
     ~driver()
@@ -70,10 +71,12 @@ static struct driver {
         FILE *f = path ? fopen(path, "w") : NULL;
         if (f)
             fprintf(f,
-                    "calls %llu launches %llu left: blocks %zu pinned %zu contexts %d streams %d "
+                    "calls %llu launches %llu to host %llu left: blocks %zu pinned %zu contexts %d "
+                    "streams %d "
                     "events %d graphs %d modules %d\n",
-                    (unsigned long long)calls, (unsigned long long)launches, blocks.size(),
-                    pinned.size(), contexts, streams, events, graphs, modules);
+                    (unsigned long long)calls, (unsigned long long)launches,
+                    (unsigned long long)to_host, blocks.size(), pinned.size(), contexts, streams,
+                    events, graphs, modules);
         if (f)
             fclose(f);
     }
@@ -260,6 +263,7 @@ cu_result cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu
 cu_result cuMemcpyDtoHAsync_v2(void *to, cu_address from, size_t bytes, cu_stream s)
 {
     ENTER;
+    driver.to_host += bytes;
     copy(s, to, (const void *)(uintptr_t)from, bytes);
     return CU_OK;
 }

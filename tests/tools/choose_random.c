@@ -57,7 +57,7 @@ static float value(struct random_test *t, uint32_t kind, uint32_t i, float scale
     case 0: /* as models have them */
         return normal(t) * scale;
     case 1:
-        return i % 97 == 5 ? 20 + normal(t) : normal(t) * scale;
+        return i % 97 == 5 ? 20 + normal(t) : normal(t) * (1 + scale);
     case 2:
         return 1.5f;
     case 3:
