@@ -409,7 +409,6 @@ static __device__ void order_by_id(uint64_t *keys, unsigned n)
 {
     for (unsigned i = threadIdx.x; i < n; i += CUDA_CHOOSE_THREADS)
         keys[i] = keys[i] << 32 | i;
-    __syncthreads();
     sort(keys, n);
 }
 
