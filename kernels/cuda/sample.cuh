@@ -435,11 +435,13 @@ static __device__ void sum_kept(const cuda_sample &a, const chooser &s, unsigned
             else
                 high = middle;
         }
+        const bool any = i < n && s.keys[i] < end;
         double chain = 0;
         for (; i < n && s.keys[i] < end; i++)
             if ((s.keys[i] >> 32) % 32 == lane)
                 chain = __dadd_rn(chain, (double)kept_weight(s, s.keys[i], kept, least));
-        chain = fold_sum(chain);
+        if (any)
+            chain = fold_sum(chain);
         if (lane == 0)
             s.sums[chunk] = chain;
     }

@@ -174,6 +174,7 @@ def test_sanitizers_find_nothing_where_tokens_are_chosen():
 
 SAMPLED = (["--temp", "0"], ["--temp", "0.8", "--seed", "7"], ["--temp", "1.2", "--top-k", "40", "--top-p", "0.8", "--min-p", "0.02"],
            ["--temp", "0.05", "--top-p", "0.95"])
+SOME_BY_HOST = ["--temp", "1", "--top-p", "0.95"]  # of 3,000 ids of random weights
 BY_HOST = (["--temp", "0.9", "--repetition-penalty", "1.3"], ["--temp", "1", "--top-k", "2500"])
 
 
@@ -186,12 +187,13 @@ def test_only_ids_come_to_the_host():
         convert(d + "/m", d + "/b")
         for count, longest in ((5, 30), (16, 4)):
             prompts(d + f"/p{count}", count, vocab, longest)
-            for i, options in enumerate(SAMPLED + BY_HOST):
+            for i, options in enumerate((*SAMPLED, SOME_BY_HOST, *BY_HOST)):
                 want = generated(harness.tprun, d + "/b", d, count, *options)
                 got = generated(lambda *a: emulated(*a, EMUL_REPORT=d + "/report"), d + "/b", d, count, *options)
                 assert want == got, (count, options)
                 copied = int(report(d + "/report").split()[6])
-                assert copied < row if i < len(SAMPLED) else copied > count * row, (count, options, copied)
+                if options != SOME_BY_HOST:
+                    assert copied < row if i < len(SAMPLED) else copied > count * row, (count, options, copied)
                 if options == BY_HOST[0]:  # little shared memory: the host chooses, too
                     assert want == generated(lambda *a: emulated(*a, EMUL_SHARED=24 << 10), d + "/b", d, count, *options)
 
