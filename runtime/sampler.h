@@ -67,7 +67,7 @@ struct sampler_choice {
     const uint8_t *banned;      /* [vocab] not 0: never picked; NULL: none; borrowed */
     struct hash128 banned_hash; /* of its bytes */
 };
-/* Without marks; penalty must be 1. */
+/* Whoever asks adds what is banned. The penalty must be 1. */
 struct sampler_choice sampler_choice_of(const struct sampler_options *options, size_t vocab,
                                         uint64_t sequence, uint64_t position);
 

@@ -214,9 +214,9 @@ static bool run_wanted(struct cuda_device *d, const struct step *step, uint32_t 
     d->slice_first = first;
     d->slice_count = n;
     d->fetched = false;
-    return ok && cuda_find_dots(r, g.kind, err) && cuda_put_choices(r, step, first, n, err) &&
-           cuda_run_logits(&g, r->wanted) && (!step->choices || cuda_run_choices(&g)) &&
-           cuda_get_chosen(r, step, first, n, err);
+    return ok && cuda_find_dots(r, g.kind, err) && cuda_run_logits(&g, r->wanted) &&
+           (!step->choices || (cuda_put_choices(r, step, first, n, err) && cuda_run_choices(&g) &&
+                               cuda_get_chosen(r, step, first, n, err)));
 }
 
 /* The tokens of a step of which not all rows' logits are wanted. */
