@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = CUDA_ROWS, KINDS = 14 };
+enum { ROWS = CUDA_ROWS, KINDS = 15, INEXACT = 14 };
 
 struct random_test {
     struct cuda cuda;
@@ -27,6 +27,7 @@ struct random_test {
     struct sampler_options options[ROWS];
     struct sampler_choice choices[ROWS];
     uint32_t kinds[ROWS], chosen[ROWS];
+    bool edge[ROWS]; /* u is made up */
     uint64_t rows, greedy, cut, host_must, host_may;
 };
 
@@ -80,8 +81,10 @@ static float value(struct random_test *t, uint32_t kind, uint32_t i, float scale
         return i == 3 ? 0 : -87 + normal(t) * 1e-5f;
     case 12:
         return below(t, 5) ? -88 - normal(t) : normal(t) * 1e-3f;
-    default:
+    case 13:
         return normal(t) * 1e-30f;
+    default: /* INEXACT: sums that no order of adding leaves exact */
+        return (float)(unit(t) * -30);
     }
 }
 
@@ -93,9 +96,9 @@ static double one_of(struct random_test *t, const double *values, uint32_t n)
 #define ONE_OF(t, ...)                                                                             \
     one_of(t, (const double[]){__VA_ARGS__}, sizeof((double[]){__VA_ARGS__}) / sizeof(double))
 
-static void make_row(struct random_test *t, uint32_t m)
+static void make_row(struct random_test *t, uint32_t m, bool inexact)
 {
-    const uint32_t vocab = (uint32_t)t->model.vocab, kind = below(t, KINDS);
+    const uint32_t vocab = (uint32_t)t->model.vocab, kind = inexact ? INEXACT : below(t, KINDS);
     const float scale = (float)ONE_OF(t, 0.1, 1, 3, 10);
     t->kinds[m] = kind;
     float *row = t->logits + m * t->rank.logit_stride;
@@ -111,6 +114,12 @@ static void make_row(struct random_test *t, uint32_t m)
         .top_k = (uint64_t)ONE_OF(t, 0, 0, 0, 1, 2, 40, 50, 1023, 1024, 1025, 1e6),
         .seed = below(t, 1000),
     };
+    if (inexact) { /* many are kept */
+        t->options[m].temperature = 1;
+        t->options[m].top_k = below(t, 2) ? 0 : 200 + below(t, 800);
+        t->options[m].top_p = ONE_OF(t, 1, 0.999, -1);
+        t->options[m].min_p = 0;
+    }
     if (t->options[m].top_k == 2)
         t->options[m].top_k += below(t, CUDA_TOP_K_MAX);
     if (t->options[m].temperature > 0 && t->options[m].temperature < 1e-6)
@@ -235,18 +244,25 @@ static struct ranked *rank_all(const struct random_test *t, uint32_t m)
     return r;
 }
 
-/* u on an edge, and the id that it draws. */
+/* u where the sum reaches an id, give or take a bit of it, and the id that it draws. */
 static uint32_t on_edge(struct random_test *t, uint32_t m)
 {
     const uint32_t vocab = (uint32_t)t->model.vocab, until = below(t, vocab);
     struct sampler_choice *c = &t->choices[m];
     struct ranked *r = rank_all(t, m);
     double total = 0, sum = 0;
-    for (uint32_t i = 0; i < vocab; i++) {
-        total += r[i].kept ? (double)r[i].w : 0;
-        sum = i == until ? total : sum;
+    for (uint32_t at = 0; at < vocab; at += SAMPLE_CHUNK) {
+        double chunk = chunk_sum(r + at, chunk_size(vocab, at));
+        if (until / SAMPLE_CHUNK == at / SAMPLE_CHUNK) {
+            sum = total;
+            for (uint32_t i = at; i <= until; i++)
+                sum += r[i].kept ? (double)r[i].w : 0;
+        }
+        total += chunk;
     }
-    c->u = below(t, 2) && sum < total ? sum / total : below(t, 2) ? 0 : 0x1p-53;
+    uint32_t way = below(t, 4);
+    double u = way ? nextafter(sum / total, (double)way - 2) : sum / total;
+    c->u = u < 1 && u >= 0x1p-53 ? u : way % 2 ? 0 : 0x1p-53;
     uint32_t id = drawn(r, vocab, c->u);
     mem_free(r);
     return id;
@@ -304,7 +320,8 @@ static bool compare(struct random_test *t, uint32_t m, const uint32_t *want, boo
     t->host_must += host && must;
     t->host_may += host && !must;
     c->least_weight = host ? 0 : c->least_weight; /* min-p makes nothing easier */
-    if (host ? must || (cuts && !can_choose(t, m)) : picked && t->chosen[m] == *want)
+    /* on an edge two orders of adding may disagree about the chunk */
+    if (host ? must || t->edge[m] || (cuts && !can_choose(t, m)) : picked && t->chosen[m] == *want)
         return true;
     printf("vocabulary %llu row %llu: %u chosen, %u wanted (picked %d); temperature %g top_k %u "
            "top_p %.17g min_p %g u %.17g\n",
@@ -321,12 +338,13 @@ static bool one_round(struct random_test *t, bool edges, struct tp_error *err)
     for (uint32_t i = 0; t->marks && i < vocab; i++)
         t->marks[i] = below(t, 8) ? 0 : SAMPLER_BANNED;
     for (uint32_t m = 0; m < n; m++) {
-        make_row(t, m);
+        make_row(t, m, edges && below(t, 2));
         const float *row = t->logits + m * t->rank.logit_stride;
         want[m] = STEP_HOST_CHOOSES;
         picked[m] = sampler_pick(&t->sampler, row, t->choices[m].banned, &t->options[m], m, t->rows,
                                  &want[m], NULL);
-        if (picked[m] && edges && t->choices[m].temperature > 0)
+        t->edge[m] = picked[m] && edges && t->choices[m].temperature > 0;
+        if (t->edge[m])
             want[m] = on_edge(t, m);
     }
     if (!on_device(t, n, err))
