@@ -177,6 +177,14 @@ $(B)/tests/tprun_cuda: $(B)/obj/tests/cuda/image.o $(call obj,runtime/tprun.c $(
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The kernels that choose tokens against the sampler; choose_gpu: on the machine's GPU.
+CHOOSE = $(B)/obj/tests/tools/choose_random.o $(call obj,$(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
+$(B)/tests/choose_random: $(B)/obj/tests/cuda/image.o $(CHOOSE)
+$(B)/tests/choose_gpu: $(B)/obj/runtime/cuda/cuda_image.o $(CHOOSE)
+$(B)/tests/choose_random $(B)/tests/choose_gpu:
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # objects that only rules of patterns name are kept
 .PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/emulated/%.o $(B)/obj/two_inboxes/%.o
 
@@ -196,7 +204,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/planted
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

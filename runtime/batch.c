@@ -11,6 +11,7 @@ struct slot {
     struct request request;
     struct answer answer;
     uint8_t *seen; /* [vocab] marks of its own, where the repetition penalty wants them; or NULL */
+    struct hash128 marks_hash; /* of the request's */
 };
 
 const char *batch_finish_name(enum batch_finish finish)
@@ -74,8 +75,9 @@ bool batch_open(struct batch *batch, struct engine *engine, uint64_t chunk, stru
     b->prompts = b->answers = (struct slot_list){NONE, NONE};
     b->slots = mem_array(n, sizeof *b->slots, err);
     b->samplers = mem_array((uint64_t)engine->team.count, sizeof *b->samplers, err);
+    b->choices = mem_array(engine->setup.rows_max, sizeof *b->choices, err);
     b->picked = mem_array(engine->setup.rows_max, sizeof *b->picked, err);
-    if (b->slots && b->samplers && b->picked)
+    if (b->slots && b->samplers && b->choices && b->picked)
         return true;
     batch_close(b);
     return false;
@@ -97,6 +99,7 @@ void batch_close(struct batch *batch)
         sampler_free(&batch->samplers[i]);
     mem_free(batch->slots);
     mem_free(batch->samplers);
+    mem_free(batch->choices);
     mem_free(batch->picked);
     *batch = (struct batch){0};
 }
@@ -148,6 +151,8 @@ uint32_t batch_add(struct batch *batch, const struct request *request, uint32_t 
         empty(to);
         return UINT32_MAX;
     }
+    if (request->marks)
+        to->marks_hash = hash_bytes(request->marks, vocab_of(batch));
     to->taken = true;
     append(batch, &batch->prompts, s);
     return s;
@@ -267,21 +272,49 @@ struct picks {
     _Atomic uint32_t next;
 };
 
+static const struct step_row *wanted_row(const struct batch *b, uint32_t i)
+{
+    const struct step *step = engine_rows(b->engine);
+    return &step->rows[step->logit_rows[i]];
+}
+
 /* A token is chosen from the row: it is the last that is known of its request. */
 static bool is_chosen_from(const struct slot *slot, uint32_t position)
 {
     return slot->request.n > 0 && position + 1 == slot->request.n_ids + slot->answer.count;
 }
 
+/* What the device may choose. Where anybody wants logits they come to the host, which does it. */
+static void ask(struct batch *b)
+{
+    const uint32_t n = engine_rows(b->engine)->n_logits;
+    bool any = false, logits = false;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct step_row *row = wanted_row(b, i);
+        const struct slot *slot = &b->slots[row->sequence];
+        const struct request *q = &slot->request;
+        logits |= q->on_logits != NULL;
+        b->picked[i] = NONE;
+        b->choices[i] = (struct sampler_choice){.asked = false};
+        if (slot->seen || !is_chosen_from(slot, row->position))
+            continue;
+        b->choices[i] = sampler_choice_of(&q->sampling, vocab_of(b), q->stream, row->position + 1);
+        b->choices[i].banned = q->marks;
+        b->choices[i].banned_hash = slot->marks_hash;
+        any = true;
+    }
+    if (any && !logits)
+        engine_choose(b->engine, b->choices, b->picked);
+}
+
 /* false: none can be chosen. */
 static bool pick_one(const struct picks *p, uint32_t i, struct sampler *sampler, uint32_t *id,
                      struct tp_error *err)
 {
-    const struct step *step = engine_rows(p->batch->engine);
-    const struct step_row *row = &step->rows[step->logit_rows[p->first + i]];
+    const struct step_row *row = wanted_row(p->batch, p->first + i);
     const struct slot *slot = &p->batch->slots[row->sequence];
     const struct request *q = &slot->request;
-    return !is_chosen_from(slot, row->position) ||
+    return *id != NONE || !is_chosen_from(slot, row->position) ||
            sampler_pick(sampler, p->logits + i * engine_logit_stride(p->batch->engine),
                         slot->seen ? slot->seen : q->marks, &q->sampling, q->stream,
                         row->position + 1, id, err);
@@ -292,8 +325,7 @@ static void pick_thread(void *arg, int index, int count)
     struct picks *p = arg;
     (void)count;
     for (uint32_t i; index < p->batch->n_samplers && (i = p->next++) < p->count;)
-        if (!pick_one(p, i, &p->batch->samplers[index], &p->batch->picked[i], NULL))
-            p->batch->picked[i] = NONE;
+        pick_one(p, i, &p->batch->samplers[index], &p->batch->picked[p->first + i], NULL);
 }
 
 static void pick(struct picks *p)
@@ -327,11 +359,10 @@ static void accept(struct batch *b, uint32_t s, uint32_t id)
 static bool take_row(const struct picks *p, uint32_t i, struct tp_error *err)
 {
     struct batch *b = p->batch;
-    const struct step *step = engine_rows(b->engine);
-    const struct step_row *row = &step->rows[step->logit_rows[p->first + i]];
+    const struct step_row *row = wanted_row(b, p->first + i);
     const struct request *q = &b->slots[row->sequence].request;
     bool chosen = is_chosen_from(&b->slots[row->sequence], row->position);
-    uint32_t id = b->picked[i];
+    uint32_t id = b->picked[p->first + i];
     if (q->on_logits && !q->on_logits(q->arg, row->sequence, row->position,
                                       p->logits + i * engine_logit_stride(b->engine), err))
         return false;
@@ -351,6 +382,24 @@ static void fail(struct batch *b, uint32_t s, const struct tp_error *why)
         *answer->error = *why;
 }
 
+/* Of the wanted rows from p->first on, those that the device chose from; else a slice with its
+ * logits, picked from. */
+static bool next_rows(struct picks *p, struct tp_error *err)
+{
+    const struct batch *b = p->batch;
+    const uint32_t n = engine_rows(b->engine)->n_logits;
+    for (p->count = 0; p->first + p->count < n && b->picked[p->first + p->count] != NONE;)
+        p->count++;
+    if (p->count)
+        return true;
+    p->logits = engine_logits(b->engine, p->first, &p->count, err);
+    if (!p->logits)
+        return false;
+    p->next = 0;
+    pick(p);
+    return true;
+}
+
 /* false: the device failed. *well: all requests went well. */
 static bool take_logits(struct batch *b, bool *well, struct tp_error *err)
 {
@@ -358,13 +407,10 @@ static bool take_logits(struct batch *b, bool *well, struct tp_error *err)
     struct picks p = {.batch = b};
     *well = true;
     for (; p.first < step->n_logits; p.first += p.count) {
-        p.logits = engine_logits(b->engine, p.first, &p.count, err);
-        if (!p.logits)
+        if (!next_rows(&p, err))
             return false;
-        p.next = 0;
-        pick(&p);
         for (uint32_t i = 0; i < p.count; i++) {
-            uint32_t s = step->rows[step->logit_rows[p.first + i]].sequence;
+            uint32_t s = wanted_row(b, p.first + i)->sequence;
             struct tp_error why = {0};
             if (b->slots[s].answer.finish != BATCH_GOING || take_row(&p, i, &why))
                 continue;
@@ -427,6 +473,7 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
     uint32_t answers = add_answers(b), prompts = add_prompts(b);
     if (answers + prompts == 0)
         return tp_fail(err, TP_E_MEMORY, "the KV cache has no page left for any request");
+    ask(b);
     if (!engine_step(b->engine, err))
         return false;
     set_cached(b);

@@ -65,7 +65,8 @@ struct batch {
     } prompts, answers;       /* that are going */
     struct sampler *samplers; /* [n_samplers] one for each thread that can have a row */
     int n_samplers;
-    uint32_t *picked; /* [rows_max] */
+    struct sampler_choice *choices; /* [rows_max] of the step's wanted rows */
+    uint32_t *picked;               /* [rows_max] and the tokens */
     struct batch_figures figures;
 };
 

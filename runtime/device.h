@@ -86,8 +86,8 @@ struct device_type {
     void (*stop)(void); /* after plan, and whatever came of it; NULL: nothing to do */
     /* What computes, of every local rank: kernels and floating-point mode. */
     void (*introduce)(struct device *device, struct comm_hello *hellos);
-    /* The step through all layers, and the first of its logits; the KV cache grows. TP_E_DEVICE:
-     * it has failed for good. */
+    /* The step through all layers, and the first of its logits, or the tokens that it can choose;
+     * the KV cache grows. TP_E_DEVICE: it has failed for good. */
     bool (*step)(struct device *device, const struct step *step, struct tp_error *err);
     /* Logits of the wanted rows from `first` on: *count of them, [*count][logit_stride]. Until the
      * next call. NULL: TP_E_DEVICE. */

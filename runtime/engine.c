@@ -205,6 +205,7 @@ static void clear_page(void *arg, uint32_t page)
 void engine_begin(struct engine *engine)
 {
     engine->step.n_rows = engine->step.n_logits = engine->step.n_spans = 0;
+    engine->step.choices = NULL;
 }
 
 bool engine_add(struct engine *engine, struct step_row row, bool wants_logits)
@@ -229,6 +230,14 @@ bool engine_begin_span(struct engine *engine, uint32_t sequence, uint32_t positi
         return false;
     step->spans[step->n_spans++] = (struct step_span){step->n_rows, n_rows};
     return true;
+}
+
+void engine_choose(struct engine *engine, const struct sampler_choice *choices, uint32_t *chosen)
+{
+    engine->step.choices = choices;
+    engine->step.chosen = chosen;
+    for (uint32_t i = 0; i < engine->step.n_logits; i++)
+        chosen[i] = STEP_HOST_CHOOSES;
 }
 
 bool engine_step(struct engine *engine, struct tp_error *err)

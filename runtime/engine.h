@@ -69,6 +69,9 @@ bool engine_add(struct engine *engine, struct step_row row, bool wants_logits);
  * added. */
 bool engine_begin_span(struct engine *engine, uint32_t sequence, uint32_t position,
                        uint32_t n_rows);
+/* The device may choose tokens, where it can: choices, chosen [n_logits] as in step.h; borrowed
+ * until the next step begins. */
+void engine_choose(struct engine *engine, const struct sampler_choice *choices, uint32_t *chosen);
 /* TP_E_DEVICE: nothing more can be run. */
 bool engine_step(struct engine *engine, struct tp_error *err);
 /* The rows of the step, and those of them whose logits are wanted. */

@@ -198,6 +198,13 @@ static void cut_at(const struct sampler *s, float max, float range, bool counted
         cut_all(s, counted, wanted, cut);
 }
 
+/* The least weight that is at least min_p. */
+static float least_weight(const struct sampler_options *o)
+{
+    float weight = (float)o->min_p;
+    return (double)weight < o->min_p ? nextafterf(weight, INFINITY) : weight;
+}
+
 /* Top-k, then top-p among what is left, then min-p. */
 static struct sample_cut find_cut(const struct sampler *s, float max,
                                   const struct sampler_options *o)
@@ -221,9 +228,7 @@ static struct sample_cut find_cut(const struct sampler *s, float max,
         if (inner.x > cut.x || (inner.x == cut.x && inner.id < cut.id))
             cut = inner;
     }
-    cut.weight = (float)o->min_p;
-    if ((double)cut.weight < o->min_p)
-        cut.weight = nextafterf(cut.weight, INFINITY);
+    cut.weight = least_weight(o);
     return cut;
 }
 
@@ -323,4 +328,22 @@ bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *m
         pick(sampler, logits, marks, options, uniform(options->seed, sequence, position), id, err);
     threads_restore_fp_mode(mode);
     return ok;
+}
+
+struct sampler_choice sampler_choice_of(const struct sampler_options *options, size_t vocab,
+                                        uint64_t sequence, uint64_t position)
+{
+    const struct sampler_options *o = options;
+    tp_assert(o->repetition_penalty == 1);
+    unsigned mode = threads_set_fp_mode();
+    const struct sampler_choice choice = {
+        .asked = true,
+        .temperature = (float)o->temperature,
+        .least_weight = least_weight(o),
+        .top_k = o->top_k < vocab ? (uint32_t)o->top_k : 0,
+        .top_p = o->top_p,
+        .u = uniform(o->seed, sequence, position),
+    };
+    threads_restore_fp_mode(mode);
+    return choice;
 }

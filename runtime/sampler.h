@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "error.h"
+#include "hash.h"
 #include "kernels.h"
 
 struct sampler_options {
@@ -55,6 +56,20 @@ void sampler_free(struct sampler *sampler);
 bool sampler_pick(struct sampler *sampler, const float *logits, const uint8_t *marks,
                   const struct sampler_options *options, uint64_t sequence, uint64_t position,
                   uint32_t *id, struct tp_error *err);
+
+/* What is asked of one pick, for a device that picks in the host's place. */
+struct sampler_choice {
+    bool asked;                 /* false: it is not */
+    float temperature;          /* 0: greedy */
+    float least_weight;         /* min-p: those below it go */
+    uint32_t top_k;             /* 0: all */
+    double top_p, u;            /* u: the draw's, in [0, 1) */
+    const uint8_t *banned;      /* [vocab] not 0: never picked; NULL: none; borrowed */
+    struct hash128 banned_hash; /* of its bytes */
+};
+/* Whoever asks adds what is banned. The penalty must be 1. */
+struct sampler_choice sampler_choice_of(const struct sampler_options *options, size_t vocab,
+                                        uint64_t sequence, uint64_t position);
 
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words
  * that depend on counter and key alone. */

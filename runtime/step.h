@@ -27,7 +27,13 @@ struct step {
     uint32_t *logit_rows; /* [n_logits] rows whose logits are wanted, ascending */
     uint32_t n_spans;
     struct step_span *spans; /* [n_spans] */
+    /* The tokens that are to be chosen from them, [n_logits]; NULL: none is. A device that can
+     * puts the ids into chosen, which is all STEP_HOST_CHOOSES before. */
+    const struct sampler_choice *choices;
+    uint32_t *chosen;
 };
+
+enum { STEP_HOST_CHOOSES = UINT32_MAX };
 
 /* The rows before the spans, as a step. */
 static inline struct step step_exact(const struct step *step)

@@ -23,6 +23,15 @@ enum {
     CUDA_GPUS = 16,           /* of one process, at most */
     CUDA_INBOXES = 3,         /* in turn */
     CUDA_EMPTY = 0xffffffffu, /* a word of an inbox that has not come: no sum is this NaN */
+    /* choosing tokens */
+    CUDA_SUM_CHUNK = 1024,  /* SAMPLE_CHUNK */
+    CUDA_BINS = 2048,       /* of falling logits */
+    CUDA_CANDIDATES = 2048, /* that are sorted, at most */
+    CUDA_TOP_K_MAX = 1024,
+    CUDA_CHOOSE_THREADS = 512,
+    CUDA_CHOOSE_WARPS = CUDA_CHOOSE_THREADS / 32,
+    CUDA_VOCAB_MAX = 1 << 20, /* ids are fewer: a bin counts them in 20 bits */
+    CUDA_NO_CHOICE = 0xffffffffu,
 };
 
 /* A step's rows, refreshed by the host before it begins. */
@@ -203,13 +212,13 @@ struct cuda_product {
 
 /* The residual stream of rows, from the embedding or a reduction, in place; then the next norm. */
 struct cuda_prompt_residual {
-    const float *sums[CUDA_RANKS]; /* [n_rows][stride] of each rank, added in this order */
-    float *residual, *normed;      /* [n_rows][stride] */
-    const float *norm;             /* [hidden] */
+    const float *sums[CUDA_RANKS];  /* [n_rows][stride] of each rank, added in this order */
+    float *residual, *normed;       /* [n_rows][stride] */
+    const float *norm;              /* [hidden] */
     const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
-    const uint32_t *tokens;        /* [n_rows] */
-    const float *scale, *bias;     /* [hidden] or NULL: after the sums */
-    uint32_t embed_dtype;          /* enum dtype: f32, f16, bf16 */
+    const uint32_t *tokens;         /* [n_rows] */
+    const float *scale, *bias;      /* [hidden] or NULL: after the sums */
+    uint32_t embed_dtype;           /* enum dtype: f32, f16, bf16 */
     uint32_t n_embed;
     uint32_t panel_words, n_sums, stride, hidden;
     float eps;
@@ -243,4 +252,32 @@ struct cuda_hash {
     const uint64_t *secret;     /* XXH3's, 192 bytes */
     uint64_t *acc;              /* [chunks][8]: the host merges them */
     uint32_t chunks;
+};
+
+/* How the token of a row is chosen (numerics.md section 10); refreshed with the step's rows. */
+struct cuda_choice {
+    uint32_t asked;     /* 0: not here */
+    uint32_t banned;    /* ids may be */
+    uint32_t top_k;     /* 0: all */
+    float temperature;  /* 0: the highest */
+    float least_weight; /* of min-p */
+    uint32_t pad;
+    double top_p, u;
+};
+struct cuda_choices {
+    uint32_t n_rows, pad[3];
+    struct cuda_choice row[CUDA_ROWS];
+};
+
+/* Tokens from rows of logits. */
+struct cuda_sample {
+    const struct cuda_choices *choices;
+    const float *logits;   /* [M][logit_stride] */
+    const uint8_t *banned; /* [vocab] not 0: never chosen */
+    float *best;           /* [M][chunks] the highest of a chunk; NaN: one is NaN or +inf */
+    uint32_t *first;       /* [M][chunks] the lowest id that has it */
+    double *sums;          /* [M][chunks] of weights */
+    uint64_t *bins;        /* [M][CUDA_BINS] how many ids, and their weights (sample.cuh) */
+    uint32_t *chosen;      /* [M] CUDA_NO_CHOICE: the host chooses */
+    uint32_t logit_stride, vocab, chunks;
 };

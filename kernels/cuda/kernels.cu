@@ -9,3 +9,4 @@
 #include "dot_int8.cu"
 #include "prompt.cu"
 #include "rows.cu"
+#include "sample.cu"

@@ -76,6 +76,24 @@ struct cuda_prompt_kernels {
     bool found;
 };
 
+/* What chooses tokens from rows of logits (cuda_sample.c). */
+struct cuda_chooser {
+    struct cuda_choices *choices;
+    uint8_t *banned; /* [vocab] */
+    float *best;     /* [16][chunks], as first and sums */
+    uint32_t *first;
+    double *sums;
+    uint64_t *bins;   /* [16][CUDA_BINS] */
+    uint32_t *chosen; /* [16] */
+    uint32_t chunks;  /* of the vocabulary; 0: this GPU does not choose */
+    cu_function scan, weigh, choose;
+    bool has_banned;
+    struct hash128 banned_hash; /* of what banned holds */
+    /* pinned memory of the host */
+    struct cuda_choices *asked;
+    uint32_t *got; /* [16] */
+};
+
 /* What a rank has of its own on its GPU. */
 struct cuda_rank {
     struct cuda_gpu *gpu;
@@ -132,6 +150,7 @@ struct cuda_gpu {
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
     struct cuda_prompt_kernels prompt;
+    struct cuda_chooser chooser;                    /* of the first GPU */
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
 
     /* of all GPUs, as this one reaches it */
@@ -169,7 +188,8 @@ struct cuda_device {
     uint64_t steps_run;                /* so far */
     uint32_t turn;                     /* reductions so far */
     uint32_t rows_before;              /* of an inbox, in use by the step before */
-    uint32_t slice_first, slice_count; /* of the step's logit_rows: what logits holds */
+    uint32_t slice_first, slice_count; /* of the step's logit_rows: what the GPU has logits of */
+    bool fetched;                      /* so has the host */
     bool captured, failed, hangs;
     struct tp_error error; /* the first */
 };
@@ -228,6 +248,23 @@ bool cuda_run_attention(const struct cuda_group *group, const struct cuda_rank *
                         struct cuda_attention *attention);
 /* The LM head over x [rows][stride]: every rank's part. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
+
+/* ---- choosing tokens (cuda_sample.c) ---- */
+
+void cuda_set_chooser(struct cuda_gpu *gpu); /* sizes */
+bool cuda_open_chooser(struct cuda_chooser *chooser, const struct cuda_api *api,
+                       struct tp_error *err);
+void cuda_close_chooser(struct cuda_chooser *chooser, const struct cuda_api *api);
+bool cuda_find_chooser(struct cuda_gpu *gpu, struct tp_error *err); /* its kernels */
+/* What is asked of wanted rows [first, first + n), to the device: nothing without choices. */
+bool cuda_put_choices(struct cuda_gpu *gpu, const struct step *step, uint32_t first, uint32_t n,
+                      struct tp_error *err);
+/* Behind the LM head of n_rows rows: nothing is chosen from rows of which nothing is asked. */
+bool cuda_run_choices(const struct cuda_gpu *gpu, uint32_t n_rows, struct tp_error *err);
+/* Their ids on their way to the host; and, when the stream has been waited for, to the step. */
+bool cuda_fetch_chosen(const struct cuda_gpu *gpu, uint32_t n, struct tp_error *err);
+void cuda_take_chosen(const struct cuda_gpu *gpu, const struct step *step, uint32_t first,
+                      uint32_t n);
 
 /* ---- prompts, fast (cuda_prompt.c) ---- */
 

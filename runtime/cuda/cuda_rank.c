@@ -146,6 +146,7 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     g->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
     g->tile = choose_tile(g);
+    cuda_set_chooser(g);
 }
 
 /* ---- places ---- */
@@ -200,6 +201,7 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         kv_stride = max_u64(kv_stride, r->kv_stride);
         widest = max_u64(widest, max_u64(r->attn_stride, r->act_stride));
     }
+    struct cuda_chooser *c = &g->chooser;
     const struct {
         void *pointer;
         uint64_t count;
@@ -228,6 +230,13 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->merges[REDUCE_ATTENTION], s->comm->attention.n_roots},
         {&g->merges[REDUCE_MLP], s->comm->mlp.n_roots},
         {&g->embed, s->comm->size * (sizeof(struct cuda_embed) / 4)},
+        {&c->choices, c->chunks ? sizeof *c->choices / 4 : 0},
+        {&c->banned, c->chunks ? div_ceil(s->model->vocab, 4) : 0},
+        {&c->best, rows * c->chunks},
+        {&c->first, rows * c->chunks},
+        {&c->sums, rows * c->chunks * 2},
+        {&c->bins, c->chunks ? rows * CUDA_BINS * 2 : 0},
+        {&c->chosen, rows},
     };
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
         if (!take(t, floats[i].pointer, floats[i].count, 4, err))
@@ -315,7 +324,7 @@ static bool find_kernels(struct cuda_gpu *g, struct tp_error *err)
         cuda_kernel(c, "residual_norm_rows", &g->residual_norm, err) &&
         CUDA(&c->api, err, cuFuncGetAttribute, (&ptx, CU_FUNCTION_PTX_VERSION, g->residual_norm)) &&
         cuda_kernel(c, "rope_append_rows", &g->rope, err) &&
-        cuda_kernel(c, "hash_all_chunks", &g->hash, err);
+        cuda_kernel(c, "hash_all_chunks", &g->hash, err) && cuda_find_chooser(g, err);
     c->early = c->major >= 9 && ptx >= 90; /* code for less does not wait */
     char name[48];
     snprintf(name, sizeof name, "attention_%s_%d", dtype_name(g->setup->kv_dtype), (int)g->tile);

@@ -175,7 +175,7 @@ static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
                 (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, g->cuda->stream));
 }
 
-/* With several GPUs logits are there when all have ended, and are fetched then. */
+/* With several GPUs logits are there when all have ended: what becomes of them is done then. */
 static bool run_rows(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
                      struct tp_error *err)
 {
@@ -184,7 +184,8 @@ static bool run_rows(struct cuda_device *d, struct cuda_gpu *gpu, const struct s
     if (!wants_all(step))
         return true;
     struct cuda_group g = group_of(d, gpu, step, 0, err);
-    return cuda_run_logits(&g, gpu->normed) && (d->n_gpus > 1 || get_logits(d, step->n_rows, err));
+    return cuda_run_logits(&g, gpu->normed) &&
+           (d->n_gpus > 1 || cuda_run_choices(gpu, step->n_rows, err));
 }
 
 static bool capture(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
@@ -233,7 +234,9 @@ static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct s
     const struct cuda *c = gpu->cuda;
     const struct cuda_group last =
         group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
-    if (!cuda_put_rows(d, gpu, step, err) || !cuda_find_dots(gpu, last.kind, err) ||
+    if (!cuda_put_rows(d, gpu, step, err) ||
+        (wants_all(step) && d->n_gpus == 1 && !cuda_put_choices(gpu, step, 0, step->n_rows, err)) ||
+        !cuda_find_dots(gpu, last.kind, err) ||
         (last.first && !cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)))
         return false;
     if (step->n_rows > CUDA_ROWS || d->setup.after_layer)
@@ -262,36 +265,60 @@ static bool run_wanted(struct cuda_device *d, struct cuda_gpu *gpu, const struct
                   ((uintptr_t)(gpu->wanted + i * gpu->stride),
                    (uintptr_t)(gpu->normed + step->logit_rows[first + i] * gpu->stride),
                    gpu->stride * 4, c->stream));
-    return ok && cuda_find_dots(gpu, g.kind, err) && cuda_run_logits(&g, gpu->wanted) &&
-           (d->n_gpus > 1 || get_logits(d, n, err));
+    return ok && cuda_find_dots(gpu, g.kind, err) && cuda_run_logits(&g, gpu->wanted);
+}
+
+/* Choose from n rows of logits that are there. */
+static bool choose(struct cuda_gpu *gpu, const struct step *step, uint32_t first, uint32_t n,
+                   struct tp_error *err)
+{
+    return cuda_put_choices(gpu, step, first, n, err) && cuda_run_choices(gpu, n, err);
+}
+
+/* What the host wants of n rows: ids, or without choices the logits. */
+static bool fetch(struct cuda_device *d, const struct step *step, uint32_t n, struct tp_error *err)
+{
+    return step->choices ? cuda_fetch_chosen(&d->gpus[0], n, err) : get_logits(d, n, err);
 }
 
 /* ---- on all of them ---- */
 
+enum work_part { WORK_EXACT, WORK_SPAN, WORK_HEAD };
 struct work {
     struct cuda_device *device;
     const struct step *step;
-    uint32_t first, n; /* wanted rows; n 0: the layers */
-    const struct step_span *span; /* of it; NULL: exact rows */
+    enum work_part part;
+    uint32_t first, n;     /* rows of logits that come of it */
+    struct step_span span; /* WORK_SPAN */
 };
+
+static bool run_part(const struct work *w, struct cuda_gpu *gpu, struct tp_error *err)
+{
+    struct cuda_device *d = w->device;
+    const bool alone = d->n_gpus == 1;
+    switch (w->part) {
+    case WORK_EXACT:
+        return run_step(d, gpu, w->step, err) && (!alone || !w->n || fetch(d, w->step, w->n, err));
+    case WORK_HEAD:
+        return run_wanted(d, gpu, w->step, w->first, w->n, err) &&
+               (!alone || ((!w->step->choices || choose(gpu, w->step, w->first, w->n, err)) &&
+                           fetch(d, w->step, w->n, err)));
+    default:
+        return cuda_run_span(d, gpu, w->step, w->span, err);
+    }
+}
 
 static void run_thread(void *arg, int index, int count)
 {
     const struct work *w = arg;
-    struct cuda_device *d = w->device;
-    struct cuda_gpu *gpu = &d->gpus[index];
-    struct tp_error *err = &gpu->error;
+    struct cuda_gpu *gpu = &w->device->gpus[index];
     (void)count;
-    (void)(cuda_use(gpu->cuda, err) &&
-           (w->n      ? run_wanted(d, gpu, w->step, w->first, w->n, err)
-            : w->span ? cuda_run_span(d, gpu, w->step, *w->span, err)
-                      : run_step(d, gpu, w->step, err)) &&
-           cuda_wait(gpu, err));
-    cuda_meet(d, gpu);
+    (void)(cuda_use(gpu->cuda, &gpu->error) && run_part(w, gpu, &gpu->error) &&
+           cuda_wait(gpu, &gpu->error));
+    cuda_meet(w->device, gpu);
 }
 
-/* n logits, 0: none, come with it. */
-static bool run_work(struct work *w, uint32_t n_logits, struct tp_error *err)
+static bool run_work(struct work *w, struct tp_error *err)
 {
     struct cuda_device *d = w->device;
     struct cuda_gpu *first = &d->gpus[0];
@@ -300,8 +327,18 @@ static bool run_work(struct work *w, uint32_t n_logits, struct tp_error *err)
     team_call(&d->team, run_thread, w);
     if (!cuda_all_well(d, err))
         return false;
-    return d->n_gpus == 1 || !n_logits ||
-           (cuda_use(first->cuda, err) && get_logits(d, n_logits, err) && cuda_wait(first, err));
+    if (!w->n)
+        return true;
+    if (d->n_gpus > 1 && (!cuda_use(first->cuda, err) ||
+                          (w->step->choices && !choose(first, w->step, w->first, w->n, err)) ||
+                          !fetch(d, w->step, w->n, err) || !cuda_wait(first, err)))
+        return false;
+    if (w->step->choices)
+        cuda_take_chosen(first, w->step, w->first, w->n);
+    d->slice_first = w->first;
+    d->slice_count = w->n;
+    d->fetched = !w->step->choices;
+    return true;
 }
 
 static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_error *err)
@@ -315,27 +352,43 @@ static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_er
 
 static bool run_exact(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
-    struct work work = {.device = d, .step = step};
-    const uint32_t logits = wants_all(step) ? step->n_rows : 0;
+    struct work work = {.device = d, .step = step, .n = wants_all(step) ? step->n_rows : 0};
     if (step->n_rows == 0)
         return true;
     cuda_set_rows(d, step);
     count_turns(d, step);
-    if (!run_work(&work, logits, err))
-        return false;
-    d->slice_first = 0;
-    d->slice_count = logits;
-    return true;
+    return run_work(&work, err);
 }
 
 static bool run_spans(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
     bool ok = true;
     for (uint32_t i = 0; ok && i < step->n_spans; i++) {
-        struct work work = {.device = d, .step = step, .span = &step->spans[i]};
+        struct work work = {.device = d, .step = step, .part = WORK_SPAN, .span = step->spans[i]};
         cuda_set_span(d, step, step->spans[i]);
-        ok = run_work(&work, 0, err);
+        ok = run_work(&work, err);
     }
+    return ok;
+}
+
+/* The LM head over the wanted rows from `first` on. */
+static bool run_head(struct cuda_device *d, const struct step *step, uint32_t first,
+                     struct tp_error *err)
+{
+    const struct cuda_gpu *g = &d->gpus[0];
+    const uint32_t left = step->n_logits - first, n = left < CUDA_ROWS ? left : CUDA_ROWS;
+    struct work work = {.device = d, .step = step, .part = WORK_HEAD, .first = first, .n = n};
+    ((struct cuda_step *)(void *)(d->steps + g->groups * g->step_bytes))->n_rows = n;
+    return run_work(&work, err);
+}
+
+/* Tokens of rows that the graph has not chosen from: prompts' last ones. */
+static bool choose_rest(struct cuda_device *d, const struct step *step, struct tp_error *err)
+{
+    bool ok = true;
+    for (uint32_t at = d->slice_count; ok && step->choices && at < step->n_logits;
+         at += d->slice_count)
+        ok = run_head(d, step, at, err);
     return ok;
 }
 
@@ -347,29 +400,33 @@ bool cuda_step_run(struct device *device, const struct step *step, struct tp_err
     d->slice_count = 0;
     d->steps_run++;
     return (!d->failed && fill_rope(d, step, &why) && run_exact(d, &exact, &why) &&
-            run_spans(d, step, &why) && !d->failed) ||
+            run_spans(d, step, &why) && choose_rest(d, step, &why) && !d->failed) ||
            fail(d, &why, err);
 }
+
+/* ---- logits of some rows ---- */
 
 const float *cuda_logits(struct device *device, const struct step *step, uint32_t first,
                          uint32_t *count, struct tp_error *err)
 {
     struct cuda_device *d = (struct cuda_device *)(void *)device;
+    struct cuda_gpu *gpu = &d->gpus[0];
     struct tp_error why = {0};
-    if (!d->slice_count || first != d->slice_first) {
-        const struct cuda_gpu *g = &d->gpus[0];
-        const uint32_t left = step->n_logits - first;
-        struct work work = {d, step, first, left < CUDA_ROWS ? left : CUDA_ROWS, NULL};
-        ((struct cuda_step *)(void *)(d->steps + g->groups * g->step_bytes))->n_rows = work.n;
-        if (d->failed || !run_work(&work, work.n, &why)) {
-            fail(d, &why, err);
-            return NULL;
-        }
-        d->slice_first = first;
-        d->slice_count = work.n;
+    bool ok = !d->failed;
+    if (first < d->slice_first || first >= d->slice_first + d->slice_count) {
+        struct step plain = *step;
+        plain.choices = NULL; /* they have been made */
+        ok = ok && run_head(d, &plain, first, &why);
     }
-    *count = d->slice_count;
-    return d->logits;
+    if (ok && !d->fetched)
+        ok = d->fetched = cuda_use(gpu->cuda, &why) && get_logits(d, d->slice_count, &why) &&
+                          cuda_wait(gpu, &why);
+    if (!ok) {
+        fail(d, &why, err);
+        return NULL;
+    }
+    *count = d->slice_first + d->slice_count - first;
+    return d->logits + (first - d->slice_first) * gpu->logit_stride;
 }
 
 void cuda_free_graphs(struct cuda_gpu *gpu)

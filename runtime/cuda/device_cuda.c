@@ -186,6 +186,8 @@ static void close_device(struct device *device)
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned && !d->hangs; i++)
         if (pinned[i])
             opened.gpus[0].api.cuMemFreeHost(pinned[i]);
+    if (d->gpus && !d->hangs)
+        cuda_close_chooser(&d->gpus[0].chooser, &opened.gpus[0].api);
     team_stop(&d->team);
     mem_free(d->frequencies);
     mem_free(d->gpus);
@@ -214,7 +216,8 @@ static bool open_host(struct cuda_device *d, struct tp_error *err)
         (d->setup.span_rows_max &&
          !pin(&d->span, (g->chunks_max + g->wide_rows) * sizeof *d->span, err)) ||
         !pin(&d->logits, CUDA_ROWS * g->logit_stride * 4, err) ||
-        !pin(&d->row, g->stride * 4, err) || !pin(&d->rope, 2 * CUDA_CHUNK * half * 4, err))
+        !pin(&d->row, g->stride * 4, err) || !pin(&d->rope, 2 * CUDA_CHUNK * half * 4, err) ||
+        !cuda_open_chooser(&d->gpus[0].chooser, &opened.gpus[0].api, err))
         return false;
     rope_frequencies(d->setup.model, d->frequencies);
     return true;

@@ -1,13 +1,24 @@
 /* On the GPU: milliseconds of a step, and the bytes of weights a second that this means, for steps
- * of 1 to 16 rows that decode; milliseconds of fast prompts. `bench_cuda BUNDLE [READ_GB_S]`: beside
- * what a plain read of the GPU's memory gives. */
+ * of 1 to 16 rows that decode; what of it goes into choosing tokens, with temperature alone and with
+ * top-k and top-p; milliseconds of fast prompts. `bench_cuda BUNDLE [READ_GB_S]`: beside what a
+ * plain read of the GPU's memory gives. */
 #include "clock.h"
+#include "cuda_device.h"
 #include "engine.h"
 #include "kv_cache.h"
+#include "sampler.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 7, STEPS = 20, WARM = 3, ROWS_MAX = 16, PROMPT_MAX = 2048, POSITIONS = PROMPT_MAX };
+enum {
+    ROUNDS = 7,
+    STEPS = 20,
+    WARM = 3,
+    CHOICES = 200,
+    ROWS_MAX = 16,
+    PROMPT_MAX = 2048,
+    POSITIONS = PROMPT_MAX
+};
 _Static_assert((int)POSITIONS >= WARM + ROUNDS * STEPS, "room for the steps");
 static const uint32_t tokens[] = {26, 60, 128, 512, PROMPT_MAX};
 
@@ -15,16 +26,40 @@ struct bench {
     struct engine engine;
     uint32_t position;
     double read_gb_s;
+    struct sampler_choice choices[ROWS_MAX];
+    uint32_t chosen[ROWS_MAX];
 };
+
+static void ask(struct bench *b, struct sampler_options options)
+{
+    for (uint32_t s = 0; s < ROWS_MAX; s++)
+        b->choices[s] = sampler_choice_of(&options, b->engine.bundle->model.vocab, s, b->position);
+}
 
 static bool step(struct bench *b, uint32_t rows, struct tp_error *err)
 {
-    uint32_t count;
     engine_begin(&b->engine);
     for (uint32_t s = 0; s < rows; s++)
         tp_assert(engine_add(&b->engine, (struct step_row){s, b->position, 1 + s}, true));
     b->position++;
-    return engine_step(&b->engine, err) && engine_logits(&b->engine, 0, &count, err);
+    engine_choose(&b->engine, b->choices, b->chosen);
+    return engine_step(&b->engine, err);
+}
+
+/* Seconds of choosing alone, from the logits of the last step. */
+static bool choosing(struct bench *b, uint32_t rows, struct sampler_options options,
+                     double *seconds, struct tp_error *err)
+{
+    struct cuda_gpu *g = &((struct cuda_device *)(void *)b->engine.device)->gpus[0];
+    ask(b, options);
+    bool ok = cuda_put_choices(g, engine_rows(&b->engine), 0, rows, err) &&
+              CUDA(&g->cuda->api, err, cuStreamSynchronize, (g->cuda->stream));
+    double begin = clock_seconds();
+    for (int i = 0; ok && i < CHOICES; i++)
+        ok = cuda_run_choices(g, rows, err);
+    ok = ok && CUDA(&g->cuda->api, err, cuStreamSynchronize, (g->cuda->stream));
+    *seconds = (clock_seconds() - begin) / CHOICES;
+    return ok;
 }
 
 /* A prompt of so many tokens, to the logits of the last. */
@@ -48,7 +83,13 @@ static bool measure(struct bench *b, uint32_t rows, struct tp_error *err)
 {
     double seconds[ROUNDS];
     const struct bundle *bundle = b->engine.bundle;
+    struct sampler_options drawn = sampler_defaults(), cut = drawn;
+    double drawn_s, cut_s;
+    drawn.temperature = cut.temperature = 0.8;
+    cut.top_k = 50;
+    cut.top_p = 0.95;
     b->position = 0;
+    ask(b, sampler_defaults());
     for (uint32_t s = 0; s < ROWS_MAX; s++)
         engine_forget(&b->engine, s, 0);
     for (int i = 0; i < WARM; i++)
@@ -68,7 +109,10 @@ static bool measure(struct bench *b, uint32_t rows, struct tp_error *err)
            rows / s);
     if (b->read_gb_s > 0)
         printf(", %.3f of a plain read", gb / s / b->read_gb_s);
-    putchar('\n');
+    if (!choosing(b, rows, drawn, &drawn_s, err) || !choosing(b, rows, cut, &cut_s, err))
+        return false;
+    printf(", choosing %.1f us, top-k and top-p %.1f us, %.2f %% of a step\n", drawn_s * 1e6,
+           cut_s * 1e6, 100 * cut_s / s);
     fflush(stdout);
     return true;
 }

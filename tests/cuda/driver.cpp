@@ -11,7 +11,8 @@
  * EMUL_DIE=D:K it is the last, calls fail from then on; EMUL_STOP=D:K the thread that waits for it
  * stops for good;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
- * gets a line when the process ends: calls, launches, and what was never given back.
+ * gets a line when the process ends: calls, launches, bytes that came to the host, and what was
+ * never given back.
  */
 #define _Noreturn [[noreturn]] /* C, to C++ */
 extern "C" {
@@ -81,7 +82,7 @@ static struct driver {
     std::map<uintptr_t, block> blocks;
     std::map<uintptr_t, size_t> pinned;
     std::vector<CUstream_st *> open;
-    uint64_t calls = 0;
+    uint64_t calls = 0, to_host = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
     CUctx_st devices[DEVICES_MAX] = {};
     ~driver()
@@ -93,10 +94,12 @@ static struct driver {
         FILE *f = path ? fopen(path, "w") : NULL;
         if (f)
             fprintf(f,
-                    "calls %llu launches %llu left: blocks %zu pinned %zu contexts %d streams %d "
+                    "calls %llu launches %llu to host %llu left: blocks %zu pinned %zu contexts %d "
+                    "streams %d "
                     "events %d graphs %d modules %d\n",
-                    (unsigned long long)calls, (unsigned long long)launches, blocks.size(),
-                    pinned.size(), contexts, streams, events, graphs, modules);
+                    (unsigned long long)calls, (unsigned long long)launches,
+                    (unsigned long long)to_host, blocks.size(), pinned.size(), contexts, streams,
+                    events, graphs, modules);
         if (f)
             fclose(f);
     }
@@ -339,6 +342,7 @@ cu_result cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu
 cu_result cuMemcpyDtoHAsync_v2(void *to, cu_address from, size_t bytes, cu_stream s)
 {
     ENTER_CONTEXT;
+    driver.to_host += bytes;
     copy(s, to, (const void *)(uintptr_t)from, bytes);
     return CU_OK;
 }

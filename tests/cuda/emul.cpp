@@ -65,6 +65,7 @@ struct meeting { /* the lanes of one mask */
     unsigned mask, arrived;
     uint64_t round;
     const char *kind;
+    char order[2];                             /* as a block's */
     unsigned char data[2][LANES * MEET_BYTES]; /* a lane is at most one round ahead */
 };
 
@@ -93,7 +94,8 @@ struct emul_block {
     size_t shared_used;
     std::vector<std::pair<unsigned char *, size_t>> arrays;
     std::vector<std::vector<meeting *>> warps;
-    char order; /* an address for the thread sanitizer */
+    char order[2]; /* addresses for the thread sanitizer, of barriers in turn: who leaves one late
+                    * has not seen what others did on their way to the next */
 };
 
 thread_local emul_fiber *emul_self;
@@ -394,14 +396,15 @@ void emul_barrier()
 {
     fiber *f = self();
     emul_block *b = f->block;
-    __tsan_release(&b->order);
+    char *order = &b->order[b->round & 1];
+    __tsan_release(order);
     f->state = AT_BARRIER, f->round = b->round;
     b->arrived++;
     now.progress = true;
     release_barrier(b);
     to_main(f);
     f->state = READY;
-    __tsan_acquire(&b->order);
+    __tsan_acquire(order);
 }
 
 void emul_meet(unsigned mask, const char *kind, const void *mine, size_t bytes, bool orders_memory)
@@ -427,8 +430,9 @@ void emul_meet(unsigned mask, const char *kind, const void *mine, size_t bytes, 
     }
     m->kind = kind;
     f->at = m, f->round = m->round;
+    char *order = &m->order[m->round & 1];
     if (orders_memory)
-        __tsan_release(m);
+        __tsan_release(order);
     m->arrived |= 1u << f->lane;
     now.progress = true;
     if (m->arrived == mask) {
@@ -440,7 +444,7 @@ void emul_meet(unsigned mask, const char *kind, const void *mine, size_t bytes, 
         f->state = READY;
     }
     if (orders_memory)
-        __tsan_acquire(m);
+        __tsan_acquire(order);
 }
 
 void emul_read(unsigned lane, void *out, size_t bytes)

@@ -199,6 +199,11 @@ inline unsigned long long clock_nanoseconds()
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (unsigned long long)t.tv_sec * 1000000000u + (unsigned long long)t.tv_nsec;
 }
+/* A count: it orders nothing. */
+template <class T> T atomicAdd(T *p, T v)
+{
+    return emul_pause(), __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
 /* Copies to shared memory that are there when waited for: done at once, or as late as that
  * (seed). */
 void emul_copy_async(void *to, const void *from, size_t bytes);
@@ -242,6 +247,14 @@ inline float __fdiv_rn(float a, float b)
 inline float __fsqrt_rn(float a)
 {
     return __builtin_sqrtf(a);
+}
+inline double __dadd_rn(double a, double b)
+{
+    return a + b;
+}
+inline double __dmul_rn(double a, double b)
+{
+    return a * b;
 }
 inline float __uint_as_float(uint32_t u)
 {

@@ -34,6 +34,22 @@ template <bool SYNC> static void warp_exchange(const planes &a)
         __syncwarp();
     a.out[t] = s[t ^ 1] + other;
 }
+/* The last thread overwrites, between two barriers, what the first one reads behind the second. */
+template <bool SYNC> static void overwritten(const planes &a)
+{
+    shared_cursor c = shared_begin();
+    float *s = shared_take<float>(c, 1);
+    const unsigned t = threadIdx.x;
+    if (t == 0)
+        *s = a.in[N - 1];
+    __syncthreads();
+    if (t == N - 1)
+        *s = a.in[N - 1];
+    if (SYNC)
+        __syncthreads();
+    a.out[t] = t ? a.in[N - 1 - t] : *s;
+    __syncthreads();
+}
 static void global_overrun(const planes &a)
 {
     a.out[threadIdx.x] = a.in[threadIdx.x + 1];
@@ -95,6 +111,8 @@ PLANTED(good, exchange<true>)
 PLANTED(good_syncwarp, warp_exchange<true>)
 PLANTED(good_copy, copied<true>)
 PLANTED(good_previous, second<true>)
+PLANTED(good_barriers, overwritten<true>)
+PLANTED(no_second_barrier, overwritten<false>)
 PLANTED(no_syncthreads, exchange<false>)
 PLANTED(no_syncwarp, warp_exchange<false>)
 PLANTED(global_overrun, global_overrun)
@@ -108,8 +126,9 @@ PLANTED(previous_not_waited, second<false>)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        puts("good good_syncwarp good_copy good_previous\n"
-             "no_syncthreads no_syncwarp global_overrun shared_overrun shared_too_much "
+        puts("good good_syncwarp good_copy good_previous good_barriers\n"
+             "no_syncthreads no_second_barrier no_syncwarp global_overrun shared_overrun "
+             "shared_too_much "
              "divergent_barrier "
              "divergent_shuffle copy_not_waited previous_not_waited");
         return 0;

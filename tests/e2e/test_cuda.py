@@ -1,6 +1,7 @@
 """The GPU as a device, emulated (tests/cuda): the host's code as it is, the kernels as C++, the CPU's bits."""
 import array
 import ctypes
+import json
 import math
 import os
 import random
@@ -184,13 +185,95 @@ def test_sanitizers_find_nothing_in_three_orders_of_threads():
                         assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
 
 
+# ---- choosing tokens ----
+
+def choose_random(rounds, seed, *vocab, **env):
+    name = "choose_gpu" if HARDWARE else "choose_random"
+    return run([os.path.join(harness.BUILD, "tests", name), rounds, seed, *vocab], env=environment(**env))
+
+
+def test_tokens_are_those_of_the_sampler():
+    """Every option at every kind of logits, u on edges; and it says so where it leaves a row to the host without need."""
+    rounds = 300 if HARDWARE else max(4, 40 // SHARE)
+    choose_random(rounds, 1)
+    choose_random(max(2, rounds // 10), 2, 152064)
+
+
+def test_sanitizers_find_nothing_where_tokens_are_chosen():
+    emulated_only()
+    if os.environ.get("CONFIG", "release") != "release":
+        raise Skip("the release build does it")
+    for name in ("asan", "tsan"):
+        for seed in (0, 1, 3) if SHARE == 1 else (3,):
+            for vocab in (1025, 5000):
+                done = run([os.path.join(harness.BUILD, "tests", "choose_random"), 1, seed + 1, vocab],
+                           env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed)})
+                assert not done.stderr, (name, seed, vocab, done.stderr[:400])
+
+
+SAMPLED = (["--temp", "0"], ["--temp", "0.8", "--seed", "7"], ["--temp", "1.2", "--top-k", "40", "--top-p", "0.8", "--min-p", "0.02"],
+           ["--temp", "0.05", "--top-p", "0.95"])
+SOME_BY_HOST = ["--temp", "1", "--top-p", "0.95"]  # of 3,000 ids of random weights
+BY_HOST = (["--temp", "0.9", "--repetition-penalty", "1.3"], ["--temp", "1", "--top-k", "2500"])
+
+
+def test_only_ids_come_to_the_host():
+    """Steps of one row to sixteen, prompts longer than a group, and a vocabulary with holes."""
+    emulated_only()
+    vocab, row = 3000, 4 * 3008
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=vocab)
+        convert(d + "/m", d + "/b")
+        for count, longest in ((5, 30), (16, 4)):
+            prompts(d + f"/p{count}", count, vocab, longest)
+            for i, options in enumerate((*SAMPLED, SOME_BY_HOST, *BY_HOST)):
+                want = generated(harness.tprun, d + "/b", d, count, *options)
+                got = generated(lambda *a: emulated(*a, EMUL_REPORT=d + "/report"), d + "/b", d, count, *options)
+                assert want == got, (count, options)
+                copied = int(report(d + "/report").split()[6])
+                if options != SOME_BY_HOST:
+                    assert copied < row if i < len(SAMPLED) else copied > count * row, (count, options, copied)
+                if options == BY_HOST[0]:  # little shared memory: the host chooses, too
+                    assert want == generated(lambda *a: emulated(*a, EMUL_SHARED=24 << 10), d + "/b", d, count, *options)
+
+
+def test_a_hole_of_the_vocabulary_is_never_chosen():
+    vocab = {"a": 0, "b": 3, "c": 4, "d": 9}
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=64)
+        with open(d + "/m/tokenizer.json", "w") as f:
+            json.dump({"model": {"type": "BPE", "vocab": vocab, "merges": []}}, f)
+        convert(d + "/m", d + "/b")
+        for options in (["--temp", "0"], ["--temp", "50"], ["--temp", "50", "--top-k", "50", "--top-p", "0.9"]):
+            args = ["generate", d + "/b", "--prompt-ids", "0", "-n", "40", "--ids", "--ignore-eos", "-q", *options]
+            assert emulated(*args, EMUL_REPORT=d + "/report").stdout == harness.tprun(*args).stdout, options
+            assert HARDWARE or int(report(d + "/report").split()[6]) < 2000, options
+
+
+def test_logits_that_are_no_numbers_are_the_cpus_error():
+    with Folder() as d:
+        tiny_model(d + "/m", torch_dtype="float32")
+        path = d + "/m/model.safetensors"
+        with open(path, "rb") as f:
+            data = bytearray(f.read())
+        n = int.from_bytes(data[:8], "little")
+        at = 8 + n + json.loads(data[8:8 + n])["model.norm.weight"]["data_offsets"][0]
+        data[at:at + 32] = bytes.fromhex("ffff7f7f") * 8  # the largest number
+        with open(path, "wb") as f:
+            f.write(data)
+        convert(d + "/m", d + "/b")
+        args = ["generate", d + "/b", "--prompt-ids", "3,4,5", "-n", "3", "--ids", "-q"]
+        cpu, gpu = harness.tprun(*args, status=None), emulated(*args, status=None)
+        assert cpu.returncode and error_line(cpu, cpu.returncode, "logits: ") == error_line(gpu, cpu.returncode)
+
+
 def test_every_planted_fault_is_found():
     emulated_only()
     if os.environ.get("CONFIG", "release") != "release":
         raise Skip("the release build does it")
     builds = ["build", "build/asan", "build/tsan"]
     good, bad = run([os.path.join(harness.ROOT, "build/tests/planted")]).stdout.decode().splitlines()
-    assert len(bad.split()) == 9
+    assert len(bad.split()) == 10
 
     def clean(build, name, seed):
         done = run([os.path.join(harness.ROOT, build, "tests/planted"), name, seed], None,
