@@ -126,6 +126,16 @@ struct cuda_attention {
     uint64_t ahead_bytes;
 };
 
+/* Panels as rows of 16-bit values, bf16 or f16 by the kernel: what cuBLASLt multiplies. Of formats
+ * with a scale for each row the codes, without it; of those with groups the values. */
+struct cuda_unpack {
+    const void *w;                  /* panels */
+    void *out;                      /* [panels * 16][blocks * 32] */
+    const struct cuda_block *table; /* [blocks], formats with groups */
+    uint32_t blocks, panel_words;   /* of one panel: words of a row */
+    uint32_t parts;                 /* CTAs of a panel: grid / panels */
+};
+
 /* XXH3-128 of chunks, a warp each. */
 struct cuda_hash {
     const unsigned char *data;

@@ -8,3 +8,4 @@
 #include "dot_int4_zero.cu"
 #include "dot_int8.cu"
 #include "rows.cu"
+#include "unpack.cu"

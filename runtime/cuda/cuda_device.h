@@ -40,6 +40,10 @@ bool cuda_kernel(const struct cuda *cuda, const char *name, cu_function *functio
                  struct tp_error *err);
 bool cuda_launch(const struct cuda *cuda, cu_function function, unsigned grid, unsigned threads,
                  size_t shared_bytes, void *arguments, struct tp_error *err);
+/* On another stream than the main one; early: only a kernel that waits itself. */
+bool cuda_launch_on(const struct cuda *cuda, cu_stream stream, bool early, cu_function function,
+                    unsigned grid, unsigned threads, size_t shared_bytes, void *arguments,
+                    struct tp_error *err);
 
 /* The kernels as a module's bytes; size 0: this build has none. */
 struct cuda_image {

@@ -94,10 +94,11 @@ bool cuda_kernel(const struct cuda *c, const char *name, cu_function *function,
            CUDA(&c->api, err, cuFuncSetAttribute, (*function, CU_FUNCTION_SHARED, c->shared_max));
 }
 
-bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsigned threads,
-                 size_t shared_bytes, void *arguments, struct tp_error *err)
+bool cuda_launch_on(const struct cuda *c, cu_stream stream, bool early, cu_function function,
+                    unsigned grid, unsigned threads, size_t shared_bytes, void *arguments,
+                    struct tp_error *err)
 {
-    struct cu_launch_attribute early = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
+    struct cu_launch_attribute programmatic = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
     const struct cu_launch launch = {
         .grid_x = grid,
         .grid_y = 1,
@@ -106,10 +107,17 @@ bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsi
         .block_y = 1,
         .block_z = 1,
         .shared_bytes = (unsigned)shared_bytes,
-        .stream = c->stream,
-        .attributes = &early,
-        .n_attributes = c->early,
+        .stream = stream,
+        .attributes = &programmatic,
+        .n_attributes = early,
     };
     void *pointers[] = {arguments};
     return CUDA(&c->api, err, cuLaunchKernelEx, (&launch, function, pointers, NULL));
+}
+
+bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsigned threads,
+                 size_t shared_bytes, void *arguments, struct tp_error *err)
+{
+    return cuda_launch_on(c, c->stream, c->early, function, grid, threads, shared_bytes, arguments,
+                          err);
 }

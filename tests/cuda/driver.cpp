@@ -5,18 +5,16 @@
  *
  * EMUL_SEED=N order of threads (emul.h); EMUL_SMS=N multiprocessors; EMUL_MEMORY=BYTES;
  * EMUL_OLD=1 no early launches in graphs;
+ * EMUL_LAZY=N streams but the first N run at once what is put into them: what does not wait for
+ * another stream's work does it too early;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
  * gets a line when the process ends: calls, launches, and what was never given back.
  */
-#define _Noreturn [[noreturn]] /* C, to C++ */
-extern "C" {
-#include "cuda_api.h"
-}
+#include "driver.h"
 #include "emul.h"
 
 #include <algorithm>
 #include <deque>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <stdio.h>
@@ -29,6 +27,7 @@ struct CUstream_st {
     std::deque<op> queue;
     uint64_t put, done; /* ops so far */
     struct CUgraph_st *capture;
+    bool at_once;
 };
 struct CUevent_st {
     CUstream_st *stream;
@@ -93,6 +92,7 @@ static cu_result entered()
     if (cu_result failed = entered())                                                              \
     return failed
 
+static void drain(CUstream_st *s, uint64_t until);
 static void put(CUstream_st *s, op f)
 {
     if (s->capture) {
@@ -101,6 +101,8 @@ static void put(CUstream_st *s, op f)
     }
     s->queue.push_back(f);
     s->put++;
+    if (s->at_once)
+        drain(s, s->put);
 }
 
 static void drain(CUstream_st *s, uint64_t until)
@@ -120,6 +122,34 @@ static void drain_all()
 {
     for (CUstream_st *s : driver.open)
         drain(s, s->put);
+}
+
+/* ---- for stand-ins of other libraries ---- */
+
+unsigned emul_enter()
+{
+    ENTER;
+    return CU_OK;
+}
+bool emul_owns(const void *p, size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> lock(driver.mutex);
+    auto next = driver.blocks.upper_bound((uintptr_t)p);
+    if (next == driver.blocks.begin())
+        return false;
+    auto block = std::prev(next);
+    const size_t at = (uintptr_t)p - block->first;
+    return at <= block->second && bytes <= block->second - at;
+}
+void emul_put(cu_stream stream, op f)
+{
+    std::lock_guard<std::recursive_mutex> lock(driver.mutex);
+    put(stream, [=] {
+        emul_sync();
+        driver.mutex.unlock(); /* it may wait for another thread's stream */
+        f();
+        driver.mutex.lock();
+    });
 }
 
 extern "C" {
@@ -285,6 +315,7 @@ cu_result cuStreamCreate(cu_stream *stream, unsigned)
 {
     ENTER;
     *stream = new CUstream_st();
+    (*stream)->at_once = driver.open.size() >= number("EMUL_LAZY", UINT64_MAX);
     driver.open.push_back(*stream);
     driver.streams++;
     return CU_OK;
@@ -304,6 +335,15 @@ cu_result cuStreamSynchronize(cu_stream stream)
     if (stream->capture)
         return 900;
     drain(stream, stream->put);
+    return CU_OK;
+}
+cu_result cuStreamWaitEvent(cu_stream stream, cu_event event, unsigned)
+{
+    ENTER;
+    CUstream_st *other = event->stream;
+    const uint64_t at = event->at; /* as it is now: it may be recorded anew */
+    if (other)
+        put(stream, [=] { drain(other, at); });
     return CU_OK;
 }
 cu_result cuEventCreate(cu_event *event, unsigned)
