@@ -261,15 +261,11 @@ static bool unpack_slice(struct cuda_blas *b, const struct cuda_geometry *g, con
            CUDA(api, err, cuEventRecord, (b->unpacked[half], b->unpacking));
 }
 
-static bool multiply_slice(struct cuda_blas *b, struct cuda_blas_shape wanted, const void *x,
+static bool multiply_slice(struct cuda_blas *b, const struct cuda_blas_shape *s, const void *x,
                            float *out, uint32_t half, struct tp_error *err)
 {
     static const float one = 1.0f, zero = 0.0f;
     const struct cuda_api *api = &b->cuda->api;
-    const struct cuda_blas_shape *s = shape_of(b, wanted, err);
-    if (!s || !cublas_ok(&b->api, s->takes ? +CUBLAS_OK : +CUBLAS_NOT_SUPPORTED,
-                         "cublasLtMatmulAlgoGetHeuristic", err))
-        return false;
     return CUDA(api, err, cuStreamWaitEvent, (b->cuda->stream, b->unpacked[half], 0)) &&
            CUBLAS(&b->api, err, cublasLtMatmul,
                   (b->handle, b->product, &one, b->half[half], s->w, x, s->x, &zero, out, s->out,
@@ -281,16 +277,19 @@ bool cuda_product(struct cuda_blas *b, const struct cuda_geometry *g, const void
                   uint64_t panels, const void *x, uint32_t rows, float *out, uint64_t out_stride,
                   struct tp_error *err)
 {
-    const uint64_t most = slice_panels(b, g, panels);
+    const uint64_t most = slice_panels(b, g, panels),
+                   bytes = (uint64_t)g->panel_words * PANEL_ROWS * 4;
     tp_assert(most && rows);
     bool ok = open_library(b, err) && find_unpack(b, g->stored, err);
     for (uint64_t at = 0, n; ok && at < panels; at += n) {
-        const uint32_t half = b->turn++ % 2;
         n = min_u64(most, panels - at);
-        ok = unpack_slice(b, g, (const char *)w + at * g->panel_words * PANEL_ROWS * 4, n, half,
-                          err) &&
-             multiply_slice(b, shape_for(g, n, rows, out_stride), x, out + at * PANEL_ROWS, half,
-                            err);
+        const struct cuda_blas_shape *s = shape_of(b, shape_for(g, n, rows, out_stride), err);
+        const uint32_t half = b->turn++ % 2;
+        ok = s &&
+             cublas_ok(&b->api, s->takes ? +CUBLAS_OK : +CUBLAS_NOT_SUPPORTED,
+                       "cublasLtMatmulAlgoGetHeuristic", err) &&
+             unpack_slice(b, g, (const char *)w + at * bytes, n, half, err) &&
+             multiply_slice(b, s, x, out + at * PANEL_ROWS, half, err);
     }
     return ok;
 }

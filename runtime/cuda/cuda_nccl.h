@@ -26,8 +26,8 @@ bool cuda_nccl_all_gather(struct cuda_nccl *nccl, const float *mine, float *all,
 /* Has something failed since, of what was queued? TP_E_DEVICE. Asked behind waiting for the stream:
  * which does not fail itself where NCCL does. */
 bool cuda_nccl_check(struct cuda_nccl *nccl, struct tp_error *err);
-/* Ends what is queued, so that nobody waits for a rank that does not come: any thread, at any time
- * between open and close; its own then finds nothing left but to close. */
+/* Ends what is queued, so that nobody waits for a rank that does not come: any thread, while the
+ * communicator's own waits for its stream. That one then finds nothing left but to close. */
 void cuda_nccl_abort(struct cuda_nccl *nccl);
 /* Every rank does it, when its stream has been waited for. {0} is allowed. */
 void cuda_nccl_close(struct cuda_nccl *nccl);

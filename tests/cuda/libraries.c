@@ -94,6 +94,15 @@ static void make_table(const struct stored *s, const struct shape *shape, struct
     p->k = (uint64_t)p->geometry.blocks * BLOCK_COLS;
 }
 
+/* Scale and minimum with which some codes are next to what lies between two bf16 (3 times 87) or
+ * two f16 (15 times 255), and f32 does not see it. */
+static uint32_t close_to_ties(void)
+{
+    const float scale = random_next() % 2 ? 87.0f / 256 : 255.0f / 256,
+                minimum = random_next() % 2 ? 0x1p-30f : -0x1p-30f;
+    return (uint32_t)f32_to_bf16(scale) << 16 | f32_to_bf16(minimum);
+}
+
 /* One leaf of a row: random values to words, and back to what those mean. */
 static void make_leaf(const struct stored *s, struct range leaf, enum dtype dtype, bool empty,
                       unsigned char *words, uint16_t *values)
@@ -109,6 +118,8 @@ static void make_leaf(const struct stored *s, struct range leaf, enum dtype dtyp
         if (!empty) {
             constants = s->constants ? s->constants(s, v, n) : 0;
             CHECK(s->encode(s, v, n, constants, words + 4 * piece.word));
+            if (s->offset == OFFSET_MINIMUM && random_next() % 2)
+                constants = close_to_ties();
             stored_put_constants(s, words, &piece, constants);
         }
         constants = s->row_scale ? f32_bits(1.0f) : stored_get_constants(s, words, &piece);
@@ -462,9 +473,9 @@ static void absent(void)
     CHECK(cuda_nccl_new_id(&id, &error));
     start_ranks(ranks, &id, 3, 3, 1);
     pthread_join(ranks[2].thread, NULL); /* its communicator is there, and so are the others' */
-    usleep(50000);
-    cuda_nccl_abort(&ranks[2].nccl);
+    usleep(200000);
     cuda_nccl_abort(&ranks[0].nccl);
+    cuda_nccl_abort(&ranks[2].nccl);
     pthread_join(ranks[0].thread, NULL);
     pthread_join(ranks[1].thread, NULL);
     end_ranks(ranks, 3, 0);
