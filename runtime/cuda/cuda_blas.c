@@ -1,8 +1,8 @@
 #include "cuda_blas.h"
 
 #include "checked.h"
+#include "cuda_library.h"
 #include <stdio.h>
-#include <string.h>
 
 /* Columns of a panel as kernel and cuBLASLt see them: with the padding of leaves. */
 static uint64_t columns_of(const struct cuda_geometry *g)
@@ -127,9 +127,13 @@ static bool open_all(struct cuda_blas *b, struct tp_error *err)
 static bool open_library(struct cuda_blas *b, struct tp_error *err)
 {
     const struct cuda_blas closed = *b;
+    sigset_t before;
     if (b->api.library)
         return true;
-    if (open_all(b, err))
+    library_block_signals(&before);
+    bool ok = open_all(b, err);
+    library_restore_signals(&before);
+    if (ok)
         return true;
     cuda_blas_close(b);
     *b = closed;

@@ -9,7 +9,7 @@
  * row's bits depend on how many there are.
  */
 #pragma once
-#include "cublas_api.h"
+#include "blas_api.h"
 #include "cuda_device.h"
 
 enum {

@@ -1,13 +1,13 @@
 #include "cuda_library.h"
 
 #include <dlfcn.h>
-#include <stdint.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 /* ---- is it there ---- */
@@ -95,4 +95,16 @@ void *library_open(const char *soname, const struct library_function *functions,
         memcpy((char *)table + functions[i].at, &found, sizeof found);
     }
     return library;
+}
+
+void library_block_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+void library_restore_signals(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
 }

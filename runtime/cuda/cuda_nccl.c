@@ -1,5 +1,7 @@
 #include "cuda_nccl.h"
 
+#include "cuda_library.h"
+
 bool cuda_nccl_there(void)
 {
     return nccl_api_there();
@@ -8,9 +10,10 @@ bool cuda_nccl_there(void)
 bool cuda_nccl_new_id(nccl_id *id, struct tp_error *err)
 {
     struct nccl_api api;
-    if (!nccl_api_open(&api, err))
-        return false;
-    bool ok = NCCL(&api, err, ncclGetUniqueId, (id));
+    sigset_t before;
+    library_block_signals(&before);
+    bool ok = nccl_api_open(&api, err) && NCCL(&api, err, ncclGetUniqueId, (id));
+    library_restore_signals(&before);
     nccl_api_close(&api); /* it stays in memory, and what answers the others with it */
     return ok;
 }
@@ -18,9 +21,13 @@ bool cuda_nccl_new_id(nccl_id *id, struct tp_error *err)
 bool cuda_nccl_open(struct cuda_nccl *n, const nccl_id *id, uint32_t ranks, uint32_t rank,
                     struct tp_error *err)
 {
+    sigset_t before;
     *n = (struct cuda_nccl){.ranks = ranks};
-    if (nccl_api_open(&n->api, err) &&
-        NCCL(&n->api, err, ncclCommInitRank, (&n->comm, (int)ranks, *id, (int)rank)))
+    library_block_signals(&before);
+    bool ok = nccl_api_open(&n->api, err) &&
+              NCCL(&n->api, err, ncclCommInitRank, (&n->comm, (int)ranks, *id, (int)rank));
+    library_restore_signals(&before);
+    if (ok)
         return true;
     n->comm = NULL;
     cuda_nccl_close(n);

@@ -1,7 +1,6 @@
 #include "cuda_device.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "cuda_library.h"
 
 static bool find_device(struct cuda *c, struct tp_error *err)
 {
@@ -66,12 +65,10 @@ static bool open_all(struct cuda *c, struct tp_error *err)
 
 bool cuda_open(struct cuda *c, struct tp_error *err)
 {
-    /* the driver's own threads leave signals to the one that drives the command */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    sigset_t before;
+    library_block_signals(&before);
     bool ok = open_all(c, err);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    library_restore_signals(&before);
     return ok;
 }
 

@@ -11,13 +11,7 @@ typedef struct {
     char bytes[128];
 } nccl_id;
 
-enum {
-    NCCL_OK = 0,
-    NCCL_CUDA_ERROR = 1,
-    NCCL_REMOTE_ERROR = 6,
-    NCCL_IN_PROGRESS = 7,
-    NCCL_F32 = 7
-};
+enum { NCCL_OK = 0, NCCL_CUDA_ERROR = 1, NCCL_REMOTE_ERROR = 6, NCCL_F32 = 7 };
 
 /* X(name in the library, what it returns, arguments) */
 #define NCCL_FUNCTIONS(X)                                                                          \

@@ -1,12 +1,12 @@
 /* cuBLASLt without a GPU: libcublasLt.so.13 for tests, beside the emulated driver (driver.cpp), as
- * far as runtime/cuda/cublas_api.h asks. What it is asked for must be exactly what it knows: f32
+ * far as runtime/cuda/blas_api.h asks. What it is asked for must be exactly what it knows: f32
  * out of bf16 or f16, the first transposed. Sums are made in double, in rising k, rounded once.
  *
  * EMUL_BLAS_REFUSE=K shapes of K columns get no algorithm.
  */
 #include "driver.h"
 extern "C" {
-#include "cublas_api.h"
+#include "blas_api.h"
 }
 
 #include <stdio.h>

@@ -343,7 +343,7 @@ static void once(void)
     cuda_nccl_close(&nccl);
     cuda_blas_close(&blas);
     if (at)
-        ok = CUDA(&cuda.api, ok ? &error : NULL, cuMemFree_v2, (at)) && ok;
+        cuda.api.cuMemFree_v2(at);
     if (ok)
         return;
     cuda_close(&cuda);
@@ -365,6 +365,8 @@ struct rank {
     bool silent; /* queues nothing */
     struct tp_error error;
 };
+
+static uint32_t opened; /* communicators */
 
 static float value_of(uint32_t rank, uint64_t i, int round)
 {
@@ -400,6 +402,7 @@ static void *run_rank(void *arg)
     static const uint64_t counts[] = {1, 17, COUNT_MAX, 64};
     if (!cuda_nccl_open(&r->nccl, r->id, r->ranks, r->rank, &r->error))
         return NULL;
+    __atomic_add_fetch(&opened, 1, __ATOMIC_ACQ_REL);
     for (int i = 0; i < 4 && !r->silent; i++)
         if (!gather(r, i, counts[i]))
             break;
@@ -471,9 +474,12 @@ static void absent(void)
     CHECK(ranks[2].error.code == TP_OK && seconds() - begin < 10);
     setenv("EMUL_DEADLINE", "20000", 1);
     CHECK(cuda_nccl_new_id(&id, &error));
+    opened = 0;
     start_ranks(ranks, &id, 3, 3, 1);
-    pthread_join(ranks[2].thread, NULL); /* its communicator is there, and so are the others' */
-    usleep(200000);
+    pthread_join(ranks[2].thread, NULL);
+    while (__atomic_load_n(&opened, __ATOMIC_ACQUIRE) < 3)
+        usleep(1000);
+    usleep(200000); /* and the others wait */
     cuda_nccl_abort(&ranks[0].nccl);
     cuda_nccl_abort(&ranks[2].nccl);
     pthread_join(ranks[0].thread, NULL);

@@ -1,4 +1,4 @@
-#include "cublas_api.h"
+#include "blas_api.h"
 
 #include "cuda_library.h"
 #include <dlfcn.h>
