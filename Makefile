@@ -167,7 +167,9 @@ $(B)/tests/emulated/libnccl.so.2: $(B)/obj/tests/cuda/nccl.o
 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2: $(B)/tests/emulated/libcuda.so.1
 	@echo '  LD  $@'
 	$(Q)$(CXX) -shared $(OPT) -o $@ $(filter %.o,$^) -L$(@D) -l:libcuda.so.1
-$(B)/tests/cuda_libraries: $(call obj,tests/cuda/libraries.c tests/cuda/image.c $(CUDA_LIBRARIES))
+$(B)/tests/cuda_libraries: $(call obj,tests/cuda/image.c)
+$(B)/tests/cuda_libraries_gpu: $(call obj,runtime/cuda/cuda_image.c)
+$(B)/tests/cuda_libraries $(B)/tests/cuda_libraries_gpu: $(call obj,tests/cuda/libraries.c $(CUDA_LIBRARIES))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
