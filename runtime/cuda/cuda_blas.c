@@ -9,16 +9,17 @@ static uint64_t columns_of(const struct cuda_geometry *g)
 {
     return (uint64_t)g->blocks * BLOCK_COLS;
 }
-static uint64_t panel_bytes(const struct cuda_geometry *g)
-{
-    return columns_of(g) * PANEL_ROWS * 2;
-}
 
 /* ---- memory ---- */
 
 bool cuda_blas_there(void)
 {
     return cublas_api_there();
+}
+
+uint64_t cuda_blas_unpacked(const struct cuda_geometry *g, uint64_t panels)
+{
+    return panels * PANEL_ROWS * columns_of(g) * 2;
 }
 
 static uint64_t half_bytes(uint64_t largest)
@@ -193,13 +194,13 @@ static const struct cuda_blas_shape *shape_of(struct cuda_blas *b, struct cuda_b
 
 /* ---- slices ---- */
 
-/* Panels of a slice: equal ones, as few as the halves allow; the last may have less. 0: not even
- * one panel has room. */
+/* Panels of a slice: equal ones, as few as the halves allow; the last may have less. 0: there are
+ * none, or not even one has room. */
 static uint64_t slice_panels(const struct cuda_blas *b, const struct cuda_geometry *g,
                              uint64_t panels)
 {
-    const uint64_t most = b->half_bytes / panel_bytes(g);
-    return most ? div_ceil(panels, div_ceil(panels, most)) : 0;
+    const uint64_t bytes = cuda_blas_unpacked(g, 1), most = bytes ? b->half_bytes / bytes : 0;
+    return panels && most ? div_ceil(panels, div_ceil(panels, most)) : 0;
 }
 
 static struct cuda_blas_shape shape_for(const struct cuda_geometry *g, uint64_t panels,
@@ -218,7 +219,7 @@ bool cuda_product_fits(struct cuda_blas *b, const struct cuda_geometry *g, uint6
 {
     const uint64_t slice = slice_panels(b, g, panels);
     *takes = false;
-    if (!slice || out_stride < panels * PANEL_ROWS)
+    if (!slice || !rows || out_stride < panels * PANEL_ROWS)
         return true;
     if (!open_library(b, err))
         return false;

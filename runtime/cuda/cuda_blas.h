@@ -47,8 +47,10 @@ struct cuda_blas {
 
 /* Is the library there? It is not opened. Without it nothing here may be called. */
 bool cuda_blas_there(void);
-/* Bytes of device memory for cuda_blas_init, where the largest matrix has so many bytes unpacked:
- * panels * 16 rows of blocks * 32 columns of two bytes. */
+/* Bytes of so many panels unpacked: panels * 16 rows of blocks * 32 columns of two bytes. */
+uint64_t cuda_blas_unpacked(const struct cuda_geometry *geometry, uint64_t panels);
+/* Bytes of device memory for cuda_blas_init, where the largest matrix has so many bytes
+ * unpacked. */
 uint64_t cuda_blas_bytes(uint64_t largest);
 /* dtype: of x and of unpacked values, bf16 or f16. memory: cuda_blas_bytes(largest), aligned to 256,
  * borrowed until cuda_blas_close. Nothing is opened yet. */
@@ -57,8 +59,8 @@ void cuda_blas_init(struct cuda_blas *blas, struct cuda *cuda, enum dtype dtype,
 /* Waits for nothing: no product may be on its way. {0} is allowed. */
 void cuda_blas_close(struct cuda_blas *blas);
 
-/* *takes: can cuda_product do it? Where not (a stride or alignment that cuBLASLt refuses, a panel
- * larger than half the workspace) the caller has kernels of its own. The first question opens the
+/* *takes: can cuda_product do it? Where not (no rows or columns, a stride or alignment that cuBLASLt
+ * refuses, a panel larger than half the workspace) the caller has kernels of its own. The first question opens the
  * library: TP_E_UNSUPPORTED, TP_E_DEVICE, TP_E_MEMORY. Not while a graph is made. */
 bool cuda_product_fits(struct cuda_blas *blas, const struct cuda_geometry *geometry,
                        uint64_t panels, uint32_t rows, uint64_t out_stride, bool *takes,

@@ -29,5 +29,6 @@ bool cuda_nccl_check(struct cuda_nccl *nccl, struct tp_error *err);
 /* Ends what is queued, so that nobody waits for a rank that does not come: any thread, while the
  * communicator's own waits for its stream. That one then finds nothing left but to close. */
 void cuda_nccl_abort(struct cuda_nccl *nccl);
-/* Every rank does it, when its stream has been waited for. {0} is allowed. */
+/* Every rank does it, when its stream has been waited for; where something has failed it is aborted
+ * first, for closing waits for the others. {0} is allowed. */
 void cuda_nccl_close(struct cuda_nccl *nccl);

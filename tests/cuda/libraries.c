@@ -226,16 +226,11 @@ static void check_rows(struct rows *r, const struct packed *p, enum dtype dtype,
     give_back(r->x), give_back(r->out);
 }
 
-static uint64_t slice_bytes(const struct packed *p, uint32_t panels)
-{
-    return panels * PANEL_ROWS * p->k * 2;
-}
-
 /* Two products one behind the other, nothing waited for between them. */
 static void check_product(const struct stored *s, const struct shape *shape, enum dtype dtype)
 {
     struct packed p = pack(s, shape, dtype);
-    const uint64_t largest = slice_bytes(&p, shape->half_panels),
+    const uint64_t largest = cuda_blas_unpacked(&p.geometry, shape->half_panels),
                    stride = p.panels * PANEL_ROWS + shape->more;
     void *memory = device_memory(cuda_blas_bytes(largest), NULL),
          *w = device_memory(p.panels * PANEL_ROWS * p.geometry.panel_words * 4, p.bytes);
@@ -281,7 +276,7 @@ static void products_too(void)
 static bool fits(const struct shape *shape, uint32_t half_panels, uint64_t stride)
 {
     struct packed p = pack(stored_of(STORED_BF16), shape, DTYPE_BF16);
-    const uint64_t largest = half_panels ? slice_bytes(&p, half_panels) : 256;
+    const uint64_t largest = half_panels ? cuda_blas_unpacked(&p.geometry, half_panels) : 256;
     void *memory = device_memory(cuda_blas_bytes(largest), NULL);
     struct cuda_blas blas;
     bool takes, again;
@@ -300,8 +295,39 @@ static bool fits(const struct shape *shape, uint32_t half_panels, uint64_t strid
     free_packed(&p);
     return takes;
 }
+/* Places that no product may have: the stand-in says so, and nothing is written. */
+static void wrong_places(void)
+{
+    struct packed p = pack(stored_of(STORED_INT8), &shapes[0], DTYPE_BF16);
+    const uint64_t largest = cuda_blas_unpacked(&p.geometry, 3), x_bytes = 5 * p.k * 2;
+    void *memory = device_memory(cuda_blas_bytes(largest), NULL), *x = device_memory(x_bytes, NULL),
+         *w = device_memory(p.panels * p.geometry.panel_words * 64, p.bytes),
+         *out = device_memory(5 * 48 * 4, NULL);
+    const struct {
+        size_t x, out, stride;
+        bool good;
+    } places[] = {{0, 0, 48, true},
+                  {2, 0, 48, false},
+                  {16, 0, 48, false},
+                  {0, 4, 48, false},
+                  {0, 0, 52, false}};
+    struct cuda_blas blas;
+    cuda_blas_init(&blas, &cuda, DTYPE_BF16, (uintptr_t)memory, largest);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct tp_error refused = {.code = TP_OK};
+        bool ok = cuda_product(&blas, &p.geometry, w, p.panels, (char *)x + places[i].x, 5,
+                               (float *)out + places[i].out / 4, places[i].stride, &refused);
+        CHECK(ok == places[i].good);
+        CHECK(ok || strstr(refused.text, "cublasLtMatmul: CUBLAS_STATUS_INVALID_VALUE"));
+    }
+    CHECK(CUDA(&cuda.api, &error, cuStreamSynchronize, (cuda.stream)));
+    cuda_blas_close(&blas);
+    give_back(memory), give_back(x), give_back(w), give_back(out);
+    free_packed(&p);
+}
 static void refusals(void)
 {
+    wrong_places();
     CHECK(fits(&shapes[0], 1, 48));
     CHECK(!fits(&shapes[0], 1, 49)); /* rows of out that are not aligned */
     CHECK(!fits(&shapes[0], 0, 48)); /* no room for a panel */
@@ -314,7 +340,7 @@ static void many_shapes(void)
 {
     const struct shape *shape = &shapes[2];
     struct packed p = pack(stored_of(STORED_INT8), shape, DTYPE_BF16);
-    const uint64_t largest = slice_bytes(&p, 2), stride = p.panels * PANEL_ROWS;
+    const uint64_t largest = cuda_blas_unpacked(&p.geometry, 2), stride = p.panels * PANEL_ROWS;
     void *memory = device_memory(cuda_blas_bytes(largest), NULL);
     struct cuda_blas blas;
     cuda_blas_init(&blas, &cuda, DTYPE_BF16, (uintptr_t)memory, largest);
@@ -507,7 +533,8 @@ static void absent(void)
 static void there(void)
 {
     CHECK(library_there("libc.so.6") && !library_there("libtpshard-none.so.1"));
-    printf("%d %d\n", cuda_blas_there(), cuda_nccl_there());
+    printf("%d %d %d\n", cuda_blas_there(), cuda_nccl_there(),
+           library_there("libtpshard-test.so.1"));
 }
 
 int main(int argc, char **argv)

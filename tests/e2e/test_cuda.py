@@ -182,7 +182,7 @@ def test_products_of_every_format_and_gathers_of_several_ranks():
     """In the release build with one stream that runs at once, too: it then overtakes the other wherever it does not wait."""
     if HARDWARE:
         gpu = os.path.join(harness.ROOT, "build", LIBRARIES + "_gpu")
-        if run([gpu, "there"]).stdout != b"1 1\n":
+        if run([gpu, "there"]).stdout != b"1 1 0\n":
             raise Skip("no cuBLASLt, or no NCCL")
         for name in ("products", "products_too", "once"):
             run([gpu, name])
@@ -211,11 +211,11 @@ def test_a_failed_call_of_a_library_is_one_line_and_leaves_nothing():
 def test_libraries_are_looked_for_without_being_opened():
     emulated_only()
     with Folder() as d:
-        assert with_libraries("there").stdout == b"1 1\n"
+        assert with_libraries("there").stdout == b"1 1 0\n"
         os.symlink(os.path.join(DRIVER, "libcuda.so.1"), d + "/libcuda.so.1")
         cache = subprocess.run(["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE).stdout.decode()
         want = [int(any(n in cache for n in names)) for names in (("libcublasLt.so.12", "libcublasLt.so.13"), ("libnccl.so.2",))]
-        assert with_libraries("there", path=d).stdout == b"%d %d\n" % tuple(want)
+        assert with_libraries("there", path=d).stdout == b"%d %d 0\n" % tuple(want)
         # there, but none: found and refused where it is needed
         os.symlink(os.path.join(DRIVER, "libcuda.so.1"), d + "/libcublasLt.so.13")
         assert b"libcublasLt has no cublasLtGetStatusName" in with_libraries("once", status=4, path=d).stderr
@@ -223,7 +223,8 @@ def test_libraries_are_looked_for_without_being_opened():
         os.symlink(os.path.join(DRIVER, "libcublasLt.so.13"), d + "/libcublasLt.so.13")
         with open(d + "/libnccl.so.2", "w") as f:
             f.write("no library\n")
-        assert with_libraries("there", path=d).stdout == b"1 1\n"
+        shutil.copy(d + "/libnccl.so.2", d + "/libtpshard-test.so.1")
+        assert with_libraries("there", path=d).stdout == b"1 1 1\n"
         assert b"libnccl.so.2 cannot be opened" in with_libraries("once", status=4, path=d).stderr
 
 
