@@ -59,7 +59,7 @@ static uint64_t number(const char *name, uint64_t otherwise)
 static struct driver {
     std::recursive_mutex mutex;
     std::map<uintptr_t, size_t> blocks, pinned;
-    std::vector<CUstream_st *> open;
+    std::vector<CUstream_st *> open, closed; /* for which others may still wait */
     uint64_t calls = 0, launches = 0, bytes = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
     CUctx_st context;
@@ -75,6 +75,8 @@ static struct driver {
                     pinned.size(), contexts, streams, events, graphs, modules);
         if (f)
             fclose(f);
+        for (CUstream_st *s : closed)
+            delete s;
     }
 } driver;
 
@@ -325,7 +327,7 @@ cu_result cuStreamDestroy_v2(cu_stream stream)
     ENTER;
     drain(stream, stream->put);
     driver.open.erase(std::find(driver.open.begin(), driver.open.end(), stream));
-    delete stream;
+    driver.closed.push_back(stream);
     driver.streams--;
     return CU_OK;
 }
