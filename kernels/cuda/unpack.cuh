@@ -1,8 +1,8 @@
 /* Panels unpacked: rows of 16-bit values, one after the other.
  *
- * A lane has eight columns of four rows. Of every word it loads 16 bytes, the four rows side by side
- * (dot.cuh); what it then has of a row is 16 bytes too. So nothing crosses lanes: four lanes load
- * whole sectors of a panel, and eight groups of them store 128 bytes of each row.
+ * A lane has eight columns of four rows. Of every word it loads 16 bytes, the four rows side by
+ * side (dot.cuh); what it then has of a row is 16 bytes too. So nothing crosses lanes: four lanes
+ * load whole sectors of a panel, and eight groups of them store 128 bytes of each row.
  *
  * Values are rounded once, to nearest even: where f32 would be inexact it is rounded to odd.
  */

@@ -1,5 +1,5 @@
-/* The products of large prompt chunks, by cuBLASLt: y = x W, W's slices unpacked to 16 bits one
- * ahead of what multiplies.
+/* The products of large prompt chunks, by cuBLASLt: out = x w^T, slices of w unpacked to 16 bits
+ * ahead of what multiplies them.
  *
  *     unpacking   [slice 0 > half 0][slice 1 > half 1]      [slice 2 > half 0]      ...
  *     main                          [x * half 0 > out][x * half 1 > out][x * half 0 > out] ...
@@ -52,16 +52,17 @@ uint64_t cuda_blas_unpacked(const struct cuda_geometry *geometry, uint64_t panel
 /* Bytes of device memory for cuda_blas_init, where the largest matrix has so many bytes
  * unpacked. */
 uint64_t cuda_blas_bytes(uint64_t largest);
-/* dtype: of x and of unpacked values, bf16 or f16. memory: cuda_blas_bytes(largest), aligned to 256,
- * borrowed until cuda_blas_close. Nothing is opened yet. */
+/* dtype: of x and of unpacked values, bf16 or f16. memory: cuda_blas_bytes(largest), aligned to
+ * 256, borrowed until cuda_blas_close. Nothing is opened yet. */
 void cuda_blas_init(struct cuda_blas *blas, struct cuda *cuda, enum dtype dtype, cu_address memory,
                     uint64_t largest);
 /* Waits for nothing: no product may be on its way. {0} is allowed. */
 void cuda_blas_close(struct cuda_blas *blas);
 
-/* *takes: can cuda_product do it? Where not (no rows or columns, a stride or alignment that cuBLASLt
- * refuses, a panel larger than half the workspace) the caller has kernels of its own. The first question opens the
- * library: TP_E_UNSUPPORTED, TP_E_DEVICE, TP_E_MEMORY. Not while a graph is made. */
+/* *takes: can cuda_product do it? Where not (no rows or columns, a stride or alignment that
+ * cuBLASLt refuses, a panel larger than half the workspace) the caller has kernels of its own. The
+ * first question opens the library: TP_E_UNSUPPORTED, TP_E_DEVICE, TP_E_MEMORY. Not while a graph
+ * is made. */
 bool cuda_product_fits(struct cuda_blas *blas, const struct cuda_geometry *geometry,
                        uint64_t panels, uint32_t rows, uint64_t out_stride, bool *takes,
                        struct tp_error *err);

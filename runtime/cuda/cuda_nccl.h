@@ -1,5 +1,5 @@
-/* Ranks on GPUs of this machine exchange floats, by NCCL: a communicator for each GPU, made and used
- * by that GPU's own thread. */
+/* Ranks on GPUs of this machine exchange floats, by NCCL: a communicator for each GPU, made and
+ * used by that GPU's own thread. */
 #pragma once
 #include "nccl_api.h"
 

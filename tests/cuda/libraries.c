@@ -355,7 +355,7 @@ static void many_shapes(void)
     free_packed(&p);
 }
 
-/* One of everything, for calls that fail (EMUL_FAIL). Returns instead of CHECK: all is given back. */
+/* One of everything, for calls that fail (EMUL_FAIL): all is given back, no CHECK. */
 static void once(void)
 {
     const uint64_t k = 64, rows = 32, slice = 16 * k * 2, x_at = 4 * slice, w_at = x_at + 512,
