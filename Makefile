@@ -135,6 +135,8 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNE
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
+CUDA_LIBRARIES = $(addprefix runtime/cuda/,cuda_api.c cuda_blas.c cuda_library.c cuda_nccl.c cuda_open.c blas_api.c nccl_api.c) \
+  $(addprefix format/,base/error.c base/interrupt.c dtype.c stored.c stored_codes.c values.c)
 CUDA_SOURCES = $(filter-out kernels/cuda/kernels.cu,$(wildcard kernels/cuda/*.cu))
 CXXFLAGS = -std=c++17 -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-ignored-attributes $(FP) -mavx2 -mfma -mf16c -DEMULATE \
   -Ikernels/cuda -Itests/cuda -Iruntime/cuda -Iformat/base
@@ -161,7 +163,7 @@ $(B)/tests/two_inboxes/libcuda.so.1: $(patsubst %,$(B)/obj/two_inboxes/%.o,rows 
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CXX) -shared $(OPT) -o $@ $(filter-out %emulated/rows.o %emulated/dot_bf16.o,$^)
-$(B)/obj/tests/cuda/driver.o $(B)/obj/tests/cuda/planted.o: $(B)/obj/%.o: %.cpp
+$(foreach n,driver planted blas nccl,$(B)/obj/tests/cuda/$(n).o): $(B)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
 	$(Q)$(CXX) $(CXXFLAGS) $(OPT) -MMD -MP -c -o $@ $<
@@ -170,6 +172,18 @@ $(B)/tests/planted: $(B)/obj/tests/cuda/emul.o $(B)/obj/tests/cuda/planted.o
 	@echo '  LD  $@'
 	$(Q)$(CXX) $(OPT) -o $@ $^
 $(B)/tests/fast_prompts: $(B)/obj/tests/tools/fast_prompts.o $(B)/obj/tests/cuda/image.o $(call obj,$(filter-out runtime/cuda/cuda_image.c,$(RUNTIME)) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The libraries that the GPU side opens beside the driver, and what tests their use.
+$(B)/tests/emulated/libcublasLt.so.13: $(B)/obj/tests/cuda/blas.o
+$(B)/tests/emulated/libnccl.so.2: $(B)/obj/tests/cuda/nccl.o
+$(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2: $(B)/tests/emulated/libcuda.so.1
+	@echo '  LD  $@'
+	$(Q)$(CXX) -shared $(OPT) -o $@ $(filter %.o,$^) -L$(@D) -l:libcuda.so.1
+$(B)/tests/cuda_libraries: $(call obj,tests/cuda/image.c)
+$(B)/tests/cuda_libraries_gpu: $(call obj,runtime/cuda/cuda_image.c)
+$(B)/tests/cuda_libraries $(B)/tests/cuda_libraries_gpu: $(call obj,tests/cuda/libraries.c $(CUDA_LIBRARIES))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -203,7 +217,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests config=$(config)
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
-emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/planted
+emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
 build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)

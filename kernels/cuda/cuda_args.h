@@ -191,6 +191,7 @@ struct cuda_operand {
     const float *from; /* [n_rows][stride] */
     uint32_t *to;      /* fragments; or [n_rows][blocks * 16] */
     uint32_t n_rows, stride, blocks;
+    uint32_t n_out;    /* row by row: of to, those beyond n_rows are zero */
     uint32_t per_word; /* columns in a word of the matrix: 2, 4, 8; 0: row by row */
     uint32_t half;     /* f16, saturated; else bf16 */
 };
@@ -208,6 +209,17 @@ struct cuda_product {
     uint32_t zeros, minimum;      /* what groups have beside a scale */
     uint32_t gpu, mark;           /* said when it begins */
     struct cuda_watch *watch;
+};
+
+/* What a product of cuBLASLt lacks, in place: scale and bias of every column; with `second`
+ * silu(out) * second. */
+struct cuda_finish {
+    float *out;                /* [n_rows][out_stride] */
+    const float *second;       /* [n_rows][out_stride] or NULL */
+    const float *scale, *bias; /* [columns] or NULL: out's */
+    const float *scale_second, *bias_second;
+    uint32_t n_rows, columns, out_stride;
+    uint32_t round; /* the result of a pair enters a matrix as bf16 */
 };
 
 /* The residual stream of rows, from the embedding or a reduction, in place; then the next norm. */
@@ -243,6 +255,16 @@ struct cuda_prompt_attention {
     uint32_t n_rows, position, window;
     float scale;
     uint32_t round;
+};
+
+/* Panels as rows of 16-bit values, bf16 or f16 by the kernel: what cuBLASLt multiplies. Of formats
+ * with a scale for each row the codes, without it; of those with groups the values. */
+struct cuda_unpack {
+    const void *w;                  /* panels */
+    void *out;                      /* [panels * 16][blocks * 32] */
+    const struct cuda_block *table; /* [blocks], formats with groups */
+    uint32_t blocks, panel_words;   /* of one panel: words of a row */
+    uint32_t parts;                 /* CTAs of a panel: grid / panels */
 };
 
 /* XXH3-128 of chunks, a warp each. */

@@ -36,6 +36,19 @@ static __device__ __forceinline__ uint32_t float_to_half(float f)
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
     return h;
 }
+/* two in a word, the first in the low half; to nearest even, subnormals kept */
+static __device__ __forceinline__ uint32_t floats_to_half2(float low, float high)
+{
+    uint32_t w;
+    asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(w) : "f"(low), "f"(high));
+    return w;
+}
+static __device__ __forceinline__ uint32_t floats_to_bf16x2(float low, float high)
+{
+    uint32_t w;
+    asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(w) : "f"(low), "f"(high));
+    return w;
+}
 static __device__ __forceinline__ uint32_t e4m3x2_to_half2(uint32_t w)
 {
 #if __CUDA_ARCH__ >= 890

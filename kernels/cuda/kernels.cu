@@ -10,3 +10,4 @@
 #include "prompt.cu"
 #include "rows.cu"
 #include "sample.cu"
+#include "unpack.cu"

@@ -190,7 +190,7 @@ static __device__ __forceinline__ void operand(const cuda_operand &a)
     size_t n = (size_t)blockIdx.x * CUDA_THREADS + threadIdx.x;
     if (!a.per_word) {
         const unsigned pairs = a.blocks * BLOCK / 2;
-        if (n < (size_t)a.n_rows * pairs)
+        if (n < (size_t)a.n_out * pairs)
             a.to[n] = operand_pair(a, (unsigned)(n / pairs), (unsigned)(n % pairs) * 2);
         return;
     }
@@ -423,6 +423,30 @@ static __device__ __forceinline__ void product(const cuda_product &a)
         __syncthreads();
         leave_sums<CTA_SETS, TURNS>(a, sums, n * SUM_TOKENS);
     }
+}
+
+/* ---- behind a library's product ---- */
+
+static __device__ __forceinline__ float finished(float v, const float *scale, const float *bias,
+                                                 unsigned column)
+{
+    v = scale ? __fmul_rn(v, scale[column]) : v;
+    return bias ? __fadd_rn(v, bias[column]) : v;
+}
+
+static __device__ __forceinline__ void finish(const cuda_finish &a)
+{
+    launch_dependents();
+    wait_previous();
+    const size_t n = (size_t)blockIdx.x * CUDA_THREADS + threadIdx.x;
+    if (n >= (size_t)a.n_rows * a.columns)
+        return;
+    const unsigned column = (unsigned)(n % a.columns);
+    const size_t at = n / a.columns * a.out_stride + column;
+    float v = finished(a.out[at], a.scale, a.bias, column);
+    if (a.second)
+        v = __fmul_rn(silu_value(v), finished(a.second[at], a.scale_second, a.bias_second, column));
+    a.out[at] = a.second && a.round ? bf16_value(v) : v;
 }
 
 /* ---- the residual stream ---- */

@@ -1,35 +1,29 @@
 #include "cuda_api.h"
 
+#include "cuda_library.h"
 #include <dlfcn.h>
-#include <string.h>
 
 bool cuda_api_open(struct cuda_api *api, struct tp_error *err)
 {
-    static const struct {
-        const char *name;
-        size_t at;
-    } functions[] = {
+    static const struct library_function functions[] = {
 #define X(name, arguments) {#name, offsetof(struct cuda_api, name)},
         CUDA_FUNCTIONS(X)
 #undef X
     };
-    /* it stays: threads that used it have things of its own that end with them */
-    *api = (struct cuda_api){.library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NODELETE)};
-    if (!api->library)
+    const char *missing;
+    *api = (struct cuda_api){0};
+    api->library = library_open("libcuda.so.1", functions, sizeof functions / sizeof *functions,
+                                api, &missing);
+    if (api->library)
+        return true;
+    *api = (struct cuda_api){0};
+    if (missing)
         return tp_fail(err, TP_E_UNSUPPORTED,
-                       "--device cuda: no CUDA driver here (libcuda.so.1 cannot be opened)");
-    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-        void *found = dlsym(api->library, functions[i].name);
-        if (!found) {
-            cuda_api_close(api);
-            return tp_fail(err, TP_E_UNSUPPORTED,
-                           "--device cuda: the CUDA driver is too old, it has no %s; 12.0 or later "
-                           "is needed",
-                           functions[i].name);
-        }
-        memcpy((char *)api + functions[i].at, &found, sizeof found);
-    }
-    return true;
+                       "--device cuda: the CUDA driver is too old, it has no %s; 12.0 or later "
+                       "is needed",
+                       missing);
+    return tp_fail(err, TP_E_UNSUPPORTED,
+                   "--device cuda: no CUDA driver here (libcuda.so.1 cannot be opened)");
 }
 
 void cuda_api_close(struct cuda_api *api)

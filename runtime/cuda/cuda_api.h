@@ -87,6 +87,7 @@ struct cu_launch {
     X(cuStreamDestroy_v2, (cu_stream stream))                                                      \
     X(cuStreamSynchronize, (cu_stream stream))                                                     \
     X(cuStreamQuery, (cu_stream stream))                                                           \
+    X(cuStreamWaitEvent, (cu_stream stream, cu_event event, unsigned flags))                       \
     X(cuEventCreate, (cu_event * event, unsigned flags))                                           \
     X(cuEventDestroy_v2, (cu_event event))                                                         \
     X(cuEventRecord, (cu_event event, cu_stream stream))                                           \

@@ -53,6 +53,10 @@ bool cuda_kernel(const struct cuda *cuda, const char *name, cu_function *functio
                  struct tp_error *err);
 bool cuda_launch(const struct cuda *cuda, cu_function function, unsigned grid, unsigned threads,
                  size_t shared_bytes, void *arguments, struct tp_error *err);
+/* On another stream than the main one; early: only a kernel that waits itself. */
+bool cuda_launch_on(const struct cuda *cuda, cu_stream stream, bool early, cu_function function,
+                    unsigned grid, unsigned threads, size_t shared_bytes, void *arguments,
+                    struct tp_error *err);
 
 /* The kernels as a module's bytes; size 0: this build has none. */
 struct cuda_image {
@@ -70,7 +74,7 @@ struct cuda_geometry {
 
 /* The kernels of prompts (cuda_prompt.c), for the bundle's arithmetic. */
 struct cuda_prompt_kernels {
-    cu_function operand, residual, rope;
+    cu_function operand, residual, rope, finish;
     cu_function attention;                 /* NULL: none for these heads, or this KV cache */
     cu_function products[STORED_COUNT][5]; /* see there */
     bool found;
@@ -136,7 +140,11 @@ struct cuda_gpu {
     /* of spans */
     uint32_t *span;    /* [chunks_max] pages of the sequence, then [wide_rows] tokens */
     uint32_t *operand; /* a product's x: [wide_rows, to whole tiles][widest x] of 16 bits */
-    float *sums;       /* of every rank, GPU by GPU: [n_gpus][sum_slots][wide_rows][stride] */
+    float *sums;       /* of every rank, GPU by GPU: [n_gpus][sum_slots][rows][stride] */
+    float *second;     /* up_proj's, where cuBLASLt multiplies: [wide_rows][widest act_stride] */
+    unsigned char *workspace; /* cuBLASLt's: [workspace_bytes] */
+    struct cuda_blas *blas;   /* NULL: no span is long enough, or the library is not there */
+    struct cuda_nccl *nccl;   /* NULL: one GPU, or no spans */
     uint32_t *attention_arrived, *edge_arrived;
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
@@ -144,8 +152,9 @@ struct cuda_gpu {
     struct cuda_embed *embed; /* [tp_size] */
 
     uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
-    uint64_t wide_rows; /* of q to act: CUDA_ROWS, or a span's in whole groups */
-    uint64_t sum_slots; /* ranks of the GPU that has most */
+    uint64_t wide_rows;                /* of q to act: CUDA_ROWS, or a span's in whole groups */
+    uint64_t sum_slots;                /* ranks of the GPU that has most */
+    uint64_t workspace_bytes, largest; /* largest: bytes of a matrix as cuBLASLt takes it */
     uint64_t edge_floats, inner_floats, inbox_floats;
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
@@ -267,6 +276,12 @@ void cuda_take_chosen(const struct cuda_gpu *gpu, const struct step *step, uint3
                       uint32_t n);
 
 /* ---- prompts, fast (cuda_prompt.c) ---- */
+
+/* Libraries that spans need, after cuda_prepare: cuBLASLt where it is there; NCCL where there are
+ * several GPUs, from each one's own thread (id: made once for all). TP_E_DEVICE. */
+bool cuda_open_blas(struct cuda_gpu *gpu, struct tp_error *err);
+bool cuda_open_nccl(struct cuda_gpu *gpu, const void *id, struct tp_error *err);
+void cuda_close_libraries(struct cuda_gpu *gpu);
 
 extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */
 

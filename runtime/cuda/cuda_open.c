@@ -1,7 +1,6 @@
 #include "cuda_device.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "cuda_library.h"
 
 static bool start(struct cuda_api *api, int *count, struct tp_error *err)
 {
@@ -82,30 +81,23 @@ static bool open_all(struct cuda *c, int ordinal, struct tp_error *err)
     return false;
 }
 
-/* The driver's own threads leave signals to the one that drives the command. */
-static sigset_t block_signals(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    return before;
-}
-
 bool cuda_count(int *count, struct tp_error *err)
 {
     struct cuda_api api = {0};
-    const sigset_t before = block_signals();
+    sigset_t before;
+    library_block_signals(&before);
     bool ok = open_api(&api, err) && start(&api, count, err);
     cuda_api_close(&api);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    library_restore_signals(&before);
     return ok;
 }
 
 bool cuda_open(struct cuda *c, int ordinal, struct tp_error *err)
 {
-    const sigset_t before = block_signals();
+    sigset_t before;
+    library_block_signals(&before);
     bool ok = open_all(c, ordinal, err);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    library_restore_signals(&before);
     return ok;
 }
 
@@ -142,10 +134,11 @@ bool cuda_kernel(const struct cuda *c, const char *name, cu_function *function,
            CUDA(&c->api, err, cuFuncSetAttribute, (*function, CU_FUNCTION_SHARED, c->shared_max));
 }
 
-bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsigned threads,
-                 size_t shared_bytes, void *arguments, struct tp_error *err)
+bool cuda_launch_on(const struct cuda *c, cu_stream stream, bool early, cu_function function,
+                    unsigned grid, unsigned threads, size_t shared_bytes, void *arguments,
+                    struct tp_error *err)
 {
-    struct cu_launch_attribute early = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
+    struct cu_launch_attribute programmatic = {.id = CU_LAUNCH_PROGRAMMATIC, .value = 1};
     const struct cu_launch launch = {
         .grid_x = grid,
         .grid_y = 1,
@@ -154,10 +147,17 @@ bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsi
         .block_y = 1,
         .block_z = 1,
         .shared_bytes = (unsigned)shared_bytes,
-        .stream = c->stream,
-        .attributes = &early,
-        .n_attributes = c->early,
+        .stream = stream,
+        .attributes = &programmatic,
+        .n_attributes = early,
     };
     void *pointers[] = {arguments};
     return CUDA(&c->api, err, cuLaunchKernelEx, (&launch, function, pointers, NULL));
+}
+
+bool cuda_launch(const struct cuda *c, cu_function function, unsigned grid, unsigned threads,
+                 size_t shared_bytes, void *arguments, struct tp_error *err)
+{
+    return cuda_launch_on(c, c->stream, c->early, function, grid, threads, shared_bytes, arguments,
+                          err);
 }

@@ -1,8 +1,10 @@
 /* Prompts, fast: a span of rows through the layers on tensor cores (kernels/cuda/prompt.cuh). The
  * ranks of a GPU take turns for half a layer each, then their sums meet. */
-#include "cuda_device.h"
+#include "cuda_blas.h"
+#include "cuda_nccl.h"
 
 #include "checked.h"
+#include "mem.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -80,6 +82,7 @@ static bool find_kernels(struct cuda_gpu *g, struct tp_error *err)
         k->found = cuda_kernel(g->cuda, "prompt_operand", &k->operand, err) &&
                    cuda_kernel(g->cuda, "prompt_residual_norm", &k->residual, err) &&
                    cuda_kernel(g->cuda, "prompt_rope_append", &k->rope, err) &&
+                   cuda_kernel(g->cuda, "prompt_finish", &k->finish, err) &&
                    find_attention(g, err) && find_products(g, err);
     return k->found;
 }
@@ -97,24 +100,32 @@ static uint64_t tile_of(uint64_t rows)
     return rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
 }
 
-/* x [n_rows][stride] to the operand that a kind of matrix takes. */
+/* Rows that sums have room for, and products of cuBLASLt have: the tail is padded. */
+static uint32_t rows_of(const struct prompt *p)
+{
+    return p->n_rows > CUDA_TOKENS ? (uint32_t)align_up(p->n_rows, CUDA_TOKENS) : p->n_rows;
+}
+
+/* x [n_rows][stride] to the operand that a kind of matrix takes; row by row for cuBLASLt. */
 static bool make_operand(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
-                         const float *x, uint64_t stride)
+                         const float *x, uint64_t stride, bool by_row)
 {
     const struct cuda_geometry *g = &r->kinds[kind];
     struct cuda_operand a = {
         .from = x,
         .to = p->gpu->operand,
         .n_rows = p->n_rows,
+        .n_out = rows_of(p),
         .stride = (uint32_t)stride,
         .blocks = g->blocks,
-        .per_word = 32 / g->stored->bits,
+        .per_word = by_row ? 0 : 32 / g->stored->bits,
         .half = r->weights->arithmetic == DTYPE_F16,
     };
     const uint64_t rest = p->n_rows % CUDA_TOKENS;
     const uint64_t rows = p->n_rows - rest + (rest ? tile_of(rest) : 0);
-    return launch(p, p->gpu->prompt.operand, div_ceil(rows * g->blocks * 4, CUDA_THREADS),
-                  CUDA_THREADS, 0, &a);
+    /* 16 bytes a thread, or 4 */
+    const uint64_t threads = by_row ? (uint64_t)a.n_out * g->blocks * 16 : rows * g->blocks * 4;
+    return launch(p, p->gpu->prompt.operand, div_ceil(threads, CUDA_THREADS), CUDA_THREADS, 0, &a);
 }
 
 /* A product of at most CUDA_TOKENS rows. */
@@ -132,7 +143,7 @@ static bool run_product(const struct prompt *p, const struct cuda_geometry *g,
                   CUDA_THREADS, products[i].shared, a);
 }
 
-/* A product over the span's operand: all its rows, CUDA_TOKENS of them at a time. */
+/* By our own kernels, CUDA_TOKENS rows at a time. */
 static bool run_products(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
                          uint32_t layer, struct cuda_product *a)
 {
@@ -155,6 +166,67 @@ static bool run_products(const struct prompt *p, const struct cuda_rank *r, enum
             a->matrix[j].out += (size_t)CUDA_TOKENS * a->matrix[j].out_stride;
     }
     return ok;
+}
+
+/* Does cuBLASLt take all matrices of this product? */
+static bool fits_blas(const struct prompt *p, const struct cuda_geometry *g,
+                      const struct cuda_product *a, bool *fits)
+{
+    *fits = p->gpu->blas && p->n_rows > CUDA_TOKENS;
+    for (uint32_t j = 0; *fits && j < a->n_matrices; j++)
+        if (!cuda_product_fits(p->gpu->blas, g, a->matrix[j].panels, rows_of(p),
+                               a->matrix[a->pair ? 0 : j].out_stride, fits, p->err))
+            return false;
+    return true;
+}
+
+static bool run_finish(const struct prompt *p, const struct cuda_matrix *m,
+                       const struct cuda_matrix *second, bool round)
+{
+    struct cuda_finish a = {
+        .out = m->out,
+        .second = second ? second->out : NULL,
+        .scale = m->scale,
+        .bias = m->bias,
+        .scale_second = second ? second->scale : NULL,
+        .bias_second = second ? second->bias : NULL,
+        .n_rows = p->n_rows,
+        .columns = m->rows,
+        .out_stride = m->out_stride,
+        .round = round,
+    };
+    if (!second && !m->scale && !m->bias)
+        return true;
+    return launch(p, p->gpu->prompt.finish, div_ceil((uint64_t)a.n_rows * a.columns, CUDA_THREADS),
+                  CUDA_THREADS, 0, &a);
+}
+
+/* By cuBLASLt: whole products, and then what it does not do. */
+static bool run_blas(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
+                     struct cuda_product *a)
+{
+    bool ok = true;
+    if (a->pair) {
+        a->matrix[1].out = p->gpu->second;
+        a->matrix[1].out_stride = a->matrix[0].out_stride;
+    }
+    for (uint32_t j = 0; ok && j < a->n_matrices; j++)
+        ok = cuda_product(p->gpu->blas, &r->kinds[kind], a->matrix[j].w, a->matrix[j].panels,
+                          p->gpu->operand, rows_of(p), a->matrix[j].out, a->matrix[j].out_stride,
+                          p->err);
+    for (uint32_t j = 0; ok && j < (a->pair ? 1 : a->n_matrices); j++)
+        ok = run_finish(p, &a->matrix[j], a->pair ? &a->matrix[1] : NULL,
+                        r->weights->arithmetic == DTYPE_BF16);
+    return ok;
+}
+
+/* A product over x [n_rows][stride]. */
+static bool multiply(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
+                     uint32_t layer, const float *x, uint64_t stride, struct cuda_product *a)
+{
+    bool fits;
+    return fits_blas(p, &r->kinds[kind], a, &fits) && make_operand(p, r, kind, x, stride, fits) &&
+           (fits ? run_blas(p, r, kind, a) : run_products(p, r, kind, layer, a));
 }
 
 static void add_matrix(const struct cuda_rank *r, struct cuda_product *a, const struct matrix *m,
@@ -190,8 +262,7 @@ static bool run_qkv(const struct prompt *p, const struct cuda_rank *r, uint32_t 
         struct cuda_product a = {.n_matrices = 0};
         for (; i < 3 && r->kinds[KIND_Q + i].stored == r->kinds[kind].stored; i++)
             add_matrix(r, &a, m[i], out[i], i ? r->kv_stride : r->q_stride, true);
-        ok = make_operand(p, r, kind, normed_of(p), p->gpu->stride) &&
-             run_products(p, r, kind, layer, &a);
+        ok = multiply(p, r, kind, layer, normed_of(p), p->gpu->stride, &a);
     }
     return ok;
 }
@@ -199,13 +270,14 @@ static bool run_qkv(const struct prompt *p, const struct cuda_rank *r, uint32_t 
 /* ---- sums ---- */
 
 /* Where the sums of a rank are: GPU by GPU. */
-static float *sums_of(const struct cuda_gpu *g, uint64_t rank)
+static float *sums_of(const struct prompt *p, uint64_t rank)
 {
+    const struct cuda_gpu *g = p->gpu;
     uint64_t gpu = 0;
     while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
         gpu++;
     const uint64_t slot = rank - cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).begin;
-    return g->sums + (gpu * g->sum_slots + slot) * g->wide_rows * g->stride;
+    return g->sums + (gpu * g->sum_slots + slot) * rows_of(p) * g->stride;
 }
 
 /* Whole dots of this rank's columns; scale and bias come when all ranks' are added. */
@@ -215,11 +287,9 @@ static bool run_sums(const struct prompt *p, const struct cuda_rank *r, uint32_t
     const struct layer_weights *w = &r->weights->layers[layer];
     const enum cuda_kind kind = reduction ? KIND_DOWN : KIND_O;
     struct cuda_product a = {.n_matrices = 0};
-    add_matrix(r, &a, reduction ? &w->down : &w->o, sums_of(p->gpu, r->number), p->gpu->stride,
-               false);
-    return make_operand(p, r, kind, reduction ? r->act : r->attn,
-                        reduction ? r->act_stride : r->attn_stride) &&
-           run_products(p, r, kind, layer, &a);
+    add_matrix(r, &a, reduction ? &w->down : &w->o, sums_of(p, r->number), p->gpu->stride, false);
+    return multiply(p, r, kind, layer, reduction ? r->act : r->attn,
+                    reduction ? r->act_stride : r->attn_stride, &a);
 }
 
 static bool feed(const struct prompt *p, const struct cuda_rank *r, uint32_t layer)
@@ -231,8 +301,8 @@ static bool feed(const struct prompt *p, const struct cuda_rank *r, uint32_t lay
     add_matrix(r, &a, &w->gate, r->act, r->act_stride, true);
     add_matrix(r, &a, &w->up, NULL, 0, true);
     a.panels = (uint32_t)w->gate.panels;
-    return make_operand(p, r, KIND_GATE, normed_of(p), p->gpu->stride) &&
-           run_products(p, r, KIND_GATE, layer, &a) && run_sums(p, r, layer, REDUCE_MLP);
+    return multiply(p, r, KIND_GATE, layer, normed_of(p), p->gpu->stride, &a) &&
+           run_sums(p, r, layer, REDUCE_MLP);
 }
 
 /* ---- attention ---- */
@@ -352,14 +422,50 @@ static bool reduce(const struct prompt *p, uint32_t layer, enum cuda_reduction r
     const struct layer_weights *w = &g->ranks[0].weights->layers[layer];
     const struct matrix *m = reduction ? &w->down : &w->o;
     struct cuda_prompt_residual a = residual_of(p, 2 * layer + 1 + (uint32_t)reduction);
+    const uint64_t count = g->sum_slots * rows_of(p) * g->stride;
+    if (g->nccl && !cuda_nccl_all_gather(g->nccl, g->sums + g->number * count, g->sums, count,
+                                         g->cuda->stream, p->err))
+        return false;
     for (uint64_t r = 0; r < g->setup->comm->size; r++) {
         const struct partition *own = &g->setup->plans[r].partition;
         if (range_count(reduction ? own->ff : own->heads))
-            a.sums[a.n_sums++] = sums_of(g, r);
+            a.sums[a.n_sums++] = sums_of(p, r);
     }
     a.scale = cuda_at(&g->ranks[0], m->scale);
     a.bias = cuda_at(&g->ranks[0], m->bias);
     return run_residual(p, &a);
+}
+
+/* ---- libraries ---- */
+
+bool cuda_open_blas(struct cuda_gpu *g, struct tp_error *err)
+{
+    if (!g->workspace_bytes)
+        return true;
+    g->blas = mem_alloc(sizeof *g->blas, err);
+    if (g->blas)
+        cuda_blas_init(g->blas, g->cuda, g->ranks[0].weights->arithmetic, (uintptr_t)g->workspace,
+                       g->largest);
+    return g->blas;
+}
+
+bool cuda_open_nccl(struct cuda_gpu *g, const void *id, struct tp_error *err)
+{
+    g->nccl = mem_alloc(sizeof *g->nccl, err);
+    return g->nccl && cuda_nccl_open(g->nccl, id, g->n_gpus, g->number, err);
+}
+
+void cuda_close_libraries(struct cuda_gpu *g)
+{
+    if (g->blas)
+        cuda_blas_close(g->blas);
+    if (g->nccl) {
+        if (g->error.code != TP_OK)
+            cuda_nccl_abort(g->nccl);
+        cuda_nccl_close(g->nccl);
+    }
+    mem_free(g->blas);
+    mem_free(g->nccl);
 }
 
 /* ---- spans ---- */

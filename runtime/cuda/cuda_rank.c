@@ -1,5 +1,5 @@
 /* What ranks have on their GPU: sizes, places, tables, kernels. */
-#include "cuda_device.h"
+#include "cuda_blas.h"
 
 #include "checked.h"
 #include "kernels.h"
@@ -100,6 +100,11 @@ static void set_rank_sizes(struct cuda_gpu *g, struct cuda_rank *r, uint32_t num
         .attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k,
         .act_stride = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT)->k,
     };
+    for (enum role role = ROLE_Q; role <= ROLE_DOWN; role++) {
+        const struct tensor *t = rank_plan_find(plan, role, layer, PART_WEIGHT);
+        if (t && role_is_matrix(role))
+            g->largest = max_u64(g->largest, t->panels * PANEL_ROWS * t->k * 2);
+    }
     r->q_stride = align_up(r->heads * d, PANEL_ROWS);
     r->kv_stride = align_up(r->kv_heads * d, PANEL_ROWS);
     /* blocks of all tables: every kind has one, at most */
@@ -123,7 +128,9 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
         .head_pad = align_up(model->head_dim, BLOCK_COLS),
         .group = model->n_heads / model->n_kv_heads,
         .groups = div_ceil(setup->rows_max, CUDA_ROWS),
-        .wide_rows = max_u64(CUDA_ROWS, align_up(setup->span_rows_max, CUDA_ROWS)),
+        .wide_rows = max_u64(CUDA_ROWS, setup->span_rows_max > CUDA_TOKENS
+                                            ? align_up(setup->span_rows_max, CUDA_TOKENS)
+                                            : align_up(setup->span_rows_max, CUDA_ROWS)),
         .sum_slots = div_ceil(comm->size, n_gpus),
         .chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK),
         .logit_stride = align_up(model->vocab, PANEL_ROWS),
@@ -145,6 +152,8 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
     g->edge_floats = ctas_rows * widest * PANEL_ROWS;
     /* at most two whole panels, and what the warps of a CTA take at once (dot_slots) */
     g->inner_floats = ctas_rows * (2 * widest + 512) * PANEL_ROWS;
+    if (setup->span_rows_max > CUDA_TOKENS && cuda_blas_there())
+        g->workspace_bytes = cuda_blas_bytes(g->largest);
     g->tile = choose_tile(g);
     cuda_set_chooser(g);
 }
@@ -193,12 +202,13 @@ static bool place_shared(struct taking *t, struct tp_error *err)
     const struct device_setup *s = g->setup;
     const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
     const uint64_t wide = g->wide_rows, spans = s->span_rows_max ? wide : 0;
-    uint64_t heads = 0, kv_stride = 0, q_stride = 0, widest = g->stride;
+    uint64_t heads = 0, kv_stride = 0, q_stride = 0, act_stride = 0, widest = g->stride;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const struct cuda_rank *r = &g->ranks[i];
         heads = max_u64(heads, r->heads);
         q_stride = max_u64(q_stride, r->q_stride);
         kv_stride = max_u64(kv_stride, r->kv_stride);
+        act_stride = max_u64(act_stride, r->act_stride);
         widest = max_u64(widest, max_u64(r->attn_stride, r->act_stride));
     }
     struct cuda_chooser *c = &g->chooser;
@@ -215,6 +225,8 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->queries, wide * heads * g->head_pad},
         {&g->span, spans ? g->chunks_max + spans : 0},
         {&g->operand, align_up(spans, CUDA_TOKENS) * widest / 2},
+        {&g->second, g->workspace_bytes ? wide * act_stride : 0},
+        {&g->workspace, g->workspace_bytes / 4},
         {&g->sums, g->n_gpus * g->sum_slots * spans * g->stride},
         {&g->inbox, CUDA_INBOXES * g->inbox_floats},
         {&g->wanted, rows * g->stride},

@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "clock.h"
+#include "cuda_nccl.h"
 #include "mem.h"
 #include "rope.h"
 #include <stdio.h>
@@ -70,6 +71,11 @@ static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
 static bool check_model(const struct device_setup *setup, struct tp_error *err)
 {
     const struct recipe *recipe = &setup->plans[0].recipe;
+    if (setup->span_rows_max && opened.count > 1 && !cuda_nccl_there())
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "--device cuda: prompts of more than %d tokens on several GPUs need NCCL "
+                       "(libnccl.so.2 is not here); --exact does without",
+                       CUDA_ROWS);
     return recipe->stored[ROLE_GATE] == recipe->stored[ROLE_UP] ||
            tp_fail(err, TP_E_UNSUPPORTED,
                    "--device cuda: gate_proj and up_proj are stored in different formats");
@@ -146,12 +152,12 @@ static bool plan_gpu(const struct device_setup *setup, uint32_t number, struct d
 
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
 {
-    if (!check_isa(setup->isa, err) || !check_model(setup, err))
+    if (!check_isa(setup->isa, err))
         return false;
     double start = clock_seconds();
     for (uint64_t r = 0; r < setup->comm->size; r++)
         io_read_ahead(setup->weights->shards[r].fd); /* while the contexts are made */
-    if (!open_gpus(setup, err))
+    if (!open_gpus(setup, err) || !check_model(setup, err))
         return false;
     opened.seconds = clock_seconds() - start;
     plan->n_memories = opened.count;
@@ -170,6 +176,7 @@ static void close_gpu(struct cuda_gpu *g)
     cuda_use(g->cuda, NULL);
     api->cuStreamSynchronize(g->cuda->stream);
     cuda_free_graphs(g);
+    cuda_close_libraries(g);
     if (g->memory)
         api->cuMemFree_v2(g->memory);
 }
@@ -253,21 +260,52 @@ static bool open_memory(struct cuda_device *d, struct tp_error *err)
     return true;
 }
 
+/* Prompts on several GPUs exchange what they have by NCCL. */
+static bool gathers(const struct cuda_device *d)
+{
+    return d->n_gpus > 1 && d->setup.span_rows_max;
+}
+
+struct joining {
+    struct cuda_device *device;
+    const nccl_id *id;
+};
+
+static void join_thread(void *arg, int index, int count)
+{
+    const struct joining *j = arg;
+    struct cuda_gpu *g = &j->device->gpus[index];
+    (void)count;
+    (void)(cuda_use(g->cuda, &g->error) && cuda_open_nccl(g, j->id, &g->error));
+    cuda_meet(j->device, g);
+}
+
+static bool join_gpus(struct cuda_device *d, const nccl_id *id, struct tp_error *err)
+{
+    team_call(&d->team, join_thread, &(struct joining){d, id});
+    return cuda_all_well(d, err);
+}
+
 /* What every GPU knows of the others: where their inboxes are, what part of the embedding a rank
  * has, where logits go. */
 static bool introduce_gpus(struct cuda_device *d, struct tp_error *err)
 {
     struct place {
+        nccl_id id;
         float *inbox;
         struct cuda_embed embed;
     } mine[PARTITION_TP_MAX], all[PARTITION_TP_MAX];
     struct cuda_embed embed[PARTITION_TP_MAX];
+    nccl_id id = {{0}};
     struct comm *comm = d->setup.comm;
     const struct range ranks = d->setup.ranks;
+    if (gathers(d) && !cuda_nccl_new_id(&id, err))
+        return false;
     for (uint64_t r = ranks.begin; r < ranks.end; r++) {
         const struct cuda_rank *rank = &d->ranks[r];
         const struct range vocab = rank->plan->partition.vocab;
         mine[r - ranks.begin] = (struct place){
+            id,
             rank->gpu->inbox,
             {cuda_at(rank, rank->weights->embed.w), (uint32_t)vocab.begin,
              (uint32_t)range_count(vocab)},
@@ -285,10 +323,10 @@ static bool introduce_gpus(struct cuda_device *d, struct tp_error *err)
         g->watch = d->watch;
         g->n_steps = &d->steps_run;
         g->deadline = d->setup.deadline ? d->setup.deadline : DEADLINE_SECONDS;
-        if (!cuda_use(g->cuda, err) || !cuda_prepare(g, embed, err))
+        if (!cuda_use(g->cuda, err) || !cuda_prepare(g, embed, err) || !cuda_open_blas(g, err))
             return false;
     }
-    return true;
+    return !gathers(d) || join_gpus(d, &all[0].id, err);
 }
 
 static bool each_rank(struct cuda_device *d, bool (*fn)(struct cuda_rank *, struct tp_error *),
@@ -308,9 +346,9 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     d->setup = *setup;
     d->device = (struct device){.type = &device_cuda, .kernels = "cuda"};
     double t0 = clock_seconds();
-    bool ok = open_memory(d, err) && open_host(d, err) && introduce_gpus(d, err) &&
-              team_start(&d->team, (int)d->n_gpus, err);
-    barrier_init(&d->together, (int)d->n_gpus);
+    barrier_init(&d->together, (int)opened.count);
+    bool ok = open_memory(d, err) && open_host(d, err) &&
+              team_start(&d->team, (int)d->n_gpus, err) && introduce_gpus(d, err);
     double t1 = clock_seconds();
     ok = ok && each_rank(d, cuda_copy, err);
     double t2 = clock_seconds();

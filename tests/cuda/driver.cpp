@@ -10,20 +10,18 @@
  * EMUL_HANG=D:K the K-th launch on device D never ends; EMUL_LAG=D:K:MS it takes that long;
  * EMUL_DIE=D:K it is the last, calls fail from then on; EMUL_STOP=D:K the thread that waits for it
  * stops for good;
+ * EMUL_LAZY=N streams but the first N run at once what is put into them: what does not wait for
+ * another stream's work does it too early;
  * EMUL_FAIL=K[:RESULT] the K-th call fails, EMUL_LOST=K all from the K-th on; EMUL_REPORT=FILE
  * gets a line when the process ends: calls, launches, bytes that came to the host, and what was
  * never given back.
  */
-#define _Noreturn [[noreturn]] /* C, to C++ */
-extern "C" {
-#include "cuda_api.h"
-}
+#include "driver.h"
 #include "emul.h"
 
 #include <algorithm>
 #include <atomic>
 #include <deque>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <stdio.h>
@@ -40,6 +38,7 @@ struct CUstream_st {
     std::deque<op> queue;
     uint64_t put, done; /* ops so far */
     struct CUgraph_st *capture;
+    bool at_once;
 };
 struct CUevent_st {
     CUstream_st *stream;
@@ -81,7 +80,7 @@ static struct driver {
     };
     std::map<uintptr_t, block> blocks;
     std::map<uintptr_t, size_t> pinned;
-    std::vector<CUstream_st *> open;
+    std::vector<CUstream_st *> open, closed; /* for which others may still wait */
     uint64_t calls = 0, to_host = 0;
     int contexts = 0, streams = 0, events = 0, graphs = 0, modules = 0;
     CUctx_st devices[DEVICES_MAX] = {};
@@ -102,6 +101,8 @@ static struct driver {
                     events, graphs, modules);
         if (f)
             fclose(f);
+        for (CUstream_st *s : closed)
+            delete s;
     }
 } driver;
 
@@ -137,6 +138,7 @@ static bool planned(const char *name, int device, uint64_t launch, unsigned *thi
     return text && sscanf(text, "%d:%u:%u", &d, &k, third) >= 2 && d == device && k == launch;
 }
 
+static void drain(CUstream_st *s, uint64_t until);
 static void put(CUstream_st *s, op f)
 {
     std::lock_guard<std::recursive_mutex> lock(s->running);
@@ -146,6 +148,8 @@ static void put(CUstream_st *s, op f)
     }
     s->queue.push_back(f);
     s->put++;
+    if (s->at_once)
+        drain(s, s->put);
 }
 
 /* Without driver.mutex: others go on. */
@@ -189,6 +193,32 @@ static void run_kernel(CUstream_st *s, const emul_launch &launch, const emul_ent
     s->hangs = planned("EMUL_HANG", s->device, k, &more);
     if (!s->hangs && !device.dead)
         emul_run(launch, entry, arguments);
+}
+
+/* ---- for stand-ins of other libraries ---- */
+
+unsigned emul_enter()
+{
+    ENTER;
+    return CU_OK;
+}
+bool emul_owns(const void *p, size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> lock(driver.mutex);
+    auto next = driver.blocks.upper_bound((uintptr_t)p);
+    if (next == driver.blocks.begin())
+        return false;
+    auto block = std::prev(next);
+    const size_t at = (uintptr_t)p - block->first, all = block->second.bytes;
+    return at <= all && bytes <= all - at;
+}
+void emul_put(cu_stream stream, op f)
+{
+    std::lock_guard<std::recursive_mutex> lock(driver.mutex);
+    put(stream, [=] {
+        emul_sync();
+        f();
+    });
 }
 
 extern "C" {
@@ -369,6 +399,7 @@ cu_result cuStreamCreate(cu_stream *stream, unsigned)
     ENTER_CONTEXT;
     *stream = new CUstream_st();
     (*stream)->device = current->device;
+    (*stream)->at_once = driver.open.size() >= number("EMUL_LAZY", UINT64_MAX);
     driver.open.push_back(*stream);
     driver.streams++;
     return CU_OK;
@@ -378,7 +409,7 @@ cu_result cuStreamDestroy_v2(cu_stream stream)
     drain(stream, stream->put);
     ENTER_CONTEXT;
     driver.open.erase(std::find(driver.open.begin(), driver.open.end(), stream));
-    delete stream;
+    driver.closed.push_back(stream);
     driver.streams--;
     return CU_OK;
 }
@@ -408,6 +439,15 @@ cu_result cuStreamSynchronize(cu_stream stream)
     while ((result = ran(stream, stream->put)) == CU_NOT_READY)
         usleep(10000);
     return result;
+}
+cu_result cuStreamWaitEvent(cu_stream stream, cu_event event, unsigned)
+{
+    ENTER;
+    CUstream_st *other = event->stream;
+    const uint64_t at = event->at; /* as it is now: it may be recorded anew */
+    if (other)
+        put(stream, [=] { drain(other, at); });
+    return CU_OK;
 }
 cu_result cuEventCreate(cu_event *event, unsigned)
 {

@@ -228,6 +228,23 @@ inline float __fmaf_rn(float a, float b, float c)
 {
     return __builtin_fmaf(a, b, c);
 }
+/* the rounding of one instruction: 0x2000 down, 0x4000 up */
+inline float emul_fma(float a, float b, float c, unsigned rounding)
+{
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr((mode & ~0x6000u) | rounding);
+    __asm__ volatile("vfmadd213ss %2, %1, %0" : "+x"(a) : "x"(b), "x"(c));
+    _mm_setcsr(mode);
+    return a;
+}
+inline float __fmaf_rd(float a, float b, float c)
+{
+    return emul_fma(a, b, c, 0x2000);
+}
+inline float __fmaf_ru(float a, float b, float c)
+{
+    return emul_fma(a, b, c, 0x4000);
+}
 inline float __fadd_rn(float a, float b)
 {
     return a + b;
@@ -293,6 +310,20 @@ inline uint32_t float_to_half(float f)
     uint16_t bits;
     memcpy(&bits, &h, 2);
     return bits;
+}
+inline uint32_t floats_to_half2(float low, float high)
+{
+    return float_to_half(low) | float_to_half(high) << 16;
+}
+inline uint32_t floats_to_bf16x2(float low, float high)
+{
+    uint32_t r = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint32_t u = __float_as_uint(i ? high : low);
+        const bool nan = (u & 0x7fffffff) > 0x7f800000;
+        r |= (nan ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16) << 16 * i;
+    }
+    return r;
 }
 inline uint32_t
 e4m3x2_to_half2(uint32_t w) /* E4M3 is a half of less exponent: 2^8 too small, subnormals too */

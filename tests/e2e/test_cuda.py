@@ -331,7 +331,7 @@ class Launch(ctypes.Structure):
 
 
 class Operand(ctypes.Structure):
-    """struct cuda_operand"""
+    """struct cuda_operand, as the kernel has it"""
     _fields_ = [("source", ctypes.c_void_p), ("to", ctypes.c_void_p)] + [(n, ctypes.c_uint32) for n in (
         "n_rows", "stride", "blocks", "per_word", "half")]
 
@@ -479,6 +479,68 @@ def test_sanitizers_find_nothing_in_fast_prompts():
                     got = run([EMULATED, *args, "--device", "cuda", "--threads", "1"],
                               env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed)})
                     assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
+# ---- cuBLASLt and NCCL ----
+
+LIBRARIES = os.path.join("tests", "cuda_libraries")
+
+
+def with_libraries(name, build=harness.BUILD, status=0, path=None, **more):
+    """A test of tests/cuda/libraries.c, with the stand-ins of the same build."""
+    emulated = os.path.join(harness.ROOT, build, "tests", "emulated")
+    return run([os.path.join(harness.ROOT, build, LIBRARIES), name], status, timeout=120,
+               env={**os.environ, "LD_LIBRARY_PATH": path or emulated, "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0",
+                    **{k: str(v) for k, v in more.items()}})
+
+
+def test_products_of_every_format_and_gathers_of_several_ranks():
+    """In the release build with one stream that runs at once, too: it then overtakes the other wherever it does not wait."""
+    if HARDWARE:
+        gpu = os.path.join(harness.ROOT, "build", LIBRARIES + "_gpu")
+        if run([gpu, "there"]).stdout != b"1 1 0\n":
+            raise Skip("no cuBLASLt, or no NCCL")
+        for name in ("products", "products_too", "once"):
+            run([gpu, name])
+        return
+    if os.environ.get("CONFIG", "release") != "release":
+        raise Skip("the release build does it")
+    for build in ("build", "build/asan", "build/tsan"):
+        for i, name in enumerate(("products", "products_too", "refusals", "many_shapes", "gathers", "absent")):
+            for lazy in (99, 1) if build == "build" and "products" in name else (1 + 98 * (i % 2),):
+                done = with_libraries(name, build, EMUL_LAZY=lazy, EMUL_SEED=i)
+                assert not done.stderr, (name, build, lazy, done.stderr[:800])
+
+
+def test_a_failed_call_of_a_library_is_one_line_and_leaves_nothing():
+    emulated_only()
+    with Folder() as d:
+        with_libraries("once", EMUL_REPORT=d + "/report")
+        calls = int(report(d + "/report").split()[1])
+        assert calls > 50
+        for k in range(1, calls + 1, max(1, calls // (200 // SHARE))):
+            build = "build/asan" if k % 2 and os.environ.get("CONFIG", "release") == "release" else harness.BUILD
+            done = with_libraries("once", build, status=None, EMUL_FAIL=k, EMUL_REPORT=d + "/report")
+            assert done.returncode in (0, 9) and len(done.stderr.splitlines()) == (done.returncode != 0), (k, done.stderr)
+            assert done.returncode == 0 or " blocks 0 pinned 0 contexts" in report(d + "/report"), (k, report(d + "/report"))
+
+
+def test_libraries_are_looked_for_without_being_opened():
+    emulated_only()
+    with Folder() as d:
+        assert with_libraries("there").stdout == b"1 1 0\n"
+        os.symlink(os.path.join(DRIVER, "libcuda.so.1"), d + "/libcuda.so.1")
+        cache = subprocess.run(["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE).stdout.decode()
+        want = [int(any(n in cache for n in names)) for names in (("libcublasLt.so.12", "libcublasLt.so.13"), ("libnccl.so.2",))]
+        assert with_libraries("there", path=d).stdout == b"%d %d 0\n" % tuple(want)
+        # there, but none: found and refused where it is needed
+        os.symlink(os.path.join(DRIVER, "libcuda.so.1"), d + "/libcublasLt.so.13")
+        assert b"libcublasLt has no cublasLtGetStatusName" in with_libraries("once", status=4, path=d).stderr
+        os.unlink(d + "/libcublasLt.so.13")
+        os.symlink(os.path.join(DRIVER, "libcublasLt.so.13"), d + "/libcublasLt.so.13")
+        with open(d + "/libnccl.so.2", "w") as f:
+            f.write("no library\n")
+        shutil.copy(d + "/libnccl.so.2", d + "/libtpshard-test.so.1")
+        assert with_libraries("there", path=d).stdout == b"1 1 1\n"
+        assert b"libnccl.so.2 cannot be opened" in with_libraries("once", status=4, path=d).stderr
 
 
 # ---- what goes wrong ----
