@@ -34,7 +34,6 @@ typedef std::function<void()> op;
 struct CUstream_st {
     int device;
     bool hangs;
-    std::recursive_mutex running;
     std::deque<op> queue;
     uint64_t put, done; /* ops so far */
     struct CUgraph_st *capture;
@@ -59,7 +58,8 @@ struct CUmod_st {
 };
 enum { DEVICES_MAX = 16 };
 struct CUctx_st {
-    int device, uses;
+    int device;
+    std::recursive_mutex running; /* its streams, which may wait for each other */
     uint64_t bytes;
     std::atomic<uint64_t> launches; /* that ran */
     std::atomic<bool> dead;
@@ -141,7 +141,7 @@ static bool planned(const char *name, int device, uint64_t launch, unsigned *thi
 static void drain(CUstream_st *s, uint64_t until);
 static void put(CUstream_st *s, op f)
 {
-    std::lock_guard<std::recursive_mutex> lock(s->running);
+    std::lock_guard<std::recursive_mutex> lock(driver.devices[s->device].running);
     if (s->capture) {
         s->capture->ops.push_back(f);
         return;
@@ -155,7 +155,7 @@ static void put(CUstream_st *s, op f)
 /* Without driver.mutex: others go on. */
 static void drain(CUstream_st *s, uint64_t until)
 {
-    std::lock_guard<std::recursive_mutex> lock(s->running);
+    std::lock_guard<std::recursive_mutex> lock(driver.devices[s->device].running);
     std::vector<op> kept; /* a kernel's threads read their arguments until they are waited for */
     while (s->done < until && !s->hangs && !driver.devices[s->device].dead) {
         kept.push_back(s->queue.front());
@@ -214,7 +214,6 @@ bool emul_owns(const void *p, size_t bytes)
 }
 void emul_put(cu_stream stream, op f)
 {
-    std::lock_guard<std::recursive_mutex> lock(driver.mutex);
     put(stream, [=] {
         emul_sync();
         f();

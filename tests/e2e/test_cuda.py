@@ -65,6 +65,12 @@ def arrangements(tp):
     return [tp, 1] + [2] * (tp > 2)
 
 
+def arranged(i):
+    """(ranks, GPUs): case i of those there are."""
+    cases = [(tp, gpus) for tp in (1, 2, 3, 5) for gpus in arrangements(tp)]
+    return cases[i * 3 % len(cases)]
+
+
 def on(gpus, *args, **env):
     return emulated(*args, *(() if HARDWARE and gpus > 1 else ("--share-gpu",)), EMUL_DEVICES=gpus, **env)
 
@@ -91,6 +97,12 @@ def sanitizer(name):
     library = subprocess.run(["gcc", f"-print-file-name=lib{name}.so"], stdout=subprocess.PIPE).stdout.decode().strip()
     return {"LD_PRELOAD": library, "LD_LIBRARY_PATH": os.path.join(harness.ROOT, "build", name, "tests", "emulated"),
             "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
+
+
+def seen(name, gpus):
+    """How threads of the program meet, which is built without, the thread sanitizer does not see: one GPU. With config=tsan all
+    tests run with both built with it."""
+    return 1 if name == "tsan" else gpus
 
 
 ODD = (dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=1, head_dim=24, intermediate_size=100, vocab_size=50),
@@ -181,7 +193,7 @@ def test_sanitizers_find_nothing_in_three_orders_of_threads():
                 for seed in (0, 1, 3):
                     for these in (args, ranks)[: 2 if j % 3 == seed % 3 else 1]:
                         got = run([EMULATED, *these, "--device", "cuda", "--threads", "1"],
-                                  env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed), "EMUL_DEVICES": str(1 + j % 3)})
+                                  env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed), "EMUL_DEVICES": str(seen(name, 1 + j % 3))})
                         assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
 
 
@@ -307,10 +319,12 @@ def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
     for i, (name, model) in enumerate(float_checkpoints()[:: min(SHARE, 4)]):
         golden, truth = golden_check.load_golden(model)
         own = {"bfloat16": "bf16", "float16": "f16", "float32": ("bf16", "f16")[i % 2]}[golden["own_dtype"]]
+        tp, gpus = arranged(i)
         with Folder() as d:
-            convert(model, d + "/b", "--dtype", own)
-            os.environ.update(environment())
-            said = [golden_check.logits(program(), d + "/b", golden, ["--device", "cuda", *fast], d) for fast in ([], ["--fast"])]
+            convert(model, d + "/b", "--dtype", own, "--tp", tp)
+            os.environ.update(environment(EMUL_DEVICES=gpus))
+            device = ["--device", "cuda", "--share-gpu"]
+            said = [golden_check.logits(program(), d + "/b", golden, [*device, *fast], d) for fast in ([], ["--fast"])]
             exact, fast = (golden_check.errors(x, truth) for x in said)
             assert said[0] != said[1], (name, "was not fast")
             bar = golden["error_transformers"].get(golden["own_dtype"]) if golden["own_dtype"] != "float32" else None
@@ -318,7 +332,7 @@ def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
             assert fast[0] <= most[0] and fast[1] <= most[1], (name, own, fast, most, exact)
             if bar:
                 continue
-            ids = golden_check.greedy(program(), d + "/b", golden, ["--device", "cuda"], d)
+            ids = golden_check.greedy(program(), d + "/b", golden, device, d)
             assert ids == [case["greedy_ids"] for case in golden["cases"]], (name, own)
 
 
@@ -333,17 +347,17 @@ class Launch(ctypes.Structure):
 class Operand(ctypes.Structure):
     """struct cuda_operand, as the kernel has it"""
     _fields_ = [("source", ctypes.c_void_p), ("to", ctypes.c_void_p)] + [(n, ctypes.c_uint32) for n in (
-        "n_rows", "stride", "blocks", "per_word", "half")]
+        "n_rows", "stride", "blocks", "n_out", "per_word", "half")]
 
 
 def operand(cuda, rows, stride, blocks, per_word, half, values):
     """The words that prompt_operand makes of rows of x; 0xffffffff where it wrote nothing."""
     module, function, stream = (ctypes.c_void_p() for _ in range(3))
     source = (ctypes.c_float * len(values))(*values)
-    count = (rows + 127) // 128 * 128 * blocks * 16
+    count = (rows + 130) // 128 * 128 * blocks * 16
     to = (ctypes.c_uint32 * (count + 4))(*[0xffffffff] * (count + 4))
     at = ctypes.addressof(to) + -ctypes.addressof(to) % 16
-    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, per_word, half)
+    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, rows + 3, per_word, half)
     launch = Launch(count // 256 + 1, 1, 1, 256, 1, 1, 0, None, None, 0)
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(a))
     assert cuda.cuStreamCreate(ctypes.byref(stream), 1) == cuda.cuModuleLoadData(ctypes.byref(module), b"") == 0
@@ -362,7 +376,8 @@ def test_rows_of_x_become_operands():
     for n in (cuda.cuModuleGetFunction, cuda.cuLaunchKernelEx):
         n.argtypes = [ctypes.c_void_p] * (4 if n is cuda.cuLaunchKernelEx else 3)
     cuda.cuStreamSynchronize.argtypes = [ctypes.c_void_p]
-    cuda.cuInit(0)
+    context = ctypes.c_void_p()
+    assert cuda.cuInit(0) == cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == cuda.cuCtxSetCurrent(context) == 0
     for rows, blocks, half in ((5, 2, 0), (40, 1, 1), (100, 1, 0), (150, 2, 1)):
         stride = blocks * 32 + 8
         values = [(1 + i % 250) * (-1) ** i * 0.5 for i in range(rows * stride)]
@@ -374,7 +389,8 @@ def test_rows_of_x_become_operands():
             return bits(values[row * stride + k]) | bits(values[row * stride + k + 1]) << 16
         got = operand(cuda, rows, stride, blocks, 0, half, values)
         pairs = [pair(r, k) for r in range(rows) for k in range(0, blocks * 32, 2)]
-        assert got[: len(pairs)] == pairs and set(got[len(pairs):]) <= {0xffffffff}
+        end = len(pairs) + 3 * blocks * 16
+        assert got[: len(pairs)] == pairs and not any(got[len(pairs): end]) and set(got[end:]) <= {0xffffffff}
         for per_word in (2, 4, 8):
             got = operand(cuda, rows, stride, blocks, per_word, half, values)
             assert sorted(w for w in got if w not in (0, 0xffffffff)) == sorted(pairs)
@@ -412,6 +428,10 @@ def test_fast_prompts_of_odd_shapes_and_caches():
             ids = ["--prompt-ids", ",".join(str(t % shape["vocab_size"]) for t in LONG[:n]), "--kv-dtype", kv]
             exact = logits_of(harness.tprun, d + "/b", d, *ids)
             fast = logits_of(emulated, d + "/b", d, *ids, "--fast", "--chunk", "128")
+            convert(d + "/m", d + "/bt", "--dtype", ("bf16", "f16")[i % 2], "--tp", (3, 2, 7)[i % 3])
+            for gpus in arrangements((3, 2, 7)[i % 3])[: 1 + i % 2]:
+                ranks = logits_of(lambda *a: on(gpus, *a), d + "/bt", d, *ids, "--fast", "--chunk", ("128", "512")[i % 2])
+                assert distance(ranks, exact) <= 0.1 * distance(exact, bytes(len(exact))), (shape, n, kv, gpus)
             assert distance(fast, exact) <= 0.1 * distance(exact, bytes(len(exact))), (shape, n, kv, distance(fast, exact))
 
 
@@ -435,6 +455,10 @@ def test_a_fast_prompt_does_not_depend_on_company():
 
         def generate(path, *args):
             return emulated("generate", d + "/b", "--prompts", path, "--ids", "--ignore-eos", "-q", *args).stdout
+        convert(d + "/m", d + "/bt", "--quant", "fp8", "--tp", 3)
+        for gpus in arrangements(3):
+            logits = [logits_of(lambda *a: on(gpus, *a), d + "/bt", d, "--prompts", path, "--fast") for path in (d + "/all", *each)]
+            assert logits[0] == b"".join(logits[1:]), gpus
         for args in ([], ["--chunk", "128"])[: 1 if SHARE > 8 else 2]:
             assert generate(d + "/all", *args) == generate(d + "/all", *args) == b"".join(generate(p, *args) for p in each), args
 
@@ -473,12 +497,16 @@ def test_sanitizers_find_nothing_in_fast_prompts():
         for i, options in enumerate(QUANTS[:: min(SHARE + 2, 6)]):
             convert(d + "/m", f"{d}/b{i}", "--dtype", ("bf16", "f16")[i % 2], *options)
             args = ["logits", f"{d}/b{i}", "--prompt-ids", ",".join(map(str, LONG[: (20, 70)[i % 2]])), "-o", "-", "-q", "--fast"]
-            want = emulated(*args).stdout
+            convert(d + "/m", f"{d}/b{i}r", "--dtype", ("bf16", "f16")[i % 2], "--tp", 2, *options)
+            ranks = [args[0], f"{d}/b{i}r", *args[2:]]
+            gpus = 1 + i % 2
+            want, together, alone = emulated(*args).stdout, on(gpus, *ranks).stdout, on(1, *ranks).stdout
             for name in ("asan", "tsan"):
                 for seed in (0, 1, 3):
-                    got = run([EMULATED, *args, "--device", "cuda", "--threads", "1"],
-                              env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed)})
-                    assert got.stdout == want and not got.stderr, (name, options, seed, got.stderr[:400])
+                    for these, expected in ((args, want), (ranks, together)):
+                        got = run([EMULATED, *these, "--device", "cuda", "--share-gpu", "--threads", "1"],
+                                  env={**os.environ, **sanitizer(name), "EMUL_SEED": str(seed), "EMUL_DEVICES": str(seen(name, gpus))})
+                        assert got.stdout in (expected, alone) and not got.stderr, (name, options, seed, got.stderr[:400])
 # ---- cuBLASLt and NCCL ----
 
 LIBRARIES = os.path.join("tests", "cuda_libraries")
@@ -707,6 +735,23 @@ def test_without_driver_gpu_kernels_or_gpus_enough_it_is_exit_4():
         error_line(emulated(*args[:-2], "--isa", "scalar", status=4), 4, "--isa scalar")
 
 
+def test_short_prompts_open_no_library():
+    """A file that is no library in cuBLASLt's place: 26 tokens do not notice, 200 do."""
+    emulated_only()
+    with Folder() as d:
+        tiny_model(d + "/m", vocab_size=50, hidden_size=64, max_position_embeddings=2048)
+        convert(d + "/m", d + "/b")
+        os.mkdir(d + "/lib")
+        os.symlink(os.path.join(harness.ROOT, DRIVER, "libcuda.so.1"), d + "/lib/libcuda.so.1")
+        with open(d + "/lib/libcublasLt.so.13", "w") as f:
+            f.write("no library\n")
+        for n, status in ((26, 0), (200, 4)):
+            args = ["generate", d + "/b", "--prompt-ids", ",".join(map(str, LONG[:n])), "-n", "2", "--ids", "-q", "--device", "cuda"]
+            done = run([EMULATED, *args], status, env={**environment(), "LD_LIBRARY_PATH": d + "/lib"})
+            if status:
+                error_line(done, 4, "libcublasLt.so.13")
+
+
 def test_the_demo_tells_its_story_and_replays_what_the_cpu_recorded():
     with Folder() as d:
         convert(harness.DEMO, d + "/b", selftest=True)
@@ -716,11 +761,12 @@ def test_the_demo_tells_its_story_and_replays_what_the_cpu_recorded():
 
 
 def test_the_golden_results_are_met():
-    for name, model in float_checkpoints()[::SHARE]:
+    for i, (name, model) in enumerate(float_checkpoints()[::SHARE]):
+        tp, gpus = arranged(i)
         with Folder() as d:
-            convert(model, d + "/b")
-            os.environ.update(environment())
-            golden_check.check(program(), d + "/b", model, ["--device", "cuda"])
+            convert(model, d + "/b", "--tp", tp)
+            os.environ.update(environment(EMUL_DEVICES=gpus))
+            golden_check.check(program(), d + "/b", model, ["--device", "cuda", "--share-gpu"])
 
 
 harness.main(globals())
