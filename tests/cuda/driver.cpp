@@ -26,14 +26,39 @@
 #include <mutex>
 #include <stdio.h>
 #include <stdlib.h>
+#include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 #include <vector>
 
 typedef std::function<void()> op;
 
+/* Recursive. Streams of one thread wait for each other in any order, which no sanitizer shall take
+ * for locks in any order. */
+struct stream_lock {
+    std::atomic<pthread_t> owner{0};
+    int depth = 0;
+    void lock()
+    {
+        pthread_t none = 0;
+        if (owner.load() != pthread_self())
+            while (!owner.compare_exchange_weak(none, pthread_self())) {
+                none = 0;
+                sched_yield();
+            }
+        depth++;
+    }
+    void unlock()
+    {
+        if (--depth == 0)
+            owner.store(0);
+    }
+};
+
 struct CUstream_st {
     int device;
     bool hangs;
+    stream_lock running;
     std::deque<op> queue;
     uint64_t put, done; /* ops so far */
     struct CUgraph_st *capture;
@@ -59,7 +84,6 @@ struct CUmod_st {
 enum { DEVICES_MAX = 16 };
 struct CUctx_st {
     int device;
-    std::recursive_mutex running; /* its streams, which may wait for each other */
     uint64_t bytes;
     std::atomic<uint64_t> launches; /* that ran */
     std::atomic<bool> dead;
@@ -141,7 +165,7 @@ static bool planned(const char *name, int device, uint64_t launch, unsigned *thi
 static void drain(CUstream_st *s, uint64_t until);
 static void put(CUstream_st *s, op f)
 {
-    std::lock_guard<std::recursive_mutex> lock(driver.devices[s->device].running);
+    std::lock_guard<stream_lock> lock(s->running);
     if (s->capture) {
         s->capture->ops.push_back(f);
         return;
@@ -155,7 +179,7 @@ static void put(CUstream_st *s, op f)
 /* Without driver.mutex: others go on. */
 static void drain(CUstream_st *s, uint64_t until)
 {
-    std::lock_guard<std::recursive_mutex> lock(driver.devices[s->device].running);
+    std::lock_guard<stream_lock> lock(s->running);
     std::vector<op> kept; /* a kernel's threads read their arguments until they are waited for */
     while (s->done < until && !s->hangs && !driver.devices[s->device].dead) {
         kept.push_back(s->queue.front());
