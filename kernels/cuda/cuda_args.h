@@ -56,7 +56,7 @@ struct cuda_watch {
 
 #define CUDA_MARK(layer, kind, rank) (1 + (((uint32_t)(layer)*8 + (kind)) * 64 + (rank)))
 
-/* Where the ranks' partial sums meet. Every GPU has inboxes: [3][n_roots][CUDA_ROWS][stride]; a
+/* Where the ranks' partial sums meet. Every GPU has inboxes: [3][slots][CUDA_ROWS][stride]; a
  * kernel that ends leaves puts its roots into all of them. A word that is not CUDA_EMPTY has come:
  * there is no other flag. With one GPU the stream's order is enough. A GPU without roots in a
  * reduction says that it is there in a word of its own, the last CUDA_GPUS of an inbox. */
@@ -90,10 +90,16 @@ struct cuda_matrix {
     uint32_t out_stride;
 };
 
-/* A rank's part of the embedding: panels, and the tokens that it has. */
+/* A rank's part of the embedding: panels, the tokens that it has, its GPU. */
 struct cuda_embed {
-    const void *panels;
-    uint32_t first, count;
+    const void *panels; /* NULL: this GPU does not reach them */
+    uint32_t first, count, gpu, pad;
+};
+
+/* A root of all ranks': where it is in an inbox, and what its arrival completes (tree_global). */
+struct cuda_root {
+    uint16_t slot;
+    uint8_t merges, pad;
 };
 
 /* A row of the residual stream from the embedding, or from a reduction; then the next norm. */
@@ -104,11 +110,12 @@ struct cuda_residual {
     float *normed;                  /* [M][stride] */
     const float *norm;              /* [hidden] */
     const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
+    const float *gathered;          /* [GPUs][M][stride] such rows, where panels are not reached */
     struct cuda_inbox inbox;        /* all ranks' roots: [M][stride] each */
-    const uint8_t *merges;          /* [n_roots] fold program */
+    const struct cuda_root *roots;  /* [n_roots] */
     const float *scale, *bias;      /* [hidden] or NULL: after the fold */
     uint32_t embed_dtype;           /* enum dtype: f32, f16, bf16 */
-    uint32_t n_embed;
+    uint32_t n_embed, gathered_rows; /* M of gathered */
     uint32_t panel_words, n_roots, stride, hidden;
     float eps;
     uint32_t round;
@@ -129,8 +136,8 @@ struct cuda_dot {
     const float *x;                 /* [M][x_stride]; NULL: what before makes, in every CTA */
     struct cuda_residual before;
     struct cuda_inbox
-        inbox; /* n > 0: where a row's roots go, from first_root on, in place of out */
-    uint32_t first_root;
+        inbox; /* n > 0: where a row's roots go, from first_slot on, in place of out */
+    uint32_t first_slot;
     uint32_t gpu, mark; /* said when it begins */
     struct cuda_watch *watch;
     float *edge;            /* [grid][M][blocks of a panel][16] */
@@ -230,8 +237,9 @@ struct cuda_prompt_residual {
     const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
     const uint32_t *tokens;         /* [n_rows] */
     const float *scale, *bias;      /* [hidden] or NULL: after the sums */
+    const float *gathered;          /* [GPUs][gathered_rows][stride], as in cuda_residual */
     uint32_t embed_dtype;           /* enum dtype: f32, f16, bf16 */
-    uint32_t n_embed;
+    uint32_t n_embed, gathered_rows;
     uint32_t panel_words, n_sums, stride, hidden;
     float eps;
     uint32_t round;

@@ -268,7 +268,7 @@ template <class T, int M> static __device__ __forceinline__ unsigned values_of(c
 static __device__ __forceinline__ void put_roots(const cuda_dot &a, const dot_fold &fold, size_t at)
 {
     const unsigned turn = a.step->turn + a.inbox.index;
-    at += (size_t)a.first_root * a.inbox.root_stride;
+    at += (size_t)a.first_slot * a.inbox.root_stride;
     if (a.inbox.n == 1)
         for (unsigned n = 0; n < fold.depth; n++)
             inbox_of(a.inbox, 0, turn)[at + (size_t)n * a.inbox.root_stride] = fold.stack[n];

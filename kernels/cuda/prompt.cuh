@@ -463,7 +463,7 @@ static __device__ __forceinline__ void prompt_residual(const cuda_prompt_residua
     for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
         float v = 0.0f;
         if (a.embed) {
-            v = embedded(a.embed, a.n_embed, a.embed_dtype, a.panel_words, a.tokens[blockIdx.x], i);
+            v = embedded(a, a.tokens[blockIdx.x], blockIdx.x, i);
         } else {
             v = a.sums[0][at + i];
             for (unsigned n = 1; n < a.n_sums; n++)

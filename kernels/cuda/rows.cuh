@@ -20,14 +20,21 @@ static __device__ __forceinline__ float panel_value(const void *panels, unsigned
     return v[k % 2];
 }
 
-/* Column k of a token's row, from the rank that has it. */
-static __device__ __forceinline__ float embedded(const cuda_embed *ranks, unsigned n_ranks,
-                                                 unsigned dtype, unsigned panel_words,
-                                                 unsigned token, unsigned k)
+/* Column k of row m, which is a token's, from the rank that has it: of its panels, or where they are
+ * not reached from what its GPU has given; 0 where neither is. A: what has an embedding. */
+template <class A>
+static __device__ __forceinline__ float embedded(const A &a, unsigned token, unsigned m, unsigned k)
 {
-    for (unsigned r = 0; r < n_ranks; r++)
-        if (token - ranks[r].first < ranks[r].count) /* below 0: beyond the last */
-            return panel_value(ranks[r].panels, dtype, panel_words, token - ranks[r].first, k);
+    for (unsigned r = 0; r < a.n_embed; r++) {
+        const cuda_embed rank = a.embed[r];
+        if (token - rank.first >= rank.count) /* below 0: beyond the last */
+            continue;
+        if (a.gathered)
+            return a.gathered[((size_t)rank.gpu * a.gathered_rows + m) * a.stride + k];
+        return rank.panels ? panel_value(rank.panels, a.embed_dtype, a.panel_words,
+                                         token - rank.first, k)
+                           : 0.0f;
+    }
     return 0.0f;
 }
 
@@ -73,11 +80,13 @@ static __device__ __forceinline__ float reduced(const cuda_residual &a, const fl
     float stack[CUDA_STACK];
     unsigned depth = 0;
     for (unsigned n = 0; n < a.n_roots; n++) {
-        const float *at = inbox + (size_t)n * a.inbox.root_stride + (size_t)m * a.stride + i;
+        const cuda_root root = a.roots[n];
+        const float *at =
+            inbox + (size_t)root.slot * a.inbox.root_stride + (size_t)m * a.stride + i;
         float v = a.inbox.n > 1 ? load_relaxed_system(at) : *at;
         if (a.inbox.n > 1 && __float_as_uint(v) == CUDA_EMPTY)
             v = wait_root(a, at, n);
-        for (unsigned k = a.merges[n]; k; k--)
+        for (unsigned k = root.merges; k; k--)
             v = __fadd_rn(stack[--depth], v);
         stack[depth++] = v;
     }
@@ -118,7 +127,7 @@ static __device__ __forceinline__ float entering(const cuda_residual &a, const f
 {
     if (!a.embed)
         return reduced(a, inbox, m, i);
-    return embedded(a.embed, a.n_embed, a.embed_dtype, a.panel_words, a.step->token[m], i);
+    return embedded(a, a.step->token[m], m, i);
 }
 
 /* place of an element in a row of shared memory that dots read */

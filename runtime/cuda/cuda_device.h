@@ -133,7 +133,7 @@ struct cuda_gpu {
 
     float *residual[2], *normed; /* [rows_max, to whole groups of 16][stride]; in turn */
     float *q, *k, *v, *queries;  /* of the rank whose turn it is */
-    float *inbox;  /* [CUDA_INBOXES][inbox_floats]: [n_roots][16][stride], a word of each GPU */
+    float *inbox;  /* [CUDA_INBOXES][inbox_floats]: [n_gpus][slots][16][stride], a word of each */
     float *wanted; /* [16][stride] rows whose logits are wanted */
     float *logits; /* [16][logit_stride] the whole vocabulary: of the first GPU */
     float *partial, *edge, *inner;
@@ -148,7 +148,7 @@ struct cuda_gpu {
     uint32_t *attention_arrived, *edge_arrived;
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
-    uint8_t *merges[2];   /* of all ranks' roots */
+    struct cuda_root *roots[2]; /* of all ranks, by reduction */
     struct cuda_embed *embed; /* [tp_size] */
 
     uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
@@ -161,6 +161,9 @@ struct cuda_gpu {
     struct cuda_prompt_kernels prompt;
     struct cuda_chooser chooser;                    /* of the first GPU */
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
+
+    uint32_t slots[2]; /* of an inbox, of each GPU: roots of the one that has most */
+    bool gathers;      /* GPUs do not reach each other's memory: NCCL carries roots and rows */
 
     /* of all GPUs, as this one reaches it */
     float *inboxes[CUDA_GPUS]; /* the own one first */
@@ -211,7 +214,9 @@ static inline struct range cuda_ranks_of(uint64_t ranks, uint64_t gpus, uint64_t
 
 /* Sizes, geometry and tables of a GPU's ranks; no memory yet. `ranks` has room for them. */
 void cuda_set_sizes(struct cuda_gpu *gpu, struct cuda *cuda, const struct device_setup *setup,
-                    uint32_t number, uint32_t n_gpus, struct cuda_rank *ranks);
+                    uint32_t number, uint32_t n_gpus, bool gathers, struct cuda_rank *ranks);
+/* The first slot of an inbox that is the rank's. */
+uint32_t cuda_slot_of(const struct cuda_gpu *gpu, enum cuda_reduction reduction, uint64_t rank);
 /* Addresses and sizes; with gpu->memory, the pointers. */
 bool cuda_place(struct cuda_gpu *gpu, struct tp_error *err);
 /* Shared memory of attention over so many query heads (attention.cuh), RoPE done there. */
@@ -243,9 +248,10 @@ struct cuda_group {
 
 /* Can the kernels of a layer make their own x, for 1 << kind rows? */
 bool cuda_can_fuse(const struct cuda_gpu *gpu, int kind);
-/* From the embedding, then norm number `norm`. The residual stream alternates between two buffers:
+/* From the embedding, then norm number `norm`; where GPUs gather, its rows are gathered first. The
+ * residual stream alternates between two buffers:
  * behind a layer it is in the first. */
-struct cuda_residual cuda_embedding(const struct cuda_group *group, uint32_t norm);
+bool cuda_embedding(const struct cuda_group *group, uint32_t norm, struct cuda_residual *out);
 bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *residual);
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
@@ -281,6 +287,8 @@ void cuda_take_chosen(const struct cuda_gpu *gpu, const struct step *step, uint3
  * several GPUs, from each one's own thread (id: made once for all). TP_E_DEVICE. */
 bool cuda_open_blas(struct cuda_gpu *gpu, struct tp_error *err);
 bool cuda_open_nccl(struct cuda_gpu *gpu, const void *id, struct tp_error *err);
+/* all [n_gpus][count] floats, of which this GPU has its own. */
+bool cuda_gather(struct cuda_gpu *gpu, float *all, uint64_t count, struct tp_error *err);
 void cuda_close_libraries(struct cuda_gpu *gpu);
 
 extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */

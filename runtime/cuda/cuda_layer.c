@@ -21,15 +21,21 @@ static float *row_of(const struct cuda_group *g, float *rows, uint64_t stride)
 
 /* ---- the residual stream ---- */
 
+/* Rows of a root in an inbox: where GPUs gather, no more than the kernels have. */
+static uint64_t root_rows(const struct cuda_group *g)
+{
+    return g->gpu->gathers ? 1u << g->kind : CUDA_ROWS;
+}
+
 static struct cuda_inbox inbox_of(const struct cuda_group *g, uint32_t layer,
                                   enum cuda_reduction reduction)
 {
     const struct cuda_gpu *gpu = g->gpu;
     const uint32_t local = layer - (uint32_t)gpu->ranks[0].plan->partition.layers.begin;
     struct cuda_inbox inbox = {
-        .n = gpu->n_gpus,
+        .n = gpu->gathers ? 1 : gpu->n_gpus,
         .index = (local * g->count + g->number) * 2 + reduction,
-        .root_stride = (uint32_t)(CUDA_ROWS * gpu->stride),
+        .root_stride = (uint32_t)(root_rows(g) * gpu->stride),
         .floats = (uint32_t)gpu->inbox_floats,
     };
     const struct comm *comm = gpu->setup->comm;
@@ -38,8 +44,19 @@ static struct cuda_inbox inbox_of(const struct cuda_group *g, uint32_t layer,
         const struct range ranks = cuda_ranks_of(comm->size, gpu->n_gpus, i);
         inbox.absent |= (first_root[ranks.begin] == first_root[ranks.end] ? 1u : 0) << i;
     }
+    if (gpu->gathers) /* always the same one: its address is NCCL's */
+        inbox.index = reduction;
     memcpy(inbox.at, gpu->inboxes, sizeof inbox.at);
     return inbox;
+}
+
+/* All GPUs' roots into this one's inbox. */
+static bool gather_roots(const struct cuda_group *g, enum cuda_reduction reduction)
+{
+    struct cuda_gpu *gpu = g->gpu;
+    return !gpu->gathers ||
+           cuda_gather(gpu, gpu->inbox + reduction * gpu->inbox_floats,
+                       gpu->slots[reduction] * root_rows(g) * gpu->stride, g->err);
 }
 
 /* What both kinds have in common; norm: number of the next one. */
@@ -62,15 +79,25 @@ static struct cuda_residual residual_of(const struct cuda_group *g, uint32_t nor
     };
 }
 
-struct cuda_residual cuda_embedding(const struct cuda_group *g, uint32_t norm)
+bool cuda_embedding(const struct cuda_group *g, uint32_t norm, struct cuda_residual *out)
 {
-    const struct matrix *embed = &g->gpu->ranks[0].weights->embed;
-    struct cuda_residual a = residual_of(g, norm);
-    a.embed = g->gpu->embed;
-    a.n_embed = (uint32_t)g->gpu->setup->comm->size;
-    a.embed_dtype = embed->stored->id;
-    a.panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
-    return a;
+    struct cuda_gpu *gpu = g->gpu;
+    const struct matrix *embed = &gpu->ranks[0].weights->embed;
+    const uint64_t rows = root_rows(g);
+    *out = residual_of(g, norm);
+    out->embed = gpu->embed;
+    out->n_embed = (uint32_t)gpu->setup->comm->size;
+    out->embed_dtype = embed->stored->id;
+    out->panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
+    if (!gpu->gathers)
+        return true;
+    /* the third inbox is free: rows that this GPU has, then everyone's */
+    float *all = gpu->inbox + 2 * gpu->inbox_floats;
+    struct cuda_residual own = *out;
+    own.residual_out = all + gpu->number * rows * gpu->stride;
+    out->gathered = all;
+    out->gathered_rows = (uint32_t)rows;
+    return cuda_run_residual(g, &own) && cuda_gather(gpu, all, rows * gpu->stride, g->err);
 }
 
 /* Of the roots of all ranks' w; the scale and the bias are every rank's. */
@@ -83,7 +110,7 @@ static struct cuda_residual reduction_of(const struct cuda_group *g, const struc
     a.residual = row_of(g, gpu->residual[reduction], gpu->stride);
     a.residual_out = row_of(g, gpu->residual[!reduction], gpu->stride);
     a.inbox = inbox_of(g, layer, reduction);
-    a.merges = gpu->merges[reduction];
+    a.roots = gpu->roots[reduction];
     a.scale = cuda_at(&gpu->ranks[0], w->scale);
     a.bias = cuda_at(&gpu->ranks[0], w->bias);
     a.n_roots = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->n_roots;
@@ -232,7 +259,6 @@ static bool run_leaves(const struct cuda_group *g, const struct cuda_rank *r, ui
                        enum cuda_reduction reduction)
 {
     const struct layer_weights *w = &r->weights->layers[layer];
-    const struct comm *comm = r->setup->comm;
     const struct matrix *m = reduction ? &w->down : &w->o;
     struct cuda_dot a = {
         .matrix = {matrix_at(r, m, NULL, g->gpu->stride, false)},
@@ -241,7 +267,7 @@ static bool run_leaves(const struct cuda_group *g, const struct cuda_rank *r, ui
         .x = reduction ? r->act : r->attn,
         .x_stride = (uint32_t)(reduction ? r->act_stride : r->attn_stride),
         .inbox = inbox_of(g, layer, reduction),
-        .first_root = (uint32_t)(reduction ? &comm->mlp : &comm->attention)->first_root[r->number],
+        .first_slot = cuda_slot_of(r->gpu, reduction, r->number),
     };
     return run_dot(g, r, reduction ? KIND_DOWN : KIND_O, layer, &a);
 }
@@ -394,10 +420,10 @@ bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_resi
     bool ok = true;
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
         ok = run_heads(g, &gpu->ranks[i], layer, before);
-    ok = ok && (g->fused || cuda_run_residual(g, &middle));
+    ok = ok && gather_roots(g, REDUCE_ATTENTION) && (g->fused || cuda_run_residual(g, &middle));
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
         ok = run_gate_up(g, &gpu->ranks[i], layer, &middle) &&
              run_leaves(g, &gpu->ranks[i], layer, REDUCE_MLP);
     *before = reduction_of(g, &w->down, layer, REDUCE_MLP);
-    return ok && (g->fused || cuda_run_residual(g, before));
+    return ok && gather_roots(g, REDUCE_MLP) && (g->fused || cuda_run_residual(g, before));
 }

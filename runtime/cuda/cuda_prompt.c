@@ -406,12 +406,20 @@ static bool embed(const struct prompt *p, uint32_t norm)
     const struct cuda_gpu *g = p->gpu;
     const struct matrix *m = &g->ranks[0].weights->embed;
     struct cuda_prompt_residual a = residual_of(p, norm);
+    const uint64_t count = (uint64_t)p->n_rows * g->stride;
     a.embed = g->embed;
     a.n_embed = (uint32_t)g->setup->comm->size;
     a.embed_dtype = m->stored->id;
     a.tokens = g->span + g->chunks_max;
     a.panel_words = (uint32_t)(m->panel_bytes / (PANEL_ROWS * 4));
-    return run_residual(p, &a);
+    if (!g->gathers)
+        return run_residual(p, &a);
+    struct cuda_prompt_residual own = a; /* rows that this GPU has, then everyone's */
+    own.residual = g->sums + g->number * count;
+    a.gathered = g->sums;
+    a.gathered_rows = p->n_rows;
+    return run_residual(p, &own) && cuda_gather(p->gpu, g->sums, count, p->err) &&
+           run_residual(p, &a);
 }
 
 /* The sums of all ranks that have some, in their order, with scale and bias to the residual stream;
@@ -423,8 +431,7 @@ static bool reduce(const struct prompt *p, uint32_t layer, enum cuda_reduction r
     const struct matrix *m = reduction ? &w->down : &w->o;
     struct cuda_prompt_residual a = residual_of(p, 2 * layer + 1 + (uint32_t)reduction);
     const uint64_t count = g->sum_slots * rows_of(p) * g->stride;
-    if (g->nccl && !cuda_nccl_all_gather(g->nccl, g->sums + g->number * count, g->sums, count,
-                                         g->cuda->stream, p->err))
+    if (g->nccl && !cuda_gather(p->gpu, g->sums, count, p->err))
         return false;
     for (uint64_t r = 0; r < g->setup->comm->size; r++) {
         const struct partition *own = &g->setup->plans[r].partition;
@@ -453,6 +460,11 @@ bool cuda_open_nccl(struct cuda_gpu *g, const void *id, struct tp_error *err)
 {
     g->nccl = mem_alloc(sizeof *g->nccl, err);
     return g->nccl && cuda_nccl_open(g->nccl, id, g->n_gpus, g->number, err);
+}
+
+bool cuda_gather(struct cuda_gpu *g, float *all, uint64_t count, struct tp_error *err)
+{
+    return cuda_nccl_all_gather(g->nccl, all + g->number * count, all, count, g->cuda->stream, err);
 }
 
 void cuda_close_libraries(struct cuda_gpu *g)

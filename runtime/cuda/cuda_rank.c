@@ -112,7 +112,7 @@ static void set_rank_sizes(struct cuda_gpu *g, struct cuda_rank *r, uint32_t num
 }
 
 void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_setup *setup,
-                    uint32_t number, uint32_t n_gpus, struct cuda_rank *ranks)
+                    uint32_t number, uint32_t n_gpus, bool gathers, struct cuda_rank *ranks)
 {
     const struct model_config *model = setup->model;
     const struct comm *comm = setup->comm;
@@ -122,6 +122,7 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
         .setup = setup,
         .number = number,
         .n_gpus = n_gpus,
+        .gathers = gathers,
         .ranks = ranks,
         .n_ranks = (uint32_t)range_count(mine),
         .stride = align_up(model->hidden, BLOCK_COLS),
@@ -135,8 +136,15 @@ void cuda_set_sizes(struct cuda_gpu *g, struct cuda *cuda, const struct device_s
         .chunks_max = div_ceil(setup->positions_max, CUDA_CHUNK),
         .logit_stride = align_up(model->vocab, PANEL_ROWS),
     };
-    g->inbox_floats =
-        max_u64(comm->attention.n_roots, comm->mlp.n_roots) * CUDA_ROWS * g->stride + CUDA_GPUS;
+    for (uint32_t i = 0; i < n_gpus; i++) {
+        const struct range r = cuda_ranks_of(comm->size, n_gpus, i);
+        const uint64_t *a = comm->attention.first_root, *m = comm->mlp.first_root;
+        g->slots[REDUCE_ATTENTION] =
+            (uint32_t)max_u64(g->slots[REDUCE_ATTENTION], a[r.end] - a[r.begin]);
+        g->slots[REDUCE_MLP] = (uint32_t)max_u64(g->slots[REDUCE_MLP], m[r.end] - m[r.begin]);
+    }
+    const uint32_t slots = g->slots[0] > g->slots[1] ? g->slots[0] : g->slots[1];
+    g->inbox_floats = (uint64_t)n_gpus * slots * CUDA_ROWS * g->stride + CUDA_GPUS;
     g->page_bytes = CUDA_CHUNK * g->head_pad * dtype_bytes(setup->kv_dtype);
     g->step_bytes = align_up(sizeof(struct cuda_step) + CUDA_ROWS * g->chunks_max * 4, 256);
     uint64_t widest = 2 * g->stride;
@@ -230,7 +238,7 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->sums, g->n_gpus * g->sum_slots * spans * g->stride},
         {&g->inbox, CUDA_INBOXES * g->inbox_floats},
         {&g->wanted, rows * g->stride},
-        {&g->logits, g->number == 0 ? rows * g->logit_stride : 0},
+        {&g->logits, g->number == 0 || g->gathers ? rows * g->logit_stride : 0},
         {&g->partial, rows * heads * g->chunks_max * (g->head_pad + 2)},
         {&g->edge, g->edge_floats},
         {&g->inner, g->inner_floats},
@@ -239,8 +247,8 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->cos, g->chunks_max * CUDA_CHUNK * half},
         {&g->sin, g->chunks_max * CUDA_CHUNK * half},
         {&g->steps, (g->groups + 1) * (g->step_bytes / 4)},
-        {&g->merges[REDUCE_ATTENTION], s->comm->attention.n_roots},
-        {&g->merges[REDUCE_MLP], s->comm->mlp.n_roots},
+        {&g->roots[REDUCE_ATTENTION], s->comm->attention.n_roots},
+        {&g->roots[REDUCE_MLP], s->comm->mlp.n_roots},
         {&g->embed, s->comm->size * (sizeof(struct cuda_embed) / 4)},
         {&c->choices, c->chunks ? sizeof *c->choices / 4 : 0},
         {&c->banned, c->chunks ? div_ceil(s->model->vocab, 4) : 0},
@@ -383,10 +391,36 @@ static bool prepare_rank(struct cuda_rank *r, struct tp_error *err)
     return ok;
 }
 
+uint32_t cuda_slot_of(const struct cuda_gpu *g, enum cuda_reduction reduction, uint64_t rank)
+{
+    const struct comm *comm = g->setup->comm;
+    const uint64_t *first_root = (reduction ? &comm->mlp : &comm->attention)->first_root;
+    uint32_t gpu = 0;
+    while (cuda_ranks_of(comm->size, g->n_gpus, gpu).end <= rank)
+        gpu++;
+    const uint64_t first = cuda_ranks_of(comm->size, g->n_gpus, gpu).begin;
+    return gpu * g->slots[reduction] + (uint32_t)(first_root[rank] - first_root[first]);
+}
+
+static void list_roots(const struct cuda_gpu *g, enum cuda_reduction reduction,
+                       struct cuda_root *roots)
+{
+    const struct comm *comm = g->setup->comm;
+    const struct comm_tree *tree = reduction ? &comm->mlp : &comm->attention;
+    for (uint64_t r = 0; r < comm->size; r++)
+        for (uint64_t n = tree->first_root[r]; n < tree->first_root[r + 1]; n++)
+            roots[n] = (struct cuda_root){
+                .slot = (uint16_t)(cuda_slot_of(g, reduction, r) + n - tree->first_root[r]),
+                .merges = tree->merges[n]};
+}
+
 bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_error *err)
 {
     const struct cuda *c = g->cuda;
     const struct comm *comm = g->setup->comm;
+    struct cuda_root roots[2][PARTITION_TP_MAX * TREE_ROOTS_MAX];
+    list_roots(g, REDUCE_ATTENTION, roots[REDUCE_ATTENTION]);
+    list_roots(g, REDUCE_MLP, roots[REDUCE_MLP]);
     const cu_address end = (uintptr_t)g->ranks[g->n_ranks - 1].data;
     const uint64_t begin = end + g->ranks[g->n_ranks - 1].data_bytes - g->memory;
     const uint64_t inbox = CUDA_INBOXES * g->inbox_floats * 4;
@@ -394,9 +428,10 @@ bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_
                    (g->memory + begin, 0, g->memory_bytes - begin, c->stream)) &&
               CUDA(&c->api, err, cuMemsetD8Async,
                    ((uintptr_t)g->inbox, CUDA_EMPTY & 255, inbox, c->stream)) &&
-              upload(c, g->merges[REDUCE_ATTENTION], comm->attention.merges,
-                     comm->attention.n_roots, err) &&
-              upload(c, g->merges[REDUCE_MLP], comm->mlp.merges, comm->mlp.n_roots, err) &&
+              upload(c, g->roots[REDUCE_ATTENTION], roots[REDUCE_ATTENTION],
+                     comm->attention.n_roots * sizeof **roots, err) &&
+              upload(c, g->roots[REDUCE_MLP], roots[REDUCE_MLP],
+                     comm->mlp.n_roots * sizeof **roots, err) &&
               upload(c, g->embed, embed, comm->size * sizeof *embed, err) && find_kernels(g, err);
     for (uint32_t i = 0; ok && i < g->n_ranks; i++)
         ok = prepare_rank(&g->ranks[i], err);

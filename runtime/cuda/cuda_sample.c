@@ -27,7 +27,7 @@ void cuda_set_chooser(struct cuda_gpu *g)
     const uint64_t vocab = g->setup->model->vocab, chunks = div_ceil(vocab, CUDA_SUM_CHUNK);
     bool can = vocab < CUDA_VOCAB_MAX && max_u64(weigh_shared(), choose_shared((uint32_t)chunks)) <=
                                              (uint64_t)g->cuda->shared_max;
-    g->chooser.chunks = can && g->number == 0 ? (uint32_t)chunks : 0;
+    g->chooser.chunks = can && g->number == 0 && !g->gathers ? (uint32_t)chunks : 0;
 }
 
 bool cuda_open_chooser(struct cuda_chooser *c, const struct cuda_api *api, struct tp_error *err)

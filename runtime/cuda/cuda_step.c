@@ -67,7 +67,7 @@ void cuda_set_rows(struct cuda_device *d, const struct step *step)
         struct cuda_step *s = (struct cuda_step *)(void *)(d->steps + i * g->step_bytes);
         uint32_t *pages = (uint32_t *)(s + 1), first = i * CUDA_ROWS;
         s->n_rows = step->n_rows - first < CUDA_ROWS ? step->n_rows - first : CUDA_ROWS;
-        s->turn = d->turn;
+        s->turn = g->gathers ? 0 : d->turn;
         s->empty_rows = rows > d->rows_before ? rows : d->rows_before;
         for (uint32_t m = 0; m < s->n_rows; m++) {
             const struct step_row *row = &step->rows[first + m];
@@ -143,14 +143,13 @@ static bool run_layers(struct cuda_device *d, struct cuda_gpu *gpu, const struct
     bool ok = true;
     for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
         g = group_of(d, gpu, step, m, err);
-        before = cuda_embedding(&g, 2 * first);
-        ok = g.fused || cuda_run_residual(&g, &before);
+        ok = cuda_embedding(&g, 2 * first, &before) && (g.fused || cuda_run_residual(&g, &before));
     }
     for (uint32_t layer = first; ok && layer < layers.end; layer++) {
         for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
             g = group_of(d, gpu, step, m, err);
             if (!g.fused) /* it has been run: only where the rows are matters */
-                before = cuda_embedding(&g, 0);
+                before.normed = gpu->normed + g.first * gpu->stride;
             ok = cuda_run_layer(&g, layer, &before);
         }
         if (!ok || !d->setup.after_layer || gpu->number > 0)
@@ -168,11 +167,32 @@ static bool wants_all(const struct step *step)
     return step->n_rows <= CUDA_ROWS && step->n_logits == step->n_rows;
 }
 
+/* A rank's part of n rows of logits, to the host. */
+static bool get_part(struct cuda_device *d, const struct cuda_rank *r, uint32_t n,
+                     struct tp_error *err)
+{
+    const struct range vocab = r->plan->partition.vocab;
+    bool ok = cuda_use(r->cuda, err);
+    for (uint32_t m = 0; ok && m < n && range_count(vocab); m++) {
+        const uint64_t at = m * r->gpu->logit_stride + vocab.begin;
+        ok = CUDA(&r->cuda->api, err, cuMemcpyDtoHAsync_v2,
+                  (d->logits + at, (uintptr_t)(r->gpu->logits + at), range_count(vocab) * 4,
+                   r->cuda->stream));
+    }
+    return ok && cuda_wait(r->gpu, err);
+}
+
+/* To the host: all from the first GPU, but where GPUs gather from each what it has. */
 static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
 {
     const struct cuda_gpu *g = &d->gpus[0];
-    return CUDA(&g->cuda->api, err, cuMemcpyDtoHAsync_v2,
-                (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, g->cuda->stream));
+    bool ok = true;
+    if (!g->gathers)
+        return CUDA(&g->cuda->api, err, cuMemcpyDtoHAsync_v2,
+                    (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, g->cuda->stream));
+    for (uint64_t r = 0; ok && r < d->setup.comm->size; r++)
+        ok = get_part(d, &d->ranks[r], n, err);
+    return ok && cuda_use(g->cuda, err);
 }
 
 /* With several GPUs logits are there when all have ended: what becomes of them is done then. */
@@ -239,7 +259,8 @@ static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct s
         !cuda_find_dots(gpu, last.kind, err) ||
         (last.first && !cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)))
         return false;
-    if (step->n_rows > CUDA_ROWS || d->setup.after_layer)
+    /* where GPUs gather NCCL's calls stand between kernels: they are not captured */
+    if (step->n_rows > CUDA_ROWS || d->setup.after_layer || gpu->gathers)
         return run_rows(d, gpu, step, err);
     cu_graph_exec *exec = &gpu->graphs[last.kind][wants_all(step)][last.apart];
     return (*exec || capture_first(d, gpu, step, last.apart, exec, err)) &&

@@ -12,7 +12,8 @@
 static struct opened {
     struct cuda gpus[CUDA_GPUS]; /* [count], from the first plan to stop */
     uint32_t count;
-    bool hangs; /* one of them: nothing can be given back */
+    bool gathers; /* not all reach the memory of all */
+    bool hangs;   /* one of them: nothing can be given back */
     double seconds;
 } opened;
 
@@ -71,17 +72,20 @@ static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
 static bool check_model(const struct device_setup *setup, struct tp_error *err)
 {
     const struct recipe *recipe = &setup->plans[0].recipe;
-    if (setup->span_rows_max && opened.count > 1 && !cuda_nccl_there())
+    if (opened.count > 1 && (setup->span_rows_max || opened.gathers) && !cuda_nccl_there())
         return tp_fail(err, TP_E_UNSUPPORTED,
-                       "--device cuda: prompts of more than %d tokens on several GPUs need NCCL "
-                       "(libnccl.so.2 is not here); --exact does without",
-                       CUDA_ROWS);
+                       opened.gathers
+                           ? "--device cuda: these GPUs do not reach each other's memory, and NCCL "
+                             "(libnccl.so.2) is not here; CUDA_VISIBLE_DEVICES=0 and --share-gpu "
+                             "do with one"
+                           : "--device cuda: prompts of more than 16 tokens on several GPUs need "
+                             "NCCL (libnccl.so.2 is not here); --exact does without");
     return recipe->stored[ROLE_GATE] == recipe->stored[ROLE_UP] ||
            tp_fail(err, TP_E_UNSUPPORTED,
                    "--device cuda: gate_proj and up_proj are stored in different formats");
 }
 
-/* All reach the memory of all. */
+/* Does everyone reach the memory of all? */
 static bool reach_each_other(struct tp_error *err)
 {
     for (uint32_t i = 0; i < opened.count; i++)
@@ -89,12 +93,7 @@ static bool reach_each_other(struct tp_error *err)
             bool can = true;
             if (i != j && !cuda_reach(&opened.gpus[i], &opened.gpus[j], &can, err))
                 return false;
-            if (!can)
-                return tp_fail(err, TP_E_UNSUPPORTED,
-                               "--device cuda: GPUs %u and %u cannot reach each other's memory; "
-                               "CUDA_VISIBLE_DEVICES with one GPU and --share-gpu runs all ranks "
-                               "there",
-                               i, j);
+            opened.gathers |= !can;
         }
     return true;
 }
@@ -130,7 +129,7 @@ static bool plan_gpu(const struct device_setup *setup, uint32_t number, struct d
     struct cuda_rank ranks[PARTITION_TP_MAX];
     struct cuda_gpu gpu;
     size_t free, total;
-    cuda_set_sizes(&gpu, c, setup, number, opened.count, ranks);
+    cuda_set_sizes(&gpu, c, setup, number, opened.count, opened.gathers, ranks);
     if (!gpu.tile || setup->model->hidden * 4 + 32 > (uint64_t)c->shared_max)
         return tp_fail(err, TP_E_UNSUPPORTED,
                        "--device cuda: %s has %d bytes of shared memory, too few for this model's "
@@ -243,7 +242,7 @@ static bool open_memory(struct cuda_device *d, struct tp_error *err)
     }
     for (uint32_t i = 0; i < d->n_gpus; i++) {
         const struct range mine = cuda_ranks_of(d->setup.comm->size, d->n_gpus, i);
-        cuda_set_sizes(&d->gpus[i], &opened.gpus[i], &d->setup, i, d->n_gpus,
+        cuda_set_sizes(&d->gpus[i], &opened.gpus[i], &d->setup, i, d->n_gpus, opened.gathers,
                        d->ranks + mine.begin);
     }
     for (uint64_t r = 0; r < d->setup.comm->size; r++) {
@@ -260,10 +259,10 @@ static bool open_memory(struct cuda_device *d, struct tp_error *err)
     return true;
 }
 
-/* Prompts on several GPUs exchange what they have by NCCL. */
+/* NCCL carries what prompts on several GPUs exchange, and all where they do not reach each other. */
 static bool gathers(const struct cuda_device *d)
 {
-    return d->n_gpus > 1 && d->setup.span_rows_max;
+    return d->n_gpus > 1 && (d->setup.span_rows_max || d->gpus[0].gathers);
 }
 
 struct joining {
@@ -308,18 +307,21 @@ static bool introduce_gpus(struct cuda_device *d, struct tp_error *err)
             id,
             rank->gpu->inbox,
             {cuda_at(rank, rank->weights->embed.w), (uint32_t)vocab.begin,
-             (uint32_t)range_count(vocab)},
+             (uint32_t)range_count(vocab), rank->gpu->number, 0},
         };
     }
     if (!comm->allgather(comm, mine, all, sizeof *mine, err))
         return false;
-    for (uint64_t r = 0; r < comm->size; r++)
-        embed[r] = all[r].embed;
     for (uint32_t i = 0; i < d->n_gpus; i++) {
         struct cuda_gpu *g = &d->gpus[i];
+        for (uint64_t r = 0; r < comm->size; r++) {
+            embed[r] = all[r].embed;
+            if (g->gathers && embed[r].gpu != i)
+                embed[r].panels = NULL;
+        }
         for (uint32_t j = 0; j < d->n_gpus; j++) /* the own one first: not all write to one */
             g->inboxes[j] = all[d->gpus[(i + j) % d->n_gpus].ranks[0].number].inbox;
-        g->all_logits = d->gpus[0].logits;
+        g->all_logits = g->gathers ? g->logits : d->gpus[0].logits;
         g->watch = d->watch;
         g->n_steps = &d->steps_run;
         g->deadline = d->setup.deadline ? d->setup.deadline : DEADLINE_SECONDS;
