@@ -90,7 +90,7 @@ bool jobs_run(struct jobs *jobs, int threads, struct tp_error *err)
     struct team team;
     if ((uint64_t)threads > jobs->count)
         threads = jobs->count ? (int)jobs->count : 1;
-    if (!team_start(&team, threads, err))
+    if (!team_start(&team, threads, TEAM_STACK, err))
         return false;
     bool ok = jobs_run_on(jobs, &team, err);
     team_stop(&team);

@@ -121,7 +121,7 @@ static void join(struct team *team, int started)
     team->threads = NULL;
 }
 
-bool team_start(struct team *team, int count, struct tp_error *err)
+bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_error *err)
 {
     tp_assert(count >= 1);
     pthread_attr_t attr;
@@ -140,7 +140,7 @@ bool team_start(struct team *team, int count, struct tp_error *err)
     sigaddset(&ending, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &ending, &before);
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 1 << 20);
+    pthread_attr_setstacksize(&attr, stack_bytes);
     for (; started < count; started++) {
         struct team_thread *t = &team->threads[started];
         *t = (struct team_thread){team, started, 0};
@@ -182,7 +182,7 @@ void team_stop(struct team *team)
 bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err)
 {
     struct team team;
-    if (!team_start(&team, count, err))
+    if (!team_start(&team, count, TEAM_STACK, err))
         return false;
     team_call(&team, fn, arg);
     team_stop(&team);

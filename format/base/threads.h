@@ -30,9 +30,10 @@ struct team {
     void *arg;
     struct team_thread *threads; /* [count], of which the caller's is the first */
 };
-/* `count` threads, one of them the caller's, the others with a 1 MiB stack each.
+enum { TEAM_STACK = 1 << 20 }; /* bytes, for what this project runs */
+/* `count` threads, one of them the caller's, the others with a stack of so many bytes each.
  * Errors  TP_E_MEMORY when one cannot be started: there is nothing to stop then. */
-bool team_start(struct team *team, int count, struct tp_error *err);
+bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_error *err);
 /* fn on all of them, index 0 being the caller's, which is always the same thread; each with the
  * floating-point mode of docs/numerics.md section 1. Returns when all have. Allocates nothing. */
 void team_call(struct team *team, threads_fn fn, void *arg);

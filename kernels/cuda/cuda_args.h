@@ -51,7 +51,7 @@ struct cuda_watch {
     /* 1 + 2 * the root that a GPU has waited for in vain (behind them: a GPU without) + the
      * reduction (attention, MLP) */
     uint32_t missing[CUDA_GPUS];
-    uint32_t mark[CUDA_GPUS]; /* 1 + what has begun last there: CUDA_MARK */
+    uint32_t mark[CUDA_GPUS]; /* of each, fetched by the host when it waits long */
 };
 
 #define CUDA_MARK(layer, kind, rank) (1 + (((uint32_t)(layer)*8 + (kind)) * 64 + (rank)))
@@ -138,11 +138,10 @@ struct cuda_dot {
     struct cuda_inbox
         inbox; /* n > 0: where a row's roots go, from first_slot on, in place of out */
     uint32_t first_slot;
-    uint32_t gpu, mark; /* said when it begins */
-    struct cuda_watch *watch;
-    float *edge;            /* [grid][M][blocks of a panel][16] */
-    uint32_t *edge_arrived; /* [grid], 0 between launches */
-    float *inner;           /* [grid][slots] of them; NULL: in shared memory */
+    uint32_t *mark_at, mark; /* CUDA_MARK, left there when it begins: on the device */
+    float *edge;             /* [grid][M][blocks of a panel][16] */
+    uint32_t *edge_arrived;  /* [grid], 0 between launches */
+    float *inner;            /* [grid][slots] of them; NULL: in shared memory */
     uint32_t n_matrices;
     uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
     uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
@@ -198,9 +197,10 @@ struct cuda_operand {
     const float *from; /* [n_rows][stride] */
     uint32_t *to;      /* fragments; or [n_rows][blocks * 16] */
     uint32_t n_rows, stride, blocks;
-    uint32_t n_out;    /* row by row: of to, those beyond n_rows are zero */
-    uint32_t per_word; /* columns in a word of the matrix: 2, 4, 8; 0: row by row */
-    uint32_t half;     /* f16, saturated; else bf16 */
+    uint32_t n_out;          /* row by row: of to, those beyond n_rows are zero */
+    uint32_t per_word;       /* columns in a word of the matrix: 2, 4, 8; 0: row by row */
+    uint32_t half;           /* f16, saturated; else bf16 */
+    uint32_t *mark_at, mark; /* as in cuda_dot */
 };
 
 /* Whole dots of at most CUDA_TOKENS rows with panels, on tensor cores. A CTA has two panels. */
@@ -214,8 +214,6 @@ struct cuda_product {
     uint32_t panels;              /* of all; with pair, of one */
     uint32_t round;               /* the result of a pair enters a matrix as bf16 */
     uint32_t zeros, minimum;      /* what groups have beside a scale */
-    uint32_t gpu, mark;           /* said when it begins */
-    struct cuda_watch *watch;
 };
 
 /* What a product of cuBLASLt lacks, in place: scale and bias of every column; with `second`

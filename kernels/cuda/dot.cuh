@@ -450,7 +450,7 @@ template <class T, int M> static __device__ __forceinline__ void dot(const cuda_
     launch_dependents();
     wait_previous();
     if (blockIdx.x == 0 && threadIdx.x == 0)
-        store_word_system(&a.watch->mark[a.gpu], a.mark);
+        *a.mark_at = a.mark;
     /* the first panel may be shared: nobody of this CTA will have completed it alone */
     for (unsigned i = threadIdx.x; i < a.slots; i += CUDA_THREADS) {
         const bool shared = i == 0 && range.slots[0] != CUDA_NO_SLOT;

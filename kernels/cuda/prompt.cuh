@@ -188,6 +188,8 @@ static __device__ __forceinline__ void operand(const cuda_operand &a)
     launch_dependents();
     wait_previous();
     size_t n = (size_t)blockIdx.x * CUDA_THREADS + threadIdx.x;
+    if (n == 0)
+        *a.mark_at = a.mark;
     if (!a.per_word) {
         const unsigned pairs = a.blocks * BLOCK / 2;
         if (n < (size_t)a.n_out * pairs)
@@ -391,8 +393,6 @@ static __device__ __forceinline__ void product(const cuda_product &a)
     work.begin(cut(parts * TURNS), cut(parts * TURNS + 1));
     launch_dependents();
     wait_previous();
-    if (blockIdx.x == 0 && threadIdx.x == 0)
-        store_word_system(&a.watch->mark[a.gpu], a.mark);
     work.run(cut(parts * TURNS), cut(parts * TURNS + 1));
     if (TURNS == 2) {
         float *at = kept + (size_t)warp * VALUES * 32 + lane; /* this lane's alone */

@@ -31,9 +31,9 @@ static __device__ __forceinline__ float embedded(const A &a, unsigned token, uns
             continue;
         if (a.gathered)
             return a.gathered[((size_t)rank.gpu * a.gathered_rows + m) * a.stride + k];
-        return rank.panels ? panel_value(rank.panels, a.embed_dtype, a.panel_words,
-                                         token - rank.first, k)
-                           : 0.0f;
+        return rank.panels
+                   ? panel_value(rank.panels, a.embed_dtype, a.panel_words, token - rank.first, k)
+                   : 0.0f;
     }
     return 0.0f;
 }
@@ -54,41 +54,59 @@ static __device__ __forceinline__ float *inbox_of(const cuda_inbox &inbox, unsig
 
 /* A root that has not come yet. In vain: said to the host, and all others stop waiting. */
 static __device__ __noinline__ float wait_root(const cuda_residual &a, const float *at,
-                                               unsigned root)
+                                               unsigned root, bool &stopped)
 {
+    enum { TURNS = 1024 }; /* between questions to the host's memory, which is far */
     const unsigned long long begin = clock_nanoseconds();
-    for (unsigned turn = 1;; turn++) {
+    for (unsigned turn = 1; !stopped; turn++) {
         yield_warp();
         const float v = load_relaxed_system(at);
         if (__float_as_uint(v) != CUDA_EMPTY)
             return v;
-        if (turn % 64)
+        if (turn % TURNS)
             continue;
-        if (load_word_system(&a.watch->stop))
-            return 0.0f;
-        if (clock_nanoseconds() - begin > a.deadline) {
-            store_word_system(&a.watch->missing[a.gpu], 1 + root * 2 + a.inbox.index % 2);
-            store_word_system(&a.watch->stop, 1);
-        }
+        stopped = load_word_system(&a.watch->stop);
+        if (stopped || clock_nanoseconds() - begin <= a.deadline)
+            continue;
+        store_word_system(&a.watch->missing[a.gpu], 1 + root * 2 + a.inbox.index % 2);
+        store_word_system(&a.watch->stop, 1);
     }
+    return 0.0f;
 }
 
-/* All roots of a column, folded in tree order; then scale, bias, the residual. */
+/* All roots of a column, folded in tree order; then scale, bias, the residual. stopped: nobody
+ * waits any more. */
 static __device__ __forceinline__ float reduced(const cuda_residual &a, const float *inbox,
-                                                unsigned m, unsigned i)
+                                                unsigned m, unsigned i, bool &stopped)
 {
+    enum { AT_ONCE = 8 }; /* loads on their way, before the first is looked at */
     float stack[CUDA_STACK];
     unsigned depth = 0;
-    for (unsigned n = 0; n < a.n_roots; n++) {
-        const cuda_root root = a.roots[n];
-        const float *at =
-            inbox + (size_t)root.slot * a.inbox.root_stride + (size_t)m * a.stride + i;
-        float v = a.inbox.n > 1 ? load_relaxed_system(at) : *at;
-        if (a.inbox.n > 1 && __float_as_uint(v) == CUDA_EMPTY)
-            v = wait_root(a, at, n);
-        for (unsigned k = root.merges; k; k--)
-            v = __fadd_rn(stack[--depth], v);
-        stack[depth++] = v;
+    for (unsigned first = 0; first < a.n_roots; first += AT_ONCE) {
+        const unsigned count = a.n_roots - first < AT_ONCE ? a.n_roots - first : +AT_ONCE;
+        cuda_root roots[AT_ONCE];
+        float values[AT_ONCE];
+#pragma unroll
+        for (unsigned n = 0; n < AT_ONCE; n++) {
+            roots[n] = a.roots[n < count ? first + n : first];
+            const float *at =
+                inbox + (size_t)roots[n].slot * a.inbox.root_stride + (size_t)m * a.stride + i;
+            values[n] = n >= count ? 0.0f : a.inbox.n > 1 ? load_relaxed_system(at) : *at;
+        }
+#pragma unroll
+        for (unsigned n = 0; n < AT_ONCE; n++) {
+            if (n >= count)
+                break;
+            float v = values[n];
+            if (a.inbox.n > 1 && __float_as_uint(v) == CUDA_EMPTY)
+                v = wait_root(a,
+                              inbox + (size_t)roots[n].slot * a.inbox.root_stride +
+                                  (size_t)m * a.stride + i,
+                              first + n, stopped);
+            for (unsigned k = roots[n].merges; k; k--)
+                v = __fadd_rn(stack[--depth], v);
+            stack[depth++] = v;
+        }
     }
     float v = stack[0];
     v = a.scale ? __fmul_rn(v, a.scale[i]) : v;
@@ -116,17 +134,18 @@ static __device__ __forceinline__ void keep_inboxes(const cuda_residual &a)
         store_relaxed_system(inbox + words + g, __uint_as_float(CUDA_EMPTY));
     for (unsigned g = 0; a.inbox.absent >> a.gpu & 1 && g < a.inbox.n; g++)
         store_relaxed_system(inbox_of(a.inbox, g, turn) + words + a.gpu, 0.0f);
+    bool stopped = false;
     for (unsigned g = 0; g < a.inbox.n; g++)
         if (a.inbox.absent >> g & 1)
-            wait_root(a, inbox_of(a.inbox, 0, turn) + words + g, a.n_roots + g);
+            wait_root(a, inbox_of(a.inbox, 0, turn) + words + g, a.n_roots + g, stopped);
 }
 
 /* Element i of row m, as it is before the norm. */
 static __device__ __forceinline__ float entering(const cuda_residual &a, const float *inbox,
-                                                 unsigned m, unsigned i)
+                                                 unsigned m, unsigned i, bool &stopped)
 {
     if (!a.embed)
-        return reduced(a, inbox, m, i);
+        return reduced(a, inbox, m, i, stopped);
     return embedded(a, a.step->token[m], m, i);
 }
 
@@ -157,10 +176,11 @@ static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned bloc
 {
     const unsigned width = blocks * BLOCK, rows = a.step->n_rows;
     const float *inbox = inbox_of(a.inbox, 0, a.step->turn + a.inbox.index);
+    bool stopped = false;
     keep_inboxes(a);
     for (unsigned n = threadIdx.x; n < M * width; n += CUDA_THREADS) {
         const unsigned m = n / width, i = n % width;
-        const float v = m < rows && i < a.hidden ? entering(a, inbox, m, i) : 0.0f;
+        const float v = m < rows && i < a.hidden ? entering(a, inbox, m, i, stopped) : 0.0f;
         x[m * blocks * XPAD + padded(i)] = v;
         if (blockIdx.x == 0 && m < rows && i < a.hidden)
             a.residual_out[(size_t)m * a.stride + i] = v;
@@ -193,8 +213,9 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
     if (m >= a.step->n_rows)
         return;
     const float *inbox = inbox_of(a.inbox, 0, a.step->turn + a.inbox.index);
+    bool stopped = false;
     for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS)
-        a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, inbox, m, i);
+        a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, inbox, m, i, stopped);
     __syncthreads();
     if (threadIdx.x < 32) {
         const float f = norm_factor<false>(row, a.hidden, a.eps);

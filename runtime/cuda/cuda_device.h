@@ -33,7 +33,7 @@ struct cuda {
     cu_device device;
     cu_context context;
     cu_module module;
-    cu_stream stream;
+    cu_stream stream, aside;         /* aside: for questions while the other is at work */
     int multiprocessors, shared_max; /* bytes of shared memory for a CTA */
     int major, minor, driver;
     bool early; /* a kernel may begin before the one ahead has ended: it waits itself */
@@ -146,10 +146,11 @@ struct cuda_gpu {
     struct cuda_blas *blas;   /* NULL: no span is long enough, or the library is not there */
     struct cuda_nccl *nccl;   /* NULL: one GPU, or no spans */
     uint32_t *attention_arrived, *edge_arrived;
+    uint32_t *mark; /* what has begun last: CUDA_MARK */
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
     struct cuda_root *roots[2]; /* of all ranks, by reduction */
-    struct cuda_embed *embed; /* [tp_size] */
+    struct cuda_embed *embed;   /* [tp_size] */
 
     uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
     uint64_t wide_rows;                /* of q to act: CUDA_ROWS, or a span's in whole groups */
@@ -176,7 +177,8 @@ struct cuda_gpu {
     cu_graph_exec graphs[CUDA_ROW_KINDS][2][2];
     /* how its part of a step went */
     struct tp_error error;
-    bool hangs; /* and cannot even be closed */
+    bool hangs;     /* and cannot even be closed */
+    bool gathering; /* the error is NCCL's: of what another did not do */
     _Atomic bool came;
 };
 
@@ -293,6 +295,8 @@ void cuda_close_libraries(struct cuda_gpu *gpu);
 
 extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */
 
+/* The kernels of spans, and what cuBLASLt needs for so many rows. */
+bool cuda_prepare_span(struct cuda_gpu *gpu, uint32_t n_rows, struct tp_error *err);
 /* A span on one GPU: its part, of all its ranks. Where it lies was set by cuda_set_span. */
 bool cuda_run_span(struct cuda_device *device, struct cuda_gpu *gpu, const struct step *step,
                    struct step_span span, struct tp_error *err);

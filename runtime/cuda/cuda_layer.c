@@ -54,9 +54,8 @@ static struct cuda_inbox inbox_of(const struct cuda_group *g, uint32_t layer,
 static bool gather_roots(const struct cuda_group *g, enum cuda_reduction reduction)
 {
     struct cuda_gpu *gpu = g->gpu;
-    return !gpu->gathers ||
-           cuda_gather(gpu, gpu->inbox + reduction * gpu->inbox_floats,
-                       gpu->slots[reduction] * root_rows(g) * gpu->stride, g->err);
+    return !gpu->gathers || cuda_gather(gpu, gpu->inbox + reduction * gpu->inbox_floats,
+                                        gpu->slots[reduction] * root_rows(g) * gpu->stride, g->err);
 }
 
 /* What both kinds have in common; norm: number of the next one. */
@@ -189,9 +188,8 @@ static bool run_dot(const struct cuda_group *g, const struct cuda_rank *r, enum 
     a->minimum = geometry->stored->offset == OFFSET_MINIMUM;
     a->edge = gpu->edge;
     a->edge_arrived = gpu->edge_arrived;
-    a->gpu = gpu->number;
+    a->mark_at = gpu->mark;
     a->mark = CUDA_MARK(layer, kind, r->number);
-    a->watch = gpu->watch;
     const size_t shared = place_dot(g, geometry->stored, a, ctas);
     const uint64_t units = (uint64_t)a->panels *
                            div_ceil(a->blocks, lane_blocks(geometry->stored)) * (a->pair ? 2 : 1);

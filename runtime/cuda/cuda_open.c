@@ -75,7 +75,8 @@ static bool open_all(struct cuda *c, int ordinal, struct tp_error *err)
     if (find_device(c, ordinal, err) &&
         CUDA(&c->api, err, cuDevicePrimaryCtxRetain, (&c->context, c->device)) &&
         cuda_use(c, err) && load_module(c, err) &&
-        CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_NON_BLOCKING)))
+        CUDA(&c->api, err, cuStreamCreate, (&c->stream, CU_NON_BLOCKING)) &&
+        CUDA(&c->api, err, cuStreamCreate, (&c->aside, CU_NON_BLOCKING)))
         return true;
     cuda_close(c);
     return false;
@@ -119,6 +120,8 @@ void cuda_close(struct cuda *c)
         c->api.cuCtxSetCurrent(c->context);
     if (c->stream)
         c->api.cuStreamDestroy_v2(c->stream);
+    if (c->aside)
+        c->api.cuStreamDestroy_v2(c->aside);
     if (c->module)
         c->api.cuModuleUnload(c->module);
     if (c->context)

@@ -108,7 +108,7 @@ static uint32_t rows_of(const struct prompt *p)
 
 /* x [n_rows][stride] to the operand that a kind of matrix takes; row by row for cuBLASLt. */
 static bool make_operand(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
-                         const float *x, uint64_t stride, bool by_row)
+                         uint32_t layer, const float *x, uint64_t stride, bool by_row)
 {
     const struct cuda_geometry *g = &r->kinds[kind];
     struct cuda_operand a = {
@@ -120,12 +120,30 @@ static bool make_operand(const struct prompt *p, const struct cuda_rank *r, enum
         .blocks = g->blocks,
         .per_word = by_row ? 0 : 32 / g->stored->bits,
         .half = r->weights->arithmetic == DTYPE_F16,
+        .mark_at = p->gpu->mark,
+        .mark = CUDA_MARK(layer, kind, r->number),
     };
     const uint64_t rest = p->n_rows % CUDA_TOKENS;
     const uint64_t rows = p->n_rows - rest + (rest ? tile_of(rest) : 0);
     /* 16 bytes a thread, or 4 */
     const uint64_t threads = by_row ? (uint64_t)a.n_out * g->blocks * 16 : rows * g->blocks * 4;
     return launch(p, p->gpu->prompt.operand, div_ceil(threads, CUDA_THREADS), CUDA_THREADS, 0, &a);
+}
+
+static void add_matrix(const struct cuda_rank *r, struct cuda_product *a, const struct matrix *m,
+                       float *out, uint64_t stride, bool full)
+{
+    a->matrix[a->n_matrices++] = (struct cuda_matrix){
+        .w = cuda_at(r, m->w),
+        .out = out,
+        .scale = full ? cuda_at(r, m->scale) : NULL,
+        .bias = full ? cuda_at(r, m->bias) : NULL,
+        .panels = (uint32_t)m->panels,
+        .rows = (uint32_t)m->rows,
+        .first = a->panels,
+        .out_stride = (uint32_t)stride,
+    };
+    a->panels += (uint32_t)m->panels;
 }
 
 /* A product of at most CUDA_TOKENS rows. */
@@ -145,7 +163,7 @@ static bool run_product(const struct prompt *p, const struct cuda_geometry *g,
 
 /* By our own kernels, CUDA_TOKENS rows at a time. */
 static bool run_products(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
-                         uint32_t layer, struct cuda_product *a)
+                         struct cuda_product *a)
 {
     const struct cuda_geometry *g = &r->kinds[kind];
     bool ok = true;
@@ -155,9 +173,6 @@ static bool run_products(const struct prompt *p, const struct cuda_rank *r, enum
     a->zeros = g->stored->offset == OFFSET_ZERO;
     a->minimum = g->stored->offset == OFFSET_MINIMUM;
     a->round = r->weights->arithmetic == DTYPE_BF16;
-    a->gpu = p->gpu->number;
-    a->mark = CUDA_MARK(layer, kind, r->number);
-    a->watch = p->gpu->watch;
     for (uint32_t at = 0; ok && at < p->n_rows; at += CUDA_TOKENS) {
         a->n_rows = p->n_rows - at < CUDA_TOKENS ? p->n_rows - at : CUDA_TOKENS;
         a->x = p->gpu->operand + (size_t)at * g->blocks * 16;
@@ -201,6 +216,26 @@ static bool run_finish(const struct prompt *p, const struct cuda_matrix *m,
                   CUDA_THREADS, 0, &a);
 }
 
+bool cuda_prepare_span(struct cuda_gpu *g, uint32_t n_rows, struct tp_error *err)
+{
+    const struct prompt p = {.gpu = g, .n_rows = n_rows, .err = err};
+    bool ok = find_kernels(g, err), fits;
+    for (uint32_t i = 0; ok && i < g->n_ranks; i++) {
+        struct cuda_rank *r = &g->ranks[i];
+        const struct layer_weights *w = &r->weights->layers[r->plan->partition.layers.begin];
+        const struct matrix *const m[KIND_LM] = {&w->q,    &w->k,  &w->v,   &w->o,
+                                                 &w->gate, &w->up, &w->down};
+        const uint64_t strides[KIND_LM] = {r->q_stride,   r->kv_stride,  r->kv_stride, g->stride,
+                                           r->act_stride, r->act_stride, g->stride};
+        for (int kind = 0; ok && kind < KIND_LM; kind++) {
+            struct cuda_product a = {.n_matrices = 0};
+            add_matrix(r, &a, m[kind], NULL, strides[kind], true);
+            ok = fits_blas(&p, &r->kinds[kind], &a, &fits);
+        }
+    }
+    return ok;
+}
+
 /* By cuBLASLt: whole products, and then what it does not do. */
 static bool run_blas(const struct prompt *p, const struct cuda_rank *r, enum cuda_kind kind,
                      struct cuda_product *a)
@@ -225,24 +260,9 @@ static bool multiply(const struct prompt *p, const struct cuda_rank *r, enum cud
                      uint32_t layer, const float *x, uint64_t stride, struct cuda_product *a)
 {
     bool fits;
-    return fits_blas(p, &r->kinds[kind], a, &fits) && make_operand(p, r, kind, x, stride, fits) &&
-           (fits ? run_blas(p, r, kind, a) : run_products(p, r, kind, layer, a));
-}
-
-static void add_matrix(const struct cuda_rank *r, struct cuda_product *a, const struct matrix *m,
-                       float *out, uint64_t stride, bool full)
-{
-    a->matrix[a->n_matrices++] = (struct cuda_matrix){
-        .w = cuda_at(r, m->w),
-        .out = out,
-        .scale = full ? cuda_at(r, m->scale) : NULL,
-        .bias = full ? cuda_at(r, m->bias) : NULL,
-        .panels = (uint32_t)m->panels,
-        .rows = (uint32_t)m->rows,
-        .first = a->panels,
-        .out_stride = (uint32_t)stride,
-    };
-    a->panels += (uint32_t)m->panels;
+    return fits_blas(p, &r->kinds[kind], a, &fits) &&
+           make_operand(p, r, kind, layer, x, stride, fits) &&
+           (fits ? run_blas(p, r, kind, a) : run_products(p, r, kind, a));
 }
 
 static float *normed_of(const struct prompt *p)
@@ -513,8 +533,7 @@ bool cuda_run_span(struct cuda_device *d, struct cuda_gpu *g, const struct step 
     const struct range layers = g->ranks[0].plan->partition.layers;
     const struct step part = part_of(step, span);
     const struct prompt p = {g, span.first, span.n_rows, part.rows->position, err};
-    bool ok = find_kernels(g, err) &&
-              CUDA(&g->cuda->api, err, cuMemcpyHtoDAsync_v2,
+    bool ok = CUDA(&g->cuda->api, err, cuMemcpyHtoDAsync_v2,
                    ((uintptr_t)g->span, d->span, (g->chunks_max + span.n_rows) * sizeof *d->span,
                     g->cuda->stream)) &&
               (!needs_groups(g) || cuda_put_rows(d, g, &part, err)) &&

@@ -210,10 +210,12 @@ static bool place_shared(struct taking *t, struct tp_error *err)
     const struct device_setup *s = g->setup;
     const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
     const uint64_t wide = g->wide_rows, spans = s->span_rows_max ? wide : 0;
-    uint64_t heads = 0, kv_stride = 0, q_stride = 0, act_stride = 0, widest = g->stride;
+    uint64_t heads = 0, kv_heads = 0, kv_stride = 0, q_stride = 0, act_stride = 0,
+             widest = g->stride;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const struct cuda_rank *r = &g->ranks[i];
         heads = max_u64(heads, r->heads);
+        kv_heads = max_u64(kv_heads, r->kv_heads);
         q_stride = max_u64(q_stride, r->q_stride);
         kv_stride = max_u64(kv_stride, r->kv_stride);
         act_stride = max_u64(act_stride, r->act_stride);
@@ -242,7 +244,8 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->partial, rows * heads * g->chunks_max * (g->head_pad + 2)},
         {&g->edge, g->edge_floats},
         {&g->inner, g->inner_floats},
-        {&g->attention_arrived, rows * heads},
+        {&g->attention_arrived, rows * kv_heads * div_ceil(g->group, g->tile ? g->tile : 1)},
+        {&g->mark, 1},
         {&g->edge_arrived, (uint64_t)g->cuda->multiprocessors * 2},
         {&g->cos, g->chunks_max * CUDA_CHUNK * half},
         {&g->sin, g->chunks_max * CUDA_CHUNK * half},
@@ -430,8 +433,8 @@ bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_
                    ((uintptr_t)g->inbox, CUDA_EMPTY & 255, inbox, c->stream)) &&
               upload(c, g->roots[REDUCE_ATTENTION], roots[REDUCE_ATTENTION],
                      comm->attention.n_roots * sizeof **roots, err) &&
-              upload(c, g->roots[REDUCE_MLP], roots[REDUCE_MLP],
-                     comm->mlp.n_roots * sizeof **roots, err) &&
+              upload(c, g->roots[REDUCE_MLP], roots[REDUCE_MLP], comm->mlp.n_roots * sizeof **roots,
+                     err) &&
               upload(c, g->embed, embed, comm->size * sizeof *embed, err) && find_kernels(g, err);
     for (uint32_t i = 0; ok && i < g->n_ranks; i++)
         ok = prepare_rank(&g->ranks[i], err);

@@ -4,6 +4,7 @@
 #include "cuda_device.h"
 
 #include "checked.h"
+#include "cuda_nccl.h"
 #include "clock.h"
 #include "rope.h"
 #include <string.h>
@@ -124,8 +125,8 @@ static bool fill_rope(struct cuda_device *d, const struct step *step, struct tp_
                      d->setup.model->rope.attention_factor, d->rope + i * half,
                      d->rope + floats + i * half);
         for (uint32_t i = 0; i < d->n_gpus; i++)
-            if (!put_rope(d, &d->gpus[i], d->rope_filled, err))
-                return false;
+            if (!put_rope(d, &d->gpus[i], d->rope_filled, &d->gpus[i].error))
+                return cuda_all_well(d, err);
     }
     return true;
 }
@@ -248,23 +249,44 @@ static bool capture_first(struct cuda_device *d, struct cuda_gpu *gpu, const str
     return ok;
 }
 
+static struct cuda_group last_group(const struct cuda_device *d, struct cuda_gpu *gpu,
+                                    const struct step *step, struct tp_error *err)
+{
+    return group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+}
+
+/* Where GPUs gather NCCL's calls stand between kernels: they are not captured. */
+static bool is_replayed(const struct cuda_device *d, const struct cuda_gpu *gpu,
+                        const struct step *step)
+{
+    return step->n_rows <= CUDA_ROWS && !d->setup.after_layer && !gpu->gathers;
+}
+
+/* Kernels and graph of such a step, where they are not there yet. */
+static bool make_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
+                      struct tp_error *err)
+{
+    const struct cuda_group last = last_group(d, gpu, step, err);
+    cu_graph_exec *exec = &gpu->graphs[last.kind][wants_all(step)][last.apart];
+    return cuda_find_dots(gpu, last.kind, err) &&
+           (!last.first || cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)) &&
+           (!is_replayed(d, gpu, step) || *exec ||
+            capture_first(d, gpu, step, last.apart, exec, err));
+}
+
 static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
                      struct tp_error *err)
 {
     const struct cuda *c = gpu->cuda;
-    const struct cuda_group last =
-        group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+    const struct cuda_group last = last_group(d, gpu, step, err);
     if (!cuda_put_rows(d, gpu, step, err) ||
         (wants_all(step) && d->n_gpus == 1 && !cuda_put_choices(gpu, step, 0, step->n_rows, err)) ||
-        !cuda_find_dots(gpu, last.kind, err) ||
-        (last.first && !cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)))
+        !make_step(d, gpu, step, err))
         return false;
-    /* where GPUs gather NCCL's calls stand between kernels: they are not captured */
-    if (step->n_rows > CUDA_ROWS || d->setup.after_layer || gpu->gathers)
+    if (!is_replayed(d, gpu, step))
         return run_rows(d, gpu, step, err);
-    cu_graph_exec *exec = &gpu->graphs[last.kind][wants_all(step)][last.apart];
-    return (*exec || capture_first(d, gpu, step, last.apart, exec, err)) &&
-           CUDA(&c->api, err, cuGraphLaunch, (*exec, c->stream));
+    return CUDA(&c->api, err, cuGraphLaunch,
+                (gpu->graphs[last.kind][wants_all(step)][last.apart], c->stream));
 }
 
 /* The LM head over n of the wanted rows, put side by side. */
@@ -304,7 +326,7 @@ static bool fetch(struct cuda_device *d, const struct step *step, uint32_t n, st
 
 /* ---- on all of them ---- */
 
-enum work_part { WORK_EXACT, WORK_SPAN, WORK_HEAD };
+enum work_part { WORK_MAKE, WORK_EXACT, WORK_SPAN, WORK_HEAD };
 struct work {
     struct cuda_device *device;
     const struct step *step;
@@ -318,6 +340,9 @@ static bool run_part(const struct work *w, struct cuda_gpu *gpu, struct tp_error
     struct cuda_device *d = w->device;
     const bool alone = d->n_gpus == 1;
     switch (w->part) {
+    case WORK_MAKE: /* what may load code: before GPUs wait for each other */
+        return w->span.n_rows ? cuda_prepare_span(gpu, w->span.n_rows, err)
+                              : make_step(d, gpu, w->step, err);
     case WORK_EXACT:
         return run_step(d, gpu, w->step, err) && (!alone || !w->n || fetch(d, w->step, w->n, err));
     case WORK_HEAD:
@@ -334,8 +359,9 @@ static void run_thread(void *arg, int index, int count)
     const struct work *w = arg;
     struct cuda_gpu *gpu = &w->device->gpus[index];
     (void)count;
-    (void)(cuda_use(gpu->cuda, &gpu->error) && run_part(w, gpu, &gpu->error) &&
-           cuda_wait(gpu, &gpu->error));
+    bool ok = cuda_use(gpu->cuda, &gpu->error) && run_part(w, gpu, &gpu->error) &&
+              cuda_wait(gpu, &gpu->error);
+    gpu->gathering = ok && gpu->nccl && !cuda_nccl_check(gpu->nccl, &gpu->error);
     cuda_meet(w->device, gpu);
 }
 
@@ -350,10 +376,11 @@ static bool run_work(struct work *w, struct tp_error *err)
         return false;
     if (!w->n)
         return true;
-    if (d->n_gpus > 1 && (!cuda_use(first->cuda, err) ||
-                          (w->step->choices && !choose(first, w->step, w->first, w->n, err)) ||
-                          !fetch(d, w->step, w->n, err) || !cuda_wait(first, err)))
-        return false;
+    struct tp_error *why = &first->error;
+    if (d->n_gpus > 1 && (!cuda_use(first->cuda, why) ||
+                          (w->step->choices && !choose(first, w->step, w->first, w->n, why)) ||
+                          !fetch(d, w->step, w->n, why) || !cuda_wait(first, why)))
+        return cuda_all_well(d, err);
     if (w->step->choices)
         cuda_take_chosen(first, w->step, w->first, w->n);
     d->slice_first = w->first;
@@ -371,11 +398,25 @@ static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_er
     return false;
 }
 
+/* All GPUs have the same. */
+static bool is_made(struct cuda_device *d, const struct step *step)
+{
+    struct cuda_gpu *gpu = &d->gpus[0];
+    const struct cuda_group last = last_group(d, gpu, step, NULL);
+    return is_replayed(d, gpu, step)
+               ? gpu->graphs[last.kind][wants_all(step)][last.apart] != NULL
+               : gpu->dots[gpu->ranks[0].kinds[KIND_LM].stored->id][last.kind] != NULL;
+}
+
 static bool run_exact(struct cuda_device *d, const struct step *step, struct tp_error *err)
 {
-    struct work work = {.device = d, .step = step, .n = wants_all(step) ? step->n_rows : 0};
+    struct work work = {.device = d, .step = step, .part = WORK_MAKE};
     if (step->n_rows == 0)
         return true;
+    if (d->n_gpus > 1 && !is_made(d, step) && !run_work(&work, err))
+        return false;
+    work.part = WORK_EXACT;
+    work.n = wants_all(step) ? step->n_rows : 0;
     cuda_set_rows(d, step);
     count_turns(d, step);
     return run_work(&work, err);
@@ -385,7 +426,11 @@ static bool run_spans(struct cuda_device *d, const struct step *step, struct tp_
 {
     bool ok = true;
     for (uint32_t i = 0; ok && i < step->n_spans; i++) {
-        struct work work = {.device = d, .step = step, .part = WORK_SPAN, .span = step->spans[i]};
+        struct work work = {.device = d, .step = step, .part = WORK_MAKE, .span = step->spans[i]};
+        ok = run_work(&work, err);
+        if (!ok)
+            break;
+        work.part = WORK_SPAN;
         cuda_set_span(d, step, step->spans[i]);
         ok = run_work(&work, err);
     }
@@ -440,8 +485,10 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
         ok = ok && run_head(d, &plain, first, &why);
     }
     if (ok && !d->fetched)
-        ok = d->fetched = cuda_use(gpu->cuda, &why) && get_logits(d, d->slice_count, &why) &&
-                          cuda_wait(gpu, &why);
+        ok = d->fetched =
+            (cuda_use(gpu->cuda, &gpu->error) && get_logits(d, d->slice_count, &gpu->error) &&
+             cuda_wait(gpu, &gpu->error)) ||
+            cuda_all_well(d, &why);
     if (!ok) {
         fail(d, &why, err);
         return NULL;

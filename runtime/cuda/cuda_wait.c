@@ -12,10 +12,10 @@ static uint32_t word_of(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-/* The rank whose kernel was the last to say that it begins. */
+/* The rank whose kernel was the last to say that it begins, as far as was asked. */
 static uint32_t rank_at(const struct cuda_gpu *g)
 {
-    const uint32_t mark = word_of(&g->watch->mark[g->number]);
+    const uint32_t mark = g->watch->mark[g->number];
     return mark ? (mark - 1) % 64 : g->ranks[0].number;
 }
 
@@ -24,7 +24,7 @@ static bool fail_hanging(struct cuda_gpu *g, struct tp_error *err)
 {
     static const char *const kinds[CUDA_KINDS] = {
         "q, k, v", "k", "v", "o_proj", "gate_proj, up_proj", "up_proj", "down_proj", "logits"};
-    const uint32_t mark = word_of(&g->watch->mark[g->number]), at = mark ? mark - 1 : 0;
+    const uint32_t mark = g->watch->mark[g->number], at = mark ? mark - 1 : 0;
     g->hangs = true;
     return tp_fail(err, TP_E_RANK,
                    "--device cuda: rank %u: step %llu: the GPU did not go on within %llu seconds, "
@@ -33,20 +33,35 @@ static bool fail_hanging(struct cuda_gpu *g, struct tp_error *err)
                    at / 512, mark ? kinds[at / 64 % 8] : "nothing");
 }
 
+/* Fetches the mark, past whatever runs. true: it is another one than before. */
+static bool has_gone_on(struct cuda_gpu *g)
+{
+    const struct cuda *c = g->cuda;
+    uint32_t *mark = &g->watch->mark[g->number], before = *mark;
+    if (!g->mark ||
+        c->api.cuMemcpyDtoHAsync_v2(mark, (uintptr_t)g->mark, sizeof *mark, c->aside) != CU_OK)
+        return false;
+    const double begin = clock_seconds();
+    while (c->api.cuStreamQuery(c->aside) == CU_NOT_READY && clock_seconds() - begin < MORE_SECONDS)
+        sched_yield();
+    return *mark != before;
+}
+
 bool cuda_wait(struct cuda_gpu *g, struct tp_error *err)
 {
     const struct cuda *c = g->cuda;
-    uint32_t mark = word_of(&g->watch->mark[g->number]);
-    double since = clock_seconds();
+    double since = clock_seconds(), asked = since;
     for (cu_result result; (result = c->api.cuStreamQuery(c->stream)) != CU_OK;) {
         if (result != CU_NOT_READY)
-            return cuda_ok(&c->api, result, "cuStreamQuery", err);
-        const uint32_t now = word_of(&g->watch->mark[g->number]);
-        if (now != mark)
-            since = clock_seconds();
-        else if (clock_seconds() - since > (double)(g->deadline + MORE_SECONDS))
+            return has_gone_on(g), cuda_ok(&c->api, result, "cuStreamQuery", err);
+        const bool stop = word_of(&g->watch->stop);
+        const double most = MORE_SECONDS + (stop ? 0 : (double)g->deadline), now = clock_seconds();
+        if (now - asked > most / 4) {
+            since = has_gone_on(g) ? now : since;
+            asked = now;
+        }
+        if (now - since > most)
             return fail_hanging(g, err);
-        mark = now;
         sched_yield();
     }
     return true;
@@ -97,20 +112,22 @@ static bool fail_missing(struct cuda_device *d, uint32_t gpu, struct tp_error *e
                    (unsigned long long)d->gpus[gpu].deadline);
 }
 
-/* A call that failed explains more than a GPU that hangs, and that more than what others wait for.
- */
+/* A call that failed explains more than a GPU that hangs, and that more than what others wait
+ * for, by whatever they do. */
+static int weight_of(const struct cuda_gpu *g)
+{
+    return g->error.code == TP_OK ? 0 : g->gathering ? 1 : g->hangs ? 2 : 3;
+}
+
 bool cuda_all_well(struct cuda_device *d, struct tp_error *err)
 {
-    const struct cuda_gpu *worst = NULL;
-    for (uint32_t i = 0; i < d->n_gpus; i++) {
-        const struct cuda_gpu *g = &d->gpus[i];
-        if (g->error.code != TP_OK && (!worst || (worst->hangs && !g->hangs)))
-            worst = g;
-    }
-    for (uint32_t i = 0; !worst && i < d->n_gpus; i++)
+    const struct cuda_gpu *worst = &d->gpus[0];
+    for (uint32_t i = 1; i < d->n_gpus; i++)
+        worst = weight_of(&d->gpus[i]) > weight_of(worst) ? &d->gpus[i] : worst;
+    for (uint32_t i = 0; weight_of(worst) < 2 && i < d->n_gpus; i++)
         if (word_of(&d->watch->missing[i]))
             return fail_missing(d, i, err);
-    if (!worst)
+    if (!weight_of(worst))
         return true;
     if (worst->error.code == TP_E_RANK || d->setup.comm->size == 1) {
         *err = worst->error;

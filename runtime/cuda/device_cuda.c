@@ -18,6 +18,7 @@ static struct opened {
 } opened;
 
 enum { RESERVE_BYTES = 256 << 20, DEADLINE_SECONDS = 60 };
+enum { STACK_BYTES = 8 << 20 }; /* of a GPU's thread: NVIDIA's libraries expect it */
 
 void cuda_time(struct device *device, const char *what, double seconds)
 {
@@ -189,6 +190,8 @@ static void close_device(struct device *device)
     opened.hangs |= d->hangs;
     for (uint32_t i = 0; i < d->n_gpus && !d->hangs; i++)
         close_gpu(&d->gpus[i]);
+    if (d->n_gpus && !d->hangs)
+        cuda_use(&opened.gpus[0], NULL);
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned && !d->hangs; i++)
         if (pinned[i])
             opened.gpus[0].api.cuMemFreeHost(pinned[i]);
@@ -350,7 +353,7 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     double t0 = clock_seconds();
     barrier_init(&d->together, (int)opened.count);
     bool ok = open_memory(d, err) && open_host(d, err) &&
-              team_start(&d->team, (int)d->n_gpus, err) && introduce_gpus(d, err);
+              team_start(&d->team, (int)d->n_gpus, STACK_BYTES, err) && introduce_gpus(d, err);
     double t1 = clock_seconds();
     ok = ok && each_rank(d, cuda_copy, err);
     double t2 = clock_seconds();
