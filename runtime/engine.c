@@ -154,7 +154,8 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     struct engine *e = engine;
     *e = (struct engine){.bundle = bundle, .setup = *setup};
     double t0 = clock_seconds();
-    bool ok = weights_open(&e->weights, bundle, err) && team_start(&e->team, setup->threads, TEAM_STACK, err);
+    bool ok = weights_open(&e->weights, bundle, err) &&
+              team_start(&e->team, setup->threads, TEAM_STACK, err);
     if (ok)
         comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
                           setup->deadline);

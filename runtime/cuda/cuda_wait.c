@@ -67,28 +67,6 @@ bool cuda_wait(struct cuda_gpu *g, struct tp_error *err)
     return true;
 }
 
-void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
-{
-    g->came = true;
-    if (g->error.code != TP_OK) /* the others shall not wait for it */
-        __atomic_store_n(&d->watch->stop, 1, __ATOMIC_RELAXED);
-    const uint32_t seconds =
-        MORE_SECONDS + (word_of(&d->watch->stop) ? 0 : (uint32_t)g->deadline + MORE_SECONDS);
-    if (d->n_gpus == 1 || barrier_wait_for(&d->together, seconds))
-        return;
-    struct tp_error err = g->error;
-    uint32_t late = 0;
-    while (late + 1 < d->n_gpus && d->gpus[late].came)
-        late++;
-    if (err.code == TP_OK || err.code == TP_E_RANK)
-        tp_fail(
-            &err, TP_E_RANK,
-            "--device cuda: rank %u: step %llu: its GPU's thread did not come within %llu seconds",
-            rank_at(&d->gpus[late]), (unsigned long long)d->steps_run,
-            (unsigned long long)g->deadline);
-    comm_give_up(&err);
-}
-
 /* Whose root is missing, or which rank without. */
 static uint32_t rank_of_root(const struct cuda_device *d, uint32_t missing)
 {
@@ -112,6 +90,47 @@ static bool fail_missing(struct cuda_device *d, uint32_t gpu, struct tp_error *e
                    (unsigned long long)d->gpus[gpu].deadline);
 }
 
+/* An error of a GPU's thread, with rank and step where there are several. */
+static bool fail_as(const struct cuda_device *d, const struct cuda_gpu *g, struct tp_error *err)
+{
+    const struct tp_error why = g->error;
+    if (why.code != TP_E_RANK && d->setup.comm->size > 1)
+        return tp_fail(err, why.code, "rank %u: step %llu: %s", rank_at(g),
+                       (unsigned long long)d->steps_run, why.text);
+    *err = why;
+    return false;
+}
+
+/* Somebody's thread is not there. */
+static bool fail_absent(struct cuda_device *d, struct tp_error *err)
+{
+    uint32_t late = 0;
+    while (late + 1 < d->n_gpus && d->gpus[late].came)
+        late++;
+    return tp_fail(
+        err, TP_E_RANK,
+        "--device cuda: rank %u: step %llu: its GPU's thread did not come within %llu seconds",
+        rank_at(&d->gpus[late]), (unsigned long long)d->steps_run,
+        (unsigned long long)d->gpus[late].deadline);
+}
+
+void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
+{
+    g->came = true;
+    if (g->error.code != TP_OK) /* the others shall not wait for it */
+        __atomic_store_n(&d->watch->stop, 1, __ATOMIC_RELAXED);
+    const uint32_t seconds =
+        MORE_SECONDS + (word_of(&d->watch->stop) ? 0 : (uint32_t)g->deadline + MORE_SECONDS);
+    if (d->n_gpus == 1 || barrier_wait_for(&d->together, seconds))
+        return;
+    struct tp_error err = {0};
+    if (g->error.code != TP_OK && g->error.code != TP_E_RANK && !g->gathering)
+        fail_as(d, g, &err);
+    else
+        fail_absent(d, &err);
+    comm_give_up(&err);
+}
+
 /* A call that failed explains more than a GPU that hangs, and that more than what others wait
  * for, by whatever they do. */
 static int weight_of(const struct cuda_gpu *g)
@@ -129,10 +148,5 @@ bool cuda_all_well(struct cuda_device *d, struct tp_error *err)
             return fail_missing(d, i, err);
     if (!weight_of(worst))
         return true;
-    if (worst->error.code == TP_E_RANK || d->setup.comm->size == 1) {
-        *err = worst->error;
-        return false;
-    }
-    return tp_fail(err, worst->error.code, "rank %u: step %llu: %s", rank_at(worst),
-                   (unsigned long long)d->steps_run, worst->error.text);
+    return fail_as(d, worst, err);
 }
