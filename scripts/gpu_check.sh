@@ -83,9 +83,36 @@ config() { # sizes of a model that people run
   printf '{"model_type":"%s","architectures":["%s"],"hidden_size":%d,"num_hidden_layers":%d,"num_attention_heads":%d,"num_key_value_heads":%d,"head_dim":%d,"intermediate_size":%d,"vocab_size":%d,"tie_word_embeddings":%s,"rms_norm_eps":1e-5,"rope_theta":10000.0,"max_position_embeddings":4096,"hidden_act":"silu","torch_dtype":"bfloat16","bos_token_id":1,"eos_token_id":2}\n' \
     $m $a $h $l $n $k $d $f $v $t
 }
+bare() { # the products of 2,048 tokens as cuBLAS multiplies them, by PyTorch where there is one
+  python3 - $h $l $n $k $d $f <<'END' || echo "no PyTorch: bare products not measured"
+import sys, time
+import torch
+h, l, n, k, d, f = map(int, sys.argv[1:])
+shapes = [(n * d, h), (k * d, h), (k * d, h), (h, n * d), (f, h), (f, h), (h, f)]
+w = [torch.randn(s, device="cuda", dtype=torch.bfloat16) for s in shapes]
+x = [torch.randn(2048, s[1], device="cuda", dtype=torch.bfloat16) for s in shapes]
+times = []
+for _ in range(5):
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(l):
+        for a, b in zip(x, w):
+            a @ b.t()
+    torch.cuda.synchronize()
+    times.append((time.perf_counter() - begin) * 1e3)
+print("bare products of 2048 tokens: %.2f ms; a prompt of as many may take 1.25 of it" % sorted(times)[2])
+END
+}
+shared() { # ranks that share the GPU beside one: decode of one row
+  for tp in 1 2 4; do
+    build/tpshard convert "$scratch/model" -o "$scratch/bundle" -q --no-selftest --tp $tp &&
+      build/tests/bench_cuda "$scratch/bundle" | grep "rows  1:" | sed "s/^/$1, $tp ranks on the GPU: /" || return 1
+    rm -rf "$scratch/bundle"
+  done
+}
 bench() { # one model: decode of every format beside the plain read, then from exec to the first token
   read=$(head -1 "$out/probe.txt" 2>/dev/null || echo 0)
-  config "$1" >"$scratch/config.json"
+  config "$1" >"$scratch/config.json" # and h, l, n, k, d, f
   scripts/synth_checkpoint "$scratch/config.json" -o "$scratch/model" >/dev/null || return 1
   for quant in none int8 $([ "$1" = 1b ] && echo fp8) int4; do
     build/tpshard convert "$scratch/model" -o "$scratch/bundle" -q --no-selftest --quant $quant &&
@@ -98,6 +125,8 @@ bench() { # one model: decode of every format beside the plain read, then from e
     fi
     rm -rf "$scratch/bundle"
   done
+  bare | sed "s/^/$1 /"
+  [ "$1" = 4b ] || shared "$1" || return 1
   rm -rf "$scratch/model"
 }
 

@@ -103,7 +103,9 @@ static bool measure(struct bench *b, uint32_t rows, struct tp_error *err)
         seconds[round] = (clock_seconds() - begin) / STEPS;
     }
     qsort(seconds, ROUNDS, sizeof *seconds, ascending);
-    double s = seconds[ROUNDS / 2], gb = (double)b->engine.weights.ranks[0].decode_bytes * 1e-9;
+    double s = seconds[ROUNDS / 2], gb = 0;
+    for (uint64_t r = 0; r < bundle->tp_size; r++)
+        gb += (double)b->engine.weights.ranks[r].decode_bytes * 1e-9;
     printf("decode %s %-10s rows %2u: %7.3f ms a step, %7.1f GB/s of weights, %8.1f tok/s",
            b->engine.device->kernels, recipe_quant_name(&bundle->recipe), rows, s * 1e3, gb / s,
            rows / s);
@@ -160,6 +162,7 @@ int main(int argc, char **argv)
         .positions_max = positions,
         .verify = true,
         .memory_fraction = 0.95,
+        .share = true,
     };
     b.read_gb_s = argc > 2 ? strtod(argv[2], NULL) : 0;
     bool ok = engine_open(&b.engine, &bundle, &setup, &err);
