@@ -43,7 +43,7 @@ models=${MODELS-1b 4b 7b}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/tpshard-gpu-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
-build() { make -j"$jobs" CUDA_ARCHS="$arch" all build/tests/bench_cuda build/tests/choose_gpu build/tests/bench_cuda_product build/tests/cuda_libraries_gpu 2>&1 | grep -vE '^  (CC|LD|CXX) '; test -x build/tprun; }
+build() { make -j"$jobs" CUDA_ARCHS="$arch" all build/tests/bench_cuda build/tests/choose_gpu build/tests/bench_cuda_product build/tests/bench_cuda_reduce build/tests/cuda_libraries_gpu 2>&1 | grep -vE '^  (CC|LD|CXX) '; test -x build/tprun; }
 card() { nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader && build/tprun info; }
 probe() {
   nvcc -O3 -std=c++17 -arch=sm_"$arch" -fmad=false -ftz=true -prec-div=true -prec-sqrt=true -Xcompiler "-mfma -ffp-contract=off" \
@@ -134,6 +134,7 @@ part build build
 part card card
 part probe probe
 part tests tests
+part reduce build/tests/bench_cuda_reduce
 part products build/tests/bench_cuda_product
 for m in $models; do part "bench $m" bench "$m"; done
 part sanitizer sanitize
