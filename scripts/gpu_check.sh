@@ -135,8 +135,8 @@ part card card
 part probe probe
 part tests tests
 part reduce build/tests/bench_cuda_reduce
-part products build/tests/bench_cuda_product
 for m in $models; do part "bench $m" bench "$m"; done
 part sanitizer sanitize
+part products build/tests/bench_cuda_product
 echo "== all: $([ $failed = 0 ] && echo ok || echo FAILED)"
 exit $failed

@@ -9,7 +9,7 @@
 
 enum {
     CUDA_ROWS = 16,     /* of a step, at most */
-    CUDA_MATRICES = 3,  /* that one launch can run over */
+    CUDA_MATRICES = 12, /* that one launch can run over */
     CUDA_THREADS = 256, /* of a CTA, but for the hash's */
     CUDA_WARPS = CUDA_THREADS / 32,
     CUDA_GROUPS = 8,      /* of four lanes in a warp: units that it takes at once */
@@ -143,9 +143,10 @@ struct cuda_dot {
     uint32_t *edge_arrived;  /* [grid], 0 between launches */
     float *inner;            /* [grid][slots] of them; NULL: in shared memory */
     uint32_t n_matrices;
-    uint32_t pair; /* two matrices, panel by panel: silu(first) * second goes to the first's out */
+    /* Matrices by twos, panel by panel: silu(first) * second goes to the first's out. */
+    uint32_t pair;
     uint32_t blocks, panel_words; /* of one matrix's panel: words of a row */
-    uint32_t panels;              /* of all; with pair, of one */
+    uint32_t panels;              /* of all; with pair, of the first ones */
     uint32_t slots;
     uint32_t x_stride;
     uint32_t stage_x; /* x is copied to shared memory first */

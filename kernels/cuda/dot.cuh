@@ -190,11 +190,11 @@ struct dot_place {
 static __device__ __forceinline__ dot_place place_of(const cuda_dot &a, unsigned panel,
                                                      unsigned part)
 {
-    unsigned j = part;
-    if (!a.pair)
-        while (j + 1 < a.n_matrices && panel >= a.matrix[j + 1].first)
-            j++;
-    const cuda_matrix *m = &a.matrix[j];
+    const unsigned parts = a.pair ? 2 : 1;
+    unsigned j = 0;
+    while (j + parts < a.n_matrices && panel >= a.matrix[j + parts].first)
+        j += parts;
+    const cuda_matrix *m = &a.matrix[j + part];
     const unsigned own = panel - m->first;
     return {(const unsigned char *)m->w + (size_t)own * a.panel_words * 64, m, own};
 }

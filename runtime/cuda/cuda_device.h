@@ -111,8 +111,8 @@ struct cuda_rank {
     struct device_bytes bytes; /* planned; what its GPU's ranks share is the first one's */
 
     unsigned char *data, *kv;
-    /* [wide_rows][stride]: zero where leaves are padded, which is the rank's affair */
-    float *attn, *act;
+    float *q, *k, *v;  /* [wide_rows][stride], as what follows */
+    float *attn, *act; /* zero where leaves are padded, which is the rank's affair */
     uint32_t *columns;
     struct cuda_block *blocks;
 
@@ -132,7 +132,7 @@ struct cuda_gpu {
     uint64_t memory_bytes;
 
     float *residual[2], *normed; /* [rows_max, to whole groups of 16][stride]; in turn */
-    float *q, *k, *v, *queries;  /* of the rank whose turn it is */
+    float *queries; /* of the rank whose turn it is */
     float *inbox;  /* [CUDA_INBOXES][inbox_floats]: [n_gpus][slots][16][stride], a word of each */
     float *wanted; /* [16][stride] rows whose logits are wanted */
     float *logits; /* [16][logit_stride] the whole vocabulary: of the first GPU */

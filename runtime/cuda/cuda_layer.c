@@ -161,14 +161,16 @@ static size_t place_dot(const struct cuda_group *g, const struct stored *s, stru
     return bytes + (a->x && a->stage_x ? x : 0);
 }
 
-/* Every rank has kernels that do it, and x has room. */
+/* There are kernels that do it, and x has room. */
 bool cuda_can_fuse(const struct cuda_gpu *gpu, int kind)
 {
     const size_t x = staged_bytes(gpu->stride / BLOCK_COLS, kind) + factor_bytes(kind);
-    bool can = x + 4096 <= (size_t)gpu->cuda->shared_max / 2;
-    for (uint32_t i = 0; i < gpu->n_ranks; i++)
-        can &= gpu->ranks[i].heads > 0 && gpu->ranks[i].ff > 0;
-    return can;
+    uint64_t heads = 0, ff = 0;
+    for (uint32_t i = 0; i < gpu->n_ranks; i++) {
+        heads += gpu->ranks[i].heads;
+        ff += gpu->ranks[i].ff;
+    }
+    return heads && ff && x + 4096 <= (size_t)gpu->cuda->shared_max / 2;
 }
 
 /* Where nothing of the matrix is the rank's nothing is done. */
@@ -198,16 +200,6 @@ static bool run_dot(const struct cuda_group *g, const struct cuda_rank *r, enum 
     return launch(g, gpu->dots[geometry->stored->id][g->kind], (unsigned)grid, shared, a);
 }
 
-/* x of a launch: what is normed, or what makes it. Of the ranks of a GPU the first one's keeps the inboxes. */
-static void take_x(const struct cuda_group *g, const struct cuda_rank *r,
-                   const struct cuda_residual *before, struct cuda_dot *a)
-{
-    a->before = *before;
-    a->before.keeps &= r == g->gpu->ranks;
-    a->x = g->fused ? NULL : before->normed;
-    a->x_stride = (uint32_t)g->gpu->stride;
-}
-
 static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matrix *m, float *out,
                                     uint64_t stride, bool full)
 {
@@ -222,34 +214,114 @@ static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matr
     };
 }
 
-/* q, k, v in one launch where they are stored alike. */
-static bool run_qkv(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
-                    const struct cuda_residual *before)
+/* ---- what reads the same x: in one launch, of all ranks ---- */
+
+struct launches {
+    const struct cuda_group *group;
+    const struct cuda_residual *before; /* what x is, or what makes it; NULL: x is given */
+    const float *x;
+    uint32_t layer;
+    bool pair, keeps;    /* the first launch keeps the inboxes */
+    enum cuda_kind kind; /* of the matrices so far, for a launch to come */
+    struct cuda_dot dot;
+};
+
+static struct launches launches_of(const struct cuda_group *g, uint32_t layer,
+                                   const struct cuda_residual *before, const float *x)
 {
-    struct cuda_gpu *gpu = g->gpu;
-    const struct layer_weights *w = &r->weights->layers[layer];
-    const struct cuda_matrix all[] = {
-        matrix_at(r, &w->q, gpu->q, r->q_stride, true),
-        matrix_at(r, &w->k, gpu->k, r->kv_stride, true),
-        matrix_at(r, &w->v, gpu->v, r->kv_stride, true),
-    };
-    const bool alike = r->kinds[KIND_Q].stored == r->kinds[KIND_K].stored &&
-                       r->kinds[KIND_Q].stored == r->kinds[KIND_V].stored;
-    for (int i = 0, n; i < 3; i += n) {
-        struct cuda_dot a = {.n_matrices = 0};
-        take_x(g, r, before, &a);
-        a.before.keeps &= i == 0;
-        n = alike ? 3 : 1;
-        for (int j = 0; j < n; j++) {
-            a.matrix[j] = all[i + j];
-            a.matrix[j].first = a.panels;
-            a.panels += a.matrix[j].panels;
-        }
-        a.n_matrices = (uint32_t)n;
-        if (!run_dot(g, r, (enum cuda_kind)((int)KIND_Q + i), layer, &a))
-            return false;
+    return (struct launches){.group = g,
+                             .before = before,
+                             .x = x          ? x
+                                  : g->fused ? NULL
+                                             : before->normed,
+                             .layer = layer,
+                             .keeps = before != NULL};
+}
+
+static bool flush(struct launches *l)
+{
+    struct cuda_dot a = l->dot;
+    l->dot = (struct cuda_dot){.n_matrices = 0};
+    if (!a.n_matrices)
+        return true;
+    if (l->before)
+        a.before = *l->before;
+    a.before.keeps &= l->keeps;
+    l->keeps = false;
+    a.x = l->x;
+    a.x_stride = (uint32_t)l->group->gpu->stride;
+    a.pair = l->pair;
+    a.round = l->group->gpu->ranks[0].weights->arithmetic == DTYPE_BF16;
+    return run_dot(l->group, &l->group->gpu->ranks[0], l->kind, l->layer, &a);
+}
+
+/* One more matrix, or two; what is stored in another way begins another launch. */
+static bool add(struct launches *l, enum cuda_kind kind, const struct cuda_matrix *matrix,
+                const struct cuda_matrix *second)
+{
+    const struct cuda_rank *r = &l->group->gpu->ranks[0];
+    const uint32_t n = second ? 2 : 1;
+    if (!matrix->panels)
+        return true;
+    if (l->dot.n_matrices &&
+        (l->dot.n_matrices + n > CUDA_MATRICES ||
+         r->kinds[kind].stored != r->kinds[l->kind].stored) &&
+        !flush(l))
+        return false;
+    l->kind = l->dot.n_matrices ? l->kind : kind;
+    l->pair = second;
+    for (uint32_t i = 0; i < n; i++) {
+        struct cuda_matrix *to = &l->dot.matrix[l->dot.n_matrices++];
+        *to = i ? *second : *matrix;
+        to->first = l->dot.panels;
     }
+    l->dot.panels += matrix->panels;
     return true;
+}
+
+static bool run_qkv(const struct cuda_group *g, uint32_t layer, const struct cuda_residual *before)
+{
+    struct launches l = launches_of(g, layer, before, NULL);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < g->gpu->n_ranks; i++) {
+        const struct cuda_rank *r = &g->gpu->ranks[i];
+        const struct layer_weights *w = &r->weights->layers[layer];
+        const struct cuda_matrix q = matrix_at(r, &w->q, r->q, r->q_stride, true),
+                                 k = matrix_at(r, &w->k, r->k, r->kv_stride, true),
+                                 v = matrix_at(r, &w->v, r->v, r->kv_stride, true);
+        ok = add(&l, KIND_Q, &q, NULL) && add(&l, KIND_K, &k, NULL) && add(&l, KIND_V, &v, NULL);
+    }
+    return ok && flush(&l);
+}
+
+static bool run_gate_up(const struct cuda_group *g, uint32_t layer,
+                        const struct cuda_residual *before)
+{
+    struct launches l = launches_of(g, layer, before, NULL);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < g->gpu->n_ranks; i++) {
+        const struct cuda_rank *r = &g->gpu->ranks[i];
+        const struct layer_weights *w = &r->weights->layers[layer];
+        const struct cuda_matrix gate = matrix_at(r, &w->gate, r->act, r->act_stride, true),
+                                 up = matrix_at(r, &w->up, NULL, 0, true);
+        ok = add(&l, KIND_GATE, &gate, &up);
+    }
+    return ok && flush(&l);
+}
+
+bool cuda_run_logits(const struct cuda_group *g, const float *x)
+{
+    const struct cuda_gpu *gpu = g->gpu;
+    struct launches l = launches_of(g, 0, NULL, x);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++) {
+        const struct cuda_rank *r = &gpu->ranks[i];
+        const struct cuda_matrix m =
+            matrix_at(r, &r->weights->lm_head, gpu->all_logits + r->plan->partition.vocab.begin,
+                      gpu->logit_stride, true);
+        ok = add(&l, KIND_LM, &m, NULL);
+    }
+    return ok && flush(&l);
 }
 
 /* o_proj or down_proj over the rank's leaves: its roots go to all inboxes. */
@@ -270,42 +342,6 @@ static bool run_leaves(const struct cuda_group *g, const struct cuda_rank *r, ui
     return run_dot(g, r, reduction ? KIND_DOWN : KIND_O, layer, &a);
 }
 
-static bool run_gate_up(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
-                        const struct cuda_residual *before)
-{
-    const struct layer_weights *w = &r->weights->layers[layer];
-    struct cuda_dot a = {
-        .matrix = {matrix_at(r, &w->gate, r->act, r->act_stride, true),
-                   matrix_at(r, &w->up, NULL, 0, true)},
-        .n_matrices = 2,
-        .pair = 1,
-        .panels = (uint32_t)w->gate.panels,
-        .round = r->weights->arithmetic == DTYPE_BF16,
-    };
-    take_x(g, r, before, &a);
-    return run_dot(g, r, KIND_GATE, layer, &a);
-}
-
-bool cuda_run_logits(const struct cuda_group *g, const float *x)
-{
-    const struct cuda_gpu *gpu = g->gpu;
-    bool ok = true;
-    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++) {
-        const struct cuda_rank *r = &gpu->ranks[i];
-        const struct matrix *m = &r->weights->lm_head;
-        struct cuda_dot a = {
-            .matrix = {matrix_at(r, m, gpu->all_logits + r->plan->partition.vocab.begin,
-                                 gpu->logit_stride, true)},
-            .n_matrices = 1,
-            .panels = (uint32_t)m->panels,
-            .x = x,
-            .x_stride = (uint32_t)gpu->stride,
-        };
-        ok = run_dot(g, r, KIND_LM, 0, &a);
-    }
-    return ok;
-}
-
 /* ---- between them ---- */
 
 static unsigned char *pages_of(const struct cuda_rank *r, uint32_t layer)
@@ -321,9 +357,9 @@ static struct cuda_rope rope_of(const struct cuda_group *g, const struct cuda_ra
     const struct layer_weights *w = &r->weights->layers[layer];
     return (struct cuda_rope){
         .step = g->step,
-        .q = gpu->q,
-        .k = gpu->k,
-        .v = gpu->v,
+        .q = r->q,
+        .k = r->k,
+        .v = r->v,
         .queries = gpu->queries,
         .pages = pages_of(r, layer),
         .cos = gpu->cos,
@@ -400,13 +436,12 @@ bool cuda_run_attention(const struct cuda_group *g, const struct cuda_rank *r,
     return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), a);
 }
 
-static bool run_heads(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer,
-                      const struct cuda_residual *before)
+static bool run_heads(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer)
 {
     if (!r->heads)
         return true;
     struct cuda_attention attention = cuda_attention_of(g, r, layer);
-    return run_qkv(g, r, layer, before) && (ropes_in_attention(g) || run_rope(g, r, layer)) &&
+    return (ropes_in_attention(g) || run_rope(g, r, layer)) &&
            cuda_run_attention(g, r, &attention) && run_leaves(g, r, layer, REDUCE_ATTENTION);
 }
 
@@ -415,13 +450,13 @@ bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_resi
     struct cuda_gpu *gpu = g->gpu;
     const struct layer_weights *w = &gpu->ranks[0].weights->layers[layer];
     struct cuda_residual middle = reduction_of(g, &w->o, layer, REDUCE_ATTENTION);
-    bool ok = true;
+    bool ok = run_qkv(g, layer, before);
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
-        ok = run_heads(g, &gpu->ranks[i], layer, before);
-    ok = ok && gather_roots(g, REDUCE_ATTENTION) && (g->fused || cuda_run_residual(g, &middle));
+        ok = run_heads(g, &gpu->ranks[i], layer);
+    ok = ok && gather_roots(g, REDUCE_ATTENTION) && (g->fused || cuda_run_residual(g, &middle)) &&
+         run_gate_up(g, layer, &middle);
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
-        ok = run_gate_up(g, &gpu->ranks[i], layer, &middle) &&
-             run_leaves(g, &gpu->ranks[i], layer, REDUCE_MLP);
+        ok = run_leaves(g, &gpu->ranks[i], layer, REDUCE_MLP);
     *before = reduction_of(g, &w->down, layer, REDUCE_MLP);
     return ok && gather_roots(g, REDUCE_MLP) && (g->fused || cuda_run_residual(g, before));
 }

@@ -275,7 +275,7 @@ static bool run_qkv(const struct prompt *p, const struct cuda_rank *r, uint32_t 
 {
     const struct layer_weights *w = &r->weights->layers[layer];
     const struct matrix *const m[] = {&w->q, &w->k, &w->v};
-    float *const out[] = {p->gpu->q, p->gpu->k, p->gpu->v};
+    float *const out[] = {r->q, r->k, r->v};
     bool ok = true;
     for (int i = 0; ok && i < 3;) {
         const enum cuda_kind kind = (enum cuda_kind)(KIND_Q + i);

@@ -195,7 +195,10 @@ static bool place_rank(struct taking *t, struct cuda_rank *r, struct tp_error *e
               r->kv_heads * 2 * g->page_bytes, err))
         return false;
     const uint64_t kv_end = t->at;
-    if (!take(t, &r->attn, g->wide_rows * r->attn_stride, 4, err) ||
+    if (!take(t, &r->q, g->wide_rows * r->q_stride, 4, err) ||
+        !take(t, &r->k, g->wide_rows * r->kv_stride, 4, err) ||
+        !take(t, &r->v, g->wide_rows * r->kv_stride, 4, err) ||
+        !take(t, &r->attn, g->wide_rows * r->attn_stride, 4, err) ||
         !take(t, &r->act, g->wide_rows * r->act_stride, 4, err) ||
         !take(t, &r->columns, r->heads * g->setup->model->head_dim, 4, err) ||
         !take(t, &r->blocks, r->n_blocks, sizeof(struct cuda_block), err))
@@ -210,14 +213,11 @@ static bool place_shared(struct taking *t, struct tp_error *err)
     const struct device_setup *s = g->setup;
     const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
     const uint64_t wide = g->wide_rows, spans = s->span_rows_max ? wide : 0;
-    uint64_t heads = 0, kv_heads = 0, kv_stride = 0, q_stride = 0, act_stride = 0,
-             widest = g->stride;
+    uint64_t heads = 0, kv_heads = 0, act_stride = 0, widest = g->stride;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const struct cuda_rank *r = &g->ranks[i];
         heads = max_u64(heads, r->heads);
         kv_heads = max_u64(kv_heads, r->kv_heads);
-        q_stride = max_u64(q_stride, r->q_stride);
-        kv_stride = max_u64(kv_stride, r->kv_stride);
         act_stride = max_u64(act_stride, r->act_stride);
         widest = max_u64(widest, max_u64(r->attn_stride, r->act_stride));
     }
@@ -229,9 +229,6 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->residual[0], all * g->stride},
         {&g->residual[1], all * g->stride},
         {&g->normed, all * g->stride},
-        {&g->q, wide * q_stride},
-        {&g->k, wide * kv_stride},
-        {&g->v, wide * kv_stride},
         {&g->queries, wide * heads * g->head_pad},
         {&g->span, spans ? g->chunks_max + spans : 0},
         {&g->operand, align_up(spans, CUDA_TOKENS) * widest / 2},
