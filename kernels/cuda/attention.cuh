@@ -27,7 +27,7 @@ struct attention_item {
 };
 
 template <class T, int TILE> struct attention_work {
-    const cuda_attention &a;
+    const cuda_attention *a; /* of the rank of the item in work */
     unsigned blocks, stride;
     float *q;      /* [TILE][blocks][XPAD] */
     float *scores; /* [256][stride] block values of positions: [TILE][blocks] */
@@ -37,10 +37,10 @@ template <class T, int TILE> struct attention_work {
     float *heads;  /* [TILE + 1][head_dim] */
     unsigned *last;
 
-    __device__ attention_work(const cuda_attention &args) : a(args)
+    __device__ attention_work(const cuda_attention *first) : a(first)
     {
         shared_cursor cursor = shared_begin();
-        blocks = a.head_pad / BLOCK;
+        blocks = a->head_pad / BLOCK;
         stride = TILE * blocks + 1;
         q = shared_take<float>(cursor, (size_t)TILE * blocks * XPAD);
         scores = shared_take<float>(cursor, (size_t)CUDA_CHUNK * stride);
@@ -48,23 +48,23 @@ template <class T, int TILE> struct attention_work {
         sums = shared_take<float>(cursor, (size_t)blocks * 2 * TILE * CHUNK_BLOCKS * ROWS);
         stats = shared_take<float>(cursor, 2 * TILE);
         last = shared_take<unsigned>(cursor, 1);
-        heads = shared_take<float>(cursor, a.queries ? 0 : (size_t)(TILE + 1) * a.head_dim);
+        heads = shared_take<float>(cursor, a->queries ? 0 : (size_t)(TILE + 1) * a->head_dim);
     }
 
     /* Items: rows, KV heads, tiles of query heads, chunks. false: this row has no such chunk. */
     __device__ bool item_of(unsigned n, attention_item &i) const
     {
-        const unsigned tiles = (a.group + TILE - 1) / TILE;
-        i.kv_head = n % a.kv_heads, n /= a.kv_heads;
+        const unsigned tiles = (a->group + TILE - 1) / TILE;
+        i.kv_head = n % a->kv_heads, n /= a->kv_heads;
         i.tile = n % tiles, n /= tiles;
-        i.m = n % a.step->n_rows, n /= a.step->n_rows;
-        const unsigned begin = i.kv_head * a.group, end = begin + a.group;
-        const unsigned from = begin > a.skip ? begin - a.skip : 0,
-                       top = end - a.skip < a.heads ? end - a.skip : a.heads;
+        i.m = n % a->step->n_rows, n /= a->step->n_rows;
+        const unsigned begin = i.kv_head * a->group, end = begin + a->group;
+        const unsigned from = begin > a->skip ? begin - a->skip : 0,
+                       top = end - a->skip < a->heads ? end - a->skip : a->heads;
         i.head = from + i.tile * TILE;
         i.n_heads = i.head < top ? (top - i.head < TILE ? top - i.head : TILE) : 0;
-        i.position = a.step->position[i.m];
-        i.low = a.window && i.position + 1 > a.window ? i.position + 1 - a.window : 0;
+        i.position = a->step->position[i.m];
+        i.low = a->window && i.position + 1 > a->window ? i.position + 1 - a->window : 0;
         i.first_chunk = i.low / CUDA_CHUNK;
         i.n_chunks = i.position / CUDA_CHUNK - i.first_chunk + 1;
         i.chunk = i.first_chunk + n;
@@ -73,10 +73,10 @@ template <class T, int TILE> struct attention_work {
 
     __device__ void load_queries(const attention_item &i)
     {
-        for (unsigned n = threadIdx.x; n < TILE * a.head_pad; n += CUDA_THREADS) {
-            const unsigned h = n / a.head_pad, c = n % a.head_pad;
+        for (unsigned n = threadIdx.x; n < TILE * a->head_pad; n += CUDA_THREADS) {
+            const unsigned h = n / a->head_pad, c = n % a->head_pad;
             q[h * blocks * XPAD + padded(c)] =
-                h < i.n_heads ? a.queries[((size_t)i.m * a.heads + i.head + h) * a.head_pad + c]
+                h < i.n_heads ? a->queries[((size_t)i.m * a->heads + i.head + h) * a->head_pad + c]
                               : 0.0f;
         }
     }
@@ -87,18 +87,18 @@ template <class T, int TILE> struct attention_work {
     {
         const unsigned lane = threadIdx.x % 32;
         for (unsigned h = threadIdx.x / 32; h <= TILE; h += WARPS) {
-            float *x = heads + h * a.head_dim;
+            float *x = heads + h * a->head_dim;
             if (h == TILE) {
                 if (i.chunk == i.position / CUDA_CHUNK)
-                    append(a.rope, i.m, i.kv_head, x);
+                    append(a->rope, i.m, i.kv_head, x);
                 continue;
             }
             if (h < i.n_heads)
-                rope_head(a.rope, query_from(a.rope, i.m, i.head + h), a.rope.q_norm, i.position,
+                rope_head(a->rope, query_from(a->rope, i.m, i.head + h), a->rope.q_norm, i.position,
                           x);
-            for (unsigned c = lane; c < a.head_pad; c += 32) {
-                const float v = h < i.n_heads && c < a.head_dim ? x[c] : 0.0f;
-                q[h * blocks * XPAD + padded(c)] = a.round ? bf16_value(v) : v;
+            for (unsigned c = lane; c < a->head_pad; c += 32) {
+                const float v = h < i.n_heads && c < a->head_dim ? x[c] : 0.0f;
+                q[h * blocks * XPAD + padded(c)] = a->round ? bf16_value(v) : v;
             }
         }
     }
@@ -136,7 +136,7 @@ template <class T, int TILE> struct attention_work {
             float acc = 0.0f;
             for (unsigned b = 0; b < blocks; b++)
                 acc = __fadd_rn(acc, scores[j * stride + h * blocks + b]);
-            e[h * CHUNK_BLOCKS * XPAD + padded(j)] = __fmul_rn(__fadd_rn(acc, 0.0f), a.scale);
+            e[h * CHUNK_BLOCKS * XPAD + padded(j)] = __fmul_rn(__fadd_rn(acc, 0.0f), a->scale);
         }
     }
 
@@ -159,7 +159,7 @@ template <class T, int TILE> struct attention_work {
                 chain = __fadd_rn(chain, s[padded(j)]);
             chain = fold_chains(chain);
             __syncwarp();
-            if (a.round)
+            if (a->round)
                 for (unsigned j = lane; j < CUDA_CHUNK; j += 32)
                     s[padded(j)] = bf16_value(s[padded(j)]);
             if (lane == 0)
@@ -169,7 +169,7 @@ template <class T, int TILE> struct attention_work {
 
     __device__ void dot_values(const uint4 *v) /* a panel has 16 components */
     {
-        dot_panels(v, a.head_pad / ROWS, CHUNK_BLOCKS, e,
+        dot_panels(v, a->head_pad / ROWS, CHUNK_BLOCKS, e,
                    [&](unsigned panel, unsigned block, unsigned h, unsigned r, float value) {
                        sums[((panel * TILE + h) * CHUNK_BLOCKS + block) * ROWS + r] = value;
                    });
@@ -177,14 +177,14 @@ template <class T, int TILE> struct attention_work {
 
     __device__ float *partial_of(const attention_item &i, unsigned h, unsigned chunk) const
     {
-        return a.partial +
-               (((size_t)i.m * a.heads + i.head + h) * a.chunks_max + chunk) * (a.head_pad + 2);
+        return a->partial +
+               (((size_t)i.m * a->heads + i.head + h) * a->chunks_max + chunk) * (a->head_pad + 2);
     }
 
     __device__ void leave(const attention_item &i)
     {
-        for (unsigned n = threadIdx.x; n < i.n_heads * a.head_pad; n += CUDA_THREADS) {
-            const unsigned h = n / a.head_pad, d = n % a.head_pad;
+        for (unsigned n = threadIdx.x; n < i.n_heads * a->head_pad; n += CUDA_THREADS) {
+            const unsigned h = n / a->head_pad, d = n % a->head_pad;
             float acc = 0.0f;
             for (unsigned b = 0; b < CHUNK_BLOCKS; b++)
                 acc = __fadd_rn(acc,
@@ -192,14 +192,14 @@ template <class T, int TILE> struct attention_work {
             partial_of(i, h, i.chunk - i.first_chunk)[d] = __fadd_rn(acc, 0.0f);
         }
         for (unsigned n = threadIdx.x; n < i.n_heads * 2; n += CUDA_THREADS)
-            partial_of(i, n / 2, i.chunk - i.first_chunk)[a.head_pad + n % 2] = stats[n];
+            partial_of(i, n / 2, i.chunk - i.first_chunk)[a->head_pad + n % 2] = stats[n];
     }
 
     /* true for the CTA that is the last of these heads */
     __device__ bool is_last(const attention_item &i)
     {
-        const unsigned tiles = (a.group + TILE - 1) / TILE;
-        unsigned *arrived = &a.arrived[(i.m * a.kv_heads + i.kv_head) * tiles + i.tile];
+        const unsigned tiles = (a->group + TILE - 1) / TILE;
+        unsigned *arrived = &a->arrived[(i.m * a->kv_heads + i.kv_head) * tiles + i.tile];
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -213,41 +213,51 @@ template <class T, int TILE> struct attention_work {
 
     __device__ void join(const attention_item &i)
     {
-        for (unsigned n = threadIdx.x; n < i.n_heads * a.head_dim; n += CUDA_THREADS) {
-            const unsigned h = n / a.head_dim, d = n % a.head_dim;
+        for (unsigned n = threadIdx.x; n < i.n_heads * a->head_dim; n += CUDA_THREADS) {
+            const unsigned h = n / a->head_dim, d = n % a->head_dim;
             const float *from = partial_of(i, h, 0);
-            float o = from[d], top = from[a.head_pad], sum = from[a.head_pad + 1];
+            float o = from[d], top = from[a->head_pad], sum = from[a->head_pad + 1];
             for (unsigned c = 1; c < i.n_chunks; c++) {
-                from += a.head_pad + 2;
-                const float other = from[a.head_pad], joint = max_of(top, other);
+                from += a->head_pad + 2;
+                const float other = from[a->head_pad], joint = max_of(top, other);
                 const float x = top == joint ? 1.0f : exp_value(__fsub_rn(top, joint));
                 const float y = other == joint ? 1.0f : exp_value(__fsub_rn(other, joint));
                 top = joint;
-                sum = __fmaf_rn(sum, x, __fmul_rn(from[a.head_pad + 1], y));
+                sum = __fmaf_rn(sum, x, __fmul_rn(from[a->head_pad + 1], y));
                 o = __fmaf_rn(o, x, __fmul_rn(from[d], y));
             }
             o = __fadd_rn(__fdiv_rn(o, sum), 0.0f);
-            a.out[(size_t)i.m * a.out_stride + a.columns[(size_t)(i.head + h) * a.head_dim + d]] =
-                a.round ? bf16_value(o) : o;
+            a->out[(size_t)i.m * a->out_stride +
+                   a->columns[(size_t)(i.head + h) * a->head_dim + d]] =
+                a->round ? bf16_value(o) : o;
         }
     }
 };
 
 template <class T, int TILE>
-static __device__ __forceinline__ void attention(const cuda_attention &a)
+static __device__ __forceinline__ void attention(const cuda_attentions &all)
 {
-    attention_work<T, TILE> work(a);
-    for (uint64_t n = ((uint64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) * 128; n < a.ahead_bytes;
-         n += (uint64_t)gridDim.x * CUDA_THREADS * 128)
-        prefetch_line((const unsigned char *)a.ahead + n);
+    attention_work<T, TILE> work(all.rank);
+    for (unsigned r = 0; r < all.n; r++)
+        for (uint64_t n = ((uint64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) * 128;
+             n < all.rank[r].ahead_bytes; n += (uint64_t)gridDim.x * CUDA_THREADS * 128)
+            prefetch_line((const unsigned char *)all.rank[r].ahead + n);
     launch_dependents();
     wait_previous();
-    const uint32_t *pages = (const uint32_t *)(a.step + 1);
-    const unsigned tiles = (a.group + TILE - 1) / TILE;
-    for (unsigned n = blockIdx.x; n < a.kv_heads * tiles * a.step->n_rows * a.chunks_max;
-         n += gridDim.x) {
+    const cuda_step *step = all.rank[0].step;
+    const unsigned tiles = (all.rank[0].group + TILE - 1) / TILE;
+    const unsigned each = tiles * step->n_rows * all.rank[0].chunks_max; /* of a KV head */
+    const uint32_t *pages = (const uint32_t *)(step + 1);
+    unsigned rank = 0, first = 0; /* of its items */
+    for (unsigned n = blockIdx.x;; n += gridDim.x) {
+        while (rank < all.n && n - first >= all.rank[rank].kv_heads * each)
+            first += all.rank[rank++].kv_heads * each;
+        if (rank == all.n)
+            return;
+        const cuda_attention &a = all.rank[rank];
         attention_item i;
-        if (!work.item_of(n, i))
+        work.a = &a;
+        if (!work.item_of(n - first, i))
             continue;
         const unsigned page = pages[(size_t)i.m * a.chunks_max + i.chunk];
         const unsigned char *k =

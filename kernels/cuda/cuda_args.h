@@ -9,6 +9,7 @@
 
 enum {
     CUDA_ROWS = 16,     /* of a step, at most */
+    CUDA_TOGETHER = 8,  /* ranks that one launch of attention serves */
     CUDA_MATRICES = 12, /* that one launch can run over */
     CUDA_THREADS = 256, /* of a CTA, but for the hash's */
     CUDA_WARPS = CUDA_THREADS / 32,
@@ -189,6 +190,12 @@ struct cuda_attention {
      * for. */
     const void *ahead;
     uint64_t ahead_bytes;
+};
+
+/* Of ranks that take their turn together. */
+struct cuda_attentions {
+    struct cuda_attention rank[CUDA_TOGETHER];
+    uint32_t n;
 };
 
 /* ---- prompts, fast: a span of rows of one sequence, at ascending positions (prompt.cuh) ---- */

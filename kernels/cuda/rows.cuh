@@ -56,14 +56,14 @@ static __device__ __forceinline__ float *inbox_of(const cuda_inbox &inbox, unsig
 static __device__ __noinline__ float wait_root(const cuda_residual &a, const float *at,
                                                unsigned root, bool &stopped)
 {
-    enum { TURNS = 1024 }; /* between questions to the host's memory, which is far */
+    enum { FIRST = 64, TURNS = 1024 }; /* between questions to the host's memory, which is far */
     const unsigned long long begin = clock_nanoseconds();
     for (unsigned turn = 1; !stopped; turn++) {
         yield_warp();
         const float v = load_relaxed_system(at);
         if (__float_as_uint(v) != CUDA_EMPTY)
             return v;
-        if (turn % TURNS)
+        if (turn != FIRST && turn % TURNS)
             continue;
         stopped = load_word_system(&a.watch->stop);
         if (stopped || clock_nanoseconds() - begin <= a.deadline)

@@ -112,6 +112,9 @@ struct cuda_rank {
 
     unsigned char *data, *kv;
     float *q, *k, *v;  /* [wide_rows][stride], as what follows */
+    float *queries;    /* [wide_rows][heads][head_pad] */
+    float *partial;    /* [16][heads][chunks_max][head_pad + 2] */
+    uint32_t *arrived; /* [16][kv_heads][tiles] */
     float *attn, *act; /* zero where leaves are padded, which is the rank's affair */
     uint32_t *columns;
     struct cuda_block *blocks;
@@ -132,11 +135,10 @@ struct cuda_gpu {
     uint64_t memory_bytes;
 
     float *residual[2], *normed; /* [rows_max, to whole groups of 16][stride]; in turn */
-    float *queries; /* of the rank whose turn it is */
     float *inbox;  /* [CUDA_INBOXES][inbox_floats]: [n_gpus][slots][16][stride], a word of each */
     float *wanted; /* [16][stride] rows whose logits are wanted */
     float *logits; /* [16][logit_stride] the whole vocabulary: of the first GPU */
-    float *partial, *edge, *inner;
+    float *edge, *inner;
     /* of spans */
     uint32_t *span;    /* [chunks_max] pages of the sequence, then [wide_rows] tokens */
     uint32_t *operand; /* a product's x: [wide_rows, to whole tiles][widest x] of 16 bits */
@@ -145,7 +147,7 @@ struct cuda_gpu {
     unsigned char *workspace; /* cuBLASLt's: [workspace_bytes] */
     struct cuda_blas *blas;   /* NULL: no span is long enough, or the library is not there */
     struct cuda_nccl *nccl;   /* NULL: one GPU, or no spans */
-    uint32_t *attention_arrived, *edge_arrived;
+    uint32_t *edge_arrived;
     uint32_t *mark; /* what has begun last: CUDA_MARK */
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
@@ -258,11 +260,10 @@ bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *res
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
-/* Attention of a group on its own. */
+/* Attention of a group on its own: of a rank; of some in one launch. */
 struct cuda_attention cuda_attention_of(const struct cuda_group *group,
                                         const struct cuda_rank *rank, uint32_t layer);
-bool cuda_run_attention(const struct cuda_group *group, const struct cuda_rank *rank,
-                        struct cuda_attention *attention);
+bool cuda_run_attention(const struct cuda_group *group, struct cuda_attentions *attentions);
 /* The LM head over x [rows][stride]: every rank's part. */
 bool cuda_run_logits(const struct cuda_group *group, const float *x);
 

@@ -360,7 +360,7 @@ static struct cuda_rope rope_of(const struct cuda_group *g, const struct cuda_ra
         .q = r->q,
         .k = r->k,
         .v = r->v,
-        .queries = gpu->queries,
+        .queries = r->queries,
         .pages = pages_of(r, layer),
         .cos = gpu->cos,
         .sin = gpu->sin,
@@ -385,6 +385,8 @@ static bool run_rope(const struct cuda_group *g, const struct cuda_rank *r, uint
     struct cuda_rope a = rope_of(g, r, layer);
     const unsigned warps = CUDA_THREADS / 32;
     uint64_t items = (r->heads + r->kv_heads) * g->n_rows;
+    if (!items)
+        return true;
     return launch(g, g->gpu->rope, (unsigned)div_ceil(items, warps),
                   align_up((uint64_t)warps * a.head_dim * 4, 16), &a);
 }
@@ -403,13 +405,13 @@ struct cuda_attention cuda_attention_of(const struct cuda_group *g, const struct
     const struct matrix *next = &r->weights->layers[layer].o;
     return (struct cuda_attention){
         .step = g->step,
-        .queries = ropes_in_attention(g) ? NULL : gpu->queries,
+        .queries = ropes_in_attention(g) ? NULL : r->queries,
         .rope = rope_of(g, r, layer),
         .pages = pages_of(r, layer),
         .out = r->attn,
         .columns = r->columns,
-        .partial = gpu->partial,
-        .arrived = gpu->attention_arrived,
+        .partial = r->partial,
+        .arrived = r->arrived,
         .heads = (uint32_t)r->heads,
         .kv_heads = (uint32_t)r->kv_heads,
         .group = (uint32_t)gpu->group,
@@ -423,26 +425,37 @@ struct cuda_attention cuda_attention_of(const struct cuda_group *g, const struct
         .scale = (float)(1.0 / sqrt((double)r->setup->model->head_dim)),
         .round = r->weights->arithmetic == DTYPE_BF16,
         .ahead = cuda_at(r, next->w),
-        .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES),
+        .ahead_bytes = min_u64(next->panels * next->panel_bytes, AHEAD_BYTES / gpu->n_ranks),
     };
 }
 
-bool cuda_run_attention(const struct cuda_group *g, const struct cuda_rank *r,
-                        struct cuda_attention *a)
+bool cuda_run_attention(const struct cuda_group *g, struct cuda_attentions *all)
 {
     const struct cuda_gpu *gpu = g->gpu;
-    uint64_t items = r->kv_heads * div_ceil(gpu->group, gpu->tile) * g->n_rows * gpu->chunks_max;
+    uint64_t kv_heads = 0;
+    for (uint32_t i = 0; i < all->n; i++)
+        kv_heads += all->rank[i].kv_heads;
+    uint64_t items = kv_heads * div_ceil(gpu->group, gpu->tile) * g->n_rows * gpu->chunks_max;
     uint64_t grid = min_u64(items, (uint64_t)gpu->cuda->multiprocessors * 2);
-    return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), a);
+    return launch(g, gpu->attention, (unsigned)grid, cuda_attention_shared(gpu, gpu->tile), all);
 }
 
-static bool run_heads(const struct cuda_group *g, const struct cuda_rank *r, uint32_t layer)
+/* Of all ranks that have heads, as many in a launch as there is room for. */
+static bool run_attention(const struct cuda_group *g, uint32_t layer)
 {
-    if (!r->heads)
-        return true;
-    struct cuda_attention attention = cuda_attention_of(g, r, layer);
-    return (ropes_in_attention(g) || run_rope(g, r, layer)) &&
-           cuda_run_attention(g, r, &attention) && run_leaves(g, r, layer, REDUCE_ATTENTION);
+    const struct cuda_gpu *gpu = g->gpu;
+    struct cuda_attentions all = {.n = 0};
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++) {
+        const struct cuda_rank *r = &gpu->ranks[i];
+        if (r->heads)
+            all.rank[all.n++] = cuda_attention_of(g, r, layer);
+        if (all.n == CUDA_TOGETHER || (all.n && i + 1 == gpu->n_ranks)) {
+            ok = cuda_run_attention(g, &all);
+            all.n = 0;
+        }
+    }
+    return ok;
 }
 
 bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_residual *before)
@@ -452,7 +465,10 @@ bool cuda_run_layer(const struct cuda_group *g, uint32_t layer, struct cuda_resi
     struct cuda_residual middle = reduction_of(g, &w->o, layer, REDUCE_ATTENTION);
     bool ok = run_qkv(g, layer, before);
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
-        ok = run_heads(g, &gpu->ranks[i], layer);
+        ok = ropes_in_attention(g) || run_rope(g, &gpu->ranks[i], layer);
+    ok = ok && run_attention(g, layer);
+    for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
+        ok = run_leaves(g, &gpu->ranks[i], layer, REDUCE_ATTENTION);
     ok = ok && gather_roots(g, REDUCE_ATTENTION) && (g->fused || cuda_run_residual(g, &middle)) &&
          run_gate_up(g, layer, &middle);
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)

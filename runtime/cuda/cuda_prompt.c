@@ -340,10 +340,10 @@ static bool attend_exactly(const struct prompt *p, const struct cuda_rank *r, ui
                                                              at / CUDA_ROWS * gpu->step_bytes),
             .err = p->err,
         };
-        struct cuda_attention a = cuda_attention_of(&g, r, layer);
-        a.queries += at * r->heads * gpu->head_pad;
-        a.out += at * r->attn_stride;
-        ok = cuda_run_attention(&g, r, &a);
+        struct cuda_attentions a = {{cuda_attention_of(&g, r, layer)}, 1};
+        a.rank[0].queries += at * r->heads * gpu->head_pad;
+        a.rank[0].out += at * r->attn_stride;
+        ok = cuda_run_attention(&g, &a);
     }
     return ok;
 }
@@ -353,7 +353,7 @@ static bool attend_fast(const struct prompt *p, const struct cuda_rank *r,
 {
     const struct cuda_gpu *gpu = p->gpu;
     struct cuda_prompt_attention a = {
-        .queries = gpu->queries,
+        .queries = r->queries,
         .kv = like->pages,
         .pages = gpu->span,
         .out = r->attn,

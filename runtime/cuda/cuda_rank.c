@@ -198,6 +198,10 @@ static bool place_rank(struct taking *t, struct cuda_rank *r, struct tp_error *e
     if (!take(t, &r->q, g->wide_rows * r->q_stride, 4, err) ||
         !take(t, &r->k, g->wide_rows * r->kv_stride, 4, err) ||
         !take(t, &r->v, g->wide_rows * r->kv_stride, 4, err) ||
+        !take(t, &r->queries, g->wide_rows * r->heads * g->head_pad, 4, err) ||
+        !take(t, &r->partial, CUDA_ROWS * r->heads * g->chunks_max * (g->head_pad + 2), 4, err) ||
+        !take(t, &r->arrived, CUDA_ROWS * r->kv_heads * div_ceil(g->group, g->tile ? g->tile : 1),
+              4, err) ||
         !take(t, &r->attn, g->wide_rows * r->attn_stride, 4, err) ||
         !take(t, &r->act, g->wide_rows * r->act_stride, 4, err) ||
         !take(t, &r->columns, r->heads * g->setup->model->head_dim, 4, err) ||
@@ -213,11 +217,9 @@ static bool place_shared(struct taking *t, struct tp_error *err)
     const struct device_setup *s = g->setup;
     const uint64_t rows = CUDA_ROWS, all = g->groups * CUDA_ROWS, half = s->model->head_dim / 2;
     const uint64_t wide = g->wide_rows, spans = s->span_rows_max ? wide : 0;
-    uint64_t heads = 0, kv_heads = 0, act_stride = 0, widest = g->stride;
+    uint64_t act_stride = 0, widest = g->stride;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const struct cuda_rank *r = &g->ranks[i];
-        heads = max_u64(heads, r->heads);
-        kv_heads = max_u64(kv_heads, r->kv_heads);
         act_stride = max_u64(act_stride, r->act_stride);
         widest = max_u64(widest, max_u64(r->attn_stride, r->act_stride));
     }
@@ -229,7 +231,6 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->residual[0], all * g->stride},
         {&g->residual[1], all * g->stride},
         {&g->normed, all * g->stride},
-        {&g->queries, wide * heads * g->head_pad},
         {&g->span, spans ? g->chunks_max + spans : 0},
         {&g->operand, align_up(spans, CUDA_TOKENS) * widest / 2},
         {&g->second, g->workspace_bytes ? wide * act_stride : 0},
@@ -238,10 +239,8 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->inbox, CUDA_INBOXES * g->inbox_floats},
         {&g->wanted, rows * g->stride},
         {&g->logits, g->number == 0 || g->gathers ? rows * g->logit_stride : 0},
-        {&g->partial, rows * heads * g->chunks_max * (g->head_pad + 2)},
         {&g->edge, g->edge_floats},
         {&g->inner, g->inner_floats},
-        {&g->attention_arrived, rows * kv_heads * div_ceil(g->group, g->tile ? g->tile : 1)},
         {&g->mark, 1},
         {&g->edge_arrived, (uint64_t)g->cuda->multiprocessors * 2},
         {&g->cos, g->chunks_max * CUDA_CHUNK * half},
