@@ -474,17 +474,7 @@ static __device__ __forceinline__ void prompt_residual(const cuda_prompt_residua
         }
         a.residual[at + i] = row[i] = v;
     }
-    __syncthreads();
-    if (threadIdx.x < 32) {
-        const float f = norm_factor<false>(row, a.hidden, a.eps);
-        if (threadIdx.x == 0)
-            *factor = f;
-    }
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
-        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
-        a.normed[at + i] = a.round ? bf16_value(y) : y;
-    }
+    norm_row(a, row, factor, a.normed + at);
 }
 
 /* ---- RoPE and the KV cache ---- */

@@ -200,6 +200,24 @@ static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned bloc
     }
 }
 
+/* A row in shared memory, normed, by all threads of a CTA. A: what has a norm. */
+template <class A>
+static __device__ __forceinline__ void norm_row(const A &a, const float *row, float *factor,
+                                                float *normed)
+{
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        const float f = norm_factor<false>(row, a.hidden, a.eps);
+        if (threadIdx.x == 0)
+            *factor = f;
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
+        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
+        normed[i] = a.round ? bf16_value(y) : y;
+    }
+}
+
 /* A CTA has a row. Shared memory: hidden + 1 floats. */
 static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
 {
@@ -216,17 +234,7 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
     bool stopped = false;
     for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS)
         a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, inbox, m, i, stopped);
-    __syncthreads();
-    if (threadIdx.x < 32) {
-        const float f = norm_factor<false>(row, a.hidden, a.eps);
-        if (threadIdx.x == 0)
-            *factor = f;
-    }
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
-        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
-        a.normed[(size_t)m * a.stride + i] = a.round ? bf16_value(y) : y;
-    }
+    norm_row(a, row, factor, a.normed + (size_t)m * a.stride);
 }
 
 /* ---- RoPE and the KV cache ---- */

@@ -260,6 +260,9 @@ bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *res
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */
 bool cuda_run_layer(const struct cuda_group *group, uint32_t layer, struct cuda_residual *before);
+/* A matrix as kernels take it; full: its dots are whole, with scale and bias. */
+struct cuda_matrix cuda_matrix_at(const struct cuda_rank *rank, const struct matrix *matrix,
+                                  float *out, uint64_t stride, bool full);
 /* Attention of a group on its own: of a rank; of some in one launch. */
 struct cuda_attention cuda_attention_of(const struct cuda_group *group,
                                         const struct cuda_rank *rank, uint32_t layer);

@@ -200,8 +200,8 @@ static bool run_dot(const struct cuda_group *g, const struct cuda_rank *r, enum 
     return launch(g, gpu->dots[geometry->stored->id][g->kind], (unsigned)grid, shared, a);
 }
 
-static struct cuda_matrix matrix_at(const struct cuda_rank *r, const struct matrix *m, float *out,
-                                    uint64_t stride, bool full)
+struct cuda_matrix cuda_matrix_at(const struct cuda_rank *r, const struct matrix *m, float *out,
+                                  uint64_t stride, bool full)
 {
     return (struct cuda_matrix){
         .w = cuda_at(r, m->w),
@@ -286,9 +286,9 @@ static bool run_qkv(const struct cuda_group *g, uint32_t layer, const struct cud
     for (uint32_t i = 0; ok && i < g->gpu->n_ranks; i++) {
         const struct cuda_rank *r = &g->gpu->ranks[i];
         const struct layer_weights *w = &r->weights->layers[layer];
-        const struct cuda_matrix q = matrix_at(r, &w->q, r->q, r->q_stride, true),
-                                 k = matrix_at(r, &w->k, r->k, r->kv_stride, true),
-                                 v = matrix_at(r, &w->v, r->v, r->kv_stride, true);
+        const struct cuda_matrix q = cuda_matrix_at(r, &w->q, r->q, r->q_stride, true),
+                                 k = cuda_matrix_at(r, &w->k, r->k, r->kv_stride, true),
+                                 v = cuda_matrix_at(r, &w->v, r->v, r->kv_stride, true);
         ok = add(&l, KIND_Q, &q, NULL) && add(&l, KIND_K, &k, NULL) && add(&l, KIND_V, &v, NULL);
     }
     return ok && flush(&l);
@@ -302,8 +302,8 @@ static bool run_gate_up(const struct cuda_group *g, uint32_t layer,
     for (uint32_t i = 0; ok && i < g->gpu->n_ranks; i++) {
         const struct cuda_rank *r = &g->gpu->ranks[i];
         const struct layer_weights *w = &r->weights->layers[layer];
-        const struct cuda_matrix gate = matrix_at(r, &w->gate, r->act, r->act_stride, true),
-                                 up = matrix_at(r, &w->up, NULL, 0, true);
+        const struct cuda_matrix gate = cuda_matrix_at(r, &w->gate, r->act, r->act_stride, true),
+                                 up = cuda_matrix_at(r, &w->up, NULL, 0, true);
         ok = add(&l, KIND_GATE, &gate, &up);
     }
     return ok && flush(&l);
@@ -316,9 +316,9 @@ bool cuda_run_logits(const struct cuda_group *g, const float *x)
     bool ok = true;
     for (uint32_t i = 0; ok && i < gpu->n_ranks; i++) {
         const struct cuda_rank *r = &gpu->ranks[i];
-        const struct cuda_matrix m =
-            matrix_at(r, &r->weights->lm_head, gpu->all_logits + r->plan->partition.vocab.begin,
-                      gpu->logit_stride, true);
+        const struct cuda_matrix m = cuda_matrix_at(
+            r, &r->weights->lm_head, gpu->all_logits + r->plan->partition.vocab.begin,
+            gpu->logit_stride, true);
         ok = add(&l, KIND_LM, &m, NULL);
     }
     return ok && flush(&l);
@@ -331,7 +331,7 @@ static bool run_leaves(const struct cuda_group *g, const struct cuda_rank *r, ui
     const struct layer_weights *w = &r->weights->layers[layer];
     const struct matrix *m = reduction ? &w->down : &w->o;
     struct cuda_dot a = {
-        .matrix = {matrix_at(r, m, NULL, g->gpu->stride, false)},
+        .matrix = {cuda_matrix_at(r, m, NULL, g->gpu->stride, false)},
         .n_matrices = 1,
         .panels = (uint32_t)m->panels,
         .x = reduction ? r->act : r->attn,

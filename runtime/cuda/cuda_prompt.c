@@ -133,16 +133,9 @@ static bool make_operand(const struct prompt *p, const struct cuda_rank *r, enum
 static void add_matrix(const struct cuda_rank *r, struct cuda_product *a, const struct matrix *m,
                        float *out, uint64_t stride, bool full)
 {
-    a->matrix[a->n_matrices++] = (struct cuda_matrix){
-        .w = cuda_at(r, m->w),
-        .out = out,
-        .scale = full ? cuda_at(r, m->scale) : NULL,
-        .bias = full ? cuda_at(r, m->bias) : NULL,
-        .panels = (uint32_t)m->panels,
-        .rows = (uint32_t)m->rows,
-        .first = a->panels,
-        .out_stride = (uint32_t)stride,
-    };
+    struct cuda_matrix *to = &a->matrix[a->n_matrices++];
+    *to = cuda_matrix_at(r, m, out, stride, full);
+    to->first = a->panels;
     a->panels += (uint32_t)m->panels;
 }
 
