@@ -55,6 +55,7 @@ struct cuda_watch {
     uint32_t mark[CUDA_GPUS]; /* of each, fetched by the host when it waits long */
 };
 
+/* Its highest bit: that is done, and the GPU is where it gathers. */
 #define CUDA_MARK(layer, kind, rank) (1 + (((uint32_t)(layer)*8 + (kind)) * 64 + (rank)))
 
 /* Where the ranks' partial sums meet. Every GPU has inboxes: [3][slots][CUDA_ROWS][stride]; a

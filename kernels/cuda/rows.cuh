@@ -56,7 +56,7 @@ static __device__ __forceinline__ float *inbox_of(const cuda_inbox &inbox, unsig
 static __device__ __noinline__ float wait_root(const cuda_residual &a, const float *at,
                                                unsigned root, bool &stopped)
 {
-    enum { FIRST = 64, TURNS = 1024 }; /* between questions to the host's memory, which is far */
+    enum { FIRST = 16, TURNS = 1024 }; /* between questions to the host's memory, which is far */
     const unsigned long long begin = clock_nanoseconds();
     for (unsigned turn = 1; !stopped; turn++) {
         yield_warp();

@@ -477,7 +477,9 @@ bool cuda_open_nccl(struct cuda_gpu *g, const void *id, struct tp_error *err)
 
 bool cuda_gather(struct cuda_gpu *g, float *all, uint64_t count, struct tp_error *err)
 {
-    return cuda_nccl_all_gather(g->nccl, all + g->number * count, all, count, g->cuda->stream, err);
+    const struct cuda *c = g->cuda;
+    return CUDA(&c->api, err, cuMemsetD8Async, ((uintptr_t)g->mark + 3, 0x80, 1, c->stream)) &&
+           cuda_nccl_all_gather(g->nccl, all + g->number * count, all, count, c->stream, err);
 }
 
 void cuda_close_libraries(struct cuda_gpu *g)

@@ -168,32 +168,24 @@ static bool wants_all(const struct step *step)
     return step->n_rows <= CUDA_ROWS && step->n_logits == step->n_rows;
 }
 
-/* A rank's part of n rows of logits, to the host. */
-static bool get_part(struct cuda_device *d, const struct cuda_rank *r, uint32_t n,
-                     struct tp_error *err)
+/* n rows of logits to the host: all from the first GPU, but where GPUs gather its part from each. */
+static bool get_logits(struct cuda_device *d, const struct cuda_gpu *g, uint32_t n,
+                       struct tp_error *err)
 {
-    const struct range vocab = r->plan->partition.vocab;
-    bool ok = cuda_use(r->cuda, err);
-    for (uint32_t m = 0; ok && m < n && range_count(vocab); m++) {
-        const uint64_t at = m * r->gpu->logit_stride + vocab.begin;
-        ok = CUDA(&r->cuda->api, err, cuMemcpyDtoHAsync_v2,
-                  (d->logits + at, (uintptr_t)(r->gpu->logits + at), range_count(vocab) * 4,
-                   r->cuda->stream));
-    }
-    return ok && cuda_wait(r->gpu, err);
-}
-
-/* To the host: all from the first GPU, but where GPUs gather from each what it has. */
-static bool get_logits(struct cuda_device *d, uint32_t n, struct tp_error *err)
-{
-    const struct cuda_gpu *g = &d->gpus[0];
+    const struct cuda *c = g->cuda;
     bool ok = true;
     if (!g->gathers)
-        return CUDA(&g->cuda->api, err, cuMemcpyDtoHAsync_v2,
-                    (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, g->cuda->stream));
-    for (uint64_t r = 0; ok && r < d->setup.comm->size; r++)
-        ok = get_part(d, &d->ranks[r], n, err);
-    return ok && cuda_use(g->cuda, err);
+        return g->number > 0 ||
+               CUDA(&c->api, err, cuMemcpyDtoHAsync_v2,
+                    (d->logits, (uintptr_t)g->logits, n * g->logit_stride * 4, c->stream));
+    for (uint32_t i = 0; ok && i < g->n_ranks * n; i++) {
+        const struct range vocab = g->ranks[i / n].plan->partition.vocab;
+        const uint64_t at = i % n * g->logit_stride + vocab.begin;
+        ok = !range_count(vocab) ||
+             CUDA(&c->api, err, cuMemcpyDtoHAsync_v2,
+                  (d->logits + at, (uintptr_t)(g->logits + at), range_count(vocab) * 4, c->stream));
+    }
+    return ok;
 }
 
 /* With several GPUs logits are there when all have ended: what becomes of them is done then. */
@@ -319,14 +311,17 @@ static bool choose(struct cuda_gpu *gpu, const struct step *step, uint32_t first
 }
 
 /* What the host wants of n rows: ids, or without choices the logits. */
-static bool fetch(struct cuda_device *d, const struct step *step, uint32_t n, struct tp_error *err)
+static bool fetch(struct cuda_device *d, const struct cuda_gpu *gpu, const struct step *step,
+                  uint32_t n, struct tp_error *err)
 {
-    return step->choices ? cuda_fetch_chosen(&d->gpus[0], n, err) : get_logits(d, n, err);
+    return !step->choices     ? get_logits(d, gpu, n, err)
+           : gpu->number == 0 ? cuda_fetch_chosen(gpu, n, err)
+                              : true;
 }
 
 /* ---- on all of them ---- */
 
-enum work_part { WORK_MAKE, WORK_EXACT, WORK_SPAN, WORK_HEAD };
+enum work_part { WORK_MAKE, WORK_EXACT, WORK_SPAN, WORK_HEAD, WORK_LOGITS };
 struct work {
     struct cuda_device *device;
     const struct step *step;
@@ -334,6 +329,14 @@ struct work {
     uint32_t first, n;     /* rows of logits that come of it */
     struct step_span span; /* WORK_SPAN */
 };
+
+/* What becomes of logits that are there. made: choosing was part of the graph. */
+static bool use_logits(const struct work *w, struct cuda_gpu *gpu, bool made, struct tp_error *err)
+{
+    const bool asks = w->step->choices && gpu->number == 0;
+    return !w->n || ((made || !asks || choose(gpu, w->step, w->first, w->n, err)) &&
+                     fetch(w->device, gpu, w->step, w->n, err));
+}
 
 static bool run_part(const struct work *w, struct cuda_gpu *gpu, struct tp_error *err)
 {
@@ -344,11 +347,12 @@ static bool run_part(const struct work *w, struct cuda_gpu *gpu, struct tp_error
         return w->span.n_rows ? cuda_prepare_span(gpu, w->span.n_rows, err)
                               : make_step(d, gpu, w->step, err);
     case WORK_EXACT:
-        return run_step(d, gpu, w->step, err) && (!alone || !w->n || fetch(d, w->step, w->n, err));
+        return run_step(d, gpu, w->step, err) && (!alone || use_logits(w, gpu, true, err));
     case WORK_HEAD:
         return run_wanted(d, gpu, w->step, w->first, w->n, err) &&
-               (!alone || ((!w->step->choices || choose(gpu, w->step, w->first, w->n, err)) &&
-                           fetch(d, w->step, w->n, err)));
+               (!alone || use_logits(w, gpu, false, err));
+    case WORK_LOGITS:
+        return use_logits(w, gpu, false, err);
     default:
         return cuda_run_span(d, gpu, w->step, w->span, err);
     }
@@ -365,24 +369,28 @@ static void run_thread(void *arg, int index, int count)
     cuda_meet(w->device, gpu);
 }
 
-static bool run_work(struct work *w, struct tp_error *err)
+static bool run_on_all(struct work *w, struct tp_error *err)
 {
     struct cuda_device *d = w->device;
-    struct cuda_gpu *first = &d->gpus[0];
     for (uint32_t i = 0; i < d->n_gpus; i++)
         d->gpus[i].came = false;
     team_call(&d->team, run_thread, w);
-    if (!cuda_all_well(d, err))
+    return cuda_all_well(d, err);
+}
+
+/* Of several GPUs' logits nothing is made before all have ended. */
+static bool run_work(struct work *w, struct tp_error *err)
+{
+    struct cuda_device *d = w->device;
+    struct work logits = *w;
+    logits.part = WORK_LOGITS;
+    if (!run_on_all(w, err) ||
+        (w->n && d->n_gpus > 1 && w->part != WORK_LOGITS && !run_on_all(&logits, err)))
         return false;
     if (!w->n)
         return true;
-    struct tp_error *why = &first->error;
-    if (d->n_gpus > 1 && (!cuda_use(first->cuda, why) ||
-                          (w->step->choices && !choose(first, w->step, w->first, w->n, why)) ||
-                          !fetch(d, w->step, w->n, why) || !cuda_wait(first, why)))
-        return cuda_all_well(d, err);
     if (w->step->choices)
-        cuda_take_chosen(first, w->step, w->first, w->n);
+        cuda_take_chosen(&d->gpus[0], w->step, w->first, w->n);
     d->slice_first = w->first;
     d->slice_count = w->n;
     d->fetched = !w->step->choices;
@@ -479,16 +487,18 @@ const float *cuda_logits(struct device *device, const struct step *step, uint32_
     struct cuda_gpu *gpu = &d->gpus[0];
     struct tp_error why = {0};
     bool ok = !d->failed;
-    if (first < d->slice_first || first >= d->slice_first + d->slice_count) {
-        struct step plain = *step;
-        plain.choices = NULL; /* they have been made */
+    struct step plain = *step;
+    plain.choices = NULL; /* they have been made */
+    if (first < d->slice_first || first >= d->slice_first + d->slice_count)
         ok = ok && run_head(d, &plain, first, &why);
+    if (ok && !d->fetched) {
+        struct work work = {.device = d,
+                            .step = &plain,
+                            .part = WORK_LOGITS,
+                            .first = d->slice_first,
+                            .n = d->slice_count};
+        ok = run_work(&work, &why);
     }
-    if (ok && !d->fetched)
-        ok = d->fetched =
-            (cuda_use(gpu->cuda, &gpu->error) && get_logits(d, d->slice_count, &gpu->error) &&
-             cuda_wait(gpu, &gpu->error)) ||
-            cuda_all_well(d, &why);
     if (!ok) {
         fail(d, &why, err);
         return NULL;

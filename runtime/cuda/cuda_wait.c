@@ -12,10 +12,12 @@ static uint32_t word_of(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
+enum { GATHERS = 1u << 31 };
+
 /* The rank whose kernel was the last to say that it begins, as far as was asked. */
 static uint32_t rank_at(const struct cuda_gpu *g)
 {
-    const uint32_t mark = g->watch->mark[g->number];
+    const uint32_t mark = g->watch->mark[g->number] & ~GATHERS;
     return mark ? (mark - 1) % 64 : g->ranks[0].number;
 }
 
@@ -24,7 +26,7 @@ static bool fail_hanging(struct cuda_gpu *g, struct tp_error *err)
 {
     static const char *const kinds[CUDA_KINDS] = {
         "q, k, v", "k", "v", "o_proj", "gate_proj, up_proj", "up_proj", "down_proj", "logits"};
-    const uint32_t mark = g->watch->mark[g->number], at = mark ? mark - 1 : 0;
+    const uint32_t mark = g->watch->mark[g->number] & ~GATHERS, at = mark ? mark - 1 : 0;
     g->hangs = true;
     return tp_fail(err, TP_E_RANK,
                    "--device cuda: rank %u: step %llu: the GPU did not go on within %llu seconds, "
@@ -124,8 +126,13 @@ void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
     if (d->n_gpus == 1 || barrier_wait_for(&d->together, seconds))
         return;
     struct tp_error err = {0};
-    if (g->error.code != TP_OK && g->error.code != TP_E_RANK && !g->gathering)
+    uint32_t waited = 0;
+    while (waited < d->n_gpus && !word_of(&d->watch->missing[waited]))
+        waited++;
+    if (g->error.code != TP_OK && !g->gathering)
         fail_as(d, g, &err);
+    else if (waited < d->n_gpus)
+        fail_missing(d, waited, &err);
     else
         fail_absent(d, &err);
     comm_give_up(&err);
@@ -138,11 +145,24 @@ static int weight_of(const struct cuda_gpu *g)
     return g->error.code == TP_OK ? 0 : g->gathering ? 1 : g->hangs ? 2 : 3;
 }
 
+/* How far it came; of GPUs that hang the one behind keeps the others waiting. */
+static uint64_t progress_of(const struct cuda_gpu *g)
+{
+    const uint32_t mark = g->watch->mark[g->number];
+    return (uint64_t)(mark & ~GATHERS) / 64 * 2 + mark / GATHERS;
+}
+
+static bool explains_more(const struct cuda_gpu *g, const struct cuda_gpu *other)
+{
+    return weight_of(g) != weight_of(other) ? weight_of(g) > weight_of(other)
+                                            : progress_of(g) < progress_of(other);
+}
+
 bool cuda_all_well(struct cuda_device *d, struct tp_error *err)
 {
     const struct cuda_gpu *worst = &d->gpus[0];
     for (uint32_t i = 1; i < d->n_gpus; i++)
-        worst = weight_of(&d->gpus[i]) > weight_of(worst) ? &d->gpus[i] : worst;
+        worst = explains_more(&d->gpus[i], worst) ? &d->gpus[i] : worst;
     for (uint32_t i = 0; weight_of(worst) < 2 && i < d->n_gpus; i++)
         if (word_of(&d->watch->missing[i]))
             return fail_missing(d, i, err);

@@ -121,10 +121,11 @@ static bool open_gpus(const struct device_setup *setup, struct tp_error *err)
     if (!cuda_count(&there, err))
         return false;
     if ((uint64_t)there < ranks && !setup->share)
-        return tp_fail(err, TP_E_UNSUPPORTED,
-                       "--device cuda: the bundle has %llu ranks, there %s %d; --share-gpu puts "
-                       "several on one, tpshard reshard --tp %d makes fewer",
-                       (unsigned long long)ranks, there == 1 ? "is GPU" : "are GPUs", there, there);
+        return tp_fail(
+            err, TP_E_UNSUPPORTED,
+            "--device cuda: the bundle has %llu ranks, the machine %d GPU%s; --share-gpu "
+            "puts several on one, tpshard reshard --tp %d makes fewer",
+            (unsigned long long)ranks, there, there == 1 ? "" : "s", there);
     const uint32_t wanted = (uint32_t)min_u64(min_u64((uint64_t)there, ranks), CUDA_GPUS);
     if (wanted < ranks && !setup->share)
         return tp_fail(err, TP_E_UNSUPPORTED, "--device cuda: %llu ranks, %d GPUs are supported",
@@ -400,11 +401,10 @@ static void read_row(const struct device *device, const struct step *step, uint3
     struct cuda_gpu *g = &d->gpus[0];
     const float *from = (normed ? g->normed : g->residual[0]) + row * g->stride;
     (void)step;
-    bool ok = !d->failed &&
-              CUDA(&g->cuda->api, &d->error, cuMemcpyDtoHAsync_v2,
+    bool ok = g->error.code == TP_OK &&
+              CUDA(&g->cuda->api, &g->error, cuMemcpyDtoHAsync_v2,
                    (d->row, (uintptr_t)from, g->stride * 4, g->cuda->stream)) &&
-              cuda_wait(g, &d->error);
-    d->failed |= !ok;
+              cuda_wait(g, &g->error);
     if (ok)
         memcpy(out, d->row, d->setup.model->hidden * sizeof *out);
 }
