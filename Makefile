@@ -228,7 +228,7 @@ check: ## for daily work, within 90 seconds: no sweeps, a sample of the combinat
 test-long: ## the sweeps and random sequences, an hour or more
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
 	@TIER=long SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 $(MAKE) --no-print-directory run-tests \
-	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format'
+	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format test_cuda'
 
 seconds ?= 60
 fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libFuzzer; finds go to build/fuzz/
