@@ -349,7 +349,7 @@ class Launch(ctypes.Structure):
 class Operand(ctypes.Structure):
     """struct cuda_operand, as the kernel has it"""
     _fields_ = [("source", ctypes.c_void_p), ("to", ctypes.c_void_p)] + [(n, ctypes.c_uint32) for n in (
-        "n_rows", "stride", "blocks", "n_out", "per_word", "half")]
+        "n_rows", "stride", "blocks", "n_out", "per_word", "half")] + [("mark_at", ctypes.c_void_p), ("mark", ctypes.c_uint32)]
 
 
 def operand(cuda, rows, stride, blocks, per_word, half, values):
@@ -359,14 +359,15 @@ def operand(cuda, rows, stride, blocks, per_word, half, values):
     count = (rows + 130) // 128 * 128 * blocks * 16
     to = (ctypes.c_uint32 * (count + 4))(*[0xffffffff] * (count + 4))
     at = ctypes.addressof(to) + -ctypes.addressof(to) % 16
-    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, rows + 3, per_word, half)
+    mark = ctypes.c_uint32()
+    a = Operand(ctypes.addressof(source), at, rows, stride, blocks, rows + 3, per_word, half, ctypes.addressof(mark), 7)
     launch = Launch(count // 256 + 1, 1, 1, 256, 1, 1, 0, None, None, 0)
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(a))
     assert cuda.cuStreamCreate(ctypes.byref(stream), 1) == cuda.cuModuleLoadData(ctypes.byref(module), b"") == 0
     assert cuda.cuModuleGetFunction(ctypes.byref(function), module, b"prompt_operand") == 0
     launch.stream = stream.value
     assert cuda.cuLaunchKernelEx(ctypes.byref(launch), function, arguments, None) == 0
-    assert cuda.cuStreamSynchronize(stream) == 0
+    assert cuda.cuStreamSynchronize(stream) == 0 and mark.value == 7
     first = (at - ctypes.addressof(to)) // 4
     return list(to[first: first + count])
 
