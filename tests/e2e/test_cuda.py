@@ -1,6 +1,7 @@
 """The GPU as a device, emulated (tests/cuda): the host's code as it is, the kernels as C++, the CPU's bits."""
 import array
 import ctypes
+import functools
 import json
 import math
 import os
@@ -43,6 +44,19 @@ def program():
 def emulated_only():
     if HARDWARE:
         raise Skip("a fault of the emulated device")
+
+
+def restored(test):
+    """What the test puts into the environment, for programs that others start, goes with it."""
+    @functools.wraps(test)
+    def run_and_restore():
+        before = dict(os.environ)
+        try:
+            test()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    return run_and_restore
 
 
 def emulated(*args, status=0, **env):
@@ -315,6 +329,7 @@ def distance(a, b):
     return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b)) / len(a))
 
 
+@restored
 def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
     """Of every checkpoint in 16 bits, as it came or rounded; where it came in f32 PyTorch's distance is not known, and twice that
     of the exact order is allowed, and greedy ids are the golden ones (else test_the_golden_results_are_met says so)."""
@@ -324,8 +339,8 @@ def test_fast_prompts_are_no_further_from_the_truth_than_pytorch():
         tp, gpus = arranged(i)
         with Folder() as d:
             convert(model, d + "/b", "--dtype", own, "--tp", tp)
-            os.environ.update(environment(EMUL_DEVICES=gpus))
             device = ["--device", "cuda", "--share-gpu"]
+            os.environ.update(environment(EMUL_DEVICES=gpus))
             said = [golden_check.logits(program(), d + "/b", golden, [*device, *fast], d) for fast in ([], ["--fast"])]
             exact, fast = (golden_check.errors(x, truth) for x in said)
             assert said[0] != said[1], (name, "was not fast")
@@ -781,6 +796,7 @@ def test_the_demo_tells_its_story_and_replays_what_the_cpu_recorded():
         assert b"as recorded" in emulated("selftest", d + "/b").stdout
 
 
+@restored
 def test_the_golden_results_are_met():
     for i, (name, model) in enumerate(float_checkpoints()[::SHARE]):
         tp, gpus = arranged(i)
