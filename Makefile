@@ -222,7 +222,7 @@ build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reorde
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
-check: ## for daily work, within 90 seconds: no sweeps, a sample of the combinations
+check: ## for daily work, in some two minutes: no sweeps, a sample of the combinations
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
 	@TIER=check $(MAKE) --no-print-directory run-tests
 test-long: ## the sweeps and random sequences, an hour or more
