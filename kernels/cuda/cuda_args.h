@@ -107,6 +107,7 @@ struct cuda_root {
 /* A row of the residual stream from the embedding, or from a reduction; then the next norm. */
 struct cuda_residual {
     const struct cuda_step *step;
+    const uint32_t *tokens;         /* [M] */
     const float *residual;          /* [M][stride] */
     float *residual_out;            /* [M][stride], another */
     float *normed;                  /* [M][stride] */
@@ -234,22 +235,6 @@ struct cuda_finish {
     const float *scale_second, *bias_second;
     uint32_t n_rows, columns, out_stride;
     uint32_t round; /* the result of a pair enters a matrix as bf16 */
-};
-
-/* The residual stream of rows, from the embedding or a reduction, in place; then the next norm. */
-struct cuda_prompt_residual {
-    const float *sums[CUDA_RANKS];  /* [n_rows][stride] of each rank, added in this order */
-    float *residual, *normed;       /* [n_rows][stride] */
-    const float *norm;              /* [hidden] */
-    const struct cuda_embed *embed; /* [n_embed] by rank: the row of the token; NULL: a reduction */
-    const uint32_t *tokens;         /* [n_rows] */
-    const float *scale, *bias;      /* [hidden] or NULL: after the sums */
-    const float *gathered;          /* [GPUs][gathered_rows][stride], as in cuda_residual */
-    uint32_t embed_dtype;           /* enum dtype: f32, f16, bf16 */
-    uint32_t n_embed, gathered_rows;
-    uint32_t panel_words, n_sums, stride, hidden;
-    float eps;
-    uint32_t round;
 };
 
 struct cuda_prompt_rope {

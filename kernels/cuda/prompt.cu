@@ -28,6 +28,5 @@
 TYPE_OF(bf16)
 TYPE_OF(f16)
 ENTRY(prompt_operand, CUDA_THREADS, 1, cuda_operand, operand)
-ENTRY(prompt_residual_norm, CUDA_THREADS, 1, cuda_prompt_residual, prompt_residual)
 ENTRY(prompt_finish, CUDA_THREADS, 1, cuda_finish, finish)
 ENTRY(prompt_rope_append, CUDA_THREADS, 1, cuda_prompt_rope, prompt_rope)

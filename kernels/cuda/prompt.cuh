@@ -449,34 +449,6 @@ static __device__ __forceinline__ void finish(const cuda_finish &a)
     a.out[at] = a.second && a.round ? bf16_value(v) : v;
 }
 
-/* ---- the residual stream ---- */
-
-/* A CTA has a row. Shared memory: hidden + 1 floats. */
-static __device__ __forceinline__ void prompt_residual(const cuda_prompt_residual &a)
-{
-    shared_cursor cursor = shared_begin();
-    float *row = shared_take<float>(cursor, a.hidden);
-    float *factor = shared_take<float>(cursor, 1);
-    launch_dependents();
-    wait_previous();
-    const size_t at = (size_t)blockIdx.x * a.stride;
-    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
-        float v = 0.0f;
-        if (a.embed) {
-            v = embedded(a, a.tokens[blockIdx.x], blockIdx.x, i);
-        } else {
-            v = a.sums[0][at + i];
-            for (unsigned n = 1; n < a.n_sums; n++)
-                v = __fadd_rn(v, a.sums[n][at + i]);
-            v = a.scale ? __fmul_rn(v, a.scale[i]) : v;
-            v = a.bias ? __fadd_rn(v, a.bias[i]) : v;
-            v = __fadd_rn(a.residual[at + i], v);
-        }
-        a.residual[at + i] = row[i] = v;
-    }
-    norm_row(a, row, factor, a.normed + at);
-}
-
 /* ---- RoPE and the KV cache ---- */
 
 /* A warp has a head of a row, as in rope_append. */

@@ -21,10 +21,10 @@ static __device__ __forceinline__ float panel_value(const void *panels, unsigned
 }
 
 /* Column k of row m, which is a token's, from the rank that has it: of its panels, or where they are
- * not reached from what its GPU has given; 0 where neither is. A: what has an embedding. */
-template <class A>
-static __device__ __forceinline__ float embedded(const A &a, unsigned token, unsigned m, unsigned k)
+ * not reached from what its GPU has given; 0 where neither is. */
+static __device__ __forceinline__ float embedded(const cuda_residual &a, unsigned m, unsigned k)
 {
+    const unsigned token = a.tokens[m];
     for (unsigned r = 0; r < a.n_embed; r++) {
         const cuda_embed rank = a.embed[r];
         if (token - rank.first >= rank.count) /* below 0: beyond the last */
@@ -146,7 +146,7 @@ static __device__ __forceinline__ float entering(const cuda_residual &a, const f
 {
     if (!a.embed)
         return reduced(a, inbox, m, i, stopped);
-    return embedded(a, a.step->token[m], m, i);
+    return embedded(a, m, i);
 }
 
 /* place of an element in a row of shared memory that dots read */
@@ -200,24 +200,6 @@ static __device__ void norm_rows(const cuda_residual &a, float *x, unsigned bloc
     }
 }
 
-/* A row in shared memory, normed, by all threads of a CTA. A: what has a norm. */
-template <class A>
-static __device__ __forceinline__ void norm_row(const A &a, const float *row, float *factor,
-                                                float *normed)
-{
-    __syncthreads();
-    if (threadIdx.x < 32) {
-        const float f = norm_factor<false>(row, a.hidden, a.eps);
-        if (threadIdx.x == 0)
-            *factor = f;
-    }
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
-        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
-        normed[i] = a.round ? bf16_value(y) : y;
-    }
-}
-
 /* A CTA has a row. Shared memory: hidden + 1 floats. */
 static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
 {
@@ -234,7 +216,17 @@ static __device__ __forceinline__ void residual_norm(const cuda_residual &a)
     bool stopped = false;
     for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS)
         a.residual_out[(size_t)m * a.stride + i] = row[i] = entering(a, inbox, m, i, stopped);
-    norm_row(a, row, factor, a.normed + (size_t)m * a.stride);
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        const float f = norm_factor<false>(row, a.hidden, a.eps);
+        if (threadIdx.x == 0)
+            *factor = f;
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < a.hidden; i += CUDA_THREADS) {
+        const float y = __fmul_rn(__fmul_rn(row[i], *factor), a.norm[i]);
+        a.normed[(size_t)m * a.stride + i] = a.round ? bf16_value(y) : y;
+    }
 }
 
 /* ---- RoPE and the KV cache ---- */

@@ -74,7 +74,7 @@ struct cuda_geometry {
 
 /* The kernels of prompts (cuda_prompt.c), for the bundle's arithmetic. */
 struct cuda_prompt_kernels {
-    cu_function operand, residual, rope, finish;
+    cu_function operand, rope, finish;
     cu_function attention;                 /* NULL: none for these heads, or this KV cache */
     cu_function products[STORED_COUNT][5]; /* see there */
     bool found;
@@ -152,7 +152,9 @@ struct cuda_gpu {
     float *cos, *sin;
     unsigned char *steps; /* [groups + 1] struct cuda_step and its pages; the last for the logits */
     struct cuda_root *roots[2]; /* of all ranks, by reduction */
-    struct cuda_embed *embed;   /* [tp_size] */
+    struct cuda_root *whole[2]; /* [n_whole] of spans: a sum of each rank that has some */
+    uint32_t n_whole[2];
+    struct cuda_embed *embed; /* [tp_size] */
 
     uint64_t stride, head_pad, page_bytes, group, groups, chunks_max, step_bytes, logit_stride;
     uint64_t wide_rows;                /* of q to act: CUDA_ROWS, or a span's in whole groups */
@@ -220,6 +222,7 @@ static inline struct range cuda_ranks_of(uint64_t ranks, uint64_t gpus, uint64_t
 void cuda_set_sizes(struct cuda_gpu *gpu, struct cuda *cuda, const struct device_setup *setup,
                     uint32_t number, uint32_t n_gpus, bool gathers, struct cuda_rank *ranks);
 /* The first slot of an inbox that is the rank's. */
+uint32_t cuda_sum_slot(const struct cuda_gpu *gpu, uint64_t rank); /* where its whole sums are */
 uint32_t cuda_slot_of(const struct cuda_gpu *gpu, enum cuda_reduction reduction, uint64_t rank);
 /* Addresses and sizes; with gpu->memory, the pointers. */
 bool cuda_place(struct cuda_gpu *gpu, struct tp_error *err);
@@ -247,6 +250,8 @@ struct cuda_group {
     bool fused;                   /* reductions and norms are done by who needs them */
     bool apart;                   /* rows are of one sequence each: RoPE is done in attention */
     const struct cuda_step *step; /* on the device */
+    const uint32_t *tokens;       /* on the device, of these rows */
+    bool span;                    /* of a fast prompt, not bounded by CUDA_ROWS */
     struct tp_error *err;
 };
 
@@ -256,6 +261,9 @@ bool cuda_can_fuse(const struct cuda_gpu *gpu, int kind);
  * residual stream alternates between two buffers:
  * behind a layer it is in the first. */
 bool cuda_embedding(const struct cuda_group *group, uint32_t norm, struct cuda_residual *out);
+/* Of a span: the whole sums of all ranks that have some, [rows][stride] each, in their order. */
+bool cuda_reduce_span(const struct cuda_group *group, uint32_t layer, enum cuda_reduction reduction,
+                      uint64_t rows);
 bool cuda_run_residual(const struct cuda_group *group, struct cuda_residual *residual);
 /* before: where the layer's x comes from. Behind it the next one's is *before, which has been run
  * unless the group is fused. */

@@ -65,6 +65,7 @@ static struct cuda_residual residual_of(const struct cuda_group *g, uint32_t nor
     const struct cuda_rank *r = &gpu->ranks[0];
     return (struct cuda_residual){
         .step = g->step,
+        .tokens = g->tokens,
         .residual_out = row_of(g, gpu->residual[0], gpu->stride),
         .normed = row_of(g, gpu->normed, gpu->stride),
         .norm = cuda_at(r, rank_norm(r->weights, norm)),
@@ -82,7 +83,7 @@ bool cuda_embedding(const struct cuda_group *g, uint32_t norm, struct cuda_resid
 {
     struct cuda_gpu *gpu = g->gpu;
     const struct matrix *embed = &gpu->ranks[0].weights->embed;
-    const uint64_t rows = root_rows(g);
+    const uint64_t rows = g->span ? g->n_rows : root_rows(g);
     *out = residual_of(g, norm);
     out->embed = gpu->embed;
     out->n_embed = (uint32_t)gpu->setup->comm->size;
@@ -90,8 +91,8 @@ bool cuda_embedding(const struct cuda_group *g, uint32_t norm, struct cuda_resid
     out->panel_words = (uint32_t)(embed->panel_bytes / (PANEL_ROWS * 4));
     if (!gpu->gathers)
         return true;
-    /* the third inbox is free: rows that this GPU has, then everyone's */
-    float *all = gpu->inbox + 2 * gpu->inbox_floats;
+    /* the third inbox is free, and so are sums: rows that this GPU has, then everyone's */
+    float *all = g->span ? gpu->sums : gpu->inbox + 2 * gpu->inbox_floats;
     struct cuda_residual own = *out;
     own.residual_out = all + gpu->number * rows * gpu->stride;
     out->gathered = all;
@@ -120,6 +121,22 @@ static struct cuda_residual reduction_of(const struct cuda_group *g, const struc
 bool cuda_run_residual(const struct cuda_group *g, struct cuda_residual *a)
 {
     return launch(g, g->gpu->residual_norm, g->n_rows, align_up(a->hidden * 4, 16) + 16, a);
+}
+
+bool cuda_reduce_span(const struct cuda_group *g, uint32_t layer, enum cuda_reduction reduction,
+                      uint64_t rows)
+{
+    struct cuda_gpu *gpu = g->gpu;
+    const struct layer_weights *w = &gpu->ranks[0].weights->layers[layer];
+    struct cuda_residual a = reduction_of(g, reduction ? &w->down : &w->o, layer, reduction);
+    a.inbox = (struct cuda_inbox){
+        .at = {gpu->sums}, .n = 1, .root_stride = (uint32_t)(rows * gpu->stride)};
+    a.roots = gpu->whole[reduction];
+    a.n_roots = gpu->n_whole[reduction];
+    a.keeps = false;
+    return (!gpu->nccl ||
+            cuda_gather(gpu, gpu->sums, gpu->sum_slots * rows * gpu->stride, g->err)) &&
+           cuda_run_residual(g, &a);
 }
 
 /* ---- dots ---- */

@@ -80,7 +80,6 @@ static bool find_kernels(struct cuda_gpu *g, struct tp_error *err)
     struct cuda_prompt_kernels *k = &g->prompt;
     if (!k->found)
         k->found = cuda_kernel(g->cuda, "prompt_operand", &k->operand, err) &&
-                   cuda_kernel(g->cuda, "prompt_residual_norm", &k->residual, err) &&
                    cuda_kernel(g->cuda, "prompt_rope_append", &k->rope, err) &&
                    cuda_kernel(g->cuda, "prompt_finish", &k->finish, err) &&
                    find_attention(g, err) && find_products(g, err);
@@ -282,15 +281,9 @@ static bool run_qkv(const struct prompt *p, const struct cuda_rank *r, uint32_t 
 
 /* ---- sums ---- */
 
-/* Where the sums of a rank are: GPU by GPU. */
 static float *sums_of(const struct prompt *p, uint64_t rank)
 {
-    const struct cuda_gpu *g = p->gpu;
-    uint64_t gpu = 0;
-    while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
-        gpu++;
-    const uint64_t slot = rank - cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).begin;
-    return g->sums + (gpu * g->sum_slots + slot) * rows_of(p) * g->stride;
+    return p->gpu->sums + cuda_sum_slot(p->gpu, rank) * rows_of(p) * p->gpu->stride;
 }
 
 /* Whole dots of this rank's columns; scale and bias come when all ranks' are added. */
@@ -390,72 +383,6 @@ static bool attend(const struct prompt *p, const struct cuda_rank *r, uint32_t l
            run_sums(p, r, layer, REDUCE_ATTENTION);
 }
 
-/* ---- the residual stream ---- */
-
-static struct cuda_prompt_residual residual_of(const struct prompt *p, uint32_t norm)
-{
-    const struct cuda_gpu *g = p->gpu;
-    const struct cuda_rank *r = &g->ranks[0];
-    return (struct cuda_prompt_residual){
-        .residual = g->residual[0] + p->first * g->stride,
-        .normed = normed_of(p),
-        .norm = cuda_at(r, rank_norm(r->weights, norm)),
-        .stride = (uint32_t)g->stride,
-        .hidden = (uint32_t)g->setup->model->hidden,
-        .eps = (float)g->setup->model->rms_eps,
-        .round = r->weights->arithmetic == DTYPE_BF16,
-    };
-}
-
-static bool run_residual(const struct prompt *p, struct cuda_prompt_residual *a)
-{
-    return launch(p, p->gpu->prompt.residual, p->n_rows, CUDA_THREADS,
-                  align_up(a->hidden * 4, 16) + 16, a);
-}
-
-/* The embedding and the first norm. */
-static bool embed(const struct prompt *p, uint32_t norm)
-{
-    const struct cuda_gpu *g = p->gpu;
-    const struct matrix *m = &g->ranks[0].weights->embed;
-    struct cuda_prompt_residual a = residual_of(p, norm);
-    const uint64_t count = (uint64_t)p->n_rows * g->stride;
-    a.embed = g->embed;
-    a.n_embed = (uint32_t)g->setup->comm->size;
-    a.embed_dtype = m->stored->id;
-    a.tokens = g->span + g->chunks_max;
-    a.panel_words = (uint32_t)(m->panel_bytes / (PANEL_ROWS * 4));
-    if (!g->gathers)
-        return run_residual(p, &a);
-    struct cuda_prompt_residual own = a; /* rows that this GPU has, then everyone's */
-    own.residual = g->sums + g->number * count;
-    a.gathered = g->sums;
-    a.gathered_rows = p->n_rows;
-    return run_residual(p, &own) && cuda_gather(p->gpu, g->sums, count, p->err) &&
-           run_residual(p, &a);
-}
-
-/* The sums of all ranks that have some, in their order, with scale and bias to the residual stream;
- * then the next norm. */
-static bool reduce(const struct prompt *p, uint32_t layer, enum cuda_reduction reduction)
-{
-    const struct cuda_gpu *g = p->gpu;
-    const struct layer_weights *w = &g->ranks[0].weights->layers[layer];
-    const struct matrix *m = reduction ? &w->down : &w->o;
-    struct cuda_prompt_residual a = residual_of(p, 2 * layer + 1 + (uint32_t)reduction);
-    const uint64_t count = g->sum_slots * rows_of(p) * g->stride;
-    if (g->nccl && !cuda_gather(p->gpu, g->sums, count, p->err))
-        return false;
-    for (uint64_t r = 0; r < g->setup->comm->size; r++) {
-        const struct partition *own = &g->setup->plans[r].partition;
-        if (range_count(reduction ? own->ff : own->heads))
-            a.sums[a.n_sums++] = sums_of(p, r);
-    }
-    a.scale = cuda_at(&g->ranks[0], m->scale);
-    a.bias = cuda_at(&g->ranks[0], m->bias);
-    return run_residual(p, &a);
-}
-
 /* ---- libraries ---- */
 
 bool cuda_open_blas(struct cuda_gpu *g, struct tp_error *err)
@@ -519,27 +446,58 @@ void cuda_set_span(struct cuda_device *d, const struct step *step, struct step_s
     memcpy(d->span, step->pages[part.rows->sequence], (last / CUDA_CHUNK + 1) * sizeof *d->span);
     for (uint32_t i = 0; i < span.n_rows; i++)
         d->span[g->chunks_max + i] = part.rows[i].token;
-    cuda_set_rows(d, &part);
+    ((struct cuda_step *)(void *)(d->steps + g->groups * g->step_bytes))->n_rows = span.n_rows;
+    if (needs_groups(g))
+        cuda_set_rows(d, &part);
 }
 
-bool cuda_run_span(struct cuda_device *d, struct cuda_gpu *g, const struct step *step,
+/* Its rows as those of a group, for what does not mind how many there are. */
+static struct cuda_group group_of(const struct prompt *p)
+{
+    struct cuda_gpu *g = p->gpu;
+    return (struct cuda_group){
+        .gpu = g,
+        .first = p->first,
+        .n_rows = p->n_rows,
+        .step = (const struct cuda_step *)(const void *)(g->steps + g->groups * g->step_bytes),
+        .tokens = g->span + g->chunks_max,
+        .span = true,
+        .err = p->err,
+    };
+}
+
+/* What the span is, from the host's memory. */
+static bool fetch_span(struct cuda_device *d, const struct prompt *p, const struct step *part)
+{
+    struct cuda_gpu *g = p->gpu;
+    const struct cuda *c = g->cuda;
+    const uint64_t last = g->groups * g->step_bytes;
+    return CUDA(&c->api, p->err, cuMemcpyHtoDAsync_v2,
+                ((uintptr_t)g->span, d->span, (g->chunks_max + p->n_rows) * sizeof *d->span,
+                 c->stream)) &&
+           CUDA(&c->api, p->err, cuMemcpyHtoDAsync_v2,
+                ((uintptr_t)g->steps + last, d->steps + last, sizeof(struct cuda_step),
+                 c->stream)) &&
+           (!needs_groups(g) || cuda_put_rows(d, g, part, p->err));
+}
+
+bool cuda_run_span(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
                    struct step_span span, struct tp_error *err)
 {
-    const struct range layers = g->ranks[0].plan->partition.layers;
+    const struct range layers = gpu->ranks[0].plan->partition.layers;
     const struct step part = part_of(step, span);
-    const struct prompt p = {g, span.first, span.n_rows, part.rows->position, err};
-    bool ok = CUDA(&g->cuda->api, err, cuMemcpyHtoDAsync_v2,
-                   ((uintptr_t)g->span, d->span, (g->chunks_max + span.n_rows) * sizeof *d->span,
-                    g->cuda->stream)) &&
-              (!needs_groups(g) || cuda_put_rows(d, g, &part, err)) &&
-              embed(&p, 2 * (uint32_t)layers.begin);
+    const struct prompt p = {gpu, span.first, span.n_rows, part.rows->position, err};
+    const struct cuda_group g = group_of(&p);
+    struct cuda_residual enter;
+    bool ok = fetch_span(d, &p, &part) && cuda_embedding(&g, 2 * (uint32_t)layers.begin, &enter) &&
+              cuda_run_residual(&g, &enter);
     for (uint32_t layer = (uint32_t)layers.begin; ok && layer < layers.end; layer++) {
-        for (uint32_t i = 0; ok && i < g->n_ranks; i++)
-            ok = attend(&p, &g->ranks[i], layer);
-        ok = ok && reduce(&p, layer, REDUCE_ATTENTION);
-        for (uint32_t i = 0; ok && i < g->n_ranks; i++)
-            ok = feed(&p, &g->ranks[i], layer);
-        ok = ok && reduce(&p, layer, REDUCE_MLP);
+        for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
+            ok = attend(&p, &gpu->ranks[i], layer);
+        ok = ok && cuda_reduce_span(&g, layer, REDUCE_ATTENTION, rows_of(&p));
+        for (uint32_t i = 0; ok && i < gpu->n_ranks; i++)
+            ok = feed(&p, &gpu->ranks[i], layer);
+        ok = ok && cuda_reduce_span(&g, layer, REDUCE_MLP, rows_of(&p));
     }
     return ok;
 }

@@ -248,6 +248,8 @@ static bool place_shared(struct taking *t, struct tp_error *err)
         {&g->steps, (g->groups + 1) * (g->step_bytes / 4)},
         {&g->roots[REDUCE_ATTENTION], s->comm->attention.n_roots},
         {&g->roots[REDUCE_MLP], s->comm->mlp.n_roots},
+        {&g->whole[REDUCE_ATTENTION], s->comm->size},
+        {&g->whole[REDUCE_MLP], s->comm->size},
         {&g->embed, s->comm->size * (sizeof(struct cuda_embed) / 4)},
         {&c->choices, c->chunks ? sizeof *c->choices / 4 : 0},
         {&c->banned, c->chunks ? div_ceil(s->model->vocab, 4) : 0},
@@ -413,6 +415,29 @@ static void list_roots(const struct cuda_gpu *g, enum cuda_reduction reduction,
                 .merges = tree->merges[n]};
 }
 
+uint32_t cuda_sum_slot(const struct cuda_gpu *g, uint64_t rank)
+{
+    uint32_t gpu = 0;
+    while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
+        gpu++;
+    const struct range ranks = cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu);
+    return (uint32_t)(gpu * g->sum_slots + rank - ranks.begin);
+}
+
+/* Whole sums of the ranks that have some are added one after the other. */
+static void list_whole(struct cuda_gpu *g, enum cuda_reduction reduction, struct cuda_root *whole)
+{
+    uint32_t n = 0;
+    for (uint64_t r = 0; r < g->setup->comm->size; r++) {
+        const struct partition *own = &g->setup->plans[r].partition;
+        if (range_count(reduction ? own->ff : own->heads)) {
+            whole[n] = (struct cuda_root){.slot = (uint16_t)cuda_sum_slot(g, r), .merges = n > 0};
+            n++;
+        }
+    }
+    g->n_whole[reduction] = n;
+}
+
 bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_error *err)
 {
     const struct cuda *c = g->cuda;
@@ -420,6 +445,9 @@ bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_
     struct cuda_root roots[2][PARTITION_TP_MAX * TREE_ROOTS_MAX];
     list_roots(g, REDUCE_ATTENTION, roots[REDUCE_ATTENTION]);
     list_roots(g, REDUCE_MLP, roots[REDUCE_MLP]);
+    struct cuda_root whole[2][PARTITION_TP_MAX];
+    list_whole(g, REDUCE_ATTENTION, whole[REDUCE_ATTENTION]);
+    list_whole(g, REDUCE_MLP, whole[REDUCE_MLP]);
     const cu_address end = (uintptr_t)g->ranks[g->n_ranks - 1].data;
     const uint64_t begin = end + g->ranks[g->n_ranks - 1].data_bytes - g->memory;
     const uint64_t inbox = CUDA_INBOXES * g->inbox_floats * 4;
@@ -427,11 +455,11 @@ bool cuda_prepare(struct cuda_gpu *g, const struct cuda_embed *embed, struct tp_
                    (g->memory + begin, 0, g->memory_bytes - begin, c->stream)) &&
               CUDA(&c->api, err, cuMemsetD8Async,
                    ((uintptr_t)g->inbox, CUDA_EMPTY & 255, inbox, c->stream)) &&
-              upload(c, g->roots[REDUCE_ATTENTION], roots[REDUCE_ATTENTION],
-                     comm->attention.n_roots * sizeof **roots, err) &&
-              upload(c, g->roots[REDUCE_MLP], roots[REDUCE_MLP], comm->mlp.n_roots * sizeof **roots,
-                     err) &&
               upload(c, g->embed, embed, comm->size * sizeof *embed, err) && find_kernels(g, err);
+    for (int i = REDUCE_ATTENTION; ok && i <= REDUCE_MLP; i++)
+        ok = upload(c, g->roots[i], roots[i],
+                    (i ? &comm->mlp : &comm->attention)->n_roots * sizeof **roots, err) &&
+             upload(c, g->whole[i], whole[i], g->n_whole[i] * sizeof **whole, err);
     for (uint32_t i = 0; ok && i < g->n_ranks; i++)
         ok = prepare_rank(&g->ranks[i], err);
     return cuda_wait(g, ok ? err : NULL) && ok;

@@ -32,6 +32,12 @@ static bool are_apart(const struct step *step)
     return true;
 }
 
+/* What a group of rows is, on the device; the last one is for logits and spans. */
+static const struct cuda_step *step_at(const struct cuda_gpu *gpu, uint64_t group)
+{
+    return (const struct cuda_step *)(const void *)(gpu->steps + group * gpu->step_bytes);
+}
+
 static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *gpu,
                                   const struct step *step, uint32_t first, struct tp_error *err)
 {
@@ -46,8 +52,8 @@ static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *
         .fused =
             step->n_rows <= FUSED_ROWS && !d->setup.after_layer && cuda_can_fuse(gpu, kind_of(n)),
         .apart = step->n_rows <= FUSED_ROWS && are_apart(step),
-        .step = (const struct cuda_step *)(const void *)(gpu->steps +
-                                                         first / CUDA_ROWS * gpu->step_bytes),
+        .step = step_at(gpu, first / CUDA_ROWS),
+        .tokens = step_at(gpu, first / CUDA_ROWS)->token,
         .err = err,
     };
 }
