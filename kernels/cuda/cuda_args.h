@@ -200,9 +200,9 @@ struct cuda_attentions {
     uint32_t n;
 };
 
-/* ---- prompts, fast: a span of rows of one sequence, at ascending positions (prompt.cuh) ---- */
+/* ---- prompts, fast: a span of rows of one sequence, at ascending positions ---- */
 
-/* Rows of x to pairs of 16 bits, as a product takes them (prompt.cuh), or row by row. */
+/* Rows of x to pairs of 16 bits, as a product takes them (product.cuh), or row by row. */
 struct cuda_operand {
     const float *from; /* [n_rows][stride] */
     uint32_t *to;      /* fragments; or [n_rows][blocks * 16] */
@@ -226,14 +226,11 @@ struct cuda_product {
     uint32_t zeros, minimum;      /* what groups have beside a scale */
 };
 
-/* What a product of cuBLASLt lacks, in place: scale and bias of every column; with `second`
- * silu(out) * second. */
+/* What a product of cuBLASLt lacks, in place: scale and bias of every column; of a pair also
+ * silu(first) * second, to the first's out. */
 struct cuda_finish {
-    float *out;                /* [n_rows][out_stride] */
-    const float *second;       /* [n_rows][out_stride] or NULL */
-    const float *scale, *bias; /* [columns] or NULL: out's */
-    const float *scale_second, *bias_second;
-    uint32_t n_rows, columns, out_stride;
+    struct cuda_matrix matrix[2]; /* as they came out */
+    uint32_t n_rows, pair;
     uint32_t round; /* the result of a pair enters a matrix as bf16 */
 };
 

@@ -7,6 +7,7 @@
 #include "dot_int4.cu"
 #include "dot_int4_zero.cu"
 #include "dot_int8.cu"
+#include "product.cu"
 #include "prompt.cu"
 #include "rows.cu"
 #include "sample.cu"

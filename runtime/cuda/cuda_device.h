@@ -72,12 +72,15 @@ struct cuda_geometry {
     uint32_t blocks, panel_words;
 };
 
-/* The kernels of prompts (cuda_prompt.c), for the bundle's arithmetic. */
-struct cuda_prompt_kernels {
-    cu_function operand, rope, finish;
-    cu_function attention;                 /* NULL: none for these heads, or this KV cache */
-    cu_function products[STORED_COUNT][5]; /* see there */
+/* The kernels of spans, for the bundle's arithmetic. */
+struct cuda_product_kernels {
+    cu_function operand, finish;
+    cu_function products[STORED_COUNT][5]; /* cuda_product.c */
     bool found;
+};
+struct cuda_prompt_kernels {
+    cu_function rope;      /* NULL: not asked for yet */
+    cu_function attention; /* NULL: none for these heads, or this KV cache */
 };
 
 /* What chooses tokens from rows of logits (cuda_sample.c). */
@@ -163,6 +166,7 @@ struct cuda_gpu {
     uint64_t edge_floats, inner_floats, inbox_floats;
     uint64_t tile; /* query heads that a CTA of attention takes; 0: none fit */
     cu_function residual_norm, rope, attention, hash;
+    struct cuda_product_kernels product;
     struct cuda_prompt_kernels prompt;
     struct cuda_chooser chooser;                    /* of the first GPU */
     cu_function dots[STORED_COUNT][CUDA_ROW_KINDS]; /* NULL: not asked for yet */
@@ -297,13 +301,14 @@ void cuda_take_chosen(const struct cuda_gpu *gpu, const struct step *step, uint3
 
 /* ---- prompts, fast (cuda_prompt.c) ---- */
 
-/* Libraries that spans need, after cuda_prepare: cuBLASLt where it is there; NCCL where there are
- * several GPUs, from each one's own thread (id: made once for all). TP_E_DEVICE. */
+/* cuBLASLt for spans, where it is there; after cuda_prepare. TP_E_MEMORY. */
 bool cuda_open_blas(struct cuda_gpu *gpu, struct tp_error *err);
+void cuda_close_blas(struct cuda_gpu *gpu);
+/* NCCL, from each GPU's own thread (id: made once for all). TP_E_DEVICE. */
 bool cuda_open_nccl(struct cuda_gpu *gpu, const void *id, struct tp_error *err);
+void cuda_close_nccl(struct cuda_gpu *gpu);
 /* all [n_gpus][count] floats, of which this GPU has its own. */
 bool cuda_gather(struct cuda_gpu *gpu, float *all, uint64_t count, struct tp_error *err);
-void cuda_close_libraries(struct cuda_gpu *gpu);
 
 extern const uint32_t cuda_chunks[]; /* of a prompt, rising; 0 ends the list */
 

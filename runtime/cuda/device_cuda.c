@@ -189,7 +189,8 @@ static void close_gpu(struct cuda_gpu *g)
     cuda_use(g->cuda, NULL);
     api->cuStreamSynchronize(g->cuda->stream);
     cuda_free_graphs(g);
-    cuda_close_libraries(g);
+    cuda_close_blas(g);
+    cuda_close_nccl(g);
     if (g->memory)
         api->cuMemFree_v2(g->memory);
 }

@@ -369,7 +369,7 @@ class Operand(ctypes.Structure):
 
 
 def operand(cuda, rows, stride, blocks, per_word, half, values):
-    """The words that prompt_operand makes of rows of x; 0xffffffff where it wrote nothing."""
+    """The words that product_operand makes of rows of x; 0xffffffff where it wrote nothing."""
     module, function, stream = (ctypes.c_void_p() for _ in range(3))
     source = (ctypes.c_float * len(values))(*values)
     count = (rows + 130) // 128 * 128 * blocks * 16
@@ -380,7 +380,7 @@ def operand(cuda, rows, stride, blocks, per_word, half, values):
     launch = Launch(count // 256 + 1, 1, 1, 256, 1, 1, 0, None, None, 0)
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(a))
     assert cuda.cuStreamCreate(ctypes.byref(stream), 1) == cuda.cuModuleLoadData(ctypes.byref(module), b"") == 0
-    assert cuda.cuModuleGetFunction(ctypes.byref(function), module, b"prompt_operand") == 0
+    assert cuda.cuModuleGetFunction(ctypes.byref(function), module, b"product_operand") == 0
     launch.stream = stream.value
     assert cuda.cuLaunchKernelEx(ctypes.byref(launch), function, arguments, None) == 0
     assert cuda.cuStreamSynchronize(stream) == 0 and mark.value == 7
