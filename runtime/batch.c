@@ -151,7 +151,7 @@ uint32_t batch_add(struct batch *batch, const struct request *request, uint32_t 
         empty(to);
         return UINT32_MAX;
     }
-    if (request->marks)
+    if (request->marks && batch->engine->setup.device->chooses)
         to->marks_hash = hash_bytes(request->marks, vocab_of(batch));
     to->taken = true;
     append(batch, &batch->prompts, s);
@@ -289,12 +289,13 @@ static void ask(struct batch *b)
 {
     const uint32_t n = engine_rows(b->engine)->n_logits;
     bool any = false, logits = false;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
+        b->picked[i] = NONE;
+    for (uint32_t i = 0; b->engine->setup.device->chooses && i < n; i++) {
         const struct step_row *row = wanted_row(b, i);
         const struct slot *slot = &b->slots[row->sequence];
         const struct request *q = &slot->request;
         logits |= q->on_logits != NULL;
-        b->picked[i] = NONE;
         b->choices[i] = (struct sampler_choice){.asked = false};
         if (slot->seen || !is_chosen_from(slot, row->position))
             continue;

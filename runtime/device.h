@@ -67,7 +67,8 @@ struct device {
 
 struct device_type {
     const char *name;
-    bool copies; /* its weights are a copy, which it checks itself */
+    bool copies;  /* its weights are a copy, which it checks itself */
+    bool chooses; /* tokens, where a step has choices */
     /* Prompts with more tokens than this may be run in spans, in 16-bit arithmetic; 0: there is no
      * fast mode. */
     uint32_t fast_above;

@@ -392,15 +392,30 @@ static bool prepare_rank(struct cuda_rank *r, struct tp_error *err)
     return ok;
 }
 
+/* Which GPU has the rank, and which of its ranks is the first. */
+static uint32_t gpu_of(const struct cuda_gpu *g, uint64_t rank, uint64_t *first)
+{
+    uint32_t gpu = 0;
+    while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
+        gpu++;
+    *first = cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).begin;
+    return gpu;
+}
+
 uint32_t cuda_slot_of(const struct cuda_gpu *g, enum cuda_reduction reduction, uint64_t rank)
 {
     const struct comm *comm = g->setup->comm;
     const uint64_t *first_root = (reduction ? &comm->mlp : &comm->attention)->first_root;
-    uint32_t gpu = 0;
-    while (cuda_ranks_of(comm->size, g->n_gpus, gpu).end <= rank)
-        gpu++;
-    const uint64_t first = cuda_ranks_of(comm->size, g->n_gpus, gpu).begin;
+    uint64_t first;
+    const uint32_t gpu = gpu_of(g, rank, &first);
     return gpu * g->slots[reduction] + (uint32_t)(first_root[rank] - first_root[first]);
+}
+
+uint32_t cuda_sum_slot(const struct cuda_gpu *g, uint64_t rank)
+{
+    uint64_t first;
+    const uint32_t gpu = gpu_of(g, rank, &first);
+    return (uint32_t)(gpu * g->sum_slots + rank - first);
 }
 
 static void list_roots(const struct cuda_gpu *g, enum cuda_reduction reduction,
@@ -413,15 +428,6 @@ static void list_roots(const struct cuda_gpu *g, enum cuda_reduction reduction,
             roots[n] = (struct cuda_root){
                 .slot = (uint16_t)(cuda_slot_of(g, reduction, r) + n - tree->first_root[r]),
                 .merges = tree->merges[n]};
-}
-
-uint32_t cuda_sum_slot(const struct cuda_gpu *g, uint64_t rank)
-{
-    uint32_t gpu = 0;
-    while (cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu).end <= rank)
-        gpu++;
-    const struct range ranks = cuda_ranks_of(g->setup->comm->size, g->n_gpus, gpu);
-    return (uint32_t)(gpu * g->sum_slots + rank - ranks.begin);
 }
 
 /* Whole sums of the ranks that have some are added one after the other. */

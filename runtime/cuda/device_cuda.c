@@ -428,6 +428,7 @@ static void clear_page(struct device *device, uint32_t page)
 const struct device_type device_cuda = {
     .name = "cuda",
     .copies = true,
+    .chooses = true,
     .fast_above = CUDA_ROWS,
     .chunks = cuda_chunks,
     .info = info,
