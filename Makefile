@@ -125,7 +125,8 @@ $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 $(B)/tests/encode_bytes: $(B)/obj/tests/tools/encode_bytes.o $(B)/tests/parsers.a
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
-$(B)/tests/record_io.so: tests/tools/record_io.c
+# preloaded by tests
+$(B)/tests/%.so: tests/tools/%.c
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(CSTD) -Wall -Wextra -Werror -O1 -g -fPIC -shared -o $@ $< -ldl -lpthread
@@ -218,7 +219,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so $(B)/tests/fail_alloc.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

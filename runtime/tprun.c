@@ -1,6 +1,7 @@
 /* tprun: run a bundle. Subcommands and exit codes, nothing else. */
 #include "cmd.h"
 
+#include "finish.h"
 #include "interrupt.h"
 #include "run_help.h"
 #include <stdio.h>
@@ -64,12 +65,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
-        return io_flush_stdout(&err) ? TP_EXIT_OK : tp_error_print("tprun", &err);
+        return finish("tprun", true, &err);
     }
-    bool ok = run_command(argc, argv, &report, &err);
-    ok = io_flush_stdout(ok ? &err : NULL) && ok;
-    if (!ok)
-        return tp_error_print("tprun", &err);
-    interrupt_off(TP_EXIT_OK);
-    return TP_EXIT_OK;
+    return finish("tprun", run_command(argc, argv, &report, &err), &err);
 }

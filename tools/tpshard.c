@@ -1,6 +1,7 @@
 /* tpshard: the command line, and nothing else. */
 #include "commands.h"
 #include "error.h"
+#include "finish.h"
 #include "interrupt.h"
 #include "io.h"
 
@@ -37,15 +38,6 @@ static bool run(const struct command *command, int argc, char **argv, struct tp_
     return command->run(&options, err);
 }
 
-static int end(bool ok, struct tp_error *err)
-{
-    ok = io_flush_stdout(ok ? err : NULL) && ok;
-    if (!ok)
-        return tp_error_print(TPSHARD, err);
-    interrupt_off(TP_EXIT_OK);
-    return TP_EXIT_OK;
-}
-
 int main(int argc, char **argv)
 {
     struct tp_error err = {0};
@@ -53,7 +45,7 @@ int main(int argc, char **argv)
     interrupt_catch(TPSHARD, 0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);
-        return end(true, &err);
+        return finish(TPSHARD, true, &err);
     }
     if (argc < 2) {
         print_help(stderr);
@@ -61,7 +53,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i]->name) == 0)
-            return end(run(commands[i], argc - 1, argv + 1, &err), &err);
+            return finish(TPSHARD, run(commands[i], argc - 1, argv + 1, &err), &err);
     tp_fail(&err, TP_E_USAGE, "%.64s: no such command (tpshard --help lists them)", argv[1]);
     return tp_error_print(TPSHARD, &err);
 }

@@ -1,6 +1,7 @@
 #include "error.h"
 
 #include "interrupt.h"
+#include "mem.h"
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,6 +28,20 @@ enum tp_exit tp_code_exit(enum tp_code code)
     return codes[code].exit_code;
 }
 
+/* What an allocation that failed leads to is no verdict on the input. */
+static void set_code(struct tp_error *err, enum tp_code code)
+{
+    static const char head[] = "out of memory: ";
+    const size_t n = sizeof head - 1;
+    err->code = code;
+    if (code == TP_E_MEMORY || code == TP_E_INTERRUPTED || !mem_lacking())
+        return;
+    err->code = TP_E_MEMORY;
+    memmove(err->text + n, err->text, sizeof err->text - n);
+    memcpy(err->text, head, n);
+    err->text[sizeof err->text - 1] = '\0';
+}
+
 bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
 {
     if (!err || err->code != TP_OK)
@@ -35,7 +50,7 @@ bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, args);
     va_end(args);
-    err->code = code;
+    set_code(err, code);
     return false;
 }
 
@@ -50,7 +65,7 @@ bool tp_fail_errno(struct tp_error *err, const char *fmt, ...)
     va_end(args);
     if (n >= 0 && (size_t)n < sizeof err->text)
         snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", strerror(saved));
-    err->code = saved == ENOMEM ? TP_E_MEMORY : TP_E_IO;
+    set_code(err, saved == ENOMEM ? TP_E_MEMORY : TP_E_IO);
     return false;
 }
 

@@ -123,24 +123,27 @@ bool folder_leads_to(const struct folder *folder, const char *name, int fd)
            entry.who.dev == who.dev;
 }
 
+/* Without opendir, which allocates: what is published is looked at once more, and nothing may fail
+ * there for want of memory. */
 bool folder_list(const struct folder *folder, void (*fn)(void *arg, const char *name), void *arg,
                  struct tp_error *err)
 {
-    int fd = open_dir(folder->fd, ".", 0); /* fdopendir takes it and its place */
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        tp_fail_errno(err, "%s: open of the folder", folder->path);
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    const struct dirent *entry;
-    while (errno = 0, (entry = readdir(dir)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            fn(arg, entry->d_name);
-    bool ok = errno == 0 || tp_fail_errno(err, "%s: reading the folder", folder->path);
-    closedir(dir);
-    return ok;
+    _Alignas(struct dirent64) char entries[8192];
+    ssize_t n;
+    int fd = open_dir(folder->fd, ".", 0); /* it has a place of its own */
+    if (fd < 0)
+        return tp_fail_errno(err, "%s: open of the folder", folder->path);
+    while ((n = getdents64(fd, entries, sizeof entries)) > 0)
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *entry = (const void *)(entries + at);
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+                fn(arg, entry->d_name);
+            at += entry->d_reclen;
+        }
+    if (n < 0)
+        tp_fail_errno(err, "%s: reading the folder", folder->path);
+    close(fd);
+    return n == 0;
 }
 
 bool folder_list_path(const char *path, void (*fn)(void *arg, const char *name), void *arg,

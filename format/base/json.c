@@ -2,7 +2,6 @@
 #include "io.h"
 #include "mem.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,28 +40,17 @@ static struct extent measure(const char *data, size_t n)
     return e;
 }
 
-/* jansson reports a lack of memory as malformed text now and then: this is how to tell. */
-static _Thread_local bool out_of_memory;
-
-static void *allocate(size_t n)
+/* jansson reports a lack of memory as malformed text now and then, or loses a byte of a string: ours
+ * remember it. */
+__attribute__((constructor)) static void use_memory(void)
 {
-    void *p = malloc(n);
-    out_of_memory |= !p;
-    return p;
-}
-
-static void use_allocate(void)
-{
-    json_set_alloc_funcs(allocate, free);
+    json_set_alloc_funcs(mem_plain, mem_free);
 }
 
 static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
                      struct tp_error *err)
 {
     json_error_t why;
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, use_allocate);
-    out_of_memory = false;
     if (n == 0) {
         tp_fail(err, code, "%s: empty file, JSON expected", file);
         return NULL;
@@ -78,10 +66,14 @@ static json_t *parse(const char *file, const char *data, size_t n, size_t flags,
         return NULL;
     }
     json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);
-    if (!root && out_of_memory)
+    if (mem_lacking())
         tp_fail(err, TP_E_MEMORY, "%s: out of memory: %zu bytes of JSON", file, n);
     else if (!root)
         tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
+    if (root && mem_lacking()) {
+        json_decref(root);
+        root = NULL;
+    }
     return root;
 }
 
@@ -229,14 +221,15 @@ bool json_get_object(const struct json_in *in, const char *key, const json_t **o
 
 char *json_text(const json_t *value, size_t *n, struct tp_error *err)
 {
-    char *raw = json_dumps(value, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
-    if (!raw) {
+    char *text =
+        value ? json_dumps(value, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17))
+              : NULL;
+    if (!text || mem_lacking()) {
         tp_fail(err, TP_E_MEMORY, "out of memory: JSON text");
+        mem_free(text);
         return NULL;
     }
-    *n = strlen(raw);
-    char *text = mem_copy(raw, *n, err);
-    free(raw);
+    *n = strlen(text);
     return text;
 }
 

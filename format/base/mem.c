@@ -7,6 +7,26 @@
 #include <sys/mman.h>
 
 static _Atomic uint64_t alloc_count;
+static _Atomic bool lacking;
+
+/* What the system gave, counted; NULL is remembered. */
+static void *given(void *p)
+{
+    atomic_fetch_add(&alloc_count, 1);
+    if (!p)
+        lacking = true;
+    return p;
+}
+
+bool mem_lacking(void)
+{
+    return lacking;
+}
+
+bool mem_held(struct tp_error *err)
+{
+    return !lacking || tp_fail(err, TP_E_MEMORY, "out of memory");
+}
 
 uint64_t mem_alloc_count(void)
 {
@@ -15,8 +35,7 @@ uint64_t mem_alloc_count(void)
 
 void *mem_alloc(uint64_t bytes, struct tp_error *err)
 {
-    atomic_fetch_add(&alloc_count, 1);
-    void *p = calloc(1, bytes ? bytes : 1);
+    void *p = given(calloc(1, bytes ? bytes : 1));
     if (!p)
         tp_fail(err, TP_E_MEMORY, "out of memory: %llu bytes", (unsigned long long)bytes);
     return p;
@@ -40,8 +59,7 @@ bool mem_grow(void **items, size_t *cap, size_t need, size_t size, struct tp_err
     size_t grown = *cap ? *cap * 2 : 16;
     if (grown < need)
         grown = need;
-    atomic_fetch_add(&alloc_count, 1);
-    void *p = reallocarray(*items, grown, size);
+    void *p = given(reallocarray(*items, grown, size));
     if (!p)
         return tp_fail(err, TP_E_MEMORY, "out of memory: %zu x %zu bytes", grown, size);
     *items = p;
@@ -57,6 +75,11 @@ char *mem_copy(const void *data, size_t n, struct tp_error *err)
     return p;
 }
 
+void *mem_plain(size_t n)
+{
+    return given(malloc(n));
+}
+
 void mem_free(void *p)
 {
     free(p);
@@ -64,11 +87,10 @@ void mem_free(void *p)
 
 void *mem_map_alloc(uint64_t bytes, struct tp_error *err)
 {
-    atomic_fetch_add(&alloc_count, 1);
     if (bytes == 0)
         bytes = 1;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
+    if (!given(p == MAP_FAILED ? NULL : p)) {
         tp_fail(err, TP_E_MEMORY, "out of memory: %llu bytes", (unsigned long long)bytes);
         return NULL;
     }

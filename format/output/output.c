@@ -217,15 +217,14 @@ static bool tidy_names(struct owned *old, const struct folder *published, struct
         old->folder.path, why.text);
 }
 
+/* room: for its names */
 static bool tidy_old(const struct output *o, struct owned *old, const struct folder *published,
-                     struct tp_error *err)
+                     struct mem_arena *room, struct tp_error *err)
 {
-    struct mem_arena arena = {0};
     memcpy(old->folder.path, o->place.partial_path, IO_PATH_MAX);
-    bool ok = tidy_names(old, published, &arena, err);
-    mem_arena_free(&arena);
     /* safe before the log goes, which alone knows of it */
-    return ok && folder_rmdir(&o->place.parent, o->place.partial, err) &&
+    return tidy_names(old, published, room, err) &&
+           folder_rmdir(&o->place.parent, o->place.partial, err) &&
            folder_sync(&o->place.parent, err);
 }
 
@@ -237,6 +236,7 @@ static bool find_and_tidy_old(const struct output *o, struct hash128 id,
     const char *partial = o->place.partial;
     struct folder_entry entry;
     struct owned old;
+    struct mem_arena room = {0};
     struct tp_error why = {0};
     if (!folder_look(&o->place.parent, partial, &entry, err))
         return false;
@@ -244,7 +244,8 @@ static bool find_and_tidy_old(const struct output *o, struct hash128 id,
         return folder_sync(&o->place.parent, err);
     bool ok = true;
     if (owned_open(&old, &o->place.parent, partial, partial, NULL) && hash_equal(old.id, id))
-        ok = owned_check(&old, o->threads, err) && tidy_old(o, &old, published, err);
+        ok = owned_check(&old, o->threads, err) && tidy_old(o, &old, published, &room, err);
+    mem_arena_free(&room);
     owned_close(&old);
     return ok;
 }
@@ -405,12 +406,12 @@ static bool publish_exchange(struct output *o, struct tp_error *err)
     return taken(o, err);
 }
 
-bool output_publish(struct output *output, struct hash128 manifest, struct tp_error *err)
+static bool publish(struct output *o, struct hash128 manifest, struct mem_arena *room,
+                    struct tp_error *err)
 {
-    struct output *o = output;
     const struct folder *parent = &o->place.parent, *dir = &o->stage.dir;
     bool replaces = o->old.folder.fd >= 0;
-    if (!stage_set_made(&o->stage, manifest, err) || !stage_seal(&o->stage, err))
+    if (!mem_held(err) || !stage_set_made(&o->stage, manifest, err) || !stage_seal(&o->stage, err))
         return false;
     if (!folder_leads_to(parent, o->place.partial, dir->fd))
         return tp_fail(err, TP_E_FOREIGN, "%s: is another folder than at the start", dir->path);
@@ -424,5 +425,14 @@ bool output_publish(struct output *output, struct hash128 manifest, struct tp_er
                        o->place.path);
     memcpy(o->stage.dir.path, o->place.path, IO_PATH_MAX);
     return folder_sync(parent, err) && stage_check(&o->stage, err) &&
-           (!replaces || tidy_old(o, &o->old, dir, err)) && remove_log(dir, &o->stage.log, err);
+           (!replaces || tidy_old(o, &o->old, dir, room, err)) &&
+           remove_log(dir, &o->stage.log, err);
+}
+
+bool output_publish(struct output *output, struct hash128 manifest, struct tp_error *err)
+{
+    struct mem_arena room = {0}; /* what comes after the exchange finds its memory here */
+    bool ok = mem_arena_alloc(&room, 1, err) && publish(output, manifest, &room, err);
+    mem_arena_free(&room);
+    return ok;
 }

@@ -180,7 +180,8 @@ static bool take_name(struct output_file *file, struct tp_error *err)
     struct tp_error why = {0};
     struct folder_entry now;
     bool named = *file->temp, ok = false;
-    if (!io_sync(file->fd, file->place.path, err) || !folder_look(parent, name, &now, err))
+    if (!mem_held(err) || !io_sync(file->fd, file->place.path, err) ||
+        !folder_look(parent, name, &now, err))
         return false;
     if (!can_be_replaced(&now))
         return not_a_file(file, err);

@@ -411,24 +411,38 @@ bool stage_check_listed(struct stage *stage, struct tp_error *err)
     return each_name(stage, false, stage_log_name(stage), check_one_listed, err);
 }
 
-static bool check_one_held(struct stage *s, const char *name, bool raw, struct tp_error *err)
+struct held_check {
+    const struct stage *stage;
+    struct tp_error *err;
+    bool ok;
+};
+
+static bool is_held(const struct stage *s, const char *name, struct tp_error *err)
 {
-    uint64_t id = id_of(name, raw);
+    uint64_t id = id_of(name, false);
     struct folder_entry entry;
     bool held = false;
-    if (!folder_look(folder_of(s, raw), name, &entry, err))
+    if (!folder_look(&s->dir, name, &entry, err))
         return false;
     for (size_t i = 0; i < s->n_names && !held; i++) {
         const struct stage_name *n = &s->names[i];
         held = n->id == id && n->held && n->who.ino == entry.who.ino &&
                n->who.dev == entry.who.dev && (n->grows || io_identity_equal(&n->who, &entry.who));
     }
-    return held || not_ours(s, name, raw, err);
+    return held || not_ours(s, name, false, err);
 }
 
-bool stage_check_held(struct stage *stage, struct tp_error *err)
+static void check_one_held(void *arg, const char *name)
 {
-    return each_name(stage, false, stage_log_name(stage), check_one_held, err);
+    struct held_check *c = arg;
+    if (c->ok && strcmp(name, stage_log_name(c->stage)) != 0)
+        c->ok = is_held(c->stage, name, c->err);
+}
+
+bool stage_check_held(const struct stage *stage, struct tp_error *err)
+{
+    struct held_check check = {stage, err, true};
+    return folder_list(&stage->dir, check_one_held, &check, err) && check.ok;
 }
 
 static bool check_one_proven(struct stage *s, const char *name, bool raw, struct tp_error *err)

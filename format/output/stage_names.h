@@ -18,6 +18,6 @@ bool stage_take_names(struct stage *stage, struct tp_error *err);
 /* Every name in the folder is listed; TP_E_FOREIGN otherwise. */
 bool stage_check_listed(struct stage *stage, struct tp_error *err);
 /* Every name but the log's is a file that this run made or checked. */
-bool stage_check_held(struct stage *stage, struct tp_error *err);
+bool stage_check_held(const struct stage *stage, struct tp_error *err);
 /* Delete all that is listed, and the list with it; nothing, if something is not ours. */
 bool stage_clear(struct stage *stage, struct tp_error *err);

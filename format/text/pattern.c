@@ -30,8 +30,8 @@ static pcre2_code *compile(const char *text, size_t n, const char *what, struct 
     if (!code) {
         PCRE2_UCHAR reason[128];
         pcre2_get_error_message(why, reason, sizeof reason);
-        tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: offset %zu: %s", what, (size_t)at,
-                (const char *)reason);
+        tp_fail(err, why == PCRE2_ERROR_HEAP_FAILED ? TP_E_MEMORY : TP_E_TK_UNSUPPORTED,
+                "%s: offset %zu: %s", what, (size_t)at, (const char *)reason);
     }
     return code;
 }

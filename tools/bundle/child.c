@@ -108,7 +108,8 @@ static bool run(const char *const *argv, int out, int pipes[2], struct tp_error 
         return true;
     if (interrupt_pending() || (WIFEXITED(status) && WEXITSTATUS(status) == TP_EXIT_INTERRUPTED))
         return interrupt_fail(err); /* Ctrl-C is for both, whoever hears it first */
-    return tp_fail(err, TP_E_CHILD, "%s ended with %s %d: %s", argv[0],
+    bool lacks = WIFEXITED(status) && WEXITSTATUS(status) == TP_EXIT_LIMIT;
+    return tp_fail(err, lacks ? TP_E_MEMORY : TP_E_CHILD, "%s ended with %s %d: %s", argv[0],
                    WIFEXITED(status) ? "status" : "signal",
                    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), line);
 }
