@@ -2,7 +2,7 @@
 
 #include "arguments.h"
 #include "checked.h"
-#include "threads.h"
+#include "processors.h"
 #include <string.h>
 
 /* clang-format off */
@@ -190,7 +190,7 @@ bool options_parse(struct options *options, enum command_id command, int argc, c
                    struct tp_error *err)
 {
     *options = (struct options){.memory = UINT64_C(1) << 30, .context = 8192, .batch = 1};
-    options->threads = threads_available();
+    options->threads = processors_available();
     struct parse parse = {.options = options};
     struct arguments arguments = {.table = table,
                                   .command = command,

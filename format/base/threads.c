@@ -1,11 +1,11 @@
 #include "threads.h"
 #include "mem.h"
+#include "processors.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,14 +21,6 @@ unsigned threads_set_fp_mode(void)
 void threads_restore_fp_mode(unsigned mode)
 {
     _mm_setcsr(mode);
-}
-
-int threads_available(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    return CPU_COUNT(&set);
 }
 
 /* ---- the barrier ---- */
@@ -55,7 +47,7 @@ enum { SPIN = 1000, SPIN_CROWDED = 50 };
 void barrier_init(struct barrier *barrier, int count)
 {
     *barrier = (struct barrier){.count = (uint32_t)count};
-    barrier->spin = count <= threads_available() ? SPIN : SPIN_CROWDED;
+    barrier->spin = count <= processors_available() ? SPIN : SPIN_CROWDED;
 }
 
 bool barrier_wait_for(struct barrier *barrier, uint32_t seconds)

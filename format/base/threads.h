@@ -45,6 +45,3 @@ bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
 /* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. Returns what it was. */
 unsigned threads_set_fp_mode(void);
 void threads_restore_fp_mode(unsigned mode);
-
-/* Processors this process may use. */
-int threads_available(void);

@@ -2,6 +2,7 @@
 
 #include "checked.h"
 #include "interrupt.h"
+#include "processors.h"
 
 enum { SPARE_PAGES = 16 }; /* so that short sequences can share a step where they come one by one */
 
@@ -223,6 +224,9 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
     if (o->header_only)
         tp_message("tprun", "warning",
                    "--verify=header: the weights are used without being checked");
+    if (o->threads > processors_available() && !o->report.quiet)
+        tp_message("tprun", "note", "%d threads take turns on %d processors", o->threads,
+                   processors_available());
     return count_pages(run, at_once, &setup.n_pages, err) &&
            engine_open(&run->engine, &run->bundle, &setup, err);
 }

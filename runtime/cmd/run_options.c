@@ -2,7 +2,7 @@
 
 #include "arguments.h"
 #include "checked.h"
-#include "threads.h"
+#include "processors.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -347,7 +347,7 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
 {
     *options = (struct run_options){
         .command = command,
-        .threads = threads_available(),
+        .threads = processors_available(),
         .device = &device_cpu,
         .memory_fraction = 0.9,
         .prompts.n = command == RUN_CHAT ? 512 : 128,

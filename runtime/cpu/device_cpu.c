@@ -4,6 +4,7 @@
 #include "checked.h"
 #include "host.h"
 #include "mem.h"
+#include "processors.h"
 #include "rope.h"
 #include <math.h>
 #include <stdio.h>
@@ -154,7 +155,7 @@ static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
                      kernels_get((enum isa)isa)->name);
     snprintf(text, DEVICE_INFO_MAX,
              "kernels:%s (the first is used)\nprocessors: %d\nmemory: %llu bytes available\n",
-             kernels, threads_available(), (unsigned long long)host_memory_available());
+             kernels, processors_available(), (unsigned long long)host_memory_available());
     return true;
 }
 

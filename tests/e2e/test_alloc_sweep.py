@@ -7,135 +7,71 @@ import json
 import os
 import random
 import resource
-import shutil
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import DEMO, Skip, checkpoint, error_line, run, tiny_model, tpshard, tree_bytes
+from every_command import Case, cases
+from harness import Skip, run, tpshard, tree_bytes
 
 ALLOCS = int(os.environ.get("ALLOCS", 6 if os.environ.get("TIER") == "check" else 24))
 PRELOAD = os.path.join(harness.BUILD, "tests", "fail_alloc.so")
-CHAT = b'{"messages": [{"role": "user", "content": "a <b> \xc3\xa9"}], "name": "x", "list": [1, 2.5, null, "c"]}\n'
-TEMPLATE = """{% macro twice(x, y=2) %}{{ x|upper|replace('A', 'b') * y }}{% endmacro %}{% for m in messages %}{{ loop.index }}{{ m['role'] }}: {{ m.content|trim|e }}
-{{ twice(m.content) }}{{ m|tojson(indent=2) }}{% set ns = namespace(a=[1, 2]) %}{% set ns.a = ns.a + [4] %}{{ ns.a|join(',') }}{{ m.content.split(' ')|list }}{{ {'a': 1, 'b': [1, 2]}|items|list }}
-{{ range(5)|map('string')|join('-') }}{{ m.content[::-1] }}{{ name ~ list }}{% endfor %}"""
+class Sweep:
+    """A command whose allocations fail."""
 
+    def __init__(self, case, world):
+        self.case, self.name = case, case.name
+        done = case.learn(world, env=self.preload("count"))
+        self.count, self.left = self.told(done)
 
-class Case:
-    """A command in a world of its own; MADE is what it makes there, WORLD what is there before."""
+    @staticmethod
+    def preload(what):
+        return {"LD_PRELOAD": PRELOAD, "FAIL_ALLOC": what}
 
-    def __init__(self, name, args, stdin=b"", before=()):
-        self.name, self.args, self.stdin, self.before = name, args, stdin, before
-
-    def run(self, world, limit=None, **env):
-        shutil.rmtree(world, ignore_errors=True)
-        os.mkdir(world)
-        for path in self.before:
-            shutil.copytree(path, os.path.join(world, "out"))
-        return self.again(world, limit, **env)
-
-    def again(self, world, limit=None, **env):
-        if env:
-            env["LD_PRELOAD"] = PRELOAD
-        held = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
-        return subprocess.run([str(a) for a in self.args], cwd=world, input=self.stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              env=dict(os.environ, **env), preexec_fn=held, timeout=120)
-
-    def learn(self, world):
-        done = self.run(world, FAIL_ALLOC="count")
-        assert done.returncode == 0, f"{self.name}: {done.stderr.decode()}"
-        self.count = int(done.stderr.decode().rsplit("allocations: ", 1)[1].split()[0])
-        self.old = {f"out/{n}": d for path in self.before for n, d in tree_bytes(path).items()}
-        self.made, self.said = tree_bytes(world), done.stdout
+    @staticmethod
+    def told(done):
+        words = done.stderr.decode(errors="replace").rsplit("allocations: ", 1)[1].split()
+        return int(words[0]), int(words[2])
 
     def check(self, done, world, what):
         """None, or what is wrong"""
-        now, code, text = tree_bytes(world), done.returncode, done.stderr.decode(errors="replace")
+        code, text = done.returncode, done.stderr.decode(errors="replace")
         if code == 0:
-            wrong = [n for n in {*now, *self.made} if now.get(n) != self.made.get(n)] + (["standard output"] if done.stdout != self.said else [])
+            wrong = self.case.differs(done, world)
             return wrong and f"{what}: status 0, and wrong: {wrong}"
         if code != 6:
             return f"{what}: status {code}: {text[-300:]}"
         if len([l for l in text.splitlines() if ": error MM" in l]) != 1:
             return f"{what}: one line expected: {text[-600:]}"
-        finished = {n: d for n, d in now.items() if not n.startswith("out.partial/")}
-        return finished not in (self.old, self.made) and f"{what}: made in part: {sorted(finished)}"
+        finished = {n: d for n, d in tree_bytes(world).items() if not n.startswith("out.partial/")}
+        return finished not in (self.case.old, self.case.made) and f"{what}: made in part: {sorted(finished)}"
 
     def fail_at(self, k, world, repeat):
         what = f"{self.name}: allocation {k} of {self.count}"
-        done = self.run(world, FAIL_ALLOC=k)
+        done = self.case.run(world, env=self.preload(k))
         wrong = self.check(done, world, what)
+        if not wrong and self.told(done)[1] > self.left:
+            wrong = f"{what}: {self.told(done)[1]} allocations are not freed, {self.left} otherwise"
         if not wrong and repeat and done.returncode == 6:
-            again = self.again(world)
-            if again.returncode == 2 and tree_bytes(world) == self.made:  # it was made, and what failed came after
+            again = self.case.again(world)
+            if again.returncode == 2 and tree_bytes(world) == self.case.made:  # it was made, and what failed came after
                 return done.returncode, None
             wrong = self.check(again, world, what + ", again") or (again.returncode and f"{what}, again: {again.stderr.decode()}")
         return done.returncode, wrong
 
 
-def cases(folder):
-    """name -> Case, over models made in folder"""
-    T, R = harness.TPSHARD, harness.TPRUN
-    yarn, tiny = checkpoint("yarn"), f"{folder}/tiny"
-    tiny_model(tiny)
-    for model, name, args in ((tiny, "t", ("--tp", "2")), (tiny, "t3", ("--tp", "3")), (tiny, "z", ("--tp", "2", "--compress", "zstd")),
-                              (yarn, "b", ("--tp", "2", "--no-selftest")), (DEMO, "demo", ("--tp", "2", "--no-selftest"))):
-        tpshard("convert", model, "-o", f"{folder}/{name}", "-q", *args)
-    with open(f"{folder}/template", "w") as f:
-        f.write(TEMPLATE)
-    with open(f"{folder}/prompts", "w") as f:
-        f.write('{"id": 1, "prompt": "hello world", "n": 3}\n{"id": "x", "prompt_ids": [1, 2, 3]}\n')
-    b, t, one, ids = f"{folder}/b", f"{folder}/t", ("--threads", "1"), ("--prompt-ids", "1,2,3")
-    fill = ("-o", "out", "-q", "--no-selftest", *one)
-    said = json.dumps("hello a b c").encode() + b'\n"x"\n'
-    return {c.name: c for c in (
-        Case("plan", [T, "plan", f"{yarn}/config.json", "--tp", "1,3"]),
-        Case("plan json", [T, "plan", f"{yarn}/config.json", "--json"]),
-        Case("dry run", [T, "convert", tiny, "-o", "out", "--dry-run", "--json", "--tp", "2"]),
-        Case("convert", [T, "convert", tiny, *fill, "--tp", "2"]),
-        Case("convert over another", [T, "convert", tiny, *fill, "--tp", "2", "--force"], before=[f"{folder}/t3"]),
-        Case("convert quantized", [T, "convert", tiny, *fill, "--quant", "int8"]),
-        Case("convert tokenizer", [T, "convert", yarn, *fill]),
-        Case("convert zstd", [T, "convert", tiny, *fill, "--tp", "2", "--compress", "zstd"]),
-        Case("convert selftest", [T, "convert", tiny, "-o", "out", "-q", *one]),
-        Case("convert threads", [T, "convert", tiny, "-o", "out", "-q", "--no-selftest", "--threads", "3"]),
-        Case("reshard", [T, "reshard", t, "-o", "out", "--tp", "3", "-q", *one]),
-        Case("export", [T, "export", t, "-o", "out", "-q", *one]),
-        Case("verify", [T, "verify", f"{folder}/z", "-q", *one]),
-        Case("verify against", [T, "verify", b, "--against", yarn, "-q", *one]),
-        Case("inspect", [T, "inspect", b, "--tensors"]),
-        Case("inspect json", [T, "inspect", b, "--json", "--tensors"]),
-        Case("diff", [T, "diff", t, f"{folder}/t3", *one]),
-        Case("tokenizer", [T, "tokenizer", yarn, "-o", "tok.tpt", "-q"]),
-        Case("generate", [R, "generate", b, "-p", "hello world", "-n", "4", "-q", *one]),
-        Case("generate zstd", [R, "generate", f"{folder}/z", *ids, "-n", "4", "--ids", "-q", "--threads", "2"]),
-        Case("generate many", [R, "generate", b, "--prompts", f"{folder}/prompts", "-n", "4", "-q", "--json", "--trace", "trace", *one]),
-        Case("generate sampled", [R, "generate", f"{folder}/demo", "-p", "Once", "-n", "4", "-q", "--temp", "0.7", "--top-p", "0.9", "--json", "--stop", "zz", *one]),
-        Case("logits", [R, "logits", b, "-p", "hello world", "-o", "l.f32", "-q", *one]),
-        Case("selftest", [R, "selftest", t, "-q", *one]),
-        Case("tokenize", [R, "tokenize", b], said),
-        Case("tokenize back", [R, "tokenize", b, "--decode"], b"[1,2,3,200]\n"),
-        Case("render", [R, "render", "--template", f"{folder}/template", "--origin"], CHAT),
-        Case("chat", [R, "chat", f"{folder}/demo", "-n", "4", *one], b"hello\n/quit\n"),
-        Case("info", [R, "info"]),
-    )}
-
-
-def wanted(folder):
-    """Those whose name is CASE, all without; each has run once"""
+def wanted(all_cases, folder):
+    """Those whose name is CASE, all without"""
     if harness.SHARE != 1 and os.environ.get("CONFIG", "release") != "release":
         raise Skip("sanitizers have an allocator of their own")
-    for name, case in cases(folder).items():
-        if os.environ.get("CASE", name) == name:
-            case.learn(f"{folder}/world")
-            yield case
+    for case in all_cases:
+        if os.environ.get("CASE", case.name) == case.name:
+            yield Sweep(case, f"{folder}/world")
 
 
-def places(case, rng):
-    ks = range(1, case.count + 1)
-    ks = ks if ALLOCS == 0 else sorted({1, case.count, *rng.sample(ks, min(ALLOCS // 2, case.count))})
+def places(sweep, rng):
+    ks = range(1, sweep.count + 1)
+    ks = ks if ALLOCS == 0 else sorted({1, sweep.count, *rng.sample(ks, min(ALLOCS // 2, sweep.count))})
     return [str(k) for k in ks] + [f"{k}+" for k in ks]
 
 
@@ -147,9 +83,9 @@ def in_parallel(folder, jobs, work):
         return [r for part in parts for r in part.result()]
 
 
-def tell(case, found, wrong):
+def tell(sweep, found, wrong):
     """found: (status, what is wrong or None) of every run"""
-    print(f"    {case.name}: {case.count} allocations, {len(found)} faults, {sum(code == 6 for code, _ in found)} of them exit 6", flush=True)
+    print(f"    {sweep.name}: {sweep.count} allocations, {len(found)} faults, {sum(code == 6 for code, _ in found)} of them exit 6", flush=True)
     bad = [w for _, w in found if w]
     for w in bad[:4]:
         print(f"      WRONG {w}", flush=True)
@@ -158,23 +94,48 @@ def tell(case, found, wrong):
 
 def test_every_allocation_fails(folder):
     rng, wrong = random.Random(11), []
-    for case in wanted(folder):
-        jobs = places(case, rng)
+    for sweep in wanted(cases(folder), folder):
+        jobs = places(sweep, rng)
         repeated = set(jobs if ALLOCS == 0 else rng.sample(jobs, len(jobs) // 2))
-        tell(case, in_parallel(folder, jobs, lambda k, world: case.fail_at(k, world, k in repeated)), wrong)
+        tell(sweep, in_parallel(folder, jobs, lambda k, world: sweep.fail_at(k, world, k in repeated)), wrong)
     assert not wrong, f"{len(wrong)}: {wrong[0]}"
 
 
+def large_cases(folder):
+    """Commands that want more than 64 MiB, on a model of 40 MB"""
+    T, R, model = harness.TPSHARD, harness.TPRUN, f"{folder}/large"
+    with open(f"{folder}/config.json", "w") as f:
+        json.dump(dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=512, num_attention_heads=8, num_key_value_heads=2,
+                       intermediate_size=2048, vocab_size=16000, num_hidden_layers=3, rms_norm_eps=1e-5, rope_theta=10000.0,
+                       max_position_embeddings=4096, hidden_act="silu", tie_word_embeddings=True, torch_dtype="bfloat16"), f)
+    run([sys.executable, os.path.join(harness.ROOT, "scripts/synth_checkpoint"), f"{folder}/config.json", "-o", model])
+    for name, args in (("l", ()), ("lz", ("--compress", "zstd"))):
+        tpshard("convert", model, "-o", f"{folder}/{name}", "-q", "--no-selftest", *args)
+    many, ids = ("-q", "--threads", "6"), ("--prompt-ids", "1,2,3")
+    return (
+        Case("convert 40 MB", [T, "convert", model, "-o", "out", "--no-selftest", "--tp", "3", *many]),
+        Case("convert 40 MB, zstd", [T, "convert", model, "-o", "out", "--no-selftest", "--compress", "zstd", *many]),
+        Case("convert 40 MB, selftest", [T, "convert", model, "-o", "out", "--force", "--quant", "int8", *many], before=[f"{folder}/l"]),
+        Case("reshard 40 MB", [T, "reshard", f"{folder}/lz", "-o", "out", "--tp", "3", *many]),
+        Case("export 40 MB", [T, "export", f"{folder}/l", "-o", "out", *many]),
+        Case("verify 40 MB", [T, "verify", f"{folder}/lz", *many]),
+        Case("generate 40 MB", [R, "generate", f"{folder}/l", *ids, "-n", "2", "--ids", "--context", "4000", *many]),
+        Case("generate 40 MB, zstd", [R, "generate", f"{folder}/lz", *ids, "-n", "2", "--ids", *many]),
+        Case("logits 40 MB", [R, "logits", f"{folder}/l", *ids, "-o", "l.f32", *many]),
+    )
+
+
 def test_too_little_address_space(folder):
-    """From 64 MiB up until a command has what it needs."""
+    """From 64 MiB up, until a command has what it needs."""
     wrong = []
-    for case in wanted(folder):
-        found, mib, step = [], 64, 2 if ALLOCS == 0 else 16
-        while mib < 4096 and [code for code, _ in found[-3:]] != [0, 0, 0]:
-            done = case.run(f"{folder}/world", mib << 20)
-            found.append((done.returncode, case.check(done, f"{folder}/world", f"{case.name}: {mib} MiB")))
+    for sweep in wanted([*cases(folder), *large_cases(folder)], folder):
+        found, mib, step = [], 64, 4 if ALLOCS == 0 else 64
+        while mib < 4096 and [code for code, _ in found[-2:]] != [0, 0]:
+            limits = (mib << 20, mib << 20)
+            done = sweep.case.run(f"{folder}/world", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limits))
+            found.append((done.returncode, sweep.check(done, f"{folder}/world", f"{sweep.name}: {mib} MiB")))
             mib += step
-        tell(case, found, wrong)
+        tell(sweep, found, wrong)
     assert not wrong, f"{len(wrong)}: {wrong[0]}"
 
 

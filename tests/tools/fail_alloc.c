@@ -1,6 +1,6 @@
 /* Preloaded into a program: its K-th allocation fails, FAIL_ALLOC=K, or every one from the K-th on, FAIL_ALLOC=K+. It is
  * whoever's in the process: ours, a library's, the C library's own; malloc and its kin, mmap, and threads that are started. Children
- * count anew. FAIL_ALLOC=count prints "allocations: N" at the end.
+ * count anew. The end prints "allocations: N left: M": how many there were, and blocks that were never freed. FAIL_ALLOC=count: none fails.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,8 +19,10 @@ void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *p, size_t n);
 void *__libc_memalign(size_t align, size_t n);
+void __libc_free(void *p);
 
 static _Atomic unsigned long calls;
+static _Atomic long left;
 static unsigned long first, last; /* that fail */
 static int (*real_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
@@ -36,10 +38,9 @@ __attribute__((constructor)) static void start(void)
 
 __attribute__((destructor)) static void end(void)
 {
-    const char *text = getenv("FAIL_ALLOC");
     char line[64];
-    if (text && strcmp(text, "count") == 0 &&
-        write(2, line, (size_t)snprintf(line, sizeof line, "allocations: %lu\n", calls)) < 0)
+    int n = snprintf(line, sizeof line, "allocations: %lu left: %ld\n", calls, left);
+    if (getenv("FAIL_ALLOC") && write(2, line, (size_t)n) < 0)
         _exit(1);
 }
 
@@ -52,37 +53,51 @@ static bool fails(void)
     return true;
 }
 
+static void *counted(void *p)
+{
+    left += p != NULL;
+    return p;
+}
+
 void *malloc(size_t n)
 {
-    return fails() ? NULL : __libc_malloc(n);
+    return fails() ? NULL : counted(__libc_malloc(n));
 }
 
 void *calloc(size_t count, size_t size)
 {
-    return fails() ? NULL : __libc_calloc(count, size);
+    return fails() ? NULL : counted(__libc_calloc(count, size));
 }
 
 void *realloc(void *p, size_t n)
 {
-    return fails() ? NULL : __libc_realloc(p, n);
+    if (fails())
+        return NULL;
+    return p ? __libc_realloc(p, n) : counted(__libc_malloc(n));
 }
 
 void *reallocarray(void *p, size_t count, size_t size)
 {
     size_t n;
-    return __builtin_mul_overflow(count, size, &n) || fails() ? NULL : __libc_realloc(p, n);
+    return __builtin_mul_overflow(count, size, &n) ? NULL : realloc(p, n);
 }
 
 void *aligned_alloc(size_t align, size_t n)
 {
-    return fails() ? NULL : __libc_memalign(align, n);
+    return fails() ? NULL : counted(__libc_memalign(align, n));
+}
+
+void free(void *p)
+{
+    left -= p != NULL;
+    __libc_free(p);
 }
 
 int posix_memalign(void **p, size_t align, size_t n)
 {
     if (fails())
         return ENOMEM;
-    *p = __libc_memalign(align, n);
+    *p = counted(__libc_memalign(align, n));
     return *p ? 0 : ENOMEM;
 }
 
