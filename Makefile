@@ -108,6 +108,11 @@ $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The runtime with a random wait before every meeting of ranks.
+$(B)/tests/tprun_delayed: $(B)/obj/tests/tools/delays.o $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=barrier_wait_for -o $@ $^ $(LDLIBS)
 # The runtime on another device, in place of the CPU: none of its files.
 CPU_DEVICE = $(call sources,runtime/cpu)
 $(B)/tests/tprun_plain: $(B)/obj/tests/tools/device_plain.o $(call obj,runtime/tprun.c $(filter-out $(CPU_DEVICE),$(RUNTIME)) $(KERNELS) $(FORMAT))
@@ -219,7 +224,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so $(B)/tests/fail_alloc.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_delayed $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so $(B)/tests/fail_alloc.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

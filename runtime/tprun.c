@@ -1,7 +1,7 @@
 /* tprun: run a bundle. Subcommands and exit codes, nothing else. */
 #include "cmd.h"
 
-#include "finish.h"
+#include "program.h"
 #include "interrupt.h"
 #include "run_help.h"
 #include <stdio.h>
@@ -58,14 +58,14 @@ int main(int argc, char **argv)
     struct report report;
     struct tp_error err = {0};
     report_start(&report);
-    io_start("tprun");
+    program_start("tprun");
     if (argc < 2) {
         fputs(usage, stderr);
         return TP_EXIT_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
-        return finish("tprun", true, &err);
+        return program_end("tprun", true, &err);
     }
-    return finish("tprun", run_command(argc, argv, &report, &err), &err);
+    return program_end("tprun", run_command(argc, argv, &report, &err), &err);
 }

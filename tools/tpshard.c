@@ -1,7 +1,7 @@
 /* tpshard: the command line, and nothing else. */
 #include "commands.h"
 #include "error.h"
-#include "finish.h"
+#include "program.h"
 #include "interrupt.h"
 #include "io.h"
 
@@ -41,11 +41,11 @@ static bool run(const struct command *command, int argc, char **argv, struct tp_
 int main(int argc, char **argv)
 {
     struct tp_error err = {0};
-    io_start(TPSHARD);
+    program_start(TPSHARD);
     interrupt_catch(TPSHARD, 0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);
-        return finish(TPSHARD, true, &err);
+        return program_end(TPSHARD, true, &err);
     }
     if (argc < 2) {
         print_help(stderr);
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i]->name) == 0)
-            return finish(TPSHARD, run(commands[i], argc - 1, argv + 1, &err), &err);
+            return program_end(TPSHARD, run(commands[i], argc - 1, argv + 1, &err), &err);
     tp_fail(&err, TP_E_USAGE, "%.64s: no such command (tpshard --help lists them)", argv[1]);
     return tp_error_print(TPSHARD, &err);
 }

@@ -250,6 +250,24 @@ def test_recorded_results_are_those_of_the_model():
         assert len(seen) == sum(len(p["layers"]) for p in recorded)
 
 
+def test_ranks_that_come_in_any_order():
+    """Before every meeting each rank waits a random time: whoever comes first, the bits are the same."""
+    program = os.path.join(BUILD, "tests", "tprun_delayed")
+    with Folder() as d:
+        case = Case(d, "qwen3-norm", checkpoint("qwen3-norm"), lengths=(1, 7, 33))
+        try:
+            for seed in range(24 // harness.SHARE + 1):
+                os.environ["DELAYS"] = str(seed)
+                for tp, threads, what in ((3, 3, 1), (5, 5, None), (3, 6, 2)):
+                    case.check(tp, what, threads=threads, program=program)
+        finally:
+            del os.environ["DELAYS"]
+        done = run([program, "generate", case.bundle(3, None), "--prompt-ids", "1,2,3", "-n", "40", "--ignore-eos", "-q", "--threads", "3"])
+        counts = [int(n) for n in done.stderr.decode().rsplit("first to come:", 1)[1].split()]
+        print(f"    first to come, of three: {counts}")
+        assert len(counts) == 3 and min(counts) > sum(counts) // 8, counts
+
+
 def test_a_reordered_kernel_is_seen():
     """The comparison itself: a runtime that sums one chain in place of two must fail it, in every f32 model."""
     program = os.path.join(BUILD, "tests", "tprun_reordered")

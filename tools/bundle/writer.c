@@ -507,29 +507,40 @@ static bool run(struct writer *w, struct tp_error *err)
                     output_publish(w->request->output, manifest, err));
 }
 
+static void close_writer(struct writer *w)
+{
+    for (uint64_t r = 0; w->fill.files && r < w->request->tp_size; r++) {
+        io_close(&w->fill.files[r].direct_fd, w->names[r], NULL);
+        io_close(&w->fill.files[r].fd, w->names[r], NULL);
+    }
+    journal_close(&w->journal);
+    for (uint64_t r = 0; w->bundle.plans && r < w->request->tp_size; r++)
+        rank_plan_free(&w->bundle.plans[r]);
+    json_decref(w->bundle.root);
+    json_decref(w->templates);
+    mem_arena_free(&w->arena);
+    mem_free(w);
+}
+
 bool writer_run(const struct writer_request *request, struct tp_error *err)
 {
-    struct writer w = {.request = request, .stage = &request->output->stage, .journal = {.fd = -1}};
+    struct writer *w = mem_alloc(sizeof *w, err); /* 50 KiB: stacks may be small */
+    if (!w)
+        return false;
+    w->request = request;
+    w->stage = &request->output->stage;
+    w->journal.fd = -1;
     double start = clock_seconds();
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);
-    bool ok = run(&w, err);
+    bool ok = run(w, err);
     if (ok) /* a signal has nothing left to interrupt, nor the same command to take up */
         interrupt_off(TP_EXIT_OK);
-    for (uint64_t r = 0; w.fill.files && r < request->tp_size; r++) {
-        io_close(&w.fill.files[r].direct_fd, w.names[r], NULL);
-        io_close(&w.fill.files[r].fd, w.names[r], NULL);
-    }
-    journal_close(&w.journal);
     /* what an input that cannot be converted leaves is of no use to a later run */
-    if (!ok && w.stage->dir.fd >= 0 && tp_code_exit(err->code) == TP_EXIT_INPUT)
-        stage_discard(w.stage);
-    last_report = (struct writer_report){w.fill.bytes_total - w.fill.bytes_resumed,
-                                         w.fill.bytes_resumed, clock_seconds() - start};
-    for (uint64_t r = 0; w.bundle.plans && r < request->tp_size; r++)
-        rank_plan_free(&w.bundle.plans[r]);
-    json_decref(w.bundle.root);
-    json_decref(w.templates);
-    mem_arena_free(&w.arena);
+    if (!ok && w->stage->dir.fd >= 0 && tp_code_exit(err->code) == TP_EXIT_INPUT)
+        stage_discard(w->stage);
+    last_report = (struct writer_report){w->fill.bytes_total - w->fill.bytes_resumed,
+                                         w->fill.bytes_resumed, clock_seconds() - start};
+    close_writer(w);
     return ok;
 }

@@ -1,0 +1,40 @@
+#include "program.h"
+
+#include "interrupt.h"
+#include "io.h"
+#include "mem.h"
+#include <stdlib.h>
+#include <sys/resource.h>
+
+enum { STACK_KIB = 256 }; /* paths and error lines are kept there */
+
+static bool have_stack(struct tp_error *err)
+{
+    struct rlimit limit;
+    const rlim_t wanted = STACK_KIB << 10;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= wanted)
+        return true;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (limit.rlim_cur == wanted && setrlimit(RLIMIT_STACK, &limit) == 0)
+        return true;
+    return tp_fail(err, TP_E_MEMORY, "a stack of %d KiB is needed, the limit is %llu (ulimit -s)",
+                   STACK_KIB, (unsigned long long)limit.rlim_max >> 10);
+}
+
+void program_start(const char *program)
+{
+    struct tp_error err = {0};
+    io_start(program);
+    if (!have_stack(&err))
+        exit(tp_error_print(program, &err));
+}
+
+int program_end(const char *program, bool ok, struct tp_error *err)
+{
+    ok = ok && mem_held(err);
+    ok = io_flush_stdout(ok ? err : NULL) && ok;
+    if (!ok)
+        return tp_error_print(program, err);
+    interrupt_off(TP_EXIT_OK);
+    return TP_EXIT_OK;
+}

@@ -1,0 +1,11 @@
+/* How both programs begin and end. */
+#pragma once
+#include "error.h"
+#include <stdbool.h>
+
+/* First thing in main: io_start, and a stack that is large enough. A limit that can be raised is;
+ * where it cannot, the program ends with TP_E_MEMORY. */
+void program_start(const char *program);
+/* ok: the command says that all went well. That holds if nothing of standard output is missing and
+ * no allocation failed on the way. Else one error line. Returns the exit status. */
+int program_end(const char *program, bool ok, struct tp_error *err);

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""What a machine may lack, for every command: stack, large pages, processors; and what a long run may gather."""
+import ctypes
+import fcntl
+import os
+import resource
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness
+from every_command import cases
+from harness import DEMO, Skip, error_line, tiny_model, tprun, tpshard
+
+F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
+SOAK = float(os.environ.get("SOAK", 2))  # seconds for each command
+
+
+def stack(kib):
+    return lambda: resource.setrlimit(resource.RLIMIT_STACK, (kib << 10, kib << 10))
+
+
+def test_a_stack_of_256_kib_is_enough_and_less_is_refused(folder):
+    if harness.SHARE != 1:
+        raise Skip("sanitizers and samples have frames of their own")
+    for case in cases(folder):
+        case.learn(f"{folder}/world")
+        done = case.run(f"{folder}/world", preexec_fn=stack(256))
+        assert done.returncode == 0, f"{case.name}: {done.returncode} {done.stderr}"
+        assert not case.differs(done, f"{folder}/world"), case.name
+        for kib in (32, 64, 128):
+            done = case.run(f"{folder}/world", preexec_fn=stack(kib))
+            error_line(done, 6, "256 KiB", str(kib))
+            assert not os.path.exists(f"{folder}/world/out") or case.before
+
+
+def test_without_large_pages_everything_is_the_same(folder):
+    PR_SET_THP_DISABLE = 41
+    libc = ctypes.CDLL(None)
+    for case in cases(folder):
+        case.learn(f"{folder}/world")
+        done = case.run(f"{folder}/world", preexec_fn=lambda: libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+        assert done.returncode == 0 and not case.differs(done, f"{folder}/world"), f"{case.name}: {done.stderr}"
+
+
+def generate(bundle, threads, **kw):
+    """ids, stderr, processor seconds"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = tprun("generate", bundle, "-p", "Once upon a time", "-n", "200", "--ids", "--ignore-eos", "--threads", threads, **kw)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, done.stderr.decode(), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_more_threads_than_processors_take_turns(folder):
+    """They sleep where they wait: all of them together burn little more than one that works alone."""
+    if harness.SHARE != 1:
+        raise Skip("a sanitizer's locks are its own")
+    tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
+    one = {min(os.sched_getaffinity(0))}
+    ids, text, alone = generate(f"{folder}/b", 1, preexec_fn=lambda: os.sched_setaffinity(0, one))
+    assert "take turns" not in text
+    again, text, crowded = generate(f"{folder}/b", 8, preexec_fn=lambda: os.sched_setaffinity(0, one))
+    print(f"    1 thread {alone:.2f} s of processor time, 8 threads on one processor {crowded:.2f} s")
+    assert again == ids
+    assert "8 threads take turns on 1 processors" in text, text
+    assert crowded < 8 * alone + 1, "threads that wait burn the processor"
+
+
+def test_a_quota_of_processor_time_counts(folder):
+    group = "/sys/fs/cgroup/cpu/tpshard-test-%d" % os.getpid()
+    if not os.path.isdir("/sys/fs/cgroup/cpu"):
+        group = group.replace("/cpu/", "/")
+    try:
+        os.mkdir(group)
+    except OSError as why:
+        raise Skip(f"no control group can be made: {why}")
+    try:
+        if os.path.exists(f"{group}/cpu.cfs_quota_us"):
+            with open(f"{group}/cpu.cfs_quota_us", "w") as f:
+                f.write("100000")
+        elif os.path.exists(f"{group}/cpu.max"):
+            with open(f"{group}/cpu.max", "w") as f:
+                f.write("100000 100000")
+        else:
+            raise Skip("no control of processor time")
+
+        def enter():
+            with open(f"{group}/cgroup.procs", "w") as f:
+                f.write(str(os.getpid()))
+
+        assert "processors: 1\n" in tprun("info", preexec_fn=enter).stdout.decode()
+        tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
+        ids, _, _ = generate(f"{folder}/b", 1)
+        again, text, _ = generate(f"{folder}/b", 2, preexec_fn=enter)
+        assert again == ids and "2 threads take turns on 1 processors" in text, text
+    finally:
+        time.sleep(0.1)
+        os.rmdir(group)
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+
+def soak(name, args, line):
+    """Feed a command lines for SOAK seconds; its memory after a fifth of them is its memory at the end."""
+    p = subprocess.Popen([str(a) for a in args], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    fcntl.fcntl(p.stdin, F_SETPIPE_SZ, 4096)  # what is written is read soon
+    start, sizes, n = time.time(), [], 0
+    while time.time() - start < SOAK:
+        p.stdin.write(line)
+        p.stdin.flush()
+        n += 1
+        sizes.append((time.time() - start, resident(p.pid)))
+    p.stdin.close()
+    text = p.stderr.read().decode()
+    assert p.wait() == 0, text
+    first = max(kib for at, kib in sizes if at < SOAK / 5)
+    last = max(kib for at, kib in sizes if at > SOAK * 0.8)
+    print(f"    {name}: {n} lines in {SOAK:.0f} s, {first} KiB after a fifth, {last} KiB at the end")
+    assert last <= first * 1.01 + 64, f"{name}: grew from {first} to {last} KiB"
+
+
+def test_a_long_run_gathers_nothing(folder):
+    if harness.SHARE != 1 and os.environ.get("CONFIG", "release") != "release":
+        raise Skip("a sanitizer keeps what is freed")
+    tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
+    with open(f"{folder}/template", "w") as f:
+        f.write("{% for m in messages %}{{ m|tojson }}{{ m.content.split(' ')|join('-') }}{% endfor %}")
+    soak("chat", [harness.TPRUN, "chat", f"{folder}/b", "-n", "8"], b"Once upon a time there was a dog.\n/reset\n")
+    soak("tokenize", [harness.TPRUN, "tokenize", f"{folder}/b"], b'"Once upon a time there was a dog, and so on and on."\n')
+    soak("render", [harness.TPRUN, "render", "--template", f"{folder}/template"], b'{"messages": [{"role": "user", "content": "a b c"}]}\n')
+
+
+harness.main(globals())
