@@ -69,7 +69,7 @@ struct batch {
     } prompts, answers;       /* that are going */
     struct sampler *samplers; /* [n_samplers] one for each thread that can have a row */
     int n_samplers;
-    bool ended; /* an answer has, and was not settled */
+    bool ended;                     /* an answer has, and was not settled */
     struct sampler_choice *choices; /* [rows_max] of the step's wanted rows */
     uint32_t *picked;               /* [rows_max] and the tokens */
     struct batch_figures figures;

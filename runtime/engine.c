@@ -168,8 +168,7 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     double t2 = clock_seconds();
     e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
     ok = ok && open_device(e, err) &&
-         weights_settle(&e->weights, bundle, &e->team, setup->verify, err) &&
-         shake_hands(e, err) &&
+         weights_settle(&e->weights, bundle, &e->team, setup->verify, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
          open_step(e, err);
     if (ok && setup->trace)
