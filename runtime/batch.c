@@ -63,6 +63,7 @@ static void finish(struct batch *b, uint32_t s, enum batch_finish why)
     if (slot->answer.finish == BATCH_GOING)
         unlink_slot(b, in_prompt(slot) ? &b->prompts : &b->answers, s);
     slot->answer.finish = why;
+    b->ended = true;
 }
 
 /* ---- opening ---- */
@@ -462,6 +463,15 @@ static void count_figures(struct batch *b, uint32_t answers, uint32_t prompts, d
     f->plain_seconds += seconds;
 }
 
+/* Whatever ended is an answer once the weights are known to be what they were. */
+static bool settle(struct batch *b, struct tp_error *err)
+{
+    if (b->ended && !engine_settle(b->engine, err))
+        return false;
+    b->ended = false;
+    return true;
+}
+
 bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
 {
     struct batch *b = batch;
@@ -469,7 +479,7 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
     uint64_t allocations = mem_alloc_count();
     *ran = b->prompts.first != NONE || b->answers.first != NONE;
     if (!*ran)
-        return true;
+        return settle(b, err);
     engine_begin(b->engine);
     uint32_t answers = add_answers(b), prompts = add_prompts(b);
     if (answers + prompts == 0)
@@ -484,5 +494,5 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
     end_prompts(b);
     count_figures(b, answers, prompts, clock_seconds() - start);
     tp_assert(!well || allocations == mem_alloc_count());
-    return true;
+    return settle(b, err);
 }

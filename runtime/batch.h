@@ -2,6 +2,9 @@
  * a token a step, all together, beside the prompts. What a request is answered depends on it alone:
  * not on its slot, nor on who else is there. A step allocates nothing (asserted).
  *
+ * An answer that has ended counts when batch_step has returned true: then the rank files were looked
+ * at (engine_settle). Nothing of a step is to be shown before.
+ *
  * Where the engine has spans, a prompt with more than the device's fast_above tokens left is run
  * fast, in chunks of its own, unless it is asked to be exact.
  */
@@ -30,7 +33,8 @@ struct request {
     const int64_t *eos;              /* [n_eos]; borrowed, as marks */
     uint64_t n_eos;                  /* 0: no token ends the answer */
     const uint8_t *marks; /* [vocab] enum sampler_marks: what is never picked; NULL: all may be */
-    /* A new token, not an end token. true: the answer ends here. */
+    /* A new token, not an end token; to be shown when batch_step has returned true. true: the
+     * answer ends here. */
     bool (*on_token)(void *arg, uint32_t slot, uint32_t id);
     /* Logits [vocab] of every position that is run, in order; where it is NULL, only those that
      * tokens are chosen from are computed. */
@@ -65,6 +69,7 @@ struct batch {
     } prompts, answers;       /* that are going */
     struct sampler *samplers; /* [n_samplers] one for each thread that can have a row */
     int n_samplers;
+    bool ended;                     /* an answer has, and was not settled */
     struct sampler_choice *choices; /* [rows_max] of the step's wanted rows */
     uint32_t *picked;               /* [rows_max] and the tokens */
     struct batch_figures figures;
@@ -78,13 +83,13 @@ void batch_close(struct batch *batch);
 uint32_t batch_add(struct batch *batch, const struct request *request, uint32_t slot,
                    struct tp_error *err);
 /* One step. *ran false: nobody has anything left to do. Errors TP_E_MEMORY: nobody can go on, the
- * KV cache is full. An error of one request is its own. */
+ * KV cache is full; those of engine_step and engine_settle. An error of one request is its own. */
 bool batch_step(struct batch *batch, bool *ran, struct tp_error *err);
 /* What came of a request so far; until it is removed. */
 const struct answer *batch_answer(const struct batch *batch, uint32_t slot);
 /* The request has not failed; else its error. */
 bool batch_check(const struct batch *batch, uint32_t slot, struct tp_error *err);
-/* All that are going end here. */
+/* All that are going end here; a last batch_step settles what they have. */
 void batch_interrupt(struct batch *batch);
 /* Free the slot, whatever its state. keep: the cache holds what it holds, for n_cached of the next
  * request there. */

@@ -5,6 +5,8 @@
 #include "host.h"
 #include <string.h>
 
+enum { LOOK_SECONDS = 1 };
+
 /* ---- the plan ---- */
 
 static void after_layer(void *arg, uint32_t layer)
@@ -164,7 +166,9 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
          weights_load(&e->weights, bundle, &e->team, setup->verify && !setup->device->copies, err);
     double t2 = clock_seconds();
-    ok = ok && open_device(e, err) && shake_hands(e, err) &&
+    e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
+    ok = ok && open_device(e, err) &&
+         weights_settle(&e->weights, bundle, &e->team, setup->verify, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
          open_step(e, err);
     if (ok && setup->trace)
@@ -241,10 +245,27 @@ void engine_choose(struct engine *engine, const struct sampler_choice *choices, 
         chosen[i] = STEP_HOST_CHOOSES;
 }
 
+/* After a step, so that nothing comes of one whose weights are known to be others. */
+static bool look(struct engine *e, struct tp_error *err)
+{
+    double now = clock_seconds();
+    if (!e->mapped || now < e->look_at)
+        return true;
+    e->look_at = now + LOOK_SECONDS;
+    return weights_look(&e->weights, err);
+}
+
 bool engine_step(struct engine *engine, struct tp_error *err)
 {
     engine->steps++;
-    return engine->device->type->step(engine->device, &engine->step, err);
+    return engine->device->type->step(engine->device, &engine->step, err) && look(engine, err);
+}
+
+bool engine_settle(struct engine *engine, struct tp_error *err)
+{
+    struct engine *e = engine;
+    e->look_at = 0; /* however long it is until the next step */
+    return !e->mapped || weights_settle(&e->weights, e->bundle, &e->team, e->setup.verify, err);
 }
 
 const float *engine_logits(struct engine *engine, uint32_t first, uint32_t *count,

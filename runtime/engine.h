@@ -43,6 +43,8 @@ struct engine {
     struct step step;
     struct trace trace;
     uint64_t steps; /* so far */
+    bool mapped;    /* steps read weights from the files themselves */
+    double look_at; /* when to look at them next, clock_seconds */
     struct engine_memory planned[PARTITION_TP_MAX], used[PARTITION_TP_MAX];
     uint64_t shared_planned;                         /* of all ranks together */
     double map_seconds, hash_seconds, alloc_seconds; /* how long each took */
@@ -72,8 +74,11 @@ bool engine_begin_span(struct engine *engine, uint32_t sequence, uint32_t positi
 /* The device may choose tokens, where it can: choices, chosen [n_logits] as in step.h; borrowed
  * until the next step begins. */
 void engine_choose(struct engine *engine, const struct sampler_choice *choices, uint32_t *chosen);
-/* TP_E_DEVICE: nothing more can be run. */
+/* TP_E_DEVICE: nothing more can be run. TP_E_CHANGED: a rank file was, within about a second. */
 bool engine_step(struct engine *engine, struct tp_error *err);
+/* What steps have computed so far is of the weights that were checked; else TP_E_CHANGED, or
+ * TP_E_SHARD_HASH. Before an answer is one. */
+bool engine_settle(struct engine *engine, struct tp_error *err);
 /* The rows of the step, and those of them whose logits are wanted. */
 static inline const struct step *engine_rows(const struct engine *engine)
 {

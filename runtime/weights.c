@@ -23,7 +23,9 @@ bool weights_open(struct weights *weights, const struct bundle *bundle, struct t
     weights->decoded_bytes = mem_arena_alloc(arena, n * sizeof *weights->decoded_bytes, err);
     weights->ranks = mem_arena_alloc(arena, n * sizeof *weights->ranks, err);
     weights->shards = mem_arena_alloc(arena, n * sizeof *weights->shards, err);
-    bool ok = weights->decoded && weights->decoded_bytes && weights->ranks && weights->shards;
+    weights->lost = mem_arena_alloc(arena, n * sizeof *weights->lost, err);
+    bool ok = weights->decoded && weights->decoded_bytes && weights->ranks && weights->shards &&
+              weights->lost;
     if (ok)
         for (uint64_t r = 0; r < n; r++)
             weights->shards[r].fd = -1;
@@ -83,6 +85,42 @@ static bool check_and_decode(struct weights *weights, const struct bundle *bundl
     };
     bool ok = jobs_run_on(&jobs, team, err);
     weights->hashed_bytes = load.hashed_bytes;
+    return ok;
+}
+
+/* ---- files in use ---- */
+
+bool weights_look(struct weights *weights, struct tp_error *err)
+{
+    for (uint64_t r = 0; r < weights->tp_size; r++) {
+        struct shard *shard = &weights->shards[r];
+        struct io_identity now, *was = &shard->identity;
+        if (!io_identify(shard->fd, shard->path, &now, err))
+            return false;
+        if (now.size != was->size || now.mtime_ns != was->mtime_ns)
+            return tp_fail(err, TP_E_CHANGED, "%s: changed while in use", shard->path);
+        if (now.ctime_ns == was->ctime_ns)
+            continue;
+        *was = now;
+        weights->touched = true;
+        if (!weights->lost[r] && io_name_is_lost(shard->path, was)) {
+            weights->lost[r] = true;
+            tp_message("tprun", "note", "%s: was replaced or removed; the old contents are used",
+                       shard->path);
+        }
+    }
+    return true;
+}
+
+/* Who is touched while it is checked is checked once more. */
+bool weights_settle(struct weights *weights, const struct bundle *bundle, struct team *team,
+                    bool verify, struct tp_error *err)
+{
+    bool ok = weights_look(weights, err);
+    while (ok && verify && weights->touched) {
+        weights->touched = false;
+        ok = check_and_decode(weights, bundle, team, err) && weights_look(weights, err);
+    }
     return ok;
 }
 

@@ -1,5 +1,8 @@
 /* The weights of all ranks of a bundle in this process: rank files mapped, every byte checked
  * before any value is used, bound by role. Compressed ones are decoded into memory of our own.
+ *
+ * A mapping is the file: who writes to it changes the weights. So the files are looked at while
+ * they are used, and before anything that was computed from them counts.
  */
 #pragma once
 #include "bundle.h"
@@ -14,6 +17,8 @@ struct weights {
     struct rank_weights *ranks; /* [tp_size] */
     uint64_t mapped_bytes;      /* of all rank files */
     uint64_t hashed_bytes;
+    bool touched; /* an inode was, and not a byte was checked since */
+    bool *lost;   /* [tp_size] the name leads to no file, or to another: said once */
     struct mem_arena arena;
 };
 
@@ -25,5 +30,11 @@ void weights_close(struct weights *weights);
  * the team; then bind. The error is the one of the first bad chunk in file order. */
 bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
                   bool verify, struct tp_error *err);
+/* The files are as long as they were, and were not written to: TP_E_CHANGED. A call for each. */
+bool weights_look(struct weights *weights, struct tp_error *err);
+/* The same, for good. An inode that was touched otherwise (a link, another name or mode, a time set
+ * back) may hide a write: then every byte is checked again, where verify says so. */
+bool weights_settle(struct weights *weights, const struct bundle *bundle, struct team *team,
+                    bool verify, struct tp_error *err);
 /* Bytes of anonymous memory that weights_load allocates for a rank. */
 uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank);

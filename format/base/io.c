@@ -38,6 +38,13 @@ bool io_identity_equal(const struct io_identity *a, const struct io_identity *b)
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
+bool io_name_is_lost(const char *path, const struct io_identity *who)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_dev != who->dev || st.st_ino != who->ino
+                                : errno == ENOENT || errno == ENOTDIR;
+}
+
 int io_open_regular(int dir, const char *name, int flags, const char *path, struct io_identity *who,
                     struct tp_error *err)
 {

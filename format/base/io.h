@@ -25,6 +25,8 @@ int io_open_regular(int dir, const char *name, int flags, const char *path, stru
                     struct tp_error *err);
 bool io_identify(int fd, const char *path, struct io_identity *who, struct tp_error *err);
 bool io_identity_equal(const struct io_identity *a, const struct io_identity *b);
+/* The path leads to no file, or to another. */
+bool io_name_is_lost(const char *path, const struct io_identity *who);
 
 /* Exactly n bytes, or an error; end of file before that is TP_E_CHANGED. */
 bool io_read_at(int fd, const char *path, void *buf, size_t n, uint64_t offset,

@@ -106,11 +106,7 @@ static bool on_token(void *arg, uint32_t slot, uint32_t id)
 {
     struct chat_session *session = arg;
     (void)slot;
-    const char *text;
-    size_t n;
-    detokenizer_push(&session->text, id, &text, &n);
-    if (n)
-        session->setup.show(text, n);
+    detokenizer_push(&session->text, id, &session->fresh, &session->n_fresh);
     return session->text.stream.stopped;
 }
 
@@ -200,9 +196,13 @@ static bool keep_answer(struct chat_session *session, const struct answer *answe
 static bool run_request(struct chat_session *session, struct batch *batch, struct tp_error *err)
 {
     bool ran = true;
+    session->n_fresh = 0;
     while (ran) {
         if (!batch_step(batch, &ran, err))
             return false;
+        if (session->n_fresh)
+            session->setup.show(session->fresh, session->n_fresh);
+        session->n_fresh = 0;
         session->setup.show(NULL, 0);
         if (*session->setup.interrupted)
             batch_interrupt(batch);

@@ -40,6 +40,8 @@ struct chat_session {
     struct token_ids cached; /* what the KV cache holds */
     struct token_ids ids;    /* the conversation as it was last encoded */
     struct detokenizer text;
+    const char *fresh; /* [n_fresh] what the last step has added to it */
+    size_t n_fresh;
     struct tp_text answer; /* what was shown of the last answer */
     uint8_t *marks;
     struct chat_turn last;

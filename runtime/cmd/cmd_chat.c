@@ -181,7 +181,8 @@ static bool say(struct talk *talk, struct tp_error *err)
     size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
     bool ok = chat_session_say(&talk->session, &talk->batch, message->data + slash,
                                message->n - slash, &why);
-    putchar('\n');
+    if (ok || may_go_on(why.code) || talk->input.terminal) /* else it is no answer that ends */
+        putchar('\n');
     if (fflush(stdout) != 0)
         return tp_fail_errno(err, "standard output: cannot be written");
     if (!ok) {

@@ -21,6 +21,8 @@ struct printer {
     struct detokenizer *texts; /* [prompts.count], NULL without a tokenizer */
     uint32_t next;             /* sequence to print */
     bool live;                 /* one text, shown as it comes */
+    const char *fresh;         /* [n_fresh] of it, what the last step has added */
+    size_t n_fresh;
 };
 
 /* ---- text ---- */
@@ -33,8 +35,8 @@ static bool on_token(void *arg, uint32_t s, uint32_t id)
     if (!p->texts)
         return false;
     detokenizer_push(&p->texts[s], id, &text, &n);
-    if (p->live)
-        fwrite(text, 1, n, stdout);
+    p->fresh = text;
+    p->n_fresh = n;
     return p->texts[s].stream.stopped;
 }
 
@@ -135,6 +137,9 @@ static void print_sequence(struct printer *p, uint32_t s)
 
 static bool print_complete(struct printer *p, struct tp_error *err)
 {
+    if (p->live && p->n_fresh)
+        print_plain(p->fresh, p->n_fresh);
+    p->n_fresh = 0;
     for (;
          p->next < p->run->prompts.count && batch_answer(&p->batch, p->next)->finish != BATCH_GOING;
          p->next++) {
@@ -210,17 +215,16 @@ static bool add_requests(struct printer *p, struct tp_error *err)
 
 static bool run_requests(struct printer *p, struct tp_error *err)
 {
-    bool ran = true, ok = true;
-    while (ok && ran) {
-        ok = batch_step(&p->batch, &ran, err) && print_complete(p, err);
-        if (ok && ran && interrupt_pending())
-            ok = tp_fail(err, TP_E_INTERRUPTED, "%s", interrupted);
+    bool ran = true, ended = false;
+    while (ran) {
+        if (!batch_step(&p->batch, &ran, err) || !print_complete(p, err))
+            return false;
+        if (ran && interrupt_pending()) {
+            batch_interrupt(&p->batch);
+            ended = true;
+        }
     }
-    if (!ok && err->code == TP_E_INTERRUPTED) {
-        batch_interrupt(&p->batch);
-        print_complete(p, NULL);
-    }
-    return ok;
+    return !ended || tp_fail(err, TP_E_INTERRUPTED, "%s", interrupted);
 }
 
 static void close_printer(struct printer *p)

@@ -347,6 +347,64 @@ def test_sampled_flips_of_larger_bundles_are_refused():
                 flip_and_check(d + "/b", path, rng.randrange(os.path.getsize(path)), rng.randrange(8), (verify, generate))
 
 
+def chunks_of(rank):
+    """(role, layer, part) of a tensor -> [(place in the file, bytes)] of its chunks; of a raw rank file."""
+    head, found = open(rank, "rb").read(), {}
+    tensors, data = struct.unpack_from("<I", head, 40)[0], struct.unpack_from("<Q", head, 80)[0]
+    for at in range(4096, 4096 + 128 * tensors, 128):
+        role, part, layer = struct.unpack_from("<HHI", head, at)
+        first, count = struct.unpack_from("<II", head, at + 88)
+        places = [struct.unpack_from("<QQ", head, 4096 + 128 * tensors + 64 * c + 32) for c in range(first, first + count)]
+        found[role, layer, part] = [(data + offset, n) for offset, n in places]
+    return found
+
+
+def test_pages_of_zeros_and_holes_in_the_data_are_refused():
+    """A write that was lost, and a hole that was punched, wherever a page of data is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    holes = 0
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b", "--tp", "2")
+        path = d + "/b/rank-001-of-002.tps"
+        whole = open(path, "rb").read()
+        data, = struct.unpack_from("<Q", whole, 80)
+        pages = [at for at in range(data, len(whole), 4096) if any(whole[at:at + 4096])]
+        for i, at in enumerate(random.Random(7).sample(pages, min(len(pages), 48 // min(harness.SHARE, 8)))):
+            with open(path, "r+b") as f:
+                if i % 2 and libc.fallocate(f.fileno(), 3, ctypes.c_long(at), ctypes.c_long(4096)) == 0:  # keep size, punch hole
+                    holes += 1
+                else:
+                    f.seek(at)
+                    f.write(bytes(min(4096, len(whole) - at)))
+            for program in (verify, generate):
+                error_line(program(d + "/b"), 7, "rank-001-of-002.tps", "hash")
+            with open(path, "r+b") as f:
+                f.write(whole)
+        verify(d + "/b").check_returncode()
+    print(f"    {holes} of them holes")
+
+
+def test_a_chunk_of_another_layer_is_refused():
+    """Both are whole, and lie in each other's place: each is bound to its own."""
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b", "--tp", "2")
+        path = d + "/b/rank-000-of-002.tps"
+        whole, chunks, swapped = open(path, "rb").read(), chunks_of(path), 0
+        for (role, layer, part), mine in chunks.items():
+            for (a, n), (b, m) in zip(mine, chunks.get((role, layer + 1, part), ())):
+                other = bytearray(whole)
+                other[a:a + n], other[b:b + m] = whole[b:b + m], whole[a:a + n]
+                if n != m or other == whole:  # norms may be the same
+                    continue
+                swapped += 1
+                with open(path, "r+b") as f:
+                    f.write(other)
+                for program in (verify, generate):
+                    assert f"layers.{layer}." in error_line(program(d + "/b"), 7, "rank-000-of-002.tps", "tensor", "hash")
+        assert swapped > 6, swapped
+    print(f"    {swapped} pairs of chunks")
+
+
 def copy_rank(source, target, name, as_name=None):
     shutil.copy(os.path.join(source, name), os.path.join(target, as_name or name))
 

@@ -327,7 +327,8 @@ static bool diff(struct diff *d, struct tp_error *err)
     d->found = json_array();
     compare_recipe(d);
     compare_files(d);
-    if (!compare_tensors(d, err) || !print(d, err))
+    if (!compare_tensors(d, err) || !d->a.source.unchanged(&d->a.source, err) ||
+        !d->b.source.unchanged(&d->b.source, err) || !print(d, err))
         return false;
     size_t n = json_array_size(d->found);
     return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0], o->args[1],

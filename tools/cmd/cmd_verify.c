@@ -298,7 +298,9 @@ static bool verify(struct verify *v, struct tp_error *err)
                           .run = check_shared,
                           .arg = v};
     if (!check_chunks(v, err) || !jobs_run(&shared, o->threads, err) ||
-        !v->source.source.unchanged(&v->source.source, err))
+        !v->source.source.unchanged(&v->source.source, err) ||
+        (o->against &&
+         !v->against.folder.source.source.unchanged(&v->against.folder.source.source, err)))
         return false;
     if (o->quiet)
         return true;
