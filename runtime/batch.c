@@ -12,6 +12,8 @@ struct slot {
     struct answer answer;
     uint8_t *seen; /* [vocab] marks of its own, where the repetition penalty wants them; or NULL */
     struct hash128 marks_hash; /* of the request's */
+    bool wants_layer;          /* its error does not say yet where it began: */
+    struct step_row failed;    /* the row that had it */
 };
 
 const char *batch_finish_name(enum batch_finish finish)
@@ -384,6 +386,24 @@ static void fail(struct batch *b, uint32_t s, const struct tp_error *why)
         *answer->error = *why;
 }
 
+/* Where it began, of a request that ended for that reason. The step is over: its rows are lost. */
+static void say_layer(struct batch *b, uint32_t s)
+{
+    struct slot *slot = &b->slots[s];
+    const struct tp_error *was = slot->answer.error;
+    const uint32_t n_layers = (uint32_t)b->engine->bundle->model.n_layers;
+    struct tp_error why = {0};
+    uint32_t layer;
+    if (!slot->wants_layer || !was)
+        return;
+    slot->wants_layer = false;
+    if (!engine_find_nonfinite(b->engine, slot->failed, &layer))
+        return;
+    tp_fail(&why, was->code, "%s; not finite %s layer %u", was->text,
+            layer < n_layers ? "at" : "at the norm behind", layer < n_layers ? layer : layer - 1);
+    *slot->answer.error = why;
+}
+
 /* Of the wanted rows from p->first on, those that the device chose from; else a slice with its
  * logits, picked from. */
 static bool next_rows(struct picks *p, struct tp_error *err)
@@ -412,11 +432,14 @@ static bool take_logits(struct batch *b, bool *well, struct tp_error *err)
         if (!next_rows(&p, err))
             return false;
         for (uint32_t i = 0; i < p.count; i++) {
-            uint32_t s = wanted_row(b, p.first + i)->sequence;
+            const struct step_row row = *wanted_row(b, p.first + i);
+            uint32_t s = row.sequence;
             struct tp_error why = {0};
             if (b->slots[s].answer.finish != BATCH_GOING || take_row(&p, i, &why))
                 continue;
             fail(b, s, &why);
+            b->slots[s].wants_layer = why.code == TP_E_NAN;
+            b->slots[s].failed = row;
             *well = false;
         }
     }
@@ -493,6 +516,8 @@ bool batch_step(struct batch *batch, bool *ran, struct tp_error *err)
         return false;
     end_prompts(b);
     count_figures(b, answers, prompts, clock_seconds() - start);
+    for (uint32_t s = 0; !well && s < b->n_slots; s++)
+        say_layer(b, s);
     tp_assert(!well || allocations == mem_alloc_count());
     return settle(b, err);
 }

@@ -1,8 +1,8 @@
 #include "comm.h"
 
+#include "program.h"
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size)
 {
@@ -24,15 +24,6 @@ int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
     return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
 }
 
-_Noreturn void comm_give_up(const struct tp_error *why)
-{
-    static atomic_flag said = ATOMIC_FLAG_INIT;
-    if (!atomic_flag_test_and_set(&said))
-        _exit(tp_error_print("tprun", why));
-    for (;;)
-        pause();
-}
-
 static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
 {
     struct barrier *barrier = what == COMM_RANK ? &comm->ranks[rank] : &comm->all;
@@ -41,7 +32,7 @@ static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
     struct tp_error err = {0};
     tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
             (unsigned long long)rank, comm->deadline);
-    comm_give_up(&err);
+    program_give_up(&err);
 }
 
 static bool allgather(struct comm *comm, const void *mine, void *all, size_t bytes,

@@ -49,8 +49,6 @@ struct comm {
 /* Ranks as threads of this process, `threads` in all. deadline: seconds; 0: the default. */
 void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
                        int threads, uint32_t deadline);
-/* The others cannot go on either: one line, exit status 9, whoever comes first. */
-_Noreturn void comm_give_up(const struct tp_error *why);
 /* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
 int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
 

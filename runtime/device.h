@@ -29,10 +29,6 @@ struct device_setup {
     uint64_t span_rows_max; /* of a span; 0: there are none */
     uint64_t n_pages;       /* of the KV cache, 256 positions of every layer each */
     uint64_t positions_max; /* of any sequence */
-    /* After each layer of a step, and with n_layers behind the last, where read_row is allowed.
-     * NULL: off. */
-    void (*after_layer)(void *arg, uint32_t layer);
-    void *after_layer_arg;
 };
 
 enum { DEVICE_INFO_MAX = 1024 };

@@ -3,13 +3,14 @@
 #include "checked.h"
 #include "clock.h"
 #include "host.h"
+#include <math.h>
 #include <string.h>
 
 enum { LOOK_SECONDS = 1 };
 
-/* ---- the plan ---- */
+/* ---- watching a step ---- */
 
-static void after_layer(void *arg, uint32_t layer)
+static void trace_layer(void *arg, uint32_t layer)
 {
     struct engine *e = arg;
     bool normed = layer == e->bundle->model.n_layers;
@@ -18,6 +19,48 @@ static void after_layer(void *arg, uint32_t layer)
         trace_add(&e->trace, e->step.rows[m].sequence, layer, e->trace.row);
     }
 }
+
+struct finding {
+    struct engine *engine;
+    float *row;
+    uint32_t layer;
+    bool found;
+};
+
+static void find_in_layer(void *arg, uint32_t layer)
+{
+    struct finding *f = arg;
+    struct engine *e = f->engine;
+    const uint64_t hidden = e->bundle->model.hidden;
+    if (f->found)
+        return;
+    e->device->type->read_row(e->device, &e->step, 0, layer == e->bundle->model.n_layers, f->row);
+    for (uint64_t i = 0; i < hidden && !f->found; i++)
+        f->found = !isfinite(f->row[i]);
+    f->layer = layer;
+}
+
+bool engine_find_nonfinite(struct engine *engine, struct step_row row, uint32_t *layer)
+{
+    struct engine *e = engine;
+    struct step *step = &e->step;
+    const struct step was = *step;
+    struct finding finding = {.engine = e,
+                              .row = mem_array(e->bundle->model.hidden, sizeof(float), NULL)};
+    struct tp_error ignored = {0};
+    engine_begin(e);
+    step->after_layer = find_in_layer;
+    step->after_layer_arg = &finding;
+    bool ok = finding.row && engine_add(e, row, false) &&
+              e->device->type->step(e->device, step, &ignored) && finding.found;
+    step->after_layer = was.after_layer;
+    step->after_layer_arg = was.after_layer_arg;
+    mem_free(finding.row);
+    *layer = finding.layer;
+    return ok;
+}
+
+/* ---- the plan ---- */
 
 static struct device_setup device_setup_of(struct engine *e)
 {
@@ -41,8 +84,6 @@ static struct device_setup device_setup_of(struct engine *e)
         .span_rows_max = e->setup.span_rows_max,
         .n_pages = e->setup.n_pages,
         .positions_max = positions,
-        .after_layer = e->setup.trace ? after_layer : NULL,
-        .after_layer_arg = e,
     };
 }
 
@@ -171,9 +212,12 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
          weights_settle(&e->weights, bundle, &e->team, setup->verify, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
          open_step(e, err);
-    if (ok && setup->trace)
+    if (ok && setup->trace) {
+        e->step.after_layer = trace_layer;
+        e->step.after_layer_arg = e;
         ok = trace_init(&e->trace, setup->n_sequences, bundle->model.n_layers, bundle->model.hidden,
                         err);
+    }
     e->map_seconds = t1 - t0;
     e->hash_seconds = t2 - t1;
     e->alloc_seconds = clock_seconds() - t2;

@@ -31,6 +31,10 @@ struct step {
      * puts the ids into chosen, which is all STEP_HOST_CHOOSES before. */
     const struct sampler_choice *choices;
     uint32_t *chosen;
+    /* After each layer, and with n_layers behind the last, where the device's read_row is allowed.
+     * NULL: nobody watches. */
+    void (*after_layer)(void *arg, uint32_t layer);
+    void *after_layer_arg;
 };
 
 enum { STEP_HOST_CHOOSES = UINT32_MAX };

@@ -28,16 +28,21 @@ static struct {
 } temps[TEMPS];
 static _Atomic int off_status;
 
-/* In a handler: only what may be called there. */
-static void say(void)
+/* Only what may be called in a handler. */
+void interrupt_take_along(void)
 {
-    const struct line *l = line;
     pid_t pid = child;
     if (pid > 0)
         kill(pid, SIGKILL);
     for (int i = 0; i < TEMPS; i++)
         if (temps[i].given)
             unlinkat(temps[i].folder, temps[i].name, 0);
+}
+
+static void say(void)
+{
+    const struct line *l = line;
+    interrupt_take_along();
     ssize_t ignored = l ? write(STDERR_FILENO, l->bytes, l->n) : 0;
     (void)ignored;
     _exit(TP_EXIT_INTERRUPTED);

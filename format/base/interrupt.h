@@ -25,6 +25,7 @@ bool interrupt_fail(struct tp_error *err);
 void interrupt_off(int status);
 
 /* What an end by signal takes with it: a child process (0: none), and names in folders. */
+void interrupt_take_along(void);
 void interrupt_child(pid_t pid);
 int interrupt_add_temp(int folder,
                        const char *name); /* returns its slot, -1: there is no more room */

@@ -1,6 +1,7 @@
 #include "json.h"
 #include "io.h"
 #include "mem.h"
+#include "program.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +41,23 @@ static struct extent measure(const char *data, size_t n)
     return e;
 }
 
-/* jansson reports a lack of memory as malformed text now and then, or loses a byte of a string: ours
- * remember it. */
-__attribute__((constructor)) static void use_memory(void)
+/* The file that this thread has jansson read. A text that loses a byte for want of memory is another
+ * text, or trips one of jansson's assertions: there is no way on from there. */
+static _Thread_local const char *reading;
+
+static void *allocate(size_t n)
 {
-    json_set_alloc_funcs(mem_plain, mem_free);
+    struct tp_error why = {0};
+    void *p = mem_plain(n);
+    if (p || !reading)
+        return p;
+    tp_fail(&why, TP_E_MEMORY, "%s: out of memory: %zu bytes of JSON", reading, n);
+    program_give_up(&why);
+}
+
+__attribute__((constructor)) static void use_allocate(void)
+{
+    json_set_alloc_funcs(allocate, mem_free);
 }
 
 static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
@@ -65,15 +78,11 @@ static json_t *parse(const char *file, const char *data, size_t n, size_t flags,
                 file, (unsigned long long)(extent.memory >> 20), JSON_MEMORY_MAX >> 20);
         return NULL;
     }
+    reading = file;
     json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);
-    if (mem_lacking())
-        tp_fail(err, TP_E_MEMORY, "%s: out of memory: %zu bytes of JSON", file, n);
-    else if (!root)
+    reading = NULL;
+    if (!root)
         tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
-    if (root && mem_lacking()) {
-        json_decref(root);
-        root = NULL;
-    }
     return root;
 }
 

@@ -3,8 +3,10 @@
 #include "interrupt.h"
 #include "io.h"
 #include "mem.h"
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { STACK_KIB = 256 }; /* paths and error lines are kept there */
 
@@ -21,9 +23,12 @@ static bool have_stack(struct tp_error *err)
                    STACK_KIB, (unsigned long long)limit.rlim_max >> 10);
 }
 
+static const char *name = "";
+
 void program_start(const char *program)
 {
     struct tp_error err = {0};
+    name = program;
     io_start(program);
     if (!have_stack(&err))
         exit(tp_error_print(program, &err));
@@ -37,4 +42,15 @@ int program_end(const char *program, bool ok, struct tp_error *err)
         return tp_error_print(program, err);
     interrupt_off(TP_EXIT_OK);
     return TP_EXIT_OK;
+}
+
+_Noreturn void program_give_up(const struct tp_error *why)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&said)) {
+        interrupt_take_along();
+        _exit(tp_error_print(name, why));
+    }
+    for (;;)
+        pause();
 }

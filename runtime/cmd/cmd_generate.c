@@ -23,6 +23,7 @@ struct printer {
     bool live;                 /* one text, shown as it comes */
     const char *fresh;         /* [n_fresh] of it, what the last step has added */
     size_t n_fresh;
+    struct tp_error failed; /* the first that did: the others go on */
 };
 
 /* ---- text ---- */
@@ -143,8 +144,10 @@ static bool print_complete(struct printer *p, struct tp_error *err)
     for (;
          p->next < p->run->prompts.count && batch_answer(&p->batch, p->next)->finish != BATCH_GOING;
          p->next++) {
-        if (!batch_check(&p->batch, p->next, err))
-            return false;
+        struct tp_error why = {0};
+        if (!batch_check(&p->batch, p->next, &why))
+            tp_fail(&p->failed, why.code, "prompt %s: %s", p->run->prompts.list[p->next].id,
+                    why.text);
         print_sequence(p, p->next);
     }
     return fflush(stdout) == 0 || tp_fail_errno(err, "standard output: cannot be written");
@@ -224,7 +227,9 @@ static bool run_requests(struct printer *p, struct tp_error *err)
             ended = true;
         }
     }
-    return !ended || tp_fail(err, TP_E_INTERRUPTED, "%s", interrupted);
+    if (ended)
+        return tp_fail(err, TP_E_INTERRUPTED, "%s", interrupted);
+    return p->failed.code == TP_OK || tp_fail(err, p->failed.code, "%s", p->failed.text);
 }
 
 static void close_printer(struct printer *p)

@@ -63,12 +63,12 @@ static void meet(void *arg, enum comm_what what)
 static void after_layer(void *arg, uint32_t layer)
 {
     const struct walk *w = arg;
-    const struct device_setup *setup = &w->device->setup;
     if (w->thread != 0)
         return;
-    setup->after_layer(setup->after_layer_arg, layer);
-    if (layer + 1 == setup->model->n_layers) /* the last reduction applied the final norm */
-        setup->after_layer(setup->after_layer_arg, layer + 1);
+    w->step->after_layer(w->step->after_layer_arg, layer);
+    if (layer + 1 ==
+        w->device->setup.model->n_layers) /* the last reduction applied the final norm */
+        w->step->after_layer(w->step->after_layer_arg, layer + 1);
 }
 
 static uint64_t rope_pages_of(const struct step *step)
@@ -104,8 +104,7 @@ static void step_thread(void *arg, int thread, int threads)
 {
     const struct call *call = arg;
     struct walk walk = walk_of(call, thread, threads);
-    const struct walker walker = {run, meet, call->device->setup.after_layer ? after_layer : NULL,
-                                  &walk};
+    const struct walker walker = {run, meet, call->step->after_layer ? after_layer : NULL, &walk};
     fill_rope(&walk); /* read after the first meeting */
     forward_walk(call->step, call->device->ranks[walk.crew.ranks.begin].weights->partition.layers,
                  &walker);

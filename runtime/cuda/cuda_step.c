@@ -38,8 +38,8 @@ static const struct cuda_step *step_at(const struct cuda_gpu *gpu, uint64_t grou
     return (const struct cuda_step *)(const void *)(gpu->steps + group * gpu->step_bytes);
 }
 
-static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *gpu,
-                                  const struct step *step, uint32_t first, struct tp_error *err)
+static struct cuda_group group_of(struct cuda_gpu *gpu, const struct step *step, uint32_t first,
+                                  struct tp_error *err)
 {
     const uint32_t left = step->n_rows - first, n = left < CUDA_ROWS ? left : CUDA_ROWS;
     return (struct cuda_group){
@@ -49,8 +49,7 @@ static struct cuda_group group_of(const struct cuda_device *d, struct cuda_gpu *
         .number = first / CUDA_ROWS,
         .count = (uint32_t)div_ceil(step->n_rows, CUDA_ROWS),
         .kind = kind_of(n),
-        .fused =
-            step->n_rows <= FUSED_ROWS && !d->setup.after_layer && cuda_can_fuse(gpu, kind_of(n)),
+        .fused = step->n_rows <= FUSED_ROWS && !step->after_layer && cuda_can_fuse(gpu, kind_of(n)),
         .apart = step->n_rows <= FUSED_ROWS && are_apart(step),
         .step = step_at(gpu, first / CUDA_ROWS),
         .tokens = step_at(gpu, first / CUDA_ROWS)->token,
@@ -149,21 +148,21 @@ static bool run_layers(struct cuda_device *d, struct cuda_gpu *gpu, const struct
     struct cuda_group g;
     bool ok = true;
     for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-        g = group_of(d, gpu, step, m, err);
+        g = group_of(gpu, step, m, err);
         ok = cuda_embedding(&g, 2 * first, &before) && (g.fused || cuda_run_residual(&g, &before));
     }
     for (uint32_t layer = first; ok && layer < layers.end; layer++) {
         for (uint32_t m = 0; ok && m < step->n_rows; m += CUDA_ROWS) {
-            g = group_of(d, gpu, step, m, err);
+            g = group_of(gpu, step, m, err);
             if (!g.fused) /* it has been run: only where the rows are matters */
                 before.normed = gpu->normed + g.first * gpu->stride;
             ok = cuda_run_layer(&g, layer, &before);
         }
-        if (!ok || !d->setup.after_layer || gpu->number > 0)
+        if (!ok || !step->after_layer || gpu->number > 0)
             continue;
-        d->setup.after_layer(d->setup.after_layer_arg, layer);
+        step->after_layer(step->after_layer_arg, layer);
         if (layer + 1 == d->setup.model->n_layers)
-            d->setup.after_layer(d->setup.after_layer_arg, layer + 1);
+            step->after_layer(step->after_layer_arg, layer + 1);
     }
     return ok && (!g.fused || cuda_run_residual(&g, &before));
 }
@@ -202,7 +201,7 @@ static bool run_rows(struct cuda_device *d, struct cuda_gpu *gpu, const struct s
         return false;
     if (!wants_all(step))
         return true;
-    struct cuda_group g = group_of(d, gpu, step, 0, err);
+    struct cuda_group g = group_of(gpu, step, 0, err);
     return cuda_run_logits(&g, gpu->normed) &&
            (d->n_gpus > 1 || cuda_run_choices(gpu, step->n_rows, err));
 }
@@ -247,41 +246,39 @@ static bool capture_first(struct cuda_device *d, struct cuda_gpu *gpu, const str
     return ok;
 }
 
-static struct cuda_group last_group(const struct cuda_device *d, struct cuda_gpu *gpu,
-                                    const struct step *step, struct tp_error *err)
+static struct cuda_group last_group(struct cuda_gpu *gpu, const struct step *step,
+                                    struct tp_error *err)
 {
-    return group_of(d, gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
+    return group_of(gpu, step, (step->n_rows - 1) / CUDA_ROWS * CUDA_ROWS, err);
 }
 
 /* Where GPUs gather NCCL's calls stand between kernels: they are not captured. */
-static bool is_replayed(const struct cuda_device *d, const struct cuda_gpu *gpu,
-                        const struct step *step)
+static bool is_replayed(const struct cuda_gpu *gpu, const struct step *step)
 {
-    return step->n_rows <= CUDA_ROWS && !d->setup.after_layer && !gpu->gathers;
+    return step->n_rows <= CUDA_ROWS && !step->after_layer && !gpu->gathers;
 }
 
 /* Kernels and graph of such a step, where they are not there yet. */
 static bool make_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
                       struct tp_error *err)
 {
-    const struct cuda_group last = last_group(d, gpu, step, err);
+    const struct cuda_group last = last_group(gpu, step, err);
     cu_graph_exec *exec = &gpu->graphs[last.kind][wants_all(step)][last.apart];
     return cuda_find_dots(gpu, last.kind, err) &&
            (!last.first || cuda_find_dots(gpu, CUDA_ROW_KINDS - 1, err)) &&
-           (!is_replayed(d, gpu, step) || *exec ||
-            capture_first(d, gpu, step, last.apart, exec, err));
+           (!is_replayed(gpu, step) || *exec || capture_first(d, gpu, step, last.apart, exec, err));
 }
 
 static bool run_step(struct cuda_device *d, struct cuda_gpu *gpu, const struct step *step,
                      struct tp_error *err)
 {
     const struct cuda *c = gpu->cuda;
-    const struct cuda_group last = last_group(d, gpu, step, err);
+    const struct cuda_group last = last_group(gpu, step, err);
     if (!cuda_put_rows(d, gpu, step, err) ||
         (wants_all(step) && d->n_gpus == 1 && !cuda_put_choices(gpu, step, 0, step->n_rows, err)) ||
         !make_step(d, gpu, step, err))
         return false;
-    if (!is_replayed(d, gpu, step))
+    if (!is_replayed(gpu, step))
         return run_rows(d, gpu, step, err);
     return CUDA(&c->api, err, cuGraphLaunch,
                 (gpu->graphs[last.kind][wants_all(step)][last.apart], c->stream));
@@ -416,8 +413,8 @@ static bool fail(struct cuda_device *d, const struct tp_error *why, struct tp_er
 static bool is_made(struct cuda_device *d, const struct step *step)
 {
     struct cuda_gpu *gpu = &d->gpus[0];
-    const struct cuda_group last = last_group(d, gpu, step, NULL);
-    return is_replayed(d, gpu, step)
+    const struct cuda_group last = last_group(gpu, step, NULL);
+    return is_replayed(gpu, step)
                ? gpu->graphs[last.kind][wants_all(step)][last.apart] != NULL
                : gpu->dots[gpu->ranks[0].kinds[KIND_LM].stored->id][last.kind] != NULL;
 }

@@ -2,6 +2,7 @@
 #include "cuda_device.h"
 
 #include "clock.h"
+#include "program.h"
 #include <sched.h>
 #include <stdio.h>
 
@@ -135,7 +136,7 @@ void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
         fail_missing(d, waited, &err);
     else
         fail_absent(d, &err);
-    comm_give_up(&err);
+    program_give_up(&err);
 }
 
 /* A call that failed explains more than a GPU that hangs, and that more than what others wait

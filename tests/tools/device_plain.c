@@ -384,10 +384,10 @@ static void meet(void *arg, enum comm_what what)
 
 static void after_layer(void *arg, uint32_t layer)
 {
-    const struct device_setup *s = &((struct plain *)arg)->setup;
-    s->after_layer(s->after_layer_arg, layer);
-    if (layer + 1 == s->model->n_layers)
-        s->after_layer(s->after_layer_arg, layer + 1);
+    const struct plain *d = arg;
+    d->step->after_layer(d->step->after_layer_arg, layer);
+    if (layer + 1 == d->setup.model->n_layers)
+        d->step->after_layer(d->step->after_layer_arg, layer + 1);
 }
 
 static bool step(struct device *device, const struct step *step, struct tp_error *err)
@@ -397,7 +397,7 @@ static bool step(struct device *device, const struct step *step, struct tp_error
     unsigned mode = threads_set_fp_mode();
     d->step = step;
     forward_walk(step, (struct range){0, d->setup.model->n_layers},
-                 &(struct walker){run, meet, d->setup.after_layer ? after_layer : NULL, d});
+                 &(struct walker){run, meet, step->after_layer ? after_layer : NULL, d});
     threads_restore_fp_mode(mode);
     return true;
 }
