@@ -54,6 +54,7 @@ enum {
     SHARD_TENSOR_ENTRY = 128,
     SHARD_CHUNK_ENTRY = 64,
     SHARD_RANK_ENTRY = 64,
+    SHARD_WINDOW_MAX = 8 << 20, /* of a zstd frame that is not a single segment */
 };
 
 struct chunk {
@@ -108,13 +109,14 @@ bool shard_check_chunk(const struct shard *shard, const struct tensor *tensor, u
 bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan,
                          struct tp_error *err);
 /* Raw bytes of chunk i of a tensor into out (tensor_chunk_bytes): a copy, or the decoded frame.
- * Checks the file hash first. scratch: SHARD_CHUNK_BYTES_MAX bytes, used with compression only
- * (else may be NULL). */
+ * Checks the file hash first, then that a frame is one as docs/format.md has it: TP_E_SHARD_HASH
+ * names file, tensor and chunk. scratch: SHARD_CHUNK_BYTES_MAX bytes, used with compression only
+ * (else may be NULL); beside it zstd takes a fixed 160 KiB or so, TP_E_MEMORY where it gets none. */
 bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                       unsigned char *out, unsigned char *scratch, struct tp_error *err);
 
 /* One zstd frame of the byte planes of raw (element: tensor_plane_bytes).
- * out has room for shard_compress_bound(n). Returns bytes written, 0 on error. */
+ * out has room for shard_compress_bound(n). Returns bytes written, 0 on error: TP_E_MEMORY. */
 uint64_t shard_compress_bound(uint64_t n);
 uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element,
                         unsigned char *scratch, unsigned char *out, uint64_t out_size,

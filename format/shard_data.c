@@ -5,6 +5,7 @@
 #include "le.h"
 #include <stdio.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 void shard_close(struct shard *shard)
 {
@@ -146,11 +147,39 @@ uint64_t shard_compress(const unsigned char *raw, uint64_t n, size_t element,
         for (uint64_t i = 0; i < count; i++)
             scratch[plane * count + i] = raw[i * element + plane];
     size_t size = ZSTD_compress(out, out_size, scratch, n, 1);
-    if (ZSTD_isError(size)) {
-        tp_fail(err, TP_E_MEMORY, "zstd: %s", ZSTD_getErrorName(size));
-        return 0;
-    }
-    return size;
+    if (!ZSTD_isError(size))
+        return size;
+    /* out has room for the worst case: zstd lacks memory of its own, or is not what it says */
+    tp_assert(ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation);
+    tp_fail(err, TP_E_MEMORY, "out of memory: zstd, to compress %llu bytes", (unsigned long long)n);
+    return 0;
+}
+
+/* One frame as docs/format.md has it, of n bytes decoded; its blocks are not looked at. */
+static bool frame_is_plain(const unsigned char *frame, uint64_t bytes, uint64_t n)
+{
+    enum { DESCRIPTOR = 4, WINDOW = 5, SINGLE_SEGMENT = 0x20, SIZE_OF_SIZE = 0xc0 };
+    if (bytes <= WINDOW || le_u32(frame) != ZSTD_MAGICNUMBER ||
+        (frame[DESCRIPTOR] & ~(SINGLE_SEGMENT | SIZE_OF_SIZE)))
+        return false;
+    uint64_t unit = UINT64_C(128) << (frame[WINDOW] >> 3), window = unit * (8 + frame[WINDOW] % 8);
+    return ((frame[DESCRIPTOR] & SINGLE_SEGMENT) || window <= SHARD_WINDOW_MAX) &&
+           ZSTD_getFrameContentSize(frame, bytes) == n &&
+           ZSTD_findFrameCompressedSize(frame, bytes) == bytes;
+}
+
+/* Never more than n bytes are written, whatever a frame says. */
+static bool decode_frame(const struct shard *shard, const struct tensor *tensor, uint32_t i,
+                         const unsigned char *frame, uint64_t bytes, unsigned char *out, uint64_t n,
+                         struct tp_error *err)
+{
+    if (!frame_is_plain(frame, bytes, n))
+        return chunk_fail(shard, tensor, i, "is not one plain zstd frame of the chunk's size", err);
+    size_t size = ZSTD_decompress(out, n, frame, bytes);
+    if (ZSTD_isError(size) && ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation)
+        return tp_fail(err, TP_E_MEMORY, "%s: out of memory: zstd, to decode %llu bytes",
+                       shard->path, (unsigned long long)n);
+    return size == n || chunk_fail(shard, tensor, i, "zstd frame is malformed", err);
 }
 
 bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
@@ -165,11 +194,8 @@ bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, ui
         memcpy(out, from, n);
         return true;
     }
-    /* The size is the table's, never the frame's: a frame that decodes to anything else is
-     * refused. */
-    size_t size = ZSTD_decompress(scratch, n, from, chunk->file_bytes);
-    if (ZSTD_isError(size) || size != n)
-        return chunk_fail(shard, tensor, i, "zstd frame is malformed", err);
+    if (!decode_frame(shard, tensor, i, from, chunk->file_bytes, scratch, n, err))
+        return false;
     size_t element = tensor_plane_bytes(tensor);
     uint64_t count = n / element;
     for (size_t plane = 0; plane < element; plane++)

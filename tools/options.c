@@ -21,7 +21,7 @@ enum {
     TOKENIZER = COMMAND_TOKENIZER, ALL = 255,
 };
 static const struct argument table[] = {
-    {"output", 1, OPT_OUTPUT, CONVERT | RESHARD | EXPORT | TOKENIZER},
+    {"output", 1, OPT_OUTPUT, CONVERT | RESHARD | EXPORT | TOKENIZER | PLAN},
     {"quiet", 0, OPT_QUIET, CONVERT | RESHARD | EXPORT | VERIFY | TOKENIZER},
     {"help", 0, OPT_HELP, ALL},
     {"tp", 1, OPT_TP, CONVERT | RESHARD | PLAN},

@@ -87,6 +87,7 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
                                         : FOLDER_OTHER;
     entry->who = io_identity_of(&st);
     entry->owner = st.st_uid;
+    entry->reserved = (uint64_t)st.st_blocks * 512;
     return true;
 }
 
@@ -100,18 +101,6 @@ bool folder_is_mount(const struct folder *folder, const char *name)
         return x.stx_attributes & STATX_ATTR_MOUNT_ROOT;
     return folder_look(folder, name, &entry, NULL) && entry.kind == FOLDER_FOLDER &&
            io_identify(folder->fd, folder->path, &in, NULL) && in.dev != entry.who.dev;
-}
-
-bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err)
-{
-    struct statvfs fs;
-    uint64_t room;
-    if (fstatvfs(folder->fd, &fs) != 0 || fs.f_blocks == 0 || /* it does not say */
-        !tp_mul(fs.f_bavail, fs.f_frsize, &room) || bytes <= room)
-        return true;
-    errno = ENOSPC;
-    return tp_fail_errno(err, "%s: needs %llu bytes, %llu more than are free", folder->path,
-                         (unsigned long long)bytes, (unsigned long long)(bytes - room));
 }
 
 bool folder_leads_to(const struct folder *folder, const char *name, int fd)

@@ -16,6 +16,7 @@ struct folder_entry {
     enum folder_kind kind;
     struct io_identity who; /* of the name itself, where there is something */
     uid_t owner;
+    uint64_t reserved; /* bytes of disk that it takes */
 };
 
 /* By path, links followed. */
@@ -34,8 +35,6 @@ bool folder_look(const struct folder *folder, const char *name, struct folder_en
 bool folder_leads_to(const struct folder *folder, const char *name, int fd);
 /* Something is mounted there. */
 bool folder_is_mount(const struct folder *folder, const char *name);
-/* There is room for that many more bytes, as far as the file system says. */
-bool folder_has_room(const struct folder *folder, uint64_t bytes, struct tp_error *err);
 /* Call fn for every name but "." and "..", in no particular order. */
 bool folder_list(const struct folder *folder, void (*fn)(void *arg, const char *name), void *arg,
                  struct tp_error *err);

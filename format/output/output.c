@@ -64,8 +64,6 @@ static bool umask_is_usable(struct tp_error *err)
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
                    int threads, struct tp_error *err)
 {
-    char given[IO_PATH_MAX];
-    size_t n = strlen(path);
     struct folder folder;
     struct journal log;
     bool published, ours;
@@ -73,11 +71,7 @@ bool output_decide(struct output *output, const char *path, const char *input, b
     output->input = input;
     output->force = force;
     output->threads = threads;
-    while (n > 1 && path[n - 1] == '/') /* "out/" is out */
-        n--;
-    if ((size_t)snprintf(given, sizeof given, "%.*s", (int)n, path) >= sizeof given)
-        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", path, IO_PATH_MAX);
-    if (!umask_is_usable(err) || !place_open(&output->place, given, err) ||
+    if (!umask_is_usable(err) || !place_open_folder(&output->place, path, err) ||
         !place_check_folder(&output->place, input, err) ||
         !find_log(output, &folder, &log, &published, &ours, err) || !read_old(output, err))
         return false;
@@ -326,7 +320,7 @@ static bool finish_published(struct output *o, const struct stage_run *run, bool
 /* ---- opening and publishing ---- */
 
 bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
-                 uint32_t n_names, bool *done, struct tp_error *err)
+                 uint32_t n_names, uint64_t bytes, bool *done, struct tp_error *err)
 {
     struct output *o = output;
     struct tp_error why = {0};
@@ -340,6 +334,9 @@ bool output_open(struct output *output, const struct stage_run *run, const char 
     if (o->old.folder.fd >= 0 &&
         (!owned_check(&o->old, o->threads, err) || !check_inputs(o, err) ||
          !check_changeable(o, err) || !check_clashes(o, names, n_names, err)))
+        return false;
+    room_look(&o->room, &o->place, bytes);
+    if (!room_check(&o->room, &o->place, err))
         return false;
     if (stage_open(&o->stage, &o->place, run, &why))
         return true;

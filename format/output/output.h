@@ -23,6 +23,7 @@
  */
 #pragma once
 #include "owned.h"
+#include "room.h"
 #include "stage.h"
 
 /* clang-format off */
@@ -30,6 +31,7 @@ struct output {
     struct place place;
     struct owned old;     /* what is there and will be replaced; .folder.fd -1: nothing */
     struct stage stage;
+    struct room room;     /* when it was opened */
     const char *input;    /* the folder that is read */
     bool force;
     int threads;
@@ -49,12 +51,13 @@ struct output {
  * (OUTPUT_CLOSED), it may be closed. */
 bool output_decide(struct output *output, const char *path, const char *input, bool force,
                    int threads, struct tp_error *err);
-/* names: all files of the output. *done: an earlier run had published it, and only tidying was
- * left; it is complete. Errors TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or
+/* names: all files of the output. bytes: what OUTPUT.partial takes when it is fullest. *done: an
+ * earlier run had published it, and only tidying was left; it is complete. Errors TP_E_IO: there is
+ * no room for it, and nothing was made; TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or
  * is not ours and has a new name or cannot move; TP_E_CHANGED: an input or the published output is
  * another than it was; those of stage_open. */
 bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
-                 uint32_t n_names, bool *done, struct tp_error *err);
+                 uint32_t n_names, uint64_t bytes, bool *done, struct tp_error *err);
 /* Everything is made and synced; manifest: its hash. Errors TP_E_OUTPUT_EXISTS: something else has
  * the name by now, the staging folder is kept; TP_E_FOREIGN: something in it is not ours, or a file
  * of the old folder could not be moved; TP_E_IO. */

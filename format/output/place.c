@@ -85,6 +85,17 @@ bool place_open(struct place *place, const char *given, struct tp_error *err)
            folder_look(&place->parent, *name ? name : ".", &place->entry, err);
 }
 
+bool place_open_folder(struct place *place, const char *given, struct tp_error *err)
+{
+    char name[IO_PATH_MAX];
+    size_t n = strlen(given);
+    while (n > 1 && given[n - 1] == '/')
+        n--;
+    if ((size_t)snprintf(name, sizeof name, "%.*s", (int)n, given) >= sizeof name)
+        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", given, IO_PATH_MAX);
+    return place_open(place, name, err);
+}
+
 void place_close(struct place *place)
 {
     folder_close(&place->parent);

@@ -18,6 +18,8 @@ struct place {
 /* Links are followed to where they lead, there or not. TP_E_OUTPUT_EXISTS: the path goes through a
  * file. TP_E_IO: no such folder, a loop of links. A {.parent.fd = -1} place may be closed. */
 bool place_open(struct place *place, const char *given, struct tp_error *err);
+/* The same for a folder's name, where "out/" is out. */
+bool place_open_folder(struct place *place, const char *given, struct tp_error *err);
 void place_close(struct place *place);
 /* Errors TP_E_OUTPUT_EXISTS: a folder of that name cannot be made, or replaced: a mount point, a
  * file, `input` (NULL: none) or a folder around it; and none can be made beside it, under

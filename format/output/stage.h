@@ -78,8 +78,6 @@ void stage_discard(struct stage *stage);
 bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
                 struct tp_error *err);
 bool stage_make_raw(struct stage *stage, struct tp_error *err);
-/* Bytes of a file of `size` that are not there yet. */
-uint64_t stage_missing(const struct stage *stage, const char *name, bool raw, uint64_t size);
 /* A stamped file of `size` bytes, listed: made, or found. One that is found complete must not be
  * written to. Returns its descriptor, -1 on error. */
 enum stage_found { STAGE_MADE, STAGE_UNFINISHED, STAGE_COMPLETE };

@@ -281,14 +281,6 @@ static int make_file(struct stage *s, const char *name, bool raw, const void *da
     return -1;
 }
 
-uint64_t stage_missing(const struct stage *stage, const char *name, bool raw, uint64_t size)
-{
-    struct folder_entry entry;
-    if (!folder_look(folder_of(stage, raw), name, &entry, NULL) || entry.kind != FOLDER_FILE)
-        return size;
-    return entry.who.size < size ? size - entry.who.size : 0;
-}
-
 int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
                     enum stage_found *found, struct tp_error *err)
 {

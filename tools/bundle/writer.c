@@ -17,6 +17,7 @@ struct writer {
     json_t *templates;    /* owns bundle.templates */
     struct fill fill;
     char (*names)[RANK_FILE_NAME_MAX]; /* [tp_size] */
+    uint64_t manifest_bytes;           /* about */
     struct mem_arena arena;
 };
 
@@ -138,7 +139,51 @@ static bool check_readable(struct writer *w, struct tp_error *err)
         bundle_close(&again);
     mem_free(text);
     w->bundle.n_files = n_files;
+    w->manifest_bytes = n + LONGER;
     return ok;
+}
+
+/* A rank file of frames that zstd could not make smaller. */
+static uint64_t frames_bytes(const struct rank_plan *plan)
+{
+    uint64_t bytes = plan->data_offset;
+    for (uint32_t i = 0; i < plan->n_tensors; i++)
+        for (uint32_t c = 0; c < plan->tensors[i].n_chunks; c++)
+            bytes += shard_compress_bound(tensor_chunk_bytes(&plan->tensors[i], c));
+    return room_of_file(bytes);
+}
+
+/* All raw files at first; then, one after the other, each beside its frames, and gone. */
+static uint64_t rank_files_bytes(const struct writer *w)
+{
+    uint64_t held = 0, most;
+    for (uint64_t r = 0; r < w->request->tp_size; r++)
+        held += w->bundle.plans[r].data_offset + w->bundle.plans[r].data_bytes;
+    most = held;
+    for (uint64_t r = 0; w->request->compress && r < w->request->tp_size; r++) {
+        const struct rank_plan *plan = &w->bundle.plans[r];
+        held += frames_bytes(plan);
+        most = max_u64(most, held);
+        held -= plan->data_offset + plan->data_bytes;
+    }
+    return most;
+}
+
+/* What OUTPUT.partial takes when it is fullest. */
+static uint64_t bytes_on_disk(const struct writer *w)
+{
+    enum { FOLDERS = 16 << 10, POSITION = 512, LAYER = 160, POSITIONS = 48 }; /* of selftest.json */
+    const struct source *source = w->request->source;
+    uint64_t records = 0, bytes = rank_files_bytes(w) + room_of_file(w->manifest_bytes) + FOLDERS;
+    for (uint64_t r = 0; r < w->request->tp_size; r++)
+        records += w->bundle.plans[r].n_chunks;
+    for (uint32_t i = 0; i < source->whole->n_tensors; i++)
+        records += source->prepare_pieces(source, i);
+    for (uint32_t i = 0; i < w->bundle.n_files; i++)
+        bytes += room_of_file(w->bundle.files[i].bytes);
+    if (w->request->selftest)
+        bytes += room_of_file(POSITIONS * POSITION + w->bundle.model.n_layers * LAYER);
+    return bytes + room_of_file(records * JOURNAL_RECORD);
 }
 
 static bool plan(struct writer *w, struct tp_error *err)
@@ -166,7 +211,11 @@ static bool open_output(struct writer *w, bool *done, struct tp_error *err)
     names[n++] = BUNDLE_MANIFEST;
     if (q->selftest)
         names[n++] = BUNDLE_SELFTEST;
-    return output_open(q->output, &q->run, names, n, done, err);
+    if (!output_open(q->output, &q->run, names, n, bytes_on_disk(w), done, err))
+        return false;
+    if (!*done && !q->quiet)
+        room_print(&q->output->room, q->program);
+    return true;
 }
 
 /* Chunks on record are this run's. */
@@ -226,21 +275,25 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
     return true;
 }
 
+/* Of a run that was killed while it compressed: they are made again, and take no room until then. */
+static bool remove_frames(struct writer *w, struct tp_error *err)
+{
+    bool ok = list_rank_files(w, false, err);
+    for (uint64_t r = 0; ok && r < w->request->tp_size; r++)
+        ok = stage_remove(w->stage, w->names[r], false, err);
+    return ok;
+}
+
 /* Large files go past the page cache, three times as fast; small ones stay in it for who reads them
  * next. */
 static bool open_rank_files(struct writer *w, struct tp_error *err)
 {
     bool raw = w->request->compress != COMPRESS_NONE;
-    if ((raw && !stage_make_raw(w->stage, err)) || !list_rank_files(w, raw, err))
+    if ((raw && (!remove_frames(w, err) || !stage_make_raw(w->stage, err))) ||
+        !list_rank_files(w, raw, err))
         return false;
     const struct folder *folder = raw ? &w->stage->raw : &w->stage->dir;
     char path[IO_PATH_MAX];
-    uint64_t missing = 0;
-    for (uint64_t r = 0; r < w->request->tp_size; r++)
-        missing += stage_missing(w->stage, w->names[r], raw,
-                                 w->bundle.plans[r].data_offset + w->bundle.plans[r].data_bytes);
-    if (!folder_has_room(folder, missing, err))
-        return false;
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
         const struct rank_plan *plan = &w->bundle.plans[r];
         struct fill_file *f = &w->fill.files[r];
@@ -385,18 +438,16 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
 
 static bool squeeze_all(struct writer *w, struct tp_error *err)
 {
-    if (!list_rank_files(w, false, err))
-        return false;
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
         enum stage_found found;
         int fd = -1, raw_fd = folder_open_file(&w->stage->raw, w->names[r], 0, NULL, err);
-        bool ok = raw_fd >= 0 && stage_remove(w->stage, w->names[r], false, err) &&
+        bool ok = raw_fd >= 0 &&
                   (fd = stage_file_open(w->stage, w->names[r], false,
                                         w->bundle.plans[r].data_offset, &found, err)) >= 0 &&
                   squeeze_one(w, r, raw_fd, fd, err);
         ok = io_close(&fd, w->names[r], err) && ok;
         io_close(&raw_fd, w->names[r], NULL);
-        if (!ok)
+        if (!ok || !stage_remove(w->stage, w->names[r], true, err))
             return false;
     }
     return true;
@@ -507,7 +558,17 @@ static bool run(struct writer *w, struct tp_error *err)
                     output_publish(w->request->output, manifest, err));
 }
 
-static void close_writer(struct writer *w)
+static struct writer *new_writer(const struct writer_request *request, struct tp_error *err)
+{
+    struct writer *w = mem_alloc(sizeof *w, err); /* 50 KiB: stacks may be small */
+    if (!w)
+        return NULL;
+    w->request = request;
+    w->journal.fd = -1;
+    return w;
+}
+
+static void free_writer(struct writer *w)
 {
     for (uint64_t r = 0; w->fill.files && r < w->request->tp_size; r++) {
         io_close(&w->fill.files[r].direct_fd, w->names[r], NULL);
@@ -522,14 +583,23 @@ static void close_writer(struct writer *w)
     mem_free(w);
 }
 
-bool writer_run(const struct writer_request *request, struct tp_error *err)
+bool writer_needs(const struct writer_request *request, uint64_t *bytes, struct tp_error *err)
 {
-    struct writer *w = mem_alloc(sizeof *w, err); /* 50 KiB: stacks may be small */
+    struct writer *w = new_writer(request, err);
     if (!w)
         return false;
-    w->request = request;
+    bool ok = plan(w, err);
+    *bytes = ok ? bytes_on_disk(w) : 0;
+    free_writer(w);
+    return ok;
+}
+
+bool writer_run(const struct writer_request *request, struct tp_error *err)
+{
+    struct writer *w = new_writer(request, err);
+    if (!w)
+        return false;
     w->stage = &request->output->stage;
-    w->journal.fd = -1;
     double start = clock_seconds();
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);
@@ -541,6 +611,6 @@ bool writer_run(const struct writer_request *request, struct tp_error *err)
         stage_discard(w->stage);
     last_report = (struct writer_report){w->fill.bytes_total - w->fill.bytes_resumed,
                                          w->fill.bytes_resumed, clock_seconds() - start};
-    close_writer(w);
+    free_writer(w);
     return ok;
 }

@@ -4,6 +4,7 @@
 #include "estimate.h"
 #include "hf_config.h"
 #include "io.h"
+#include "room.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -24,11 +25,13 @@ static const char help[] =
     "      --threads N              cores that load, for the advice on zstd (default: all)\n"
     "      --ignore-key NAME        a key of config.json that is not to be refused; may be "
     "repeated\n"
+    "  -o, --output BUNDLE          where it would go: what is free there (default: here)\n"
     "      --json                   for programs\n"
     "\n"
     "imbalance: time of a decode step against an ideal cut, as bytes read by the slowest rank "
     "of each phase.\n"
-    "replicated: weights held beyond one copy, such as KV heads that two ranks need.\n";
+    "replicated: weights held beyond one copy, such as KV heads that two ranks need.\n"
+    "disk: the rank files of a bundle, all ranks, not compressed.\n";
 
 /* "14.19 GiB", "93.2 MiB" */
 static const char *size_text(char buf[24], uint64_t bytes)
@@ -57,6 +60,7 @@ struct plan {
     const struct hf_config *config;
     struct estimate_request request;
     struct estimate_zstd zstd;
+    struct room room;
 };
 
 /* ---- text ---- */
@@ -112,7 +116,8 @@ static void print_summary_head(const struct plan *p)
     printf("\nlargest rank%30s", "");
     if (p->request.gpu_memory)
         printf("%37s%s, at most", "in ", size_text(size, p->request.gpu_memory));
-    printf("\n  TP     weights    KV cache activations       total  replicated  imbalance");
+    printf("\n  TP     weights    KV cache activations       total  replicated        disk  "
+           "imbalance");
     if (p->request.gpu_memory)
         printf("  fits    context      batch");
     putchar('\n');
@@ -121,12 +126,20 @@ static void print_summary_head(const struct plan *p)
 static void print_summary(const struct plan *p, const struct estimate *e)
 {
     const struct estimate_rank *r = &e->ranks[e->largest];
-    char a[24], b[24], c[24], d[24], x[24];
-    printf("  %2llu  %10s  %10s  %10s  %10s  %10s  %9.3f", (unsigned long long)e->tp_size,
+    char a[24], b[24], c[24], d[24], x[24], y[24];
+    printf("  %2llu  %10s  %10s  %10s  %10s  %10s  %10s  %9.3f", (unsigned long long)e->tp_size,
            size_text(a, r->weights), size_text(b, r->kv), size_text(c, r->activations),
-           size_text(d, r->total), size_text(x, e->replicated_weights), e->imbalance);
+           size_text(d, r->total), size_text(x, e->replicated_weights), size_text(y, e->disk),
+           e->imbalance);
     print_fit(p, e);
     putchar('\n');
+}
+
+static void print_room(const struct room *room)
+{
+    char size[24];
+    if (room->free != ROOM_UNKNOWN)
+        printf("\n%s of disk free in %s\n", size_text(size, room->free), room->dir);
 }
 
 static void print_notes(const struct estimate *e)
@@ -186,17 +199,17 @@ static json_t *degree_json(const struct plan *p, const struct estimate *e)
     if (p->request.gpu_memory)
         fit = json_pack("{s:b, s:I, s:I}", "fits", e->fits, "context_max",
                         (json_int_t)e->context_max, "batch_max", (json_int_t)e->batch_max);
-    return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, "
-                     "s:o}",
-                     "tp", (json_int_t)e->tp_size, "largest", "rank", (json_int_t)e->largest,
-                     "weights_bytes", (json_int_t)r->weights, "kv_bytes", (json_int_t)r->kv,
-                     "activation_bytes", (json_int_t)r->activations, "total_bytes",
-                     (json_int_t)r->total, "weights_bytes", (json_int_t)e->weights,
-                     "replicated_bytes", (json_int_t)e->replicated_weights, "replicated_kv_bytes",
-                     (json_int_t)e->replicated_kv, "replicated_kv_heads",
-                     (json_int_t)e->kv_heads_again, "ranks_without_heads",
-                     (json_int_t)e->idle_attention, "ranks_without_mlp", (json_int_t)e->idle_mlp,
-                     "imbalance", e->imbalance, "gpu_mem", fit, "ranks", ranks);
+    return json_pack(
+        "{s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, "
+        "s:o}",
+        "tp", (json_int_t)e->tp_size, "largest", "rank", (json_int_t)e->largest, "weights_bytes",
+        (json_int_t)r->weights, "kv_bytes", (json_int_t)r->kv, "activation_bytes",
+        (json_int_t)r->activations, "total_bytes", (json_int_t)r->total, "weights_bytes",
+        (json_int_t)e->weights, "disk_bytes", (json_int_t)e->disk, "replicated_bytes",
+        (json_int_t)e->replicated_weights, "replicated_kv_bytes", (json_int_t)e->replicated_kv,
+        "replicated_kv_heads", (json_int_t)e->kv_heads_again, "ranks_without_heads",
+        (json_int_t)e->idle_attention, "ranks_without_mlp", (json_int_t)e->idle_mlp, "imbalance",
+        e->imbalance, "gpu_mem", fit, "ranks", ranks);
 }
 
 static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *err)
@@ -204,14 +217,14 @@ static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *e
     const struct estimate_request *q = &p->request;
     const char *scheme = p->config->quantization;
     json_t *model = model_config_to_json(q->model, err);
-    json_t *root =
-        json_pack("{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o}", "model",
-                  model, "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
-                  *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
-                  recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
-                  (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem",
-                  (json_int_t)q->gpu_memory, "zstd", "ratio", p->zstd.ratio,
-                  "pays_below_bytes_per_second", p->zstd.bytes_per_second, "degrees", degrees);
+    json_t *root = json_pack(
+        "{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o, s:o}", "model", model,
+        "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
+        *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
+        recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
+        (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory,
+        "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second", p->zstd.bytes_per_second,
+        "disk_free_bytes", room_free_json(&p->room), "degrees", degrees);
     return json_print(root, err);
 }
 
@@ -223,7 +236,8 @@ static bool plan_degrees(struct plan *p, struct tp_error *err)
     const struct options *o = p->options;
     const uint64_t *list = o->n_tp ? o->tp : usual;
     size_t n = o->n_tp ? (size_t)o->n_tp : sizeof usual / sizeof *usual;
-    if (!estimate_zstd(&p->request, o->threads, &p->zstd, err))
+    if (!estimate_zstd(&p->request, o->threads, &p->zstd, err) ||
+        !room_ask(&p->room, o->output, 0, err))
         return false;
     struct estimate *all = mem_array(n, sizeof *all, err);
     bool ok = all != NULL;
@@ -239,6 +253,7 @@ static bool plan_degrees(struct plan *p, struct tp_error *err)
         print_summary_head(p);
         for (size_t i = 0; i < n; i++)
             print_summary(p, &all[i]);
+        print_room(&p->room);
         printf("\nzstd leaves about %.2f of the bytes; loading gains from it where storage gives "
                "less than %.2f GB/s (%d thread%s)\n",
                p->zstd.ratio, p->zstd.bytes_per_second * 1e-9, o->threads,

@@ -100,6 +100,20 @@ static bool check_arguments(const struct options *o, struct tp_error *err)
     return true;
 }
 
+/* What --dry-run shows. */
+static bool show(const struct writer_request *request, const struct options *o,
+                 struct tp_error *err)
+{
+    struct room room;
+    uint64_t bytes;
+    if (!writer_needs(request, &bytes, err) || !room_ask(&room, o->output, bytes, err))
+        return false;
+    if (!o->quiet)
+        room_print(&room, TPSHARD);
+    return print_plan(request->source->model, request->source->recipe, request->tp_size, &room,
+                      o->json, err);
+}
+
 static bool convert(struct model_folder *folder, const struct options *o, struct output *output,
                     struct tp_error *err)
 {
@@ -116,13 +130,13 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         .quiet = o->quiet,
         .selftest = !o->no_selftest,
     };
-    if (o->dry_run)
-        return print_plan(&folder->config->model, folder->recipe, request.tp_size, o->json, err);
     if (!model_folder_read_files(folder, o->quiet, err) ||
         !memory_left(o, source_checkpoint_bytes(&folder->source), &request.memory, err))
         return false;
     request.files = folder->files;
     request.n_files = folder->n_files;
+    if (o->dry_run)
+        return show(&request, o, err);
     if (!run_hash("convert", &folder->config->model, folder->recipe, &request, err) ||
         !writer_run(&request, err))
         return false;

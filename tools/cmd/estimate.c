@@ -53,7 +53,9 @@ static bool add_weights(const struct estimate_request *q, uint64_t tp_size, uint
     struct rank_plan plan;
     if (!rank_plan_build(model, q->recipe, tp_size, r, &plan, err))
         return false;
-    *rank = (struct estimate_rank){.partition = plan.partition, .weights = plan.data_bytes};
+    *rank = (struct estimate_rank){.partition = plan.partition,
+                                   .weights = plan.data_bytes,
+                                   .file_bytes = plan.data_offset + plan.data_bytes};
     for (uint32_t i = 0; i < plan.n_tensors; i++) {
         const struct tensor *t = &plan.tensors[i];
         uint64_t *phase = phase_of(rank, model, t->role);
@@ -166,6 +168,7 @@ bool estimate_degree(const struct estimate_request *request, uint64_t tp_size, s
         if (!add_weights(request, tp_size, r, rank, &held, err) ||
             !size_rank(request, rank, request->context, request->batch, err) ||
             !add_to(&out->weights, rank->weights, "weights", err) ||
+            !add_to(&out->disk, rank->file_bytes, "rank files", err) ||
             !add_to(&kv, rank->kv, "KV cache", err))
             return false;
         kv_heads += range_count(rank->partition.kv_heads);

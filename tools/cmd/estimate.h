@@ -7,6 +7,7 @@
  * activations  f32 rows of a prefill step (256 tokens, or the batch if that is more): residual,
  *              norm, q, k, v, attention, MLP, the partial sums sent; and the logits of the batch.
  *              An estimate: the kernels' scratch, some MB per thread, is not in it
+ * disk         the rank files; the bundle's other files are a few MB
  * imbalance    sum over the phases (attention: q, k, v, o; MLP: gate, up, down; vocabulary: LM
  *              head) of the bytes that the slowest rank reads in a decode step, layers counted, over
  *              the same sum for one rank divided by the degree. 1 is ideal: every rank waits for the
@@ -28,6 +29,7 @@ struct estimate_rank {
     struct partition partition;
     uint64_t attention, mlp, vocabulary; /* bytes of weights by phase */
     uint64_t weights, kv, activations, total;
+    uint64_t file_bytes;
     uint64_t page_bytes;              /* KV cache of 256 positions of one sequence */
     uint64_t roots;                   /* partial sums it sends, of the phase that has more */
     uint64_t o_columns, down_columns; /* of the packed rows of o_proj and down_proj */
@@ -38,6 +40,7 @@ struct estimate {
     struct estimate_rank ranks[PARTITION_TP_MAX];
     uint64_t largest; /* rank of the largest total */
     uint64_t weights; /* of all ranks */
+    uint64_t disk;    /* of all rank files */
     /* held beyond one copy: norms, shared KV heads, padding of cut panels */
     uint64_t replicated_weights;
     uint64_t replicated_kv;            /* KV cache held beyond one copy */

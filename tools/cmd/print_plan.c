@@ -44,8 +44,8 @@ static json_t *rank_json(const struct rank_plan *plan)
                      (json_int_t)(plan->data_offset + plan->data_bytes), "tensors", tensors);
 }
 
-bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t tp_size, bool json,
-                struct tp_error *err)
+bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
+                const struct room *room, bool json, struct tp_error *err)
 {
     uint64_t total = 0;
     json_t *ranks = json ? json_array() : NULL;
@@ -67,7 +67,8 @@ bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t
                (unsigned long long)total);
         return true;
     }
-    json_t *root = json_pack("{s:I, s:I, s:o}", "tp_size", (json_int_t)tp_size, "bytes",
-                             (json_int_t)total, "ranks", ranks);
+    json_t *root = json_pack("{s:I, s:I, s:I, s:o, s:o}", "tp_size", (json_int_t)tp_size, "bytes",
+                             (json_int_t)total, "disk_needed_bytes", (json_int_t)room->needed,
+                             "disk_free_bytes", room_free_json(room), "ranks", ranks);
     return json_print(root, err);
 }
