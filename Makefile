@@ -118,6 +118,10 @@ $(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIM
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/forge_random: $(call obj,$(addprefix tests/tools/,forge_random.c forge_bundle.c forge_json.c forge_bytes.c) $(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tests/logits_nll: $(B)/obj/tests/tools/logits_nll.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
@@ -218,7 +222,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/forge_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
@@ -227,8 +231,8 @@ check: ## for daily work, in some two minutes: no sweeps, a sample of the combin
 	@TIER=check $(MAKE) --no-print-directory run-tests
 test-long: ## the sweeps and random sequences, an hour or more
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
-	@TIER=long SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 $(MAKE) --no-print-directory run-tests \
-	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format test_cuda'
+	@TIER=long SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 FORGED=10000 $(MAKE) --no-print-directory run-tests \
+	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format test_forged test_cuda'
 
 seconds ?= 60
 fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libFuzzer; finds go to build/fuzz/
