@@ -27,7 +27,7 @@ else ifeq ($(config),tsan)
 else ifeq ($(config),fuzz)
   B = build/fuzz
   CC = clang
-  OPT = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+  OPT = -O1 -g -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all
   WARN = -Wall -Wextra
 else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
@@ -118,7 +118,7 @@ $(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIM
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(B)/tests/forge_random: $(call obj,$(addprefix tests/tools/,forge_random.c forge_bundle.c forge_json.c forge_bytes.c) $(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
+$(B)/tests/forge_random: $(call obj,$(addprefix tests/tools/,forge_random.c forge_bundle.c forge_json.c forge_bytes.c forge_remake.c) $(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -233,7 +233,7 @@ void forge_change(struct forged *f)
         {"structure", forge_structure, 1}, {"header", forge_header, 2},
         {"table", forge_table, 2},         {"data", forge_data, 3},
         {"size", forge_size, 1},           {"frame", forge_frame, 3},
-        {"file", forge_file, 4},
+        {"file", forge_file, 4},           {"remake", forge_remake, 5},
     };
     unsigned sum = 0, at;
     for (size_t i = 0; i < COUNT(kinds); i++)

@@ -26,3 +26,5 @@ void forge_data(struct forged *f);
 void forge_size(struct forged *f);
 void forge_frame(struct forged *f); /* of zstd */
 void forge_file(struct forged *f);  /* one that travels along */
+/* All of it anew: another model, recipe and degree. */
+void forge_remake(struct forged *f);
