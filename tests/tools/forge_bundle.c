@@ -96,12 +96,13 @@ static char *text_of(const struct forged *f, size_t *n, struct tp_error *err)
         return NULL;
     const char *from = f->raw ? strstr(plain, "\"" FORGE_RAW "\"") : NULL;
     size_t before = from ? (size_t)(from - plain) : *n - 2; /* "\n}" */
-    size_t skip = from ? sizeof FORGE_RAW + 1 : 0, raw = from ? strlen(f->raw) : 0;
+    const char *instead = from ? f->raw : "";
+    size_t skip = from ? sizeof FORGE_RAW + 1 : 0, raw = strlen(instead);
     size_t after = *n - 2 - before - skip;
     char *text = mem_alloc(before + raw + after + sizeof end, err);
     if (text) {
         memcpy(text, plain, before);
-        memcpy(text + before, f->raw, raw);
+        memcpy(text + before, instead, raw);
         memcpy(text + before + raw, plain + before + skip, after);
         memcpy(text + before + raw + after, end, sizeof end);
         *n = before + raw + after + sizeof end - 1;
