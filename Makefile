@@ -27,7 +27,7 @@ else ifeq ($(config),tsan)
 else ifeq ($(config),fuzz)
   B = build/fuzz
   CC = clang
-  OPT = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+  OPT = -O1 -g -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all
   WARN = -Wall -Wextra
 else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
@@ -120,6 +120,10 @@ $(B)/tests/tprun_plain: $(B)/obj/tests/tools/device_plain.o $(call obj,runtime/t
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/tests/batch_random: $(B)/obj/tests/tools/batch_random.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/forge_random: $(call obj,$(addprefix tests/tools/,forge_random.c forge_bundle.c forge_json.c forge_bytes.c forge_remake.c) $(TOOLS) $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -224,7 +228,9 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(B)/tests/tprun_reordered $(B)/tests/tprun_delayed $(B)/tests/tprun_plain $(B)/tests/tprun_cuda $(B)/tests/fast_prompts $(B)/tests/choose_random $(B)/tests/two_inboxes/libcuda.so.1 $(B)/tests/batch_random $(B)/tests/logits_nll $(B)/tests/encode_bytes $(B)/tests/record_io.so $(B)/tests/fail_alloc.so
+TEST_TOOLS = tprun_reordered tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
+  forge_random logits_nll encode_bytes record_io.so fail_alloc.so
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%)
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
@@ -233,8 +239,8 @@ check: ## for daily work, in some two minutes: no sweeps, a sample of the combin
 	@TIER=check $(MAKE) --no-print-directory run-tests
 test-long: ## the sweeps and random sequences, an hour or more
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
-	@TIER=long SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 $(MAKE) --no-print-directory run-tests \
-	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format test_cuda'
+	@TIER=long SWEEP=0 SEQUENCES=5000 CUTS=5000 MADE_UP=5000 FORGED=10000 ALLOCS=0 SOAK=600 $(MAKE) --no-print-directory run-tests \
+	  only='test_io_sweep test_nothing_lost test_power_cut test_tokenizer_format test_format test_forged test_alloc_sweep test_limits test_cuda'
 
 seconds ?= 60
 fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libFuzzer; finds go to build/fuzz/

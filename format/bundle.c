@@ -206,8 +206,13 @@ bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, cons
     bool ok = io_join(bundle->dir, dir, "", err) && sealed_check(path, text, n, err) &&
               (bundle->root = json_parse(path, text, n, TP_E_MANIFEST, err)) &&
               read_manifest(bundle, path, err) && bundle_id_of(bundle, &id, err);
-    if (ok && !hash_equal(id, bundle->bundle_id))
-        ok = tp_fail(err, TP_E_MANIFEST, "%s: bundle_id is not that of the contents", path);
+    if (ok && !hash_equal(id, bundle->bundle_id)) {
+        char found[33], wanted[33];
+        hash_to_hex(bundle->bundle_id, found);
+        hash_to_hex(id, wanted);
+        ok = tp_fail(err, TP_E_MANIFEST, "%s: bundle_id is %s, that of the contents is %s", path,
+                     found, wanted);
+    }
     if (!ok)
         bundle_close(bundle);
     return ok;

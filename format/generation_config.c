@@ -64,10 +64,11 @@ bool generation_config_read(const char *file, const char *data, size_t n, uint64
                 json_type_name(root));
     ok = ok && json_get_bool_or(&in, "do_sample", out->do_sample, &out->do_sample, err) &&
          number(&in, "temperature", 0, 1e6, &out->temperature, err) &&
+         (out->temperature == 0 || number(&in, "temperature", 1e-6, 1e6, &out->temperature, err)) &&
          json_get_u64_or(&in, "top_k", 0, INT32_MAX, out->top_k, &out->top_k, err) &&
          number(&in, "top_p", 0, 1, &out->top_p, err) &&
          number(&in, "min_p", 0, 1, &out->min_p, err) &&
-         number(&in, "repetition_penalty", 1e-6, 1e6, &out->repetition_penalty, err) &&
+         number(&in, "repetition_penalty", 1e-3, 1e3, &out->repetition_penalty, err) &&
          token_ids_read(&in, "eos_token_id", vocab, out->eos_id, &out->n_eos, err);
     if (ok)
         out->ignored = find_not_done(root);

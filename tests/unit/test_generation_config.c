@@ -1,5 +1,6 @@
 /* Row 60 of the fault catalogue, and what a file leaves out. */
 #include "generation_config.h"
+#include "sampler.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,6 +82,27 @@ static void row_60_impossible_values_are_refused_by_field(void **state)
     }
 }
 
+/* What a bundle's file says must not end a run as a wrong option would. */
+static void what_is_read_is_what_the_sampler_takes(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"temperature", "top_p", "min_p", "repetition_penalty"};
+    static const double values[] = {-1,   0, 1e-9, 0.999e-6, 1e-6,   1e-5,    0.999e-3, 1e-3,
+                                    0.25, 1, 1.25, 1e3,      1.01e3, 0.999e6, 1e6,      1.01e6};
+    char text[96];
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+            snprintf(text, sizeof text, "{\"%s\": %.17g}", keys[k], values[v]);
+            struct sampler_options options = sampler_defaults();
+            struct tp_error err = {0};
+            double *const fields[] = {&options.temperature, &options.top_p, &options.min_p,
+                                      &options.repetition_penalty};
+            *fields[k] = values[v];
+            if (parse(text) != sampler_check(&options, &err))
+                fail_msg("%s: %s%s", text, error.text, err.text);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -88,6 +110,7 @@ int main(void)
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(what_is_not_done_is_named),
         cmocka_unit_test(row_60_impossible_values_are_refused_by_field),
+        cmocka_unit_test(what_is_read_is_what_the_sampler_takes),
     };
     return cmocka_run_group_tests_name("generation_config", tests, NULL, NULL);
 }
