@@ -136,6 +136,19 @@ def error_line(done, status, *names):
     return lines[0]
 
 
+def opened(args, folder):
+    """Paths below a folder that a program opened, by strace; Skip where it cannot trace."""
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed")
+    log = os.path.join(folder, "strace.log")
+    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")  # which a traced process cannot do
+    done = run(["strace", "-f", "-o", log, "-e", "trace=open,openat,openat2", *args], None, env=env)
+    text = open(log).read() if os.path.exists(log) else ""
+    if "exited with" not in text:
+        raise Skip("strace cannot trace here")
+    return done, [l for l in text.splitlines() if "open" in l]
+
+
 def tree_bytes(folder):
     """name -> bytes of every file below a folder"""
     found = {}
