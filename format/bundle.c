@@ -2,6 +2,7 @@
 #include "bundle.h"
 
 #include "checked.h"
+#include "link.h"
 #include "sealed.h"
 
 static bool get_hash(const struct json_in *in, const char *key, struct hash128 *out,
@@ -218,6 +219,17 @@ bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, cons
     return ok;
 }
 
+struct link_look {
+    const struct bundle *bundle;
+    struct tp_error *err;
+};
+
+static bool check_link(void *arg, const char *name)
+{
+    const struct link_look *look = arg;
+    return link_check(look->bundle->dir, name, "", look->err);
+}
+
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err)
 {
     char path[IO_PATH_MAX], *text = NULL;
@@ -232,10 +244,17 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
                        "%s: no %s: not a bundle, or its conversion did not finish", dir,
                        io_base_name(path));
     struct tp_error why = {0};
+    if (!link_check(dir, io_base_name(path), "", err))
+        return false;
     if (!io_read_file(path, BUNDLE_MANIFEST_MAX, &text, &n, &why))
         return tp_fail(err, why.code == TP_E_LIMIT ? TP_E_MANIFEST : why.code, "%s", why.text);
     bool ok = bundle_parse(bundle, dir, path, text, n, err);
     mem_free(text);
+    struct link_look look = {bundle, err};
+    if (ok && !bundle_each_file(bundle, check_link, &look)) {
+        bundle_close(bundle);
+        return false;
+    }
     return ok;
 }
 

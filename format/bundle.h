@@ -49,8 +49,8 @@ struct bundle {
 };
 
 /* open_manifest: read BUNDLE_MANIFEST_OPEN in place of BUNDLE_MANIFEST. Errors TP_E_BUNDLE_NONE (no
- * manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH, TP_E_VERSION. A
- * {0} bundle may be closed. */
+ * manifest: not a bundle, or an unfinished one), TP_E_MANIFEST, TP_E_MANIFEST_HASH, TP_E_VERSION,
+ * TP_E_IX_LINK (link.h: any of its files). A {0} bundle may be closed. */
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err);
 /* The same from a manifest in memory; path is for messages. */
 bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,

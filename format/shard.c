@@ -127,10 +127,12 @@ static bool stored_hash_ok(const unsigned char *stored, const void *data, uint64
 static bool check_identity(const unsigned char *h, const char *file, struct tp_error *err)
 {
     if (memcmp(h, magic, sizeof magic) != 0)
-        return tp_fail(err, TP_E_SHARD_HASH, "%s: header: magic is wrong, not a rank file", file);
+        return tp_fail(err, TP_E_SHARD, "%s: header: magic is wrong, not a rank file", file);
     if (!stored_hash_ok(h + HEADER_HASH_AT, h, HEADER_HASH_AT))
         return tp_fail(err, TP_E_SHARD_HASH, "%s: header: hash does not match, the file is damaged",
                        file);
+    if (le_u32(h + 8) == __builtin_bswap32(SHARD_VERSION))
+        return tp_fail(err, TP_E_SHARD, "%s: header: numbers are big-endian", file);
     if (le_u32(h + 8) != SHARD_VERSION)
         return tp_fail(err, TP_E_VERSION, "%s: header: format version %u, this build reads %d",
                        file, le_u32(h + 8), SHARD_VERSION);
@@ -141,6 +143,8 @@ static bool check_rank(const struct rank_plan *plan, const unsigned char *h, con
                        struct tp_error *err)
 {
     uint32_t tp_size = le_u32(h + 32), rank = le_u32(h + 36);
+    if (rank >= tp_size || tp_size > PARTITION_TP_MAX)
+        return tp_fail(err, TP_E_SHARD, "%s: header: rank %u of %u cannot be", file, rank, tp_size);
     if (tp_size != plan->partition.tp_size)
         return tp_fail(err, TP_E_SHARD_MIXED,
                        "%s: header: file is of TP=%u, the bundle is of TP=%llu", file, tp_size,

@@ -50,6 +50,12 @@ int io_open_regular(int dir, const char *name, int flags, const char *path, stru
 {
     struct stat st;
     int fd;
+    /* a device may do something when it is opened */
+    int follow = flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+    if (fstatat(dir, name, &st, follow) == 0 && !S_ISREG(st.st_mode)) {
+        tp_fail(err, TP_E_NOT_REGULAR, "%s: not a regular file", path);
+        return -1;
+    }
     /* O_NONBLOCK: opening a FIFO without a writer must not hang. */
     do
         fd = fault_hits(FAULT_OPEN, NULL)

@@ -198,14 +198,23 @@ bool json_get_bool_or(const struct json_in *in, const char *key, bool fallback, 
     return true;
 }
 
-bool json_get_string(const struct json_in *in, const char *key, const char **out,
-                     struct tp_error *err)
+bool json_get_text(const struct json_in *in, const char *key, const char **out, size_t *n,
+                   struct tp_error *err)
 {
     const json_t *value = json_object_get(in->object, key);
     if (!json_is_string(value))
         return wrong_type(in, key, "a string", value, err);
     *out = json_string_value(value);
+    *n = json_string_length(value);
     return true;
+}
+
+bool json_get_string(const struct json_in *in, const char *key, const char **out,
+                     struct tp_error *err)
+{
+    size_t n;
+    return json_get_text(in, key, out, &n, err) &&
+           (strlen(*out) == n || tp_fail(err, in->code, "%s: %s: has a NUL in it", in->file, key));
 }
 
 bool json_get_array(const struct json_in *in, const char *key, const json_t **out,

@@ -34,7 +34,9 @@ bool json_get_double_or(const struct json_in *in, const char *key, double fallba
                         struct tp_error *err);
 bool json_get_bool_or(const struct json_in *in, const char *key, bool fallback, bool *out,
                       struct tp_error *err);
-/* Borrowed from the document. */
+/* Borrowed from the document. A string has no NUL in it, a text may. */
+bool json_get_text(const struct json_in *in, const char *key, const char **out, size_t *n,
+                   struct tp_error *err);
 bool json_get_string(const struct json_in *in, const char *key, const char **out,
                      struct tp_error *err);
 bool json_get_array(const struct json_in *in, const char *key, const json_t **out,

@@ -86,10 +86,11 @@ bool chat_session_set_messages(struct chat_session *session, const json_t *messa
     for (size_t i = 0; i < json_array_size(messages); i++) {
         struct json_in fields = {json_array_get(messages, i), where, TP_E_PROMPT};
         const char *text;
+        size_t n;
         if (!json_is_object(fields.object))
             return tp_fail(err, TP_E_PROMPT, "%s: message %zu: an object expected", where, i);
         if (!json_get_string(&fields, "role", &text, err) ||
-            !json_get_string(&fields, "content", &text, err))
+            !json_get_text(&fields, "content", &text, &n, err))
             return false;
     }
     json_t *copy = json_deep_copy(messages);

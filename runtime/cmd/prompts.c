@@ -163,6 +163,7 @@ static bool read_line_prompt(struct reader *in, const char *where, const json_t 
     const json_t *ids = json_find(object, "prompt_ids"), *prompt = json_find(object, "prompt");
     const json_t *messages = json_find(object, "messages");
     const char *text;
+    size_t n;
     if (!!ids + !!prompt + !!messages != 1)
         return tp_fail(err, TP_E_PROMPT,
                        "%s: one of prompt, prompt_ids and messages expected, %s found", where,
@@ -172,8 +173,7 @@ static bool read_line_prompt(struct reader *in, const char *where, const json_t 
     if (ids)
         return json_get_array(&fields, "prompt_ids", &ids, err) &&
                read_json_ids(in, where, ids, err);
-    return json_get_string(&fields, "prompt", &text, err) &&
-           encode(in, where, text, json_string_length(prompt), err);
+    return json_get_text(&fields, "prompt", &text, &n, err) && encode(in, where, text, n, err);
 }
 
 /* Keys that elsewhere change what a template gets, or which one it is: to pass over them would be

@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import ROOT, SHARED, Folder, Skip, checkpoint, convert, error_line, run, tprun, tpshard
+from harness import ROOT, SHARED, Folder, Skip, checkpoint, convert, error_line, opened, run, tprun, tpshard
 
 
 def read_safetensors(path):
@@ -133,6 +133,81 @@ def test_quantized_checkpoints_are_refused_by_their_scheme():
         raise Skip("no quantized checkpoint is here")
 
 
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+
+
+def add_tensor(name, dtype, shape, raw):
+    def change(header, body):
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    return change
+
+
+def test_plain_tensors_under_a_config_that_names_a_quantization_are_converted_with_a_note():
+    with Model() as m:
+        convert(m.model, m.dir + "/want")
+        m.config(quantization_config=GPTQ)
+        done = tpshard("convert", m.model, "-o", m.bundle, "--no-selftest")
+        notes = [l for l in done.stderr.decode().splitlines() if "plain" in l]
+        assert len(notes) == 1 and notes[0].startswith("tpshard: note: ") and "gptq 4-bit" in notes[0], done.stderr
+        tpshard("verify", m.bundle, "--against", m.model, "-q")
+        found, want = ({t["name"]: t["hash"] for t in json.load(open(b + "/manifest.json"))["ranks"][0]["tensors"]} for b in (m.bundle, m.dir + "/want"))
+        assert found == want
+        os.rename(m.bundle, m.dir + "/plain")
+        m.header(add_tensor("model.layers.1.mlp.up_proj.scales", "F16", [2], bytes(4)))
+        m.refused(4, "gptq 4-bit")
+
+
+def test_quantized_tensors_under_a_config_that_does_not_say_so_are_refused_by_name():
+    up = "model.layers.1.mlp.up_proj."
+    for changes in ([add_tensor(up + "weight_scale", "F32", [300, 1], bytes(1200))], [add_tensor(up + "qweight", "I32", [2, 2], bytes(16)), rename_tensor(up + "weight", "other")],
+                    [add_tensor(up + "weight_packed", "I32", [2, 2], bytes(16))], [add_tensor(up + "weight.absmax", "F32", [4], bytes(16))],
+                    [rename_tensor(up + "weight", "other"), add_tensor(up + "weight", "F8_E4M3", [300, 112], bytes(300 * 112))]):
+        with Model() as m:
+            for change in changes:
+                m.header(change)
+            m.refused(4, up, "config.json names no quantization")
+    for name in ("q_proj.lora_A.weight", "rotary_emb.inv_freq"):  # what a model does not use is a note, as ever
+        with Model() as m:
+            m.header(add_tensor("model.layers.0.self_attn." + name, "F32", [112], bytes(448)))
+            assert b"are not used" in tpshard("convert", m.model, "-o", m.bundle, "--no-selftest").stderr
+    for name in ("fp8-block", "ct-int8", "ct-w4a16", "gptq-g128", "awq-g64"):
+        try:
+            checkpoint(name)
+        except Skip as why:
+            print(f"SKIP {name}: {why}")
+            continue
+        with Model(name) as m:
+            m.config(quantization_config=...)
+            m.refused(4, "_proj.", "config.json names no quantization")
+
+
+def fill_tensor(name, value, but=0):
+    """A tensor of f32 with one value throughout, but for the last so many"""
+    def change(header, body):
+        a, b = header[name]["data_offsets"]
+        body[a:b - 4 * but] = struct.pack("<f", value) * ((b - a) // 4 - but)
+    return change
+
+
+def test_a_matrix_of_one_value_is_a_warning():
+    layer = "model.layers.%d.%s"
+    with Model() as m:
+        for i, (name, value, but) in enumerate(((layer % (0, "input_layernorm.weight"), 1.0, 0), (layer % (0, "self_attn.q_proj.bias"), 0.0, 0), (layer % (2, "mlp.gate_proj.weight"), 0.0, 1))):
+            m.header(fill_tensor(name, value, but))
+        warned = tpshard("convert", m.model, "-o", m.bundle, "--no-selftest").stderr
+        assert b"one value" not in warned, warned
+        for tensors, value in (((layer % (1, "mlp.up_proj.weight"),), 0.0), ((layer % (0, "self_attn.k_proj.weight"), "lm_head.weight"), 0.5)):
+            for name in tensors:
+                m.header(fill_tensor(name, value))
+            for args in ((), ("--quant", "int8", "--tp", "3")):
+                lines = tpshard("convert", m.model, "-o", m.bundle, "--no-selftest", "--force", *args).stderr.decode().splitlines()
+                found = [l for l in lines if "one value" in l]
+                assert len(found) == 1 and found[0].startswith("tpshard: warning: "), lines
+                assert f'"{tensors[0]}" the first' in found[0] and ("1 weight matrix has" if value == 0 else "3 weight matrices have") in found[0], found
+        assert not convert(m.model, m.bundle, "--force").stderr
+
+
 def test_a_file_rewritten_while_it_is_read_is_noticed():
     with Model() as m:
         done = convert(m.model, m.dir + "/count", env=dict(os.environ, TP_FAULT="count"))
@@ -192,19 +267,6 @@ def test_an_interrupted_answer_ends_with_exit_10_and_what_was_said_stands():
         rest, stderr = p.communicate()
         error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 10, "interrupted")
         assert len(said + rest) >= 20
-
-
-def opened(args, folder):
-    """Paths below a folder that a program opened, by strace; Skip where it cannot trace."""
-    if not shutil.which("strace"):
-        raise Skip("strace is not installed")
-    log = os.path.join(folder, "strace.log")
-    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")  # which a traced process cannot do
-    done = run(["strace", "-f", "-o", log, "-e", "trace=open,openat,openat2", *args], None, env=env)
-    text = open(log).read() if os.path.exists(log) else ""
-    if "exited with" not in text:
-        raise Skip("strace cannot trace here")
-    return done, [l for l in text.splitlines() if "open" in l]
 
 
 def test_paths_from_an_index_are_never_opened():

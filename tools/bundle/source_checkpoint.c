@@ -14,6 +14,7 @@ struct source_input {
     const unsigned char *data; /* mapped, any alignment */
     enum dtype dtype;          /* as stored */
     uint64_t rows, cols;
+    _Atomic bool varies; /* prepare found two values */
     uint32_t *scales; /* [rows] constants of rows, where the format has them; filled by prepare */
 };
 
@@ -203,17 +204,40 @@ static bool check_and_hash(const struct source_input *in, uint64_t at, uint64_t 
     return true;
 }
 
+/* Is there another value than the tensor's first? Seldom more than the next one is looked at. */
+static void look_for_another(struct source_input *in, uint64_t at, uint64_t n)
+{
+    size_t element = dtype_bytes(in->dtype);
+    const unsigned char *data = in->data + at * element;
+    if (!in->varies && (memcmp(data, in->data, element) != 0 ||
+                        memcmp(data, data + element, (n - 1) * element) != 0))
+        in->varies = true;
+}
+
+uint32_t source_checkpoint_constant(const struct source_checkpoint *s, char name[TP_NAME_BUF])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->whole.n_tensors; i++) {
+        const struct source_input *in = &s->inputs[i];
+        if (s->whole.tensors[i].layout == LAYOUT_PANEL16 && !in->varies &&
+            in->rows * in->cols > 1 && n++ == 0)
+            tp_name_cut(name, in->stored->name, in->stored->name_len);
+    }
+    return n;
+}
+
 static bool prepare(const struct source *source, uint32_t index, uint32_t piece, bool known,
                     struct hash128 *digest, struct tp_error *err)
 {
     const struct source_checkpoint *s = self_of(source);
-    const struct source_input *in = &s->inputs[index];
+    struct source_input *in = &s->inputs[index];
     struct range rows = {piece * piece_rows(in), (piece + 1) * piece_rows(in)};
     struct hash128 found;
     if (rows.end > in->rows)
         rows.end = in->rows;
     if (!check_and_hash(in, rows.begin * in->cols, range_count(rows) * in->cols, &found, err))
         return false;
+    look_for_another(in, rows.begin * in->cols, range_count(rows) * in->cols);
     if (known && !hash_equal(found, *digest))
         return input_fail(in, TP_E_CHANGED, err,
                           "changed since the conversion was interrupted; use --restart");

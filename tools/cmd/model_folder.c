@@ -4,6 +4,7 @@
 #include "chat_source.h"
 #include "commands.h"
 #include "generation_config.h"
+#include "link.h"
 #include "tokenizer_compile.h"
 #include <stdlib.h>
 
@@ -61,35 +62,9 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     return true;
 }
 
-/* A link may lead into the folder; or, from HUB/models--A--B/snapshots/REV, into HUB/models--A--
- * B/blobs. */
-static bool may_lead_to(const char *real, const char *target)
+static bool check_link(const char *dir, const char *name, struct tp_error *err)
 {
-    static const char models[] = "/models--", snapshots[] = "/snapshots/", blobs[] = "/blobs/";
-    size_t n = strlen(real);
-    if (strncmp(target, real, n) == 0 && target[n] == '/')
-        return true;
-    for (const char *at = real; (at = strstr(at, models)); at++) {
-        size_t hub = (size_t)(at - real) + 1 + strcspn(at + 1, "/");
-        if (strncmp(real + hub, snapshots, sizeof snapshots - 1) == 0 &&
-            strncmp(target, real, hub) == 0 && strncmp(target + hub, blobs, sizeof blobs - 1) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool check_link(const char *dir, const char *real, const char *name, struct tp_error *err)
-{
-    char path[IO_PATH_MAX], target[IO_PATH_MAX];
-    if (!io_join(path, dir, name, err))
-        return false;
-    if (!realpath(path, target))
-        return !io_exists(path) ||
-               tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
-    return may_lead_to(real, target) ||
-           tp_fail(err, TP_E_IX_LINK,
-                   "%s: is a link out of the folder, to %.200s; --follow-links takes it", path,
-                   target);
+    return link_check(dir, name, "; --follow-links takes it", err);
 }
 
 static bool ends_with(const char *name, const char *suffix)
@@ -98,32 +73,29 @@ static bool ends_with(const char *name, const char *suffix)
     return n >= end && strcmp(name + n - end, suffix) == 0;
 }
 
-struct link_check {
-    const char *dir, *real, *folder;
+struct template_links {
+    const char *dir, *folder;
     bool ok;
     struct tp_error *err;
 };
 
 static void check_template_link(void *arg, const char *name)
 {
-    struct link_check *c = arg;
+    struct template_links *c = arg;
     char path[IO_PATH_MAX];
     if (ends_with(name, ".jinja")) /* others do not travel */
-        c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
-                check_link(c->dir, c->real, path, c->err);
+        c->ok = c->ok && io_join(path, c->folder, name, c->err) && check_link(c->dir, path, c->err);
 }
 
 bool model_folder_check_links(const char *dir, struct tp_error *err)
 {
-    char real[IO_PATH_MAX], path[IO_PATH_MAX];
-    struct link_check check = {dir, real, CHAT_TEMPLATES_FOLDER, true, err};
-    if (!realpath(dir, real))
-        return true; /* whoever reads it says so */
+    char path[IO_PATH_MAX];
+    struct template_links check = {dir, CHAT_TEMPLATES_FOLDER, true, err};
     for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
-        if (!check_link(dir, real, travelling[i], err))
+        if (!check_link(dir, travelling[i], err))
             return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (!check_link(dir, real, others[i], err))
+        if (!check_link(dir, others[i], err))
             return false;
     return io_join(path, dir, CHAT_TEMPLATES_FOLDER, err) &&
            (!io_is_dir(path) ||
@@ -140,6 +112,50 @@ bool model_folder_reads(const char *name)
     return known;
 }
 
+/* What a quantized matrix has beside its weight or in its place: more than weight and bias, or no
+ * floats. NULL: no matrix is quantized. */
+static const struct st_tensor *find_quantized(const struct checkpoint *ck)
+{
+    static const char matrix[] = "_proj.";
+    for (uint32_t i = 0; i < ck->count; i++) {
+        const struct st_tensor *t = ck->tensors[i].tensor;
+        const char *end = t->name + t->name_len, *dot = memrchr(t->name, '.', t->name_len);
+        if (!dot || !memmem(t->name, t->name_len, matrix, sizeof matrix - 1))
+            continue;
+        size_t n = (size_t)(end - dot);
+        bool plain =
+            (n == 7 && memcmp(dot, ".weight", n) == 0) || (n == 5 && memcmp(dot, ".bias", n) == 0);
+        if (!plain || (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16))
+            return t;
+    }
+    return NULL;
+}
+
+/* Both config.json and the tensors say that a checkpoint is quantized, or neither. Tensors that are
+ * plain all the same are converted. */
+static bool check_quantization(const struct model_folder *f, bool quiet, struct tp_error *err)
+{
+    const char *scheme = f->config->quantization;
+    const struct st_tensor *t = find_quantized(&f->checkpoint);
+    char name[TP_NAME_BUF];
+    if (*scheme && t)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "%s/config.json: quantized checkpoint (%s): import is not supported yet",
+                       f->dir, scheme);
+    if (t)
+        return tp_fail(
+            err, TP_E_UNSUPPORTED,
+            "%s: tensor \"%s\" (%s) is of a quantized checkpoint, but config.json names no "
+            "quantization",
+            f->dir, tp_name_cut(name, t->name, t->name_len), st_dtype_name(t->dtype));
+    if (*scheme && !quiet)
+        tp_message(TPSHARD, "note",
+                   "%s/config.json: names a quantization (%s), but the tensors are plain: they are "
+                   "converted as they are",
+                   f->dir, scheme);
+    return true;
+}
+
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err)
 {
@@ -153,11 +169,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, err);
     for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
         tp_message(TPSHARD, "note", "%s", folder->config->notes[i]);
-    if (ok && folder->config->quantization[0])
-        ok = tp_fail(err, TP_E_UNSUPPORTED,
-                     "%s/config.json: quantized checkpoint (%s): import is not supported yet", dir,
-                     folder->config->quantization);
-    ok = ok && checkpoint_open(&folder->checkpoint, dir, err);
+    ok = ok && checkpoint_open(&folder->checkpoint, dir, err) &&
+         check_quantization(folder, options->quiet, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
         enum dtype dtype = options->dtype ? options->dtype

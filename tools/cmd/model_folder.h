@@ -22,7 +22,8 @@ struct model_folder {
 };
 
 /* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes
- * and warnings go to stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme.
+ * and warnings go to stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme,
+ * or by a tensor where config.json names none.
  * With follow_links model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);
