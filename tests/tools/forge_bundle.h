@@ -28,7 +28,7 @@ struct forged {
 /* {0} may be closed; random is kept. */
 bool forge_load(struct forged *f, const char *dir, struct tp_error *err);
 void forge_free(struct forged *f);
-/* One change, of what and to what is chosen at random. */
+/* A change or two, of what and to what is chosen at random. */
 void forge_change(struct forged *f);
 /* Hashes, sizes and identity, nearly always all of them; the manifest's text to *text, n bytes
  * (mem_free). */

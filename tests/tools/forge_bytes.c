@@ -53,13 +53,18 @@ static uint64_t chunks_at(const struct forged_file *file)
     return SHARD_HEADER_BYTES + le_u32(file->bytes + 40) * (uint64_t)SHARD_TENSOR_ENTRY;
 }
 
+/* Anywhere in the table, or where a chunk says that it lies. */
 void forge_table(struct forged *f)
 {
     struct forged_file *file = some_rank(f);
-    uint64_t table = le_u64(file->bytes + 56);
-    for (uint64_t n = 1 + forge_below(f, 2); n > 0; n--)
-        change_number(f, file, SHARD_HEADER_BYTES + forge_below(f, table / 8) * 8,
-                      forge_chance(f, 50) ? 4 : 8);
+    uint64_t table = le_u64(file->bytes + 56), chunks = le_u32(file->bytes + 44);
+    for (uint64_t n = 1 + forge_below(f, 2); n > 0; n--) {
+        uint64_t at = SHARD_HEADER_BYTES + forge_below(f, table / 8) * 8;
+        if (chunks && forge_chance(f, 50))
+            at = chunks_at(file) + forge_below(f, chunks) * SHARD_CHUNK_ENTRY + 32 +
+                 forge_below(f, 3) * 8;
+        change_number(f, file, at, forge_chance(f, 50) ? 4 : 8);
+    }
 }
 
 void forge_data(struct forged *f)
@@ -221,28 +226,35 @@ void forge_file(struct forged *f)
         tokenizer_file_seal(file->bytes, file->n);
 }
 
+/* Those that need a bundle that is whole come last. */
+static const struct {
+    const char *name;
+    void (*change)(struct forged *f);
+    unsigned share;
+} kinds[] = {
+    {"manifest", forge_manifest, 2}, {"model", forge_model, 2}, {"numbers", forge_numbers, 3},
+    {"lists", forge_lists, 2},       {"file", forge_file, 4},   {"structure", forge_structure, 1},
+    {"header", forge_header, 2},     {"table", forge_table, 3}, {"data", forge_data, 3},
+    {"size", forge_size, 1},         {"frame", forge_frame, 3}, {"remake", forge_remake, 4},
+};
+enum { LOOSE = 5 }; /* so many need none */
+
+static void change_by(struct forged *f, size_t count)
+{
+    unsigned sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += kinds[i].share;
+    uint64_t at = forge_below(f, sum);
+    size_t i = 0;
+    for (; at >= kinds[i].share; i++)
+        at -= kinds[i].share;
+    f->kind = kinds[i].name;
+    kinds[i].change(f);
+}
+
 void forge_change(struct forged *f)
 {
-    static const struct {
-        const char *name;
-        void (*change)(struct forged *f);
-        unsigned share;
-    } kinds[] = {
-        {"manifest", forge_manifest, 2},   {"model", forge_model, 2},
-        {"numbers", forge_numbers, 3},     {"lists", forge_lists, 2},
-        {"structure", forge_structure, 1}, {"header", forge_header, 2},
-        {"table", forge_table, 2},         {"data", forge_data, 3},
-        {"size", forge_size, 1},           {"frame", forge_frame, 3},
-        {"file", forge_file, 4},           {"remake", forge_remake, 5},
-    };
-    unsigned sum = 0, at;
-    for (size_t i = 0; i < COUNT(kinds); i++)
-        sum += kinds[i].share;
-    at = (unsigned)forge_below(f, sum);
-    for (size_t i = 0; i < COUNT(kinds); at -= kinds[i++].share)
-        if (at < kinds[i].share) {
-            f->kind = kinds[i].name;
-            kinds[i].change(f);
-            return;
-        }
+    change_by(f, COUNT(kinds));
+    if (forge_chance(f, 15))
+        change_by(f, LOOSE);
 }

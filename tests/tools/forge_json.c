@@ -257,7 +257,7 @@ void forge_numbers(struct forged *f)
     json_t *windows = json_object_get(model, "window"), *eos = json_object_get(model, "eos_ids");
     uint64_t vocab = (uint64_t)json_integer_value(json_object_get(model, "vocab"));
     const char *key = ids[forge_below(f, COUNT(ids))];
-    int64_t id = forge_chance(f, 70) ? (int64_t)forge_below(f, vocab) : -1;
+    int64_t id = vocab && forge_chance(f, 70) ? (int64_t)forge_below(f, vocab) : -1;
     switch (forge_below(f, 6)) {
     case 0:
     case 1:

@@ -177,8 +177,6 @@ static void forge(uint64_t seed)
     if (!forge_load(&f, base_dir, &err))
         exit(tp_error_print("forge_random", &err));
     forge_change(&f);
-    if (forge_chance(&f, 15))
-        forge_change(&f);
     snprintf(said->kind, sizeof said->kind, "%s", f.kind);
     snprintf(said->changed, sizeof said->changed, "%s", f.changed);
     if (!forge_seal(&f, &text, &n, &err) || !forge_write(&f, bundle_dir, text, n, &err))
