@@ -62,10 +62,11 @@ static void unlink_slot(struct batch *b, struct slot_list *list, uint32_t s)
 static void finish(struct batch *b, uint32_t s, enum batch_finish why)
 {
     struct slot *slot = &b->slots[s];
-    if (slot->answer.finish == BATCH_GOING)
+    if (slot->answer.finish == BATCH_GOING) {
         unlink_slot(b, in_prompt(slot) ? &b->prompts : &b->answers, s);
+        b->ended = true;
+    }
     slot->answer.finish = why;
-    b->ended = true;
 }
 
 /* ---- opening ---- */
