@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """README.md, docs/ and the demo say what the programs do: the story, the session, commands, options, limits."""
+import glob
 import json
 import os
 import re
@@ -107,6 +108,21 @@ def test_every_file_that_the_docs_name_exists():
                 assert os.path.exists(os.path.join(ROOT, path)), f"{name} names {path}"
         for path in re.findall(r"\]\(([\w./-]+)\)", read(name)):
             assert os.path.exists(os.path.join(ROOT, os.path.dirname(name), path)), f"{name} links {path}"
+
+
+def test_every_fault_of_the_catalogue_has_its_row_and_every_test_of_it_exists():
+    text = open(os.path.join(ROOT, "docs/testing.md")).read().split("## The catalogue of faults")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in text.splitlines() if re.match(r"\| \d", line)]
+    numbers = []
+    for row in rows:
+        for part in row[1].split(","):
+            first, _, last = part.strip().partition(" to ")
+            numbers += range(int(first), int(last or first) + 1)
+    assert sorted(numbers) == list(range(1, 201)), sorted(set(range(1, 201)) ^ set(numbers))
+    files = {os.path.basename(p): p for p in glob.glob(os.path.join(ROOT, "tests/*/*"))}
+    sources = "".join(open(p).read() for n, p in files.items() if n.endswith((".py", ".c")))
+    for name in re.findall(r"`(test_\w+(?:\.\w+)?)`", text):
+        assert name in files if "." in name else f"def {name}(" in sources, f"{name} is no test"
 
 
 def test_every_symbol_that_the_docs_name_exists():
