@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HISTORY_LINES = 1000, MESSAGE_BYTES_MAX = 64 << 20 };
+enum { HISTORY_LINES = 1000, MESSAGE_BYTES_MAX = 64 << 20, EDITOR_BYTES = 1 << 20 };
 static const char quotes[] = "\"\"\"";
 enum { QUOTES = 3 };
 
@@ -95,6 +95,10 @@ static bool save_history(const struct chat_input *input, struct tp_error *err)
 static bool open_editor(struct chat_input *input, struct tp_error *err)
 {
     HistEvent event;
+    void *room = mem_alloc(EDITOR_BYTES, err); /* libedit does not look whether it got its own */
+    mem_free(room);
+    if (!room)
+        return false;
     setlocale(LC_CTYPE, "");
     if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
         setlocale(LC_CTYPE, "C.UTF-8");
@@ -134,7 +138,7 @@ bool chat_input_open(struct chat_input *input, const char *history_path,
 
 void chat_input_close(struct chat_input *input)
 {
-    struct tp_error why;
+    struct tp_error why = {0};
     if (input->history && input->history_path && !save_history(input, &why))
         tp_message("tprun", "warning", "%s", why.text);
     if (input->editor)
