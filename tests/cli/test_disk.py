@@ -115,8 +115,13 @@ def test_too_little_is_refused_before_anything_is_made(tmp):
     assert done.stdout.split() == [b"5", b"2"] * len(commands) + [b"0", b"0"] * len(sizes), (done.stdout, done.stderr)
     lines = done.stderr.decode().splitlines()
     assert len(lines) == len(commands), lines
-    for line in lines:
-        assert re.fullmatch(r"tpshard: error IO01: " + re.escape(mnt) + r"/b: needs \d+ bytes in " + re.escape(mnt) + r", \d+ are free: No space left on device", line), line
+    form = re.compile(r"tpshard: error IO01: " + re.escape(mnt) + r"/b: needs (\d+) bytes in " + re.escape(mnt) + r", \d+ are free: No space left on device")
+    said = [int(form.fullmatch(line).group(1)) for line in lines]
+    assert said[:2] == sizes
+    for n, args in zip(said[2:], (("reshard", "--tp", "3"), ("export",))):
+        tpshard(args[0], tmp + "/good", "-o", f"{tmp}/{args[0]}", "-q", *args[1:])
+        took = disk(f"{tmp}/{args[0]}")
+        assert took <= n <= took + SLACK, (args, n, took)
 
 
 harness.main(globals())
