@@ -23,9 +23,9 @@ static uint64_t free_bytes(const struct folder *folder)
                : ROOM_UNKNOWN;
 }
 
-/* Reserved by the files of a folder, and of the folders in it. What cannot be read counts nothing:
- * whoever opens it says so. */
-static uint64_t reserved(const struct folder *in, const char *name)
+/* Reserved by the files of a folder, and of raw/ in it. What cannot be read counts nothing: whoever
+ * opens it says so. */
+static uint64_t reserved(const struct folder *in, const char *name, int depth)
 {
     struct mem_arena arena = {0};
     struct folder_names names;
@@ -36,34 +36,39 @@ static uint64_t reserved(const struct folder *in, const char *name)
         return 0;
     if (entry.kind != FOLDER_FOLDER)
         return entry.reserved;
-    if (!folder_enter(&folder, in, name, NULL))
+    if (depth == 2 || !folder_enter(&folder, in, name, NULL))
         return 0;
     if (folder_read_names(&folder, &arena, &names, NULL))
         for (size_t i = 0; i < names.count; i++)
-            bytes += reserved(&folder, names.list[i]);
+            bytes += reserved(&folder, names.list[i], depth + 1);
     mem_arena_free(&arena);
     folder_close(&folder);
     return bytes;
 }
 
-void room_look(struct room *room, const struct place *place, uint64_t bytes)
+static void look(struct room *room, const struct folder *in, const char *partial, uint64_t bytes)
 {
-    uint64_t there = reserved(&place->parent, place->partial);
+    uint64_t there = partial ? reserved(in, partial, 0) : 0;
+    size_t n = strlen(in->path);
     room->needed = bytes > there ? bytes - there : 0;
-    room->free = free_bytes(&place->parent);
-    memcpy(room->dir, place->parent.path, IO_PATH_MAX);
-    size_t n = strlen(room->dir);
+    room->free = free_bytes(in);
+    memcpy(room->dir, in->path, IO_PATH_MAX);
     if (n > 1 && room->dir[n - 1] == '/')
         room->dir[n - 1] = '\0';
+}
+
+void room_look(struct room *room, const struct place *place, uint64_t bytes)
+{
+    look(room, &place->parent, place->partial, bytes);
 }
 
 bool room_ask(struct room *room, const char *output, uint64_t bytes, struct tp_error *err)
 {
     struct place place = {.parent.fd = -1};
-    const char *any = "./bundle"; /* some name in the current folder */
-    bool ok = place_open_folder(&place, output ? output : any, err);
+    bool ok =
+        output ? place_open_folder(&place, output, err) : folder_open(&place.parent, ".", err);
     if (ok)
-        room_look(room, &place, bytes);
+        look(room, &place.parent, output ? place.partial : NULL, bytes);
     place_close(&place);
     return ok;
 }
