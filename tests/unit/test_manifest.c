@@ -14,6 +14,7 @@
 
 static char folder[] = "/tmp/tpshard-manifest-XXXXXX";
 static char dir[128], path[192], *text;
+static char reason[TP_ERROR_LINE_MAX]; /* of the last refusal */
 static size_t n;
 
 static int make_bundle(void **state)
@@ -51,6 +52,7 @@ static enum tp_exit status_of(const char *data, size_t size)
         return TP_EXIT_OK;
     }
     assert_true(err.code != TP_OK && *err.text);
+    snprintf(reason, sizeof reason, "%s", err.text);
     return tp_code_exit(err.code);
 }
 
@@ -115,6 +117,22 @@ static void hostile_ones_with_a_digest_that_is_right_are_malformed(void **state)
     assert_int_equal(status_with("\"digest\"", "\"digestion\": 1, \"digest\""), TP_EXIT_OK);
 }
 
+static void a_bundle_id_of_other_contents_is_refused_and_both_named(void **state)
+{
+    (void)state;
+    char id[33], other[33], from[64], to[64];
+    const char *at = strstr(text, "\"bundle_id\": \"");
+    assert_non_null(at);
+    snprintf(id, sizeof id, "%s", at + 14);
+    snprintf(other, sizeof other, "%s", id);
+    other[0] = other[0] == '0' ? '1' : '0';
+    snprintf(from, sizeof from, "\"bundle_id\": \"%s", id);
+    snprintf(to, sizeof to, "\"bundle_id\": \"%s", other);
+    assert_int_equal(status_with(from, to), TP_EXIT_INPUT);
+    assert_non_null(strstr(reason, id));
+    assert_non_null(strstr(reason, other));
+}
+
 static void names_that_the_format_reserves_are_refused(void **state)
 {
     /* clang-format off */
@@ -153,6 +171,7 @@ int main(void)
         cmocka_unit_test(cut_at_every_byte_is_malformed),
         cmocka_unit_test(every_changed_bit_is_damage),
         cmocka_unit_test(hostile_ones_with_a_digest_that_is_right_are_malformed),
+        cmocka_unit_test(a_bundle_id_of_other_contents_is_refused_and_both_named),
         cmocka_unit_test(names_that_the_format_reserves_are_refused),
         cmocka_unit_test(one_that_is_missing_or_too_large_is_malformed),
     };
