@@ -1,6 +1,7 @@
 #include "json.h"
 #include "io.h"
 #include "mem.h"
+#include "shown.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -247,7 +248,8 @@ bool json_print(json_t *value, struct tp_error *err)
     json_decref(value);
     if (!text)
         return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
-    puts(text);
+    shown_put_json(stdout, text);
+    putchar('\n');
     mem_free(text);
     return true;
 }
