@@ -2,6 +2,7 @@
 
 #include "interrupt.h"
 #include "mem.h"
+#include "shown.h"
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,13 +43,37 @@ static void set_code(struct tp_error *err, enum tp_code code)
     err->text[sizeof err->text - 1] = '\0';
 }
 
+/* The sentence and, if there is one, ": reason", as much shorter as it must be. */
+static void make_text(char text[TP_ERROR_LINE_MAX], const char *reason, const char *fmt,
+                      va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    size_t more = reason ? strlen(reason) + 2 : 0;
+    int n = vsnprintf(text, TP_ERROR_LINE_MAX, fmt, args);
+    size_t length = n < 0 ? 0 : (size_t)n;
+    char *whole = length + more < TP_ERROR_LINE_MAX ? text : malloc(length + more + 1);
+    if (whole && whole != text)
+        vsnprintf(whole, length + 1, fmt, again);
+    va_end(again);
+    if (!whole)
+        return; /* its beginning is there */
+    if (reason)
+        snprintf(whole + length, more + 1, ": %s", reason);
+    if (whole == text)
+        return;
+    shown_shorten(whole, TP_ERROR_LINE_MAX - 1);
+    memcpy(text, whole, strlen(whole) + 1);
+    free(whole);
+}
+
 bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
 {
     if (!err || err->code != TP_OK)
         return false;
     va_list args;
     va_start(args, fmt);
-    vsnprintf(err->text, sizeof err->text, fmt, args);
+    make_text(err->text, NULL, fmt, args);
     va_end(args);
     set_code(err, code);
     return false;
@@ -61,10 +86,8 @@ bool tp_fail_errno(struct tp_error *err, const char *fmt, ...)
         return false;
     va_list args;
     va_start(args, fmt);
-    int n = vsnprintf(err->text, sizeof err->text, fmt, args);
+    make_text(err->text, strerror(saved), fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->text)
-        snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", strerror(saved));
     set_code(err, saved == ENOMEM ? TP_E_MEMORY : TP_E_IO);
     return false;
 }
@@ -79,45 +102,15 @@ const char *tp_name_cut(char buf[TP_NAME_BUF], const char *name, size_t len)
     return buf;
 }
 
-/* Bytes of the UTF-8 character at s, 0 if it is not a printable one. */
-static size_t printable(const unsigned char *s, size_t left)
-{
-    if (s[0] >= 0x20 && s[0] < 0x7f)
-        return 1;
-    size_t n = s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc3 ? 2 : 0;
-    if (n == 0 || n > left || s[0] >= 0xf5)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    /* overlong forms, surrogates, and the marks that reorder or hide text on a terminal */
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    if (s[0] == 0xe2 && (s[1] == 0x80 || s[1] == 0x81) &&
-        ((s[2] >= 0x8b && s[2] <= 0x8f) || (s[2] >= 0xa8 && s[2] <= 0xaf)))
-        return 0;
-    return n;
-}
-
 /* head + text, escaped, as one line of at most TP_ERROR_LINE_MAX bytes; its length. */
 static size_t make_line(char line[TP_ERROR_LINE_MAX], const char *head, const char *text)
 {
+    char shown[4 * TP_ERROR_LINE_MAX];
     size_t n = (size_t)snprintf(line, TP_ERROR_LINE_MAX, "%s", head);
-    const unsigned char *s = (const unsigned char *)text;
-    size_t left = strlen(text);
-    while (left && n + 5 < TP_ERROR_LINE_MAX) {
-        size_t k = printable(s, left);
-        if (k) {
-            memcpy(line + n, s, k);
-            n += k;
-        } else {
-            n += (size_t)snprintf(line + n, TP_ERROR_LINE_MAX - n, "\\x%02x", *s);
-            k = 1;
-        }
-        s += k;
-        left -= k;
-    }
+    shown_escape(shown, sizeof shown, text, strlen(text));
+    shown_shorten(shown, TP_ERROR_LINE_MAX - 1 - n);
+    memcpy(line + n, shown, strlen(shown));
+    n += strlen(shown);
     line[n++] = '\n';
     return n;
 }
@@ -151,7 +144,7 @@ void tp_message(const char *program, const char *kind, const char *fmt, ...)
     char head[64], text[TP_ERROR_LINE_MAX], line[TP_ERROR_LINE_MAX];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    make_text(text, NULL, fmt, args);
     va_end(args);
     snprintf(head, sizeof head, "%s: %s: ", program, kind);
     print_line(line, make_line(line, head, text));

@@ -2,12 +2,14 @@
 #include "io.h"
 
 #include "fault.h"
+#include "shown.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -107,9 +109,13 @@ static void on_bus(int sig, siginfo_t *info, void *context)
     const char *parts[] = {bus_program, ": error IO04: ", map_name((uintptr_t)info->si_addr),
                            ": cut or unreadable while in use\n"};
     size_t n = 0;
-    for (size_t i = 0; i < 4; i++)
-        for (const char *s = parts[i]; *s && n < sizeof line; s++)
-            line[n++] = (unsigned char)*s < 0x20 && i == 2 ? '?' : *s;
+    for (size_t i = 0; i < 4; i++) {
+        size_t length = strlen(parts[i]), last = strlen(parts[3]) + 1;
+        if (i == 2)
+            n += shown_escape(line + n, sizeof line - n - last, parts[i], length);
+        for (size_t k = 0; i != 2 && k < length; k++)
+            line[n++] = parts[i][k];
+    }
     ssize_t ignored = write(2, line, n);
     (void)ignored;
     _exit(TP_EXIT_INTEGRITY);

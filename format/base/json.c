@@ -2,6 +2,7 @@
 #include "io.h"
 #include "mem.h"
 #include "program.h"
+#include "shown.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -258,7 +259,8 @@ bool json_print(json_t *value, struct tp_error *err)
     json_decref(value);
     if (!text)
         return tp_fail(err, TP_E_MEMORY, "out of memory: JSON");
-    puts(text);
+    shown_put_json(stdout, text);
+    putchar('\n');
     mem_free(text);
     return true;
 }

@@ -1,5 +1,6 @@
 /* UTF-8, one character at a time. Strict: no overlong forms, surrogates, nothing above U+10FFFF. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -406,6 +406,15 @@ bool tokenizer_file_merge(const struct tokenizer_file *file, uint32_t left, uint
     return false;
 }
 
+bool tokenizer_file_pair(const struct tokenizer_file *file, uint32_t slot,
+                         struct tokenizer_pair *pair)
+{
+    const unsigned char *m = file->section[SECTION_MERGES] + MERGE_BYTES * (size_t)slot;
+    *pair = (struct tokenizer_pair){le_u32(m), le_u32(m + 4), le_u32(m + 8), le_u32(m + 12)};
+    return pair->left < file->tokens && pair->right < file->tokens && pair->rank != TOKEN_NONE &&
+           pair->id < file->tokens;
+}
+
 struct tokenizer_added tokenizer_file_added(const struct tokenizer_file *file, uint32_t i)
 {
     const unsigned char *entry = file->section[SECTION_ADDED] + ADDED_BYTES * (size_t)i;

@@ -220,6 +220,13 @@ uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *byte
 bool tokenizer_file_merge(const struct tokenizer_file *file, uint32_t left, uint32_t right,
                           uint32_t *rank, uint32_t *id);
 
+/* A pair that merges, of the table's slots [0, merge_slots). false: none there. */
+struct tokenizer_pair {
+    uint32_t left, right, rank, id;
+};
+bool tokenizer_file_pair(const struct tokenizer_file *file, uint32_t slot,
+                         struct tokenizer_pair *pair);
+
 struct tokenizer_added tokenizer_file_added(const struct tokenizer_file *file, uint32_t i);
 struct tokenizer_step tokenizer_file_step(const struct tokenizer_file *file, uint32_t i);
 static inline uint32_t tokenizer_file_post(const struct tokenizer_file *file, uint32_t i)

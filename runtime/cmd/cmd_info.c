@@ -1,14 +1,24 @@
 /* tprun info: what this machine has to run on. */
 #include "cmd.h"
 
+#include "shown.h"
 #include <stdio.h>
 #include <string.h>
 
-/* Every line of text, with the device's name in front. */
-static void print_lines(const char *device, const char *text)
+static void print_line(const char *device, const char *what, const char *text)
 {
-    for (const char *end; (end = strchr(text, '\n')); text = end + 1)
-        printf("%s %.*s\n", device, (int)(end - text), text);
+    printf("%s %s", device, what);
+    shown_put(stdout, text);
+    putchar('\n');
+}
+
+/* Every line of text, with the device's name in front. */
+static void print_lines(const char *device, char *text)
+{
+    for (char *end; (end = strchr(text, '\n')); text = end + 1) {
+        *end = '\0';
+        print_line(device, "", text);
+    }
 }
 
 bool cmd_info(const struct run_options *options, struct report *report, struct tp_error *err)
@@ -21,7 +31,7 @@ bool cmd_info(const struct run_options *options, struct report *report, struct t
         if (devices[i]->info(text, &why))
             print_lines(devices[i]->name, text);
         else /* says which device */
-            printf("%s none: %s\n", devices[i]->name, why.text);
+            print_line(devices[i]->name, "none: ", why.text);
     }
     return true;
 }

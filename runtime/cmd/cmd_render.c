@@ -5,6 +5,7 @@
 #include "json.h"
 #include "line_reader.h"
 #include "open_tokenizer.h"
+#include "shown.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,8 @@ static bool put(json_t *value, struct tp_error *err)
     json_decref(value);
     if (!line)
         return tp_fail(err, TP_E_MEMORY, "no memory for a line of output");
-    bool ok = puts(line) >= 0;
+    shown_put_json(stdout, line);
+    bool ok = putchar('\n') != EOF;
     free(line);
     return ok || tp_fail_errno(err, "standard output: cannot be written");
 }

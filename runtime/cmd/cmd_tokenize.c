@@ -2,13 +2,13 @@
 #include "cmd.h"
 
 #include "detokenizer.h"
-#include "json.h"
+#include "line_json.h"
 #include "line_reader.h"
 #include "open_tokenizer.h"
-#include "text.h"
-#include "utf8.h"
 #include <stdio.h>
 #include <string.h>
+
+static char output_buffer[1 << 16]; /* stdout's */
 
 struct tokenize {
     const struct run_options *options;
@@ -16,42 +16,51 @@ struct tokenize {
     char *bytes; /* the compiled tokenizer, of a bundle; NULL: mapped */
     struct line_reader in;
     struct token_ids ids;
+    bool begun; /* ids of this line were printed */
     struct detokenizer text;
-    struct tp_text out;
+    struct tp_text escaped;
 };
 
-static bool bad_line(const struct tokenize *t, const char *expected, struct tp_error *err)
+static bool put(const char *bytes, size_t n, struct tp_error *err)
 {
-    return tp_fail(err, TP_E_JSON, "standard input: line %llu: %s expected",
-                   (unsigned long long)t->in.line, expected);
+    return fwrite(bytes, 1, n, stdout) == n ||
+           tp_fail_errno(err, "standard output: cannot be written");
 }
 
 /* ---- text to ids ---- */
 
-static bool add_number(struct tp_text *out, uint32_t number, struct tp_error *err)
+/* Ids are printed as they come: a line of them is longer than its text. */
+static bool print_ids(struct token_ids *ids, struct tp_error *err)
 {
-    char digits[12], *p = digits + sizeof digits;
-    size_t n = 0;
-    do {
-        *--p = (char)('0' + number % 10);
-        n++;
-    } while (number /= 10);
-    return tp_text_add(out, p, n, err);
+    struct tokenize *t = ids->to;
+    for (size_t i = 0; i < ids->count; i++) {
+        char digits[16], *end = digits + sizeof digits, *p = end;
+        uint32_t id = ids->ids[i];
+        do
+            *--p = (char)('0' + id % 10);
+        while (id /= 10);
+        if (t->begun)
+            *--p = ' ';
+        *--p = t->begun ? ',' : '[';
+        t->begun = true;
+        if (!put(p, (size_t)(end - p), err))
+            return false;
+    }
+    ids->count = 0;
+    return true;
 }
 
-static bool encode_line(struct tokenize *t, const json_t *value, struct tp_error *err)
+static bool encode_line(struct tokenize *t, char *line, size_t n, struct tp_error *err)
 {
-    if (!json_is_string(value))
-        return bad_line(t, "a JSON string", err);
+    char *text;
+    t->begun = false;
     t->ids.count = 0;
-    if (!tokenizer_encode(&t->tokenizer, json_string_value(value), json_string_length(value), NULL,
+    if (!line_json_string(line, n, t->in.line, &text, &n, err) ||
+        !tokenizer_encode(&t->tokenizer, text, n, NULL,
                           t->options->no_special ? 0 : TOKENIZER_ADD_SPECIAL, &t->ids, err) ||
-        !tp_text_add(&t->out, "[", 1, err))
+        !print_ids(&t->ids, err))
         return false;
-    for (size_t i = 0; i < t->ids.count; i++)
-        if ((i && !tp_text_add(&t->out, ", ", 2, err)) || !add_number(&t->out, t->ids.ids[i], err))
-            return false;
-    return tp_text_add(&t->out, "]\n", 2, err);
+    return t->begun ? put("]\n", 2, err) : put("[]\n", 3, err);
 }
 
 /* ---- ids to text ---- */
@@ -68,45 +77,30 @@ static bool reserve(struct tokenize *t, size_t tokens, struct tp_error *err)
                             tokens < 256 ? 256 : tokens, NULL, 0, err);
 }
 
-static bool decode_line(struct tokenize *t, const json_t *value, struct tp_error *err)
+static bool print_escaped(struct tokenize *t, const char *text, size_t n, struct tp_error *err)
 {
-    size_t count = json_array_size(value), n;
+    t->escaped.n = 0;
+    return tp_text_add_escaped(&t->escaped, text, n, err) &&
+           put(t->escaped.data, t->escaped.n, err);
+}
+
+static bool decode_line(struct tokenize *t, const char *line, size_t n, struct tp_error *err)
+{
+    size_t count;
     const char *text;
-    if (!json_is_array(value))
-        return bad_line(t, "a JSON array of token ids", err);
-    if (!reserve(t, count, err) || !tp_text_add(&t->out, "\"", 1, err))
+    if (!line_json_ids(line, n, t->in.line, &count, err) || !reserve(t, count, err) ||
+        !put("\"", 1, err))
         return false;
-    for (size_t i = 0; i < count; i++) {
-        const json_t *item = json_array_get(value, i);
-        json_int_t id = json_integer_value(item);
-        if (!json_is_integer(item) || id < 0 || id > UINT32_MAX)
-            return bad_line(t, "token ids from 0 to 4294967295", err);
-        detokenizer_push(&t->text, (uint32_t)id, &text, &n);
-        if (!tp_text_add_escaped(&t->out, text, n, err))
+    while (count--) {
+        detokenizer_push(&t->text, line_json_id(&line), &text, &n);
+        if (!print_escaped(t, text, n, err))
             return false;
     }
     detokenizer_end(&t->text, &text, &n);
-    return tp_text_add_escaped(&t->out, text, n, err) && tp_text_add(&t->out, "\"\n", 2, err);
+    return print_escaped(t, text, n, err) && put("\"\n", 2, err);
 }
 
 /* ---- lines ---- */
-
-static bool do_line(struct tokenize *t, const char *line, size_t n, struct tp_error *err)
-{
-    json_error_t why;
-    if (n > 0 && line[n - 1] == '\r')
-        n--;
-    json_t *value = json_loadb(line, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
-    if (!value)
-        return tp_fail(err, TP_E_JSON, "standard input: line %llu, byte %d: %s",
-                       (unsigned long long)t->in.line, why.position, why.text);
-    t->out.n = 0;
-    bool ok = t->options->decode ? decode_line(t, value, err) : encode_line(t, value, err);
-    json_decref(value);
-    if (ok && fwrite(t->out.data, 1, t->out.n, stdout) != t->out.n)
-        ok = tp_fail_errno(err, "standard output: cannot be written");
-    return ok;
-}
 
 static bool do_lines(struct tokenize *t, struct tp_error *err)
 {
@@ -119,7 +113,8 @@ static bool do_lines(struct tokenize *t, struct tp_error *err)
         size_t blank = 0;
         while (blank < n && strchr(" \t\r", line[blank]) && line[blank])
             blank++;
-        if (blank < n && !do_line(t, line, n, err))
+        if (blank < n &&
+            !(t->options->decode ? decode_line(t, line, n, err) : encode_line(t, line, n, err)))
             return false;
         if (live && fflush(stdout) != 0)
             return tp_fail_errno(err, "standard output: cannot be written");
@@ -131,6 +126,9 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
 {
     (void)report;
     struct tokenize t = {.options = options, .in.fd = 0};
+    t.ids.take = print_ids;
+    t.ids.to = &t;
+    setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
     bool ok =
         tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) && do_lines(&t, err);
     if (ok && t.ids.dropped)
@@ -139,7 +137,7 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
     detokenizer_close(&t.text);
     line_reader_free(&t.in);
     token_ids_free(&t.ids);
-    mem_free(t.out.data);
+    mem_free(t.escaped.data);
     tokenizer_close(&t.tokenizer);
     mem_free(t.bytes);
     return ok;

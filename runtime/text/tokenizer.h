@@ -48,7 +48,7 @@ void tokenizer_close(struct tokenizer *tokenizer);
  * which a byte is data is ordinary text, unless flags say otherwise; all else stays as it is.
  * flags: enum tokenizer_encode_flags. On error list holds a part.
  *
- * Errors  TP_E_LIMIT: a pattern's limit, or a piece of more than 2^31 bytes; TP_E_MEMORY */
+ * Errors  TP_E_LIMIT: a pattern's limit, or that of bpe_encode; TP_E_MEMORY */
 bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
                       const unsigned char *origin, unsigned flags, struct token_ids *list,
                       struct tp_error *err);

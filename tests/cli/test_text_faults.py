@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -289,6 +290,48 @@ def test_70_time_grows_with_the_length_of_a_text():
                 a, b = (seconds(tokenizer, unit * (n // len(unit.encode())), times=6) for n in (small, large))
             assert b <= allowed * max(a, 0.005), f"{what}: {a:.4f} s for {small} bytes, {b:.4f} s for {large}"
             assert b < 10 * SHARE, f"{what}: {b:.2f} s"
+
+
+def peak_of_a_line(line, *args):
+    """Most memory that tprun had to answer one line, and the answer: it waits for another meanwhile."""
+    p = subprocess.Popen([harness.TPRUN, "tokenize", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    writer = threading.Thread(target=lambda: (p.stdin.write(line), p.stdin.flush()))
+    writer.start()
+    answer = []
+    while not answer or not answer[-1].endswith(b"\n"):
+        answer.append(os.read(p.stdout.fileno(), 1 << 20))
+        assert answer[-1], "the answer ended"
+    writer.join()
+    with open(f"/proc/{p.pid}/status") as f:
+        peak = next(int(l.split()[1]) << 10 for l in f if l.startswith("VmHWM"))
+    p.communicate()
+    assert p.returncode == 0
+    return peak, b"".join(answer)
+
+
+def test_a_long_line_takes_its_own_memory_and_no_more():
+    """Ids, merges and JSON never multiply a line: it is held once, and what a normalizer or pre-tokenizer makes of it."""
+    if SHARE != 1:
+        raise Skip("sanitizers need memory of their own")
+    n, fixed = 3 << 20, 10 << 20
+    with open(DATA + "/demo/heldout.txt") as f:
+        prose = f.read()
+    kinds = {"prose": prose, "a character": "a", "spaces": " ", "digits": "1234567890", "beyond ASCII": "\u65e5\u672c\u00e9"}
+    texts = {kind: (unit * (n // len(unit.encode()) + 1)).encode()[:n - n % 8].decode(errors="ignore") for kind, unit in kinds.items()}
+    lines = {kind: json.dumps(t, ensure_ascii=False).encode() + b"\n" for kind, t in texts.items()}
+    lines["escapes"] = json.dumps(texts["beyond ASCII"][:n // 6]).encode() + b"\n"
+    with Folder() as d:
+        cases = [(DEMO, kind, 1) for kind in lines]  # neither normalizer nor anything that makes text
+        cases += [("qwen", "a character", 2), ("llama2", "prose", 4), ("llama2", "spaces", 5), ("llama2", "beyond ASCII", 3)]
+        for source, kind, texts_held in cases:
+            t = f"{d}/{os.path.basename(source)}.tpt"
+            if not os.path.exists(t):
+                tpshard("tokenizer", os.path.join(DATA, "tokenizers", source), "-o", t, "-q")
+            for args in ([], ["--decode"]) if source != DEMO or kind == "prose" else ([],):
+                line = answer if args else lines[kind]
+                peak, answer = peak_of_a_line(line, t, *args)
+                print(f"    {os.path.basename(source)}, {kind} {' '.join(args)}: {len(line) / 2**20:.1f} MiB, peak {peak / 2**20:.1f} MiB")
+                assert peak <= texts_held * len(line) + fixed, (source, kind, args, peak, len(line))
 
 
 # ---- text ----

@@ -1,6 +1,5 @@
 """What is stored: by an independent reader, by every flipped byte, by mixed and missing rank files."""
 import concurrent.futures
-import ctypes
 import fractions
 import functools
 import json
@@ -16,6 +15,7 @@ import harness
 import numerics_model
 import read_bundle
 from harness import Folder, checkpoint, convert, error_line, tiny_model, tprun, tpshard
+from seal import bundle_id, json_text, xxh3
 
 CODES = {"F32": 1, "F16": 2, "BF16": 3}
 
@@ -228,34 +228,6 @@ def check_export(model, bundle, name, kind, dtype, source):
 
 # ---- identity ----
 
-class Hash128(ctypes.Structure):
-    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
-
-
-def xxh3(data):
-    """The library that the programs are linked with."""
-    hash_of = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
-    hash_of.restype, hash_of.argtypes = Hash128, (ctypes.c_char_p, ctypes.c_size_t)
-    h = hash_of(data, len(data))
-    return f"{h.high:016x}{h.low:016x}"
-
-
-def json_text(value, depth=0):
-    """As docs/format.md section 2 has it."""
-    pad, end = "\n" + " " * (depth + 1), "\n" + " " * depth
-    if isinstance(value, (dict, list)) and not value:
-        return "{}" if isinstance(value, dict) else "[]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{pad}{json.dumps(k, ensure_ascii=False)}: {json_text(v, depth + 1)}" for k, v in value.items()) + end + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(pad + json_text(v, depth + 1) for v in value) + end + "]"
-    if isinstance(value, float):
-        text = "%.17g" % value
-        mantissa, e, exponent = text.partition("e")
-        return f"{mantissa}e{int(exponent)}" if e else text if "." in text else text + ".0"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def test_the_bundle_id_and_the_prompts_of_the_selftest_are_those_of_the_document():
     for name, args in (("yarn", ()), ("llama3-rope", ("--tp", "3", "--quant", "int4", "--compress", "zstd")), ("mixed-dtype", ("--quant", "int8"))):
         with Folder() as d:
@@ -264,10 +236,7 @@ def test_the_bundle_id_and_the_prompts_of_the_selftest_are_those_of_the_document
             m = json.loads(text)
             at = text.rindex(b'"digest": "') + len(b'"digest": "')
             assert xxh3(text[:at]) == m["digest"] and text[at:] == m["digest"].encode() + b'"\n}\n'
-            files = [f for f in m["files"] if f["name"] != "selftest.json"]
-            identity = dict(version=m["version"], model=m["model"], dtype=m["recipe"]["dtype"], stored=m["recipe"]["stored"],
-                            leaves=m["leaves"], source=m["source"], files=files)
-            assert xxh3(json_text(identity).encode()) == m["bundle_id"], name
+            assert bundle_id(m) == m["bundle_id"], name
             assert json_text(m) + "\n" == text.decode(), name
             state = 1
             for prompt in json.load(open(d + "/b/selftest.json"))["prompts"]:

@@ -351,6 +351,155 @@ static void short_and_long_pieces_merge_by_the_same_rule(void **state)
     fixture_close(&f);
 }
 
+/* ---- windows ---- */
+
+/* The fixture with other merges: of a, b and c, in any order, some making what another makes. */
+static json_t *random_merges(void)
+{
+    enum { TOKENS = 40 };
+    char tokens[TOKENS][16] = {"a", "b", "c"};
+    json_t *doc = fixture_doc(NULL), *model = json_object_get(doc, "model");
+    json_t *vocab = json_object_get(model, "vocab"), *merges = json_array();
+    for (int i = 0; i < FIXTURE_MERGES; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%s%s", fixture_merges[i][0], fixture_merges[i][1]);
+        json_object_del(vocab, text);
+    }
+    json_object_del(vocab, "xyz");
+    for (int n = 3, tries = 0; n < TOKENS && tries < 60; tries++) {
+        const char *left = tokens[rand() % n], *right = tokens[rand() % n];
+        char made[32], pair[64];
+        if (strlen(left) + strlen(right) > 12)
+            continue;
+        snprintf(made, sizeof made, "%s%s", left, right);
+        snprintf(pair, sizeof pair, "%s %s", left, right);
+        json_array_insert_new(merges, (size_t)rand() % (json_array_size(merges) + 1),
+                              json_string(pair));
+        if (json_object_get(vocab, made))
+            continue;
+        json_object_set_new(vocab, made, json_integer(MERGE_0 + n));
+        memcpy(tokens[n++], made, strlen(made) + 1);
+    }
+    json_object_set_new(model, "merges", merges);
+    return doc;
+}
+
+static void expect_the_same_in_windows(const struct tokenizer_file *file, const char *text,
+                                       size_t n)
+{
+    static const uint32_t windows[] = {1, 2, 3, 7, 16, 50};
+    struct bpe whole = {.window = BPE_WINDOW_MAX}, bpe = {0};
+    struct token_ids wanted = {0}, ids = {0};
+    assert_true(bpe_merge(&whole, file, text, n, &wanted, NULL));
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
+        bpe.window = windows[w];
+        ids.count = ids.dropped = 0;
+        assert_true(bpe_merge(&bpe, file, text, n, &ids, NULL));
+        if (ids.count != wanted.count || memcmp(ids.ids, wanted.ids, 4 * ids.count) != 0)
+            fail_msg("window %u: %.*s", windows[w], (int)n, text);
+        assert_int_equal(ids.dropped, wanted.dropped);
+    }
+    token_ids_free(&wanted);
+    token_ids_free(&ids);
+    bpe_free(&whole);
+    bpe_free(&bpe);
+}
+
+static void windows_of_a_piece_merge_as_the_whole(void **state)
+{
+    (void)state;
+    srand(3);
+    for (int round = 0; round < 300; round++) {
+        struct fixture f;
+        fixture_open(&f, random_merges());
+        for (int i = 0; i < 10; i++) {
+            char text[300];
+            size_t n = 1 + (size_t)rand() % sizeof text, period = 1 + (size_t)rand() % 9;
+            for (size_t k = 0; k < n; k++) /* every other one repeats itself */
+                text[k] = i % 2 && k >= period ? text[k - period] : "abcz"[rand() % (3 + i / 9)];
+            expect_the_same_in_windows(&f.tokenizer.file, text, n);
+        }
+        fixture_close(&f);
+    }
+}
+
+static void windows_of_characters_and_unknown_ones_merge_as_the_whole(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama2", "mistral", "bert", "metaspace", "qwen"};
+    static const char *const parts[] = {
+        "a",    "th", "e",       "\xc3\xa9", "\xe6\x97\xa5", "\xe2\x96\x81", "\xf0\x9f\x98\x80",
+        "\x01", "in", "\xcc\x81"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128], *json;
+        size_t json_n;
+        struct fixture f = {0};
+        snprintf(path, sizeof path, "tests/data/tokenizers/%s/tokenizer.json", names[i]);
+        assert_true(io_read_file(path, 1 << 24, &json, &json_n, NULL));
+        assert_true(tokenizer_compile(path, json, json_n, NULL, &f.data, &f.n, NULL));
+        assert_true(tokenizer_open_bytes(f.data, f.n, path, &f.tokenizer, NULL));
+        for (int round = 0; round < 100; round++) {
+            char text[400] = "";
+            while (strlen(text) + 5 < sizeof text)
+                strcat(text, parts[(size_t)rand() % (sizeof parts / sizeof *parts)]);
+            expect_the_same_in_windows(&f.tokenizer.file, text, strlen(text));
+        }
+        mem_free(json);
+        fixture_close(&f);
+    }
+}
+
+static bool add_up(struct token_ids *list, struct tp_error *err)
+{
+    (void)err;
+    *(size_t *)list->to += list->count;
+    list->count = 0;
+    return true;
+}
+
+static void a_megabyte_takes_the_memory_of_a_window(void **state)
+{
+    (void)state;
+    enum { N = 1 << 20 };
+    struct fixture f;
+    size_t taken = 0;
+    fixture_open(&f, fixture_doc(NULL));
+    char *text = mem_alloc(N, NULL);
+    memset(text, 'a', N);
+    struct bpe bpe = {0};
+    struct token_ids ids = {.take = add_up, .to = &taken};
+    assert_true(bpe_encode(&bpe, &f.tokenizer.file, text, N, &ids, NULL));
+    assert_int_equal(taken + ids.count, N / 4);
+    assert_true(bpe.symbols_cap <= 1 << 18 && bpe.start_cap <= 1 << 18 && ids.cap <= 8192);
+    mem_free(text);
+    token_ids_free(&ids);
+    bpe_free(&bpe);
+    fixture_close(&f);
+}
+
+/* Each merge depends on the next one's: nothing is certain before the end is seen. */
+static void a_piece_of_which_nothing_is_certain_has_a_limit(void **state)
+{
+    (void)state;
+    enum { N = BPE_WINDOW_MAX + (1 << 18) };
+    struct fixture f;
+    struct bpe bpe = {0};
+    struct tp_error err = {0};
+    json_t *doc = fixture_doc(NULL), *model = json_object_get(doc, "model");
+    json_object_set_new(json_object_get(model, "vocab"), "aaa", json_integer(ID_XYZ + 1));
+    json_object_set_new(model, "merges", json_pack("[s,s]", "a aa", "a a"));
+    fixture_open(&f, doc);
+    char *text = mem_alloc(N, NULL);
+    memset(text, 'a', N);
+    assert_true(bpe_encode(&bpe, &f.tokenizer.file, text, BPE_WINDOW_MAX / 2, &f.ids, &err));
+    assert_false(bpe_encode(&bpe, &f.tokenizer.file, text, N, &f.ids, &err));
+    assert_int_equal(err.code, TP_E_LIMIT);
+    assert_non_null(strstr(err.text, "at most 1048576 allowed"));
+    mem_free(text);
+    bpe_free(&bpe);
+    fixture_close(&f);
+}
+
 static void a_megabyte_without_a_space_is_soon_done(void **state)
 {
     (void)state;
@@ -499,6 +648,10 @@ int main(void)
         cmocka_unit_test(patterns_mean_what_oniguruma_means),
         cmocka_unit_test(short_and_long_pieces_merge_by_the_same_rule),
         cmocka_unit_test(a_megabyte_without_a_space_is_soon_done),
+        cmocka_unit_test(windows_of_a_piece_merge_as_the_whole),
+        cmocka_unit_test(windows_of_characters_and_unknown_ones_merge_as_the_whole),
+        cmocka_unit_test(a_megabyte_takes_the_memory_of_a_window),
+        cmocka_unit_test(a_piece_of_which_nothing_is_certain_has_a_limit),
         cmocka_unit_test(a_pattern_that_backtracks_without_end_is_stopped),
         cmocka_unit_test(damaged_files_are_refused_or_safe),
         cmocka_unit_test(a_file_is_mapped_and_its_version_checked),

@@ -89,7 +89,7 @@ static bool read_output(int out, uint64_t limit, char **data, size_t *n, struct 
 
 static bool run(const char *const *argv, int out, int pipes[2], struct tp_error *err)
 {
-    char line[TP_ERROR_LINE_MAX / 2];
+    char line[TP_ERROR_LINE_MAX];
     int status = 0;
     pid_t pid;
     bool ok = spawn(argv, out, pipes[1], &pid, err);

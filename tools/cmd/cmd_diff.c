@@ -4,6 +4,7 @@
 #include "checked.h"
 #include "differ.h"
 #include "jobs.h"
+#include "shown.h"
 #include "source_bundle.h"
 #include "values_of.h"
 #include <math.h>
@@ -308,9 +309,14 @@ static bool print(const struct diff *d, struct tp_error *err)
         return json_print(root, err);
     }
     json_array_foreach(d->found, i, item)
-        printf("%s %s: %s\n", json_string_value(json_object_get(item, "kind")),
-               json_string_value(json_object_get(item, "name")),
-               json_string_value(json_object_get(item, "text")));
+    {
+        shown_put(stdout, json_string_value(json_object_get(item, "kind")));
+        putchar(' ');
+        shown_put(stdout, json_string_value(json_object_get(item, "name")));
+        printf(": ");
+        shown_put(stdout, json_string_value(json_object_get(item, "text")));
+        putchar('\n');
+    }
     if (count == 0)
         printf("equal: recipe, model, %u files and all values of %u tensors (tp %llu and %llu)\n",
                d->a.bundle.n_files, d->n_pairs, (ull)d->a.bundle.tp_size, (ull)d->b.bundle.tp_size);

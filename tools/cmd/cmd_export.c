@@ -7,6 +7,7 @@
 #include "interrupt.h"
 #include "jobs.h"
 #include "output.h"
+#include "shown.h"
 #include "values.h"
 #include "values_of.h"
 #include <stdio.h>
@@ -413,10 +414,12 @@ static bool export_bundle(struct export *x, struct tp_error *err)
         return false;
     interrupt_off(TP_EXIT_OK);
     double seconds = clock_seconds() - start, gb = (double)x->plan.bytes * 1e-9;
-    if (!o->quiet)
-        fprintf(stderr, "%s: %s: %u tensors in %u file%s, %.3f GB in %.2f s (%.2f GB/s)\n", TPSHARD,
-                o->output, x->plan.n_tensors, x->plan.n_files, x->plan.n_files == 1 ? "" : "s", gb,
-                seconds, clock_rate(gb, seconds));
+    if (o->quiet)
+        return true;
+    fprintf(stderr, "%s: ", TPSHARD);
+    shown_put(stderr, o->output);
+    fprintf(stderr, ": %u tensors in %u file%s, %.3f GB in %.2f s (%.2f GB/s)\n", x->plan.n_tensors,
+            x->plan.n_files, x->plan.n_files == 1 ? "" : "s", gb, seconds, clock_rate(gb, seconds));
     return true;
 }
 

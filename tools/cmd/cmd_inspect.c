@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "bundle.h"
+#include "shown.h"
 #include <stdio.h>
 
 static const char help[] =
@@ -37,11 +38,12 @@ static struct sizes sizes_of(const struct bundle *bundle)
 static void print_model(const struct bundle *b)
 {
     const struct model_config *m = &b->model;
-    printf("model      %s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP "
-           "%llu, vocabulary %llu%s\n",
-           m->architecture, (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads,
-           (ull)m->head_dim, (ull)m->d_ff, (ull)m->vocab,
-           m->tied_embeddings ? ", tied embeddings" : "");
+    printf("model      ");
+    shown_put(stdout, m->architecture);
+    printf(": %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
+           "vocabulary %llu%s\n",
+           (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads, (ull)m->head_dim,
+           (ull)m->d_ff, (ull)m->vocab, m->tied_embeddings ? ", tied embeddings" : "");
     printf("recipe     %s, quant %s, tp %llu\n", dtype_name(b->recipe.dtype),
            recipe_quant_name(&b->recipe), (ull)b->tp_size);
 }
@@ -80,11 +82,13 @@ static void print_tensors(const struct bundle *b)
             const struct tensor *t = &b->plans[r].tensors[i];
             const char *hash = json_string_value(json_object_get(json_array_get(list, i), "hash"));
             printf("  %-52s %-14s %s rows %llu..%llu of %llu columns %llu..%llu of %llu at %llu "
-                   "bytes %llu  %s\n",
+                   "bytes %llu  ",
                    tensor_name(name, t->role, t->layer, t->part), t->stored->name,
                    t->layout == LAYOUT_PANEL16 ? "panel16" : "vector ", (ull)t->own_rows.begin,
                    (ull)t->own_rows.end, (ull)t->rows, (ull)t->own_cols.begin, (ull)t->own_cols.end,
-                   (ull)t->cols, (ull)t->offset, (ull)t->bytes, hash ? hash : "");
+                   (ull)t->cols, (ull)t->offset, (ull)t->bytes);
+            shown_put(stdout, hash ? hash : "");
+            putchar('\n');
         }
     }
 }
@@ -99,8 +103,11 @@ static void print_templates(const struct bundle *b)
     {
         char cut[TP_NAME_BUF];
         const char *hex = json_string_value(digest);
-        printf("template   %s, SHA-256 %s\n", tp_name_cut(cut, name, strlen(name)),
-               hex ? hex : "unknown");
+        printf("template   ");
+        shown_put(stdout, tp_name_cut(cut, name, strlen(name)));
+        printf(", SHA-256 ");
+        shown_put(stdout, hex ? hex : "unknown");
+        putchar('\n');
     }
 }
 
@@ -123,7 +130,10 @@ static void print_text(const struct bundle *b, bool tensors)
     printf("files\n");
     for (uint32_t i = 0; i < b->n_files; i++) {
         hash_to_hex(b->files[i].hash, hex);
-        printf("  %-28s %12llu bytes  %s\n", b->files[i].name, (ull)b->files[i].bytes, hex);
+        printf("  ");
+        size_t n = shown_put(stdout, b->files[i].name);
+        printf("%*s %12llu bytes  %s\n", n < 28 ? (int)(28 - n) : 0, "", (ull)b->files[i].bytes,
+               hex);
     }
     if (tensors)
         print_tensors(b);

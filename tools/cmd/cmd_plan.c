@@ -5,6 +5,7 @@
 #include "hf_config.h"
 #include "io.h"
 #include "room.h"
+#include "shown.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -68,9 +69,10 @@ struct plan {
 static void print_head(const struct plan *p)
 {
     const struct model_config *m = p->request.model;
-    printf("%s: %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
+    shown_put(stdout, m->architecture);
+    printf(": %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
            "vocabulary %llu%s\n",
-           m->architecture, (unsigned long long)m->n_layers, (unsigned long long)m->hidden,
+           (unsigned long long)m->n_layers, (unsigned long long)m->hidden,
            (unsigned long long)m->n_heads, (unsigned long long)m->n_kv_heads,
            (unsigned long long)m->head_dim, (unsigned long long)m->d_ff,
            (unsigned long long)m->vocab, m->tied_embeddings ? ", tied embeddings" : "");
@@ -90,9 +92,11 @@ static void print_head(const struct plan *p)
         printf("%llu layers see a window of %llu positions; the KV cache holds all of them "
                "nevertheless\n",
                (unsigned long long)sliding, (unsigned long long)width);
-    if (p->config->quantization[0])
-        printf("the checkpoint is quantized (%s): planned as %s\n", p->config->quantization,
-               dtype_name(p->request.recipe.dtype));
+    if (p->config->quantization[0]) {
+        printf("the checkpoint is quantized (");
+        shown_put(stdout, p->config->quantization);
+        printf("): planned as %s\n", dtype_name(p->request.recipe.dtype));
+    }
 }
 
 static void print_fit(const struct plan *p, const struct estimate *e)

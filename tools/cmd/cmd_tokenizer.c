@@ -7,6 +7,7 @@
 #include "mem.h"
 #include "model_folder.h"
 #include "output_file.h"
+#include "shown.h"
 #include "tokenizer_compile.h"
 #include <stdio.h>
 
@@ -92,8 +93,11 @@ static bool run_tokenizer(const struct options *o, struct tp_error *err)
     ok = output_file_close(&file, ok, err);
     mem_free(data);
     mem_free(config);
-    if (ok && !o->quiet)
-        fprintf(stderr, "%s: %s: %llu bytes\n", TPSHARD, o->output, (unsigned long long)n);
+    if (ok && !o->quiet) {
+        fprintf(stderr, "%s: ", TPSHARD);
+        shown_put(stderr, o->output);
+        fprintf(stderr, ": %llu bytes\n", (unsigned long long)n);
+    }
     return ok;
 }
 

@@ -9,6 +9,7 @@
 #include "differ.h"
 #include "folder.h"
 #include "jobs.h"
+#include "shown.h"
 #include <stdio.h>
 
 static const char help[] =
@@ -310,9 +311,10 @@ static bool verify(struct verify *v, struct tp_error *err)
     for (uint64_t r = 0; r < v->source.bundle.tp_size; r++)
         bytes += v->source.shards[r].file_bytes;
     double seconds = clock_seconds() - start, gb = (double)bytes * 1e-9;
-    printf("%s: %s%s%s: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n",
-           o->args[0], o->against ? "every byte, and every value of " : "every byte",
-           o->against ? o->against : "", " as it should be",
+    shown_put(stdout, o->args[0]);
+    printf(": %s", o->against ? "every byte, and every value of " : "every byte");
+    shown_put(stdout, o->against ? o->against : "");
+    printf(" as it should be: %llu rank file%s and %u others, %.3f GB in %.2f s (%.2f GB/s)\n",
            (unsigned long long)v->source.bundle.tp_size, v->source.bundle.tp_size == 1 ? "" : "s",
            v->source.bundle.n_files + 1, gb, seconds, clock_rate(gb, seconds));
     return true;

@@ -5,6 +5,7 @@
 #include "interrupt.h"
 #include "model_folder.h"
 #include "print_plan.h"
+#include "shown.h"
 #include "source_bundle.h"
 #include "writer.h"
 #include <stdio.h>
@@ -46,9 +47,10 @@ static void print_done(const char *output, uint64_t tp_size)
 {
     struct writer_report r = writer_last_report();
     double gb = (double)(r.bytes_written + r.bytes_resumed) * 1e-9;
-    fprintf(stderr, "%s: %s: %llu rank%s, %.3f GB in %.2f s (%.2f GB/s)", TPSHARD, output,
-            (unsigned long long)tp_size, tp_size == 1 ? "" : "s", gb, r.seconds,
-            clock_rate(gb, r.seconds));
+    fprintf(stderr, "%s: ", TPSHARD);
+    shown_put(stderr, output);
+    fprintf(stderr, ": %llu rank%s, %.3f GB in %.2f s (%.2f GB/s)", (unsigned long long)tp_size,
+            tp_size == 1 ? "" : "s", gb, r.seconds, clock_rate(gb, r.seconds));
     if (r.bytes_resumed)
         fprintf(stderr, ", of it %.3f GB from the interrupted run", (double)r.bytes_resumed * 1e-9);
     fputc('\n', stderr);
