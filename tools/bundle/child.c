@@ -62,10 +62,16 @@ static bool spawn(const char *const *argv, int out, int err_pipe, pid_t *pid, st
 {
     posix_spawn_file_actions_t actions;
     unsetenv("TP_FAULT"); /* the hook is meant for this process */
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, err_pipe, STDERR_FILENO);
-    int failed = posix_spawn(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    int failed = posix_spawn_file_actions_init(&actions);
+    if (failed) {
+        errno = failed;
+        return tp_fail_errno(err, "%s", argv[0]);
+    }
+    failed = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(&actions, err_pipe, STDERR_FILENO);
+    if (!failed)
+        failed = posix_spawn(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     errno = failed;
     return !failed || tp_fail_errno(err, "%s", argv[0]);
