@@ -85,6 +85,8 @@ static bool read_output(int out, uint64_t limit, char **data, size_t *n, struct 
     if (who.size > limit)
         return tp_fail(err, TP_E_LIMIT, "tprun's output: %llu bytes, at most %llu are allowed",
                        (unsigned long long)who.size, (unsigned long long)limit);
+    if (who.size == 0)
+        return tp_fail(err, TP_E_CHILD, "tprun's output: nothing, where it ended well");
     *n = who.size;
     *data = mem_alloc(who.size + 1, err);
     if (*data && io_read_at(out, "tprun's output", *data, who.size, 0, err))
