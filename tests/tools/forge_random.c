@@ -204,6 +204,7 @@ static _Noreturn void run_case(uint64_t seed)
     if (!freopen("/dev/null", "w", stdout))
         exit(1);
     snprintf(said->doing, sizeof said->doing, "forging");
+    alarm(READER_SECONDS); /* it reads, too: for the bundle id */
     forge(seed);
     for (uint32_t i = 0; i < READERS; i++)
         if (forge_chance(&chance, readers[i].percent))
