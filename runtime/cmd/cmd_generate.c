@@ -6,6 +6,7 @@
 #include "choice.h"
 #include "detokenizer.h"
 #include "interrupt.h"
+#include "shown.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -100,7 +101,9 @@ static void print_json(struct printer *p, uint32_t s)
 {
     const struct prompt *prompt = &p->run->prompts.list[s];
     const struct answer *seq = batch_answer(&p->batch, s);
-    printf("{\"id\": %s, \"prompt_ids\": [", prompt->id);
+    printf("{\"id\": ");
+    shown_put_json(stdout, prompt->id);
+    printf(", \"prompt_ids\": [");
     print_ids(prompt->ids, prompt->n_ids, ", ");
     printf("], \"ids\": [");
     print_ids(seq->ids, seq->count, ", ");

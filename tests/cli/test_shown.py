@@ -125,6 +125,15 @@ def test_what_render_prints_is_json_without_what_a_terminal_obeys(tmp):
     assert json.loads(done.stdout) == MARKS + "\u202e\x1b\u00e9" and "\u00e9" in done.stdout.decode()
 
 
+def test_ids_of_prompts_are_shown_escaped_in_json(tmp):
+    convert(DEMO, tmp + "/b")
+    with open(tmp + "/p", "w", encoding="utf-8") as f:
+        f.write(json.dumps({"id": NAME, "prompt": "Once"}, ensure_ascii=False) + "\n")
+    done = tprun("generate", tmp + "/b", "--prompts", tmp + "/p", "--json", "-n", "2", "-q")
+    harmless(done, "generate")
+    assert json.loads(done.stdout)["id"] == NAME
+
+
 # ---- long paths ----
 
 def long_folder(tmp, n):
