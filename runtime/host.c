@@ -1,25 +1,11 @@
 #include "host.h"
 
 #include "checked.h"
-#include <fcntl.h>
+#include "io.h"
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-/* The text of a file of the kernel's, "" where it cannot be read. These have no size to ask for, so
- * that the functions of io.h do not fit. */
-static const char *kernel_text(const char *path, char *buf, size_t size)
-{
-    ssize_t n = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        n = read(fd, buf, size - 1);
-        close(fd);
-    }
-    buf[n > 0 ? n : 0] = '\0';
-    return buf;
-}
 
 /* The number after `key` and blanks, 0 where there is none. */
 static uint64_t number_after(const char *text, const char *key)
@@ -37,7 +23,7 @@ static uint64_t number_after(const char *text, const char *key)
 double host_process_age(void)
 {
     char buf[1024];
-    const char *at = strrchr(kernel_text("/proc/self/stat", buf, sizeof buf), ')');
+    const char *at = strrchr(io_kernel_text("/proc/self/stat", buf, sizeof buf), ')');
     for (int field = 2; at && field < 22; field++) /* 22: start time in clock ticks since boot */
         at = strchr(at + 1, ' ');
     uint64_t ticks;
@@ -62,8 +48,8 @@ uint64_t host_memory_available(void)
 {
     char buf[4096];
     uint64_t left = UINT64_MAX;
-    uint64_t kib = number_after(kernel_text("/proc/meminfo", buf, sizeof buf), "MemAvailable:");
-    uint64_t most = number_after(kernel_text("/sys/fs/cgroup/memory.max", buf, sizeof buf), "");
+    uint64_t kib = number_after(io_kernel_text("/proc/meminfo", buf, sizeof buf), "MemAvailable:");
+    uint64_t most = number_after(io_kernel_text("/sys/fs/cgroup/memory.max", buf, sizeof buf), "");
     if (kib)
         left = min_u64(left, kib * 1024);
     if (most) /* what the group uses now may be page cache, which it can give back */
@@ -74,7 +60,7 @@ uint64_t host_memory_available(void)
 uint64_t host_memory_limit(void)
 {
     char buf[4096];
-    kernel_text("/proc/self/status", buf, sizeof buf);
+    io_kernel_text("/proc/self/status", buf, sizeof buf);
     uint64_t space = limit_left(RLIMIT_AS, number_after(buf, "VmSize:") * 1024);
     return min_u64(space, limit_left(RLIMIT_DATA, number_after(buf, "VmData:") * 1024));
 }
@@ -82,5 +68,5 @@ uint64_t host_memory_limit(void)
 uint64_t host_memory_peak(void)
 {
     char buf[4096];
-    return number_after(kernel_text("/proc/self/status", buf, sizeof buf), "VmHWM:") * 1024;
+    return number_after(io_kernel_text("/proc/self/status", buf, sizeof buf), "VmHWM:") * 1024;
 }

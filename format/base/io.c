@@ -87,6 +87,18 @@ int io_open_read(const char *path, struct io_identity *who, struct tp_error *err
     return io_open_regular(AT_FDCWD, path, O_RDONLY, path, who, err);
 }
 
+const char *io_kernel_text(const char *path, char *buf, size_t size)
+{
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, buf, size - 1);
+        close(fd);
+    }
+    buf[n > 0 ? n : 0] = '\0';
+    return buf;
+}
+
 bool io_exists(const char *path)
 {
     struct stat st;

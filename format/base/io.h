@@ -61,6 +61,10 @@ bool io_is_dir(const char *path);
 bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
                   struct tp_error *err);
 
+/* The text of a file of the kernel's (/proc, /sys), as much as fits, "" where it cannot be read. These
+ * have no size to ask for. Returns buf. */
+const char *io_kernel_text(const char *path, char *buf, size_t size);
+
 /* A read-only mapping of a whole file. {0} is safe to unmap. size 0 maps nothing and succeeds.
  * The bytes are the file's, not a copy: they may change under a careless writer, and reading beyond
  * a file cut meanwhile raises SIGBUS (io_start turns that into exit 7). */

@@ -1,23 +1,10 @@
 #include "processors.h"
 
 #include "checked.h"
-#include <fcntl.h>
+#include "io.h"
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-/* Files of the kernel's have no size to ask for, and one that is missing is no error. */
-static void read_text(const char *path, char *text, size_t size)
-{
-    ssize_t n = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        n = read(fd, text, size - 1);
-        close(fd);
-    }
-    text[n > 0 ? n : 0] = '\0';
-}
 
 int processors_of_quota(const char *text)
 {
@@ -36,12 +23,12 @@ static int quota_of(const char *group)
 {
     char path[4096 + 64], text[128];
     snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-    read_text(path, text, sizeof text);
+    io_kernel_text(path, text, sizeof text);
     if (!*text) {
         snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", group);
-        read_text(path, text, sizeof text / 2);
+        io_kernel_text(path, text, sizeof text / 2);
         snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", group);
-        read_text(path, text + strlen(text), sizeof text / 2);
+        io_kernel_text(path, text + strlen(text), sizeof text / 2);
     }
     return processors_of_quota(text);
 }
@@ -57,7 +44,7 @@ static int find_quota(void)
 {
     char text[4096], *line, *next = text;
     int least = quota_of("");
-    read_text("/proc/self/cgroup", text, sizeof text);
+    io_kernel_text("/proc/self/cgroup", text, sizeof text);
     while ((line = strsep(&next, "\n")) && *line) { /* NUMBER:CONTROLLERS:GROUP */
         strsep(&line, ":");
         const char *names = strsep(&line, ":");
