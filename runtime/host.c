@@ -1,7 +1,9 @@
 #include "host.h"
 
+#include "cgroup.h"
 #include "checked.h"
 #include "io.h"
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -44,16 +46,28 @@ static uint64_t limit_left(int resource, uint64_t used)
     return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
 }
 
+/* What a group uses now may be page cache, which it can give back. */
+static void look_at_group(void *arg, const char *folder)
+{
+    static const char *const files[] = {"memory.max", "memory.limit_in_bytes"};
+    uint64_t *left = arg;
+    char path[4096 + 128], buf[64];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        uint64_t most = number_after(io_kernel_text(path, buf, sizeof buf), "");
+        if (most)
+            *left = min_u64(*left, most);
+    }
+}
+
 uint64_t host_memory_available(void)
 {
     char buf[4096];
     uint64_t left = UINT64_MAX;
     uint64_t kib = number_after(io_kernel_text("/proc/meminfo", buf, sizeof buf), "MemAvailable:");
-    uint64_t most = number_after(io_kernel_text("/sys/fs/cgroup/memory.max", buf, sizeof buf), "");
     if (kib)
         left = min_u64(left, kib * 1024);
-    if (most) /* what the group uses now may be page cache, which it can give back */
-        left = min_u64(left, most);
+    cgroup_each("memory", look_at_group, &left);
     return left;
 }
 

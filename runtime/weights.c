@@ -5,7 +5,7 @@
 
 void weights_close(struct weights *weights)
 {
-    for (uint64_t r = 0; weights->ranks && weights->shards && r < weights->tp_size; r++) {
+    for (uint64_t r = 0; weights->shards && r < weights->tp_size; r++) {
         if (weights->decoded[r])
             mem_map_free(weights->decoded[r], weights->decoded_bytes[r]);
         shard_close(&weights->shards[r]);
@@ -19,13 +19,12 @@ bool weights_open(struct weights *weights, const struct bundle *bundle, struct t
     uint64_t n = bundle->tp_size;
     *weights = (struct weights){.tp_size = n};
     struct mem_arena *arena = &weights->arena;
-    weights->decoded = mem_arena_alloc(arena, n * sizeof *weights->decoded, err);
-    weights->decoded_bytes = mem_arena_alloc(arena, n * sizeof *weights->decoded_bytes, err);
-    weights->ranks = mem_arena_alloc(arena, n * sizeof *weights->ranks, err);
-    weights->shards = mem_arena_alloc(arena, n * sizeof *weights->shards, err);
-    weights->lost = mem_arena_alloc(arena, n * sizeof *weights->lost, err);
-    bool ok = weights->decoded && weights->decoded_bytes && weights->ranks && weights->shards &&
-              weights->lost;
+    bool ok = (weights->decoded = mem_arena_alloc(arena, n * sizeof *weights->decoded, err)) &&
+              (weights->decoded_bytes =
+                   mem_arena_alloc(arena, n * sizeof *weights->decoded_bytes, err)) &&
+              (weights->ranks = mem_arena_alloc(arena, n * sizeof *weights->ranks, err)) &&
+              (weights->lost = mem_arena_alloc(arena, n * sizeof *weights->lost, err)) &&
+              (weights->shards = mem_arena_alloc(arena, n * sizeof *weights->shards, err));
     if (ok)
         for (uint64_t r = 0; r < n; r++)
             weights->shards[r].fd = -1;

@@ -23,6 +23,11 @@ bool mem_lacking(void)
     return lacking;
 }
 
+void mem_note_lack(void)
+{
+    lacking = true;
+}
+
 bool mem_held(struct tp_error *err)
 {
     return !lacking || tp_fail(err, TP_E_MEMORY, "out of memory");

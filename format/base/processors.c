@@ -1,5 +1,6 @@
 #include "processors.h"
 
+#include "cgroup.h"
 #include "checked.h"
 #include "io.h"
 #include <sched.h>
@@ -19,47 +20,34 @@ int processors_of_quota(const char *text)
     return whole < 1 << 20 ? (int)whole : 0;
 }
 
-static int quota_of(const char *group)
-{
-    char path[4096 + 64], text[128];
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-    io_kernel_text(path, text, sizeof text);
-    if (!*text) {
-        snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", group);
-        io_kernel_text(path, text, sizeof text / 2);
-        snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", group);
-        io_kernel_text(path, text + strlen(text), sizeof text / 2);
-    }
-    return processors_of_quota(text);
-}
-
 static int less(int a, int b)
 {
     return a && (!b || a < b) ? a : b;
 }
 
-/* The least of the process's group and those around it. A container often sees its own as the root
- * of all. */
-static int find_quota(void)
+static void look_at(void *arg, const char *folder)
 {
-    char text[4096], *line, *next = text;
-    int least = quota_of("");
-    io_kernel_text("/proc/self/cgroup", text, sizeof text);
-    while ((line = strsep(&next, "\n")) && *line) { /* NUMBER:CONTROLLERS:GROUP */
-        strsep(&line, ":");
-        const char *names = strsep(&line, ":");
-        if (line && (!*names || strstr(names, "cpu")))
-            for (char *slash; (slash = strrchr(line, '/')); *slash = '\0')
-                least = less(quota_of(line), least);
+    int *least = arg;
+    char path[4096 + 128], text[128];
+    snprintf(path, sizeof path, "%s/cpu.max", folder);
+    io_kernel_text(path, text, sizeof text);
+    if (!*text) {
+        snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
+        io_kernel_text(path, text, sizeof text / 2);
+        snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+        io_kernel_text(path, text + strlen(text), sizeof text / 2);
     }
-    return least;
+    *least = less(processors_of_quota(text), *least);
 }
 
 int processors_available(void)
 {
     static _Atomic int quota = -1; /* barriers ask often */
     cpu_set_t set;
-    if (quota < 0)
-        quota = find_quota();
+    if (quota < 0) {
+        int least = 0;
+        cgroup_each("cpu", look_at, &least);
+        quota = least;
+    }
     return less(quota, sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1);
 }

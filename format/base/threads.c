@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <xmmintrin.h>
@@ -113,6 +114,17 @@ static void join(struct team *team, int started)
     team->threads = NULL;
 }
 
+/* Signals that end a command are for the thread that drives it. */
+static void block_ending(sigset_t *before)
+{
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &ending, before);
+}
+
 bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_error *err)
 {
     tp_assert(count >= 1);
@@ -124,13 +136,8 @@ bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_erro
         return false;
     barrier_init(&team->begin, count);
     barrier_init(&team->end, count);
-    /* signals that end a command are for the thread that drives it */
-    sigset_t ending, before;
-    sigemptyset(&ending);
-    sigaddset(&ending, SIGINT);
-    sigaddset(&ending, SIGTERM);
-    sigaddset(&ending, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &ending, &before);
+    sigset_t before;
+    block_ending(&before);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, stack_bytes);
     for (; started < count; started++) {
@@ -179,4 +186,42 @@ bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err)
     team_call(&team, fn, arg);
     team_stop(&team);
     return true;
+}
+
+/* ---- one call ---- */
+
+struct one_call {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void *run_call(void *p)
+{
+    const struct one_call *call = p;
+    call->fn(call->arg);
+    return NULL;
+}
+
+bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp_error *err)
+{
+    struct one_call call = {fn, arg};
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t before;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur >= stack_bytes) {
+        fn(arg);
+        return true;
+    }
+    block_ending(&before);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, stack_bytes);
+    bool ok = pthread_create(&thread, &attr, run_call, &call) == 0;
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ok)
+        pthread_join(thread, NULL);
+    else
+        mem_note_lack();
+    return ok || tp_fail(err, TP_E_MEMORY, "a thread cannot be started");
 }

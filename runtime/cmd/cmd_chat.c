@@ -160,8 +160,8 @@ static void print_stats(const struct talk *talk)
 static bool may_go_on(enum tp_code code)
 {
     enum tp_exit status = tp_code_exit(code);
-    return code == TP_E_LIMIT || (code != TP_E_NAN && status == TP_EXIT_INPUT) ||
-           status == TP_EXIT_USAGE || code == TP_E_IO;
+    return code == TP_E_LIMIT || status == TP_EXIT_INPUT || status == TP_EXIT_USAGE ||
+           code == TP_E_IO;
 }
 
 static bool refuse(struct talk *talk, struct tp_error *why, struct tp_error *err)

@@ -50,18 +50,15 @@ bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct t
 
 bool tokenizer_open(const char *path, struct tokenizer *tokenizer, struct tp_error *err)
 {
-    struct io_identity who;
-    struct io_map map = {0};
-    int fd = io_open_read(path, &who, err);
-    if (fd < 0)
+    char *copy;
+    size_t n;
+    if (!io_read_file(path, TOKENIZER_FILE_MAX, &copy, &n, err))
         return false;
-    bool ok = io_map(fd, path, who.size, &map, err);
-    ok = io_close(&fd, path, err) && ok;
-    ok = ok && tokenizer_open_bytes(map.data, map.size, path, tokenizer, err);
+    bool ok = tokenizer_open_bytes(copy, n, path, tokenizer, err);
     if (ok)
-        tokenizer->map = map;
+        tokenizer->copy = copy;
     else
-        io_unmap(&map);
+        mem_free(copy);
     return ok;
 }
 
@@ -79,7 +76,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
     mem_free(tokenizer->normal[1].data);
     mem_free(tokenizer->parts.data);
     mem_free(tokenizer->origin.data);
-    io_unmap(&tokenizer->map);
+    mem_free(tokenizer->copy);
     *tokenizer = (struct tokenizer){0};
 }
 

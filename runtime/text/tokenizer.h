@@ -23,7 +23,7 @@ enum tokenizer_encode_flags {
 /* {0} is safe to close. Encoding works in the struct's own memory: one thread at a time. */
 struct tokenizer {
     struct tokenizer_file file;
-    struct io_map map; /* empty when opened from bytes */
+    char *copy; /* of the file, where it was opened by its path: a mapping could change */
     struct pattern steps[TOKENIZER_STEPS_MAX];
     struct pattern normalizers[TOKENIZER_NORMALIZERS_MAX];
     struct pattern word;       /* \w of the reference; open where an added token needs it */
@@ -37,6 +37,7 @@ struct tokenizer {
     struct tp_text origin;
 };
 
+#define TOKENIZER_FILE_MAX (1ull << 30) /* bytes of a compiled tokenizer: TP_E_LIMIT */
 bool tokenizer_open(const char *path, struct tokenizer *tokenizer, struct tp_error *err);
 /* data, n bytes, outlives the tokenizer; any content is safe. name is used in errors. */
 bool tokenizer_open_bytes(const void *data, size_t n, const char *name, struct tokenizer *tokenizer,

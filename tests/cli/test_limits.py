@@ -35,6 +35,22 @@ def test_a_stack_of_256_kib_is_enough_and_less_is_refused(folder):
             assert not os.path.exists(f"{folder}/world/out") or case.before
 
 
+def test_templates_nest_to_their_limit_on_a_stack_of_256_kib(folder):
+    """Whatever the shape: the result, or the template's own limit; never the end of the stack."""
+    if harness.SHARE != 1:
+        raise Skip("sanitizers and samples have frames of their own")
+    shapes = ["|string" * 41, "[0:]" * 480, "".join(" if n else 0 if 0 else 1" for _ in range(20))]
+    for at, shape in enumerate(shapes):
+        with open(f"{folder}/t{at}", "w") as f:
+            f.write("{% macro f(n) %}{% if n %}{{ f(n-1)" + shape + " }}{% endif %}{% endmacro %}{{ f(60) }}")
+    with open(f"{folder}/t3", "w") as f:
+        f.write("{% macro f(n) %}" + "{% for x in [n] %}" * 40 + "{% if n %}{{ f(n-1) }}{% endif %}" + "{% endfor %}" * 40 + "{% endmacro %}{{ f(60) }}")
+    for at in range(4):
+        wide = harness.run([harness.TPRUN, "render", "--template", f"{folder}/t{at}"], None, input=b"{}\n")
+        narrow = harness.run([harness.TPRUN, "render", "--template", f"{folder}/t{at}"], None, input=b"{}\n", preexec_fn=stack(256))
+        assert (narrow.returncode, narrow.stdout) == (wide.returncode, wide.stdout) and wide.returncode in (0, 3), (at, wide, narrow)
+
+
 def test_without_large_pages_everything_is_the_same(folder):
     PR_SET_THP_DISABLE = 41
     libc = ctypes.CDLL(None)
@@ -67,36 +83,60 @@ def test_more_threads_than_processors_take_turns(folder):
     assert crowded < 8 * alone + 1, "threads that wait burn the processor"
 
 
+class Group:
+    """A control group with a limit, of whichever version; enter() puts a new process in."""
+
+    def __init__(self, controller, **limits):
+        root = f"/sys/fs/cgroup/{controller}" if os.path.isdir(f"/sys/fs/cgroup/{controller}") else "/sys/fs/cgroup"
+        self.path = f"{root}/tpshard-test-{os.getpid()}"
+        try:
+            os.mkdir(self.path)
+        except OSError as why:
+            raise Skip(f"no control group can be made: {why}")
+        for name, value in limits.items():
+            if os.path.exists(f"{self.path}/{controller}.{name}"):
+                with open(f"{self.path}/{controller}.{name}", "w") as f:
+                    f.write(value)
+                return
+        os.rmdir(self.path)
+        raise Skip(f"no control of {controller}")
+
+    def enter(self):
+        with open(f"{self.path}/cgroup.procs", "w") as f:
+            f.write(str(os.getpid()))
+
+    def remove(self):
+        for _ in range(50):  # until the last process is gone
+            try:
+                return os.rmdir(self.path)
+            except OSError:
+                time.sleep(0.1)
+
+
+def test_memory_of_a_control_group_counts(folder):
+    tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest")
+    group = Group("memory", limit_in_bytes=str(64 << 20), max=str(64 << 20))
+    try:
+        ask = (harness.TPRUN, "generate", f"{folder}/b", "-p", "Once", "-n", "4", "-q")
+        assert int(tprun("info", preexec_fn=group.enter).stdout.split(b"memory: ")[1].split()[0]) <= 64 << 20
+        assert harness.run(ask, preexec_fn=group.enter).stdout
+        done = harness.run([*ask, "--context", "1000000"], None, preexec_fn=group.enter)
+        error_line(done, 6, "needed", str(64 << 20))
+    finally:
+        group.remove()
+
+
 def test_a_quota_of_processor_time_counts(folder):
-    group = "/sys/fs/cgroup/cpu/tpshard-test-%d" % os.getpid()
-    if not os.path.isdir("/sys/fs/cgroup/cpu"):
-        group = group.replace("/cpu/", "/")
+    group = Group("cpu", cfs_quota_us="100000", max="100000 100000")
     try:
-        os.mkdir(group)
-    except OSError as why:
-        raise Skip(f"no control group can be made: {why}")
-    try:
-        if os.path.exists(f"{group}/cpu.cfs_quota_us"):
-            with open(f"{group}/cpu.cfs_quota_us", "w") as f:
-                f.write("100000")
-        elif os.path.exists(f"{group}/cpu.max"):
-            with open(f"{group}/cpu.max", "w") as f:
-                f.write("100000 100000")
-        else:
-            raise Skip("no control of processor time")
-
-        def enter():
-            with open(f"{group}/cgroup.procs", "w") as f:
-                f.write(str(os.getpid()))
-
+        enter = group.enter
         assert "processors: 1\n" in tprun("info", preexec_fn=enter).stdout.decode()
         tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
         ids, _, _ = generate(f"{folder}/b", 1)
         again, text, _ = generate(f"{folder}/b", 2, preexec_fn=enter)
         assert again == ids and "2 threads take turns on 1 processors" in text, text
     finally:
-        time.sleep(0.1)
-        os.rmdir(group)
+        group.remove()
 
 
 def resident(pid):

@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import DEMO, Folder, TPRUN, TPSHARD, checkpoint, convert, error_line, tiny_model, tprun
+from harness import DEMO, Folder, TPRUN, TPSHARD, checkpoint, convert, error_line, tiny_model, tprun, tpshard
 
 RANK = "rank-001-of-002.tps"
 F_SETPIPE_SZ = 1031
@@ -372,6 +372,25 @@ def test_tpshard_refuses_what_changes_while_it_reads():
             error_line(done, 7, os.path.basename(path), "changed")
             assert done.stdout == b"" and not os.path.exists(d + "/out"), args
             shutil.rmtree(d + "/out.partial", ignore_errors=True)
+
+
+def test_a_compiled_tokenizer_is_read_once(folder):
+    """What becomes of its file does not matter, whatever that is."""
+    path = f"{folder}/t.tpt"
+    tpshard("tokenizer", harness.DEMO, "-o", path, "-q")
+    data = open(path, "rb").read()
+    want = harness.run([harness.TPRUN, "tokenize", path], input=b'"Once upon a time"\n').stdout
+    for change in (lambda f: f.truncate(0), lambda f: f.write(os.urandom(len(data))), lambda f: f.write(data[:100] + data)):
+        with open(path, "wb") as f:
+            f.write(data)
+        p = subprocess.Popen([harness.TPRUN, "tokenize", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        p.stdin.write(b'"Once upon a time"\n')
+        p.stdin.flush()
+        assert p.stdout.readline() == want
+        with open(path, "r+b") as f:
+            change(f)
+        out, _ = p.communicate(b'"Once upon a time"\n')
+        assert (p.returncode, out) == (0, want)
 
 
 harness.main(globals())

@@ -2,6 +2,7 @@
 """A model whose numbers overflow: the request that meets it ends by name, the others are answered."""
 import json
 import os
+import shutil
 import struct
 import sys
 
@@ -91,6 +92,24 @@ def test_a_token_that_was_generated_may_be_the_one(folder):
                 assert ids[-1] == BAD and BAD not in ids[:-1], ids
                 found = True
     assert found
+
+
+def test_a_turn_of_a_chat_is_refused_and_the_next_is_answered(folder):
+    """Through a pipe the exit status is 3 at the end, and the conversation is what it was without that turn."""
+    model = f"{folder}/m"
+    shutil.copytree(harness.DEMO, model)
+    convert(harness.DEMO, f"{folder}/plain")
+    bad, = json.loads(tprun("tokenize", f"{folder}/plain", "--no-special", input=b'" dog"').stdout)
+    change(model, "model.embed_tokens.weight", lambda row, column, was: was if column else 0x3f80 if row == bad else 0)
+    for matrix in ("q_proj", "k_proj"):
+        change(model, f"model.layers.0.self_attn.{matrix}.weight", lambda row, column, was: was if column else 0x6000)
+    convert(model, f"{folder}/b")
+    chat = ("chat", f"{folder}/b", "-n", "4", "--temp", "0")
+    want = tprun(*chat, input=b"Once upon\nthere was\n").stdout
+    done = tprun(*chat, input=b"Once upon\na big dog\nthere was\n", status=None)
+    error_line(done, 3, "a message was refused", "not finite")
+    lines = done.stdout.split(b"\n")
+    assert [line for line in lines if line] == [line for line in want.split(b"\n") if line], (done.stdout, want)
 
 
 harness.main(globals())

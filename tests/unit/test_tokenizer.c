@@ -604,7 +604,7 @@ static void damaged_files_are_refused_or_safe(void **state)
     mem_free(data);
 }
 
-static void a_file_is_mapped_and_its_version_checked(void **state)
+static void a_file_is_read_and_its_version_checked(void **state)
 {
     (void)state;
     unsigned char *data;
@@ -618,6 +618,8 @@ static void a_file_is_mapped_and_its_version_checked(void **state)
     assert_true(io_write_at(fd, path, data, n, 0, NULL));
     assert_true(tokenizer_open(path, &t, &err));
     assert_int_equal(t.file.tokens, 302);
+    assert_true(io_truncate(fd, path, 0, NULL)); /* what was read stays */
+    assert_int_equal(tokenizer_file_find(&t.file, "a", 1), 97 - 33);
     tokenizer_close(&t);
     tokenizer_close(&t);
     data[8] = 3;
@@ -654,7 +656,7 @@ int main(void)
         cmocka_unit_test(a_piece_of_which_nothing_is_certain_has_a_limit),
         cmocka_unit_test(a_pattern_that_backtracks_without_end_is_stopped),
         cmocka_unit_test(damaged_files_are_refused_or_safe),
-        cmocka_unit_test(a_file_is_mapped_and_its_version_checked),
+        cmocka_unit_test(a_file_is_read_and_its_version_checked),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -337,6 +337,8 @@ static bool diff(struct diff *d, struct tp_error *err)
         !d->b.source.unchanged(&d->b.source, err) || !print(d, err))
         return false;
     size_t n = json_array_size(d->found);
+    if (!io_flush_stdout(err)) /* what differs is lost */
+        return false;
     return n == 0 || tp_fail(err, TP_E_DIFF, "%s and %s: %zu difference%s", o->args[0], o->args[1],
                              n, n == 1 ? "" : "s");
 }

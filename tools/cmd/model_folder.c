@@ -243,6 +243,8 @@ bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_
         if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, err))
             return false;
         add_file(folder, travelling[i], data, n);
+        if (i == 0 && !hash_equal(hash_bytes(data, n), folder->config->text))
+            return tp_fail(err, TP_E_CHANGED, "%s: changed while it was read", path);
         struct generation_config generation;
         if (strcmp(travelling[i], "generation_config.json") == 0 &&
             !generation_config_read(path, data, n, folder->config->model.vocab, &generation, err))

@@ -260,6 +260,7 @@ bool hf_config_parse(const char *file, const char *data, size_t n, const struct 
         ok = tp_fail(err, TP_E_CF_FILE, "%s: %s at top level, an object expected", file,
                      json_type_name(root));
     }
+    out->text = hash_bytes(data, n);
     json_decref(root);
     return ok;
 }

@@ -1,6 +1,7 @@
 /* config.json of a Hugging Face folder, in the forms of transformers 4 and 5, into struct
  * model_config. Only this folder of files knows how transformers spells things. */
 #pragma once
+#include "hash.h"
 #include "hf_config_keys.h"
 #include "hf_quantization.h"
 #include "model_config.h"
@@ -11,6 +12,7 @@
 struct hf_config {
     struct model_config model;              /* checked: model_config_check */
     char quantization[HF_QUANTIZATION_MAX]; /* scheme of the stored weights; "" none */
+    struct hash128 text;                    /* of what was read */
     size_t n_notes;
     char notes[HF_NOTES_MAX][TP_ERROR_LINE_MAX]; /* one line each, for the user */
 };

@@ -2,6 +2,7 @@
 #include "jinja_eval.h"
 
 #include "text.h"
+#include "threads.h"
 #include "utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,7 +133,17 @@ static bool compile(struct jinja_compile *c, const char *source, size_t n)
     return text && jinja_parse(c, text, normalize(text, source, n)) && jinja_resolve(c);
 }
 
-struct jinja_template *jinja_compile(const char *source, size_t n, struct jinja_error *error)
+/* Templates nest as deep as their limits allow, which takes half a MiB of stack. */
+static bool on_a_stack(void (*fn)(void *arg), void *arg, struct jinja_error *error)
+{
+    enum { STACK_BYTES = 2 << 20 };
+    if (thread_call(STACK_BYTES, fn, arg, NULL))
+        return true;
+    *error = (struct jinja_error){.failure = JINJA_MEMORY};
+    return false;
+}
+
+static struct jinja_template *compile_here(const char *source, size_t n, struct jinja_error *error)
 {
     struct tp_error err = {0};
     struct jinja_template *out = mem_alloc(sizeof *out, &err);
@@ -146,6 +157,25 @@ struct jinja_template *jinja_compile(const char *source, size_t n, struct jinja_
         return out;
     jinja_template_free(out);
     return NULL;
+}
+
+struct compile_call {
+    const char *source;
+    size_t n;
+    struct jinja_error *error;
+    struct jinja_template *out;
+};
+
+static void call_compile(void *arg)
+{
+    struct compile_call *c = arg;
+    c->out = compile_here(c->source, c->n, c->error);
+}
+
+struct jinja_template *jinja_compile(const char *source, size_t n, struct jinja_error *error)
+{
+    struct compile_call call = {source, n, error, NULL};
+    return on_a_stack(call_compile, &call, error) ? call.out : NULL;
 }
 
 void jinja_template_free(struct jinja_template *compiled)
@@ -211,19 +241,34 @@ static bool copy_out(const struct jinja_builder *b, struct jinja_text *out,
     return true;
 }
 
+struct render_call {
+    const struct jinja_template *compiled;
+    const json_t *trusted, *data;
+    const struct jinja_options *options;
+    struct jinja_text *out;
+    struct jinja_error *error;
+    bool ok;
+};
+
+static void call_render(void *arg)
+{
+    struct render_call *c = arg;
+    struct jinja_builder text = {0};
+    struct jinja_evaluator ev = {.compiled = c->compiled, .out = &text};
+    struct jinja j = {
+        .steps_left = JINJA_STEPS_MAX, .options = c->options, .error = c->error, .evaluator = &ev};
+    *c->error = (struct jinja_error){0};
+    c->ok = run(&j, c->trusted, c->data);
+    if (!c->ok)
+        c->error->column = c->error->line ? ev.column : 0;
+    c->ok = c->ok && copy_out(&text, c->out, c->error);
+    mem_arena_free(&j.arena);
+}
+
 bool jinja_render(const struct jinja_template *compiled, const json_t *trusted, const json_t *data,
                   const struct jinja_options *options, struct jinja_text *out,
                   struct jinja_error *error)
 {
-    struct jinja_builder text = {0};
-    struct jinja_evaluator ev = {.compiled = compiled, .out = &text};
-    struct jinja j = {
-        .steps_left = JINJA_STEPS_MAX, .options = options, .error = error, .evaluator = &ev};
-    *error = (struct jinja_error){0};
-    bool ok = run(&j, trusted, data);
-    if (!ok)
-        error->column = error->line ? ev.column : 0;
-    ok = ok && copy_out(&text, out, error);
-    mem_arena_free(&j.arena);
-    return ok;
+    struct render_call call = {compiled, trusted, data, options, out, error, false};
+    return on_a_stack(call_render, &call, error) && call.ok;
 }
