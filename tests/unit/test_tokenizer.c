@@ -618,8 +618,10 @@ static void a_file_is_read_and_its_version_checked(void **state)
     assert_true(io_write_at(fd, path, data, n, 0, NULL));
     assert_true(tokenizer_open(path, &t, &err));
     assert_int_equal(t.file.tokens, 302);
+    uint32_t id = tokenizer_file_find(&t.file, "a", 1);
+    assert_int_not_equal(id, TOKEN_NONE);
     assert_true(io_truncate(fd, path, 0, NULL)); /* what was read stays */
-    assert_int_equal(tokenizer_file_find(&t.file, "a", 1), 97 - 33);
+    assert_int_equal(tokenizer_file_find(&t.file, "a", 1), id);
     tokenizer_close(&t);
     tokenizer_close(&t);
     data[8] = 3;
