@@ -114,7 +114,7 @@ def test_names_of_tensors_and_keys_are_shown_escaped(tmp):
     header = json.dumps({"t" + MARKS: {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}, "u" + MARKS: {"dtype": MARKS, "shape": [1], "data_offsets": [2, 4]}}).encode()
     with open(tmp + "/m/model.safetensors", "wb") as f:
         f.write(len(header).to_bytes(8, "little") + header + bytes(4))
-    harmless(tpshard("convert", tmp + "/m", "-o", tmp + "/b", status=3), "tensor")
+    harmless(tpshard("convert", tmp + "/m", "-o", tmp + "/c", status=3), "tensor")
 
 
 def test_what_render_prints_is_json_without_what_a_terminal_obeys(tmp):
