@@ -1,5 +1,6 @@
 """What is stored: by an independent reader, by every flipped byte, by mixed and missing rank files."""
 import concurrent.futures
+import ctypes
 import fractions
 import functools
 import json
