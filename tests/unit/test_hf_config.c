@@ -326,7 +326,7 @@ static void row_46_files_that_are_no_config_are_refused(void **state)
     char dir[] = "/tmp/hf_config_XXXXXX", path[64];
     assert_non_null(mkdtemp(dir));
     error = (struct tp_error){0};
-    assert_false(hf_config_read(dir, NULL, &config, &error));
+    assert_false(hf_config_read(dir, NULL, &config, NULL, NULL, &error));
     assert_int_equal(error.code, TP_E_CF_FILE);
 
     snprintf(path, sizeof path, "%s/config.json", dir);
@@ -338,14 +338,14 @@ static void row_46_files_that_are_no_config_are_refused(void **state)
         unlink(path);
         error = (struct tp_error){0};
         assert_true(output_file_put(path, spaces, n - cut, &error));
-        assert_int_equal(hf_config_read(dir, NULL, &config, &error), cut == 1);
+        assert_int_equal(hf_config_read(dir, NULL, &config, NULL, NULL, &error), cut == 1);
         assert_int_equal(error.code, cut ? TP_OK : TP_E_CF_FILE);
     }
-    assert_true(hf_config_read(path, NULL, &config, &error)); /* the bare file */
+    assert_true(hf_config_read(path, NULL, &config, NULL, NULL, &error)); /* the bare file */
     char beside[64];
     snprintf(beside, sizeof beside, "%s/hf_quant_config.json", dir);
     assert_true(output_file_put(beside, "{}", 2, &error));
-    assert_true(hf_config_read(dir, NULL, &config, &error));
+    assert_true(hf_config_read(dir, NULL, &config, NULL, NULL, &error));
     assert_string_equal(config.quantization, "modelopt (hf_quant_config.json)");
     unlink(beside);
     unlink(path);

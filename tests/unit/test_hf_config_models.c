@@ -91,7 +91,7 @@ static void check_published(const char *path)
 {
     const char *name = io_base_name(path), *scheme = "";
     struct tp_error err = {0};
-    bool ok = hf_config_read(path, NULL, &config, &err);
+    bool ok = hf_config_read(path, NULL, &config, NULL, NULL, &err);
     for (size_t i = 0; i < sizeof not_read / sizeof *not_read; i++)
         if (strcmp(name, not_read[i].file) == 0) {
             if (ok || err.code != not_read[i].code || !strstr(err.text, not_read[i].word))
@@ -131,7 +131,8 @@ static void configs_beside_tokenizers_are_read_or_refused_by_name(void **state)
     find("data/tokenizers/*/config.json", &found);
     for (size_t i = 0; i < found.gl_pathc; i++) {
         struct tp_error err = {0};
-        bool ok = hf_config_read(found.gl_pathv[i], NULL, &config, &err), wanted = false;
+        bool ok = hf_config_read(found.gl_pathv[i], NULL, &config, NULL, NULL, &err),
+             wanted = false;
         for (size_t j = 0; j < sizeof readable / sizeof *readable; j++) {
             char part[64];
             snprintf(part, sizeof part, "/%s/", readable[j]);
@@ -187,7 +188,7 @@ static void checkpoints_with_known_results_are_read_exactly(void **state)
         char dir[IO_PATH_MAX];
         struct tp_error err = {0};
         snprintf(dir, sizeof dir, "%s/checkpoints/%s", shared(), known[i].name);
-        if (!hf_config_read(dir, NULL, &config, &err))
+        if (!hf_config_read(dir, NULL, &config, NULL, NULL, &err))
             fail_msg("%s", err.text);
         const struct model_config *m = &config.model;
         print_message("%s\n", known[i].name);

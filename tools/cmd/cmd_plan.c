@@ -283,7 +283,7 @@ static enum dtype planned_dtype(const struct options *o, const struct hf_config 
 static bool plan(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true};
-    if (!hf_config_read(o->args[0], &keys, config, err))
+    if (!hf_config_read(o->args[0], &keys, config, NULL, NULL, err))
         return false;
     struct plan p = {.options = o, .config = config};
     p.request = (struct estimate_request){

@@ -45,7 +45,7 @@ static bool compile(const struct options *o, struct hf_config *config, unsigned 
         !io_join(path, o->args[0], "config.json", err))
         return false;
     bool with_model = io_exists(path);
-    if (with_model && !hf_config_read(o->args[0], &keys, config, err)) {
+    if (with_model && !hf_config_read(o->args[0], &keys, config, NULL, NULL, err)) {
         /* a model that cannot be converted may have a tokenizer that can */
         if (tp_code_exit(err->code) != TP_EXIT_UNSUPPORTED)
             return false;

@@ -10,7 +10,7 @@
 
 enum { FILE_BYTES_MAX = 256 << 20 };
 
-/* Those present travel; config.json must be. */
+/* Those present travel; the first must be. */
 static const char *const travelling[] = {
     "config.json",           "generation_config.json",  "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
@@ -156,6 +156,12 @@ static bool check_quantization(const struct model_folder *f, bool quiet, struct 
     return true;
 }
 
+static void add_file(struct model_folder *f, const char *name, const void *data, uint64_t n)
+{
+    tp_assert(f->n_files < MODEL_FOLDER_FILES_MAX);
+    f->files[f->n_files++] = (struct named_bytes){name, data, n};
+}
+
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err)
 {
@@ -166,7 +172,11 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     if (!options->follow_links && !model_folder_check_links(dir, err))
         return false;
     folder->config = mem_alloc(sizeof *folder->config, err);
-    bool ok = folder->config && hf_config_read(dir, &keys, folder->config, err);
+    char *text;
+    size_t n;
+    bool ok = folder->config && hf_config_read(dir, &keys, folder->config, &text, &n, err);
+    if (ok) /* what was read for the model is what travels */
+        add_file(folder, travelling[0], text, n);
     for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
         tp_message(TPSHARD, "note", "%s", folder->config->notes[i]);
     ok = ok && checkpoint_open(&folder->checkpoint, dir, err) &&
@@ -188,12 +198,6 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     if (!ok)
         model_folder_close(folder);
     return ok;
-}
-
-static void add_file(struct model_folder *f, const char *name, const void *data, uint64_t n)
-{
-    tp_assert(f->n_files < MODEL_FOLDER_FILES_MAX);
-    f->files[f->n_files++] = (struct named_bytes){name, data, n};
 }
 
 /* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */
@@ -233,7 +237,7 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
 bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err)
 {
     bool tokenizer = false;
-    for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++) {
+    for (size_t i = 1; i < sizeof travelling / sizeof *travelling; i++) {
         char path[IO_PATH_MAX], *data;
         size_t n;
         if (!io_join(path, folder->dir, travelling[i], err))
@@ -243,8 +247,6 @@ bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_
         if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, err))
             return false;
         add_file(folder, travelling[i], data, n);
-        if (i == 0 && !hash_equal(hash_bytes(data, n), folder->config->text))
-            return tp_fail(err, TP_E_CHANGED, "%s: changed while it was read", path);
         struct generation_config generation;
         if (strcmp(travelling[i], "generation_config.json") == 0 &&
             !generation_config_read(path, data, n, folder->config->model.vocab, &generation, err))

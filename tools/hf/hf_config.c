@@ -260,7 +260,6 @@ bool hf_config_parse(const char *file, const char *data, size_t n, const struct 
         ok = tp_fail(err, TP_E_CF_FILE, "%s: %s at top level, an object expected", file,
                      json_type_name(root));
     }
-    out->text = hash_bytes(data, n);
     json_decref(root);
     return ok;
 }
@@ -283,12 +282,12 @@ static bool quantization_beside(const char *dir, struct hf_config *out, struct t
 }
 
 bool hf_config_read(const char *path, const struct hf_options *options, struct hf_config *out,
-                    struct tp_error *err)
+                    char **text, size_t *n, struct tp_error *err)
 {
     char file[IO_PATH_MAX];
     bool folder = io_is_dir(path);
     char *data;
-    size_t n;
+    size_t size;
     *out = (struct hf_config){0};
     if (!folder)
         snprintf(file, sizeof file, "%s", path);
@@ -296,12 +295,18 @@ bool hf_config_read(const char *path, const struct hf_options *options, struct h
         return false;
     if (!io_exists(file))
         return tp_fail(err, TP_E_CF_FILE, "%s: there is no such file", file);
-    if (!io_read_file(file, HF_CONFIG_BYTES_MAX, &data, &n, err)) {
+    if (!io_read_file(file, HF_CONFIG_BYTES_MAX, &data, &size, err)) {
         if (err && err->code == TP_E_LIMIT)
             err->code = TP_E_CF_FILE; /* so large a config.json is no config.json */
         return false;
     }
-    bool ok = hf_config_parse(file, data, n, options, out, err);
-    mem_free(data);
-    return ok && (!folder || quantization_beside(path, out, err));
+    bool ok = hf_config_parse(file, data, size, options, out, err) &&
+              (!folder || quantization_beside(path, out, err));
+    if (!ok || !text) {
+        mem_free(data);
+        return ok;
+    }
+    *text = data;
+    *n = size;
+    return true;
 }

@@ -1,7 +1,6 @@
 /* config.json of a Hugging Face folder, in the forms of transformers 4 and 5, into struct
  * model_config. Only this folder of files knows how transformers spells things. */
 #pragma once
-#include "hash.h"
 #include "hf_config_keys.h"
 #include "hf_quantization.h"
 #include "model_config.h"
@@ -12,7 +11,6 @@
 struct hf_config {
     struct model_config model;              /* checked: model_config_check */
     char quantization[HF_QUANTIZATION_MAX]; /* scheme of the stored weights; "" none */
-    struct hash128 text;                    /* of what was read */
     size_t n_notes;
     char notes[HF_NOTES_MAX][TP_ERROR_LINE_MAX]; /* one line each, for the user */
 };
@@ -20,9 +18,10 @@ struct hf_config {
 /* path: a model folder, or a bare config.json. options may be NULL. In a folder,
  * hf_quant_config.json and quantize_config.json, which older quantizers write, count as naming a
  * scheme where config.json does not. Errors: TP_E_CF_* naming file and field; a missing or too
- * large config.json is TP_E_CF_FILE. */
+ * large config.json is TP_E_CF_FILE. text: what was read, n bytes and a NUL, for who takes
+ * config.json along, who frees it; it may be NULL. */
 bool hf_config_read(const char *path, const struct hf_options *options, struct hf_config *out,
-                    struct tp_error *err);
+                    char **text, size_t *n, struct tp_error *err);
 /* The same from text; file is for errors. */
 bool hf_config_parse(const char *file, const char *data, size_t n, const struct hf_options *options,
                      struct hf_config *out, struct tp_error *err);
