@@ -3,8 +3,8 @@
  *   0            header, 4096 bytes
  *   4096         table: n_tensors entries, n_chunks entries, tp_size rank-map entries
  *   ...          zeros up to data_offset
- *   data_offset  the data area: tensors at their planned offsets with zeros between (compression none),
- *                or the chunks' zstd frames one after the other; zeros up to file_bytes
+ *   data_offset  the data area: tensors at their planned offsets with zeros between (compression
+ * none),                or the chunks' zstd frames one after the other; zeros up to file_bytes
  *
  * header   OFFSET SIZE
  *          0      8    magic 89 54 50 53 0d 0a 1a 0a
@@ -41,8 +41,8 @@
  *          48     8    raw bytes
  *          56     4    tensor index   60  4  reserved, zero
  * rank map 0      4    rank            4  4  reserved, zero
- *          8      8 x 6  attention leaves begin, end, MLP leaves begin, end, vocabulary panels begin, end
- *          56     8    raw bytes of the rank's data area
+ *          8      8 x 6  attention leaves begin, end, MLP leaves begin, end, vocabulary panels
+ * begin, end          56     8    raw bytes of the rank's data area
  */
 #pragma once
 #include "hash.h"
@@ -111,7 +111,8 @@ bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan
 /* Raw bytes of chunk i of a tensor into out (tensor_chunk_bytes): a copy, or the decoded frame.
  * Checks the file hash first, then that a frame is one as docs/format.md has it: TP_E_SHARD_HASH
  * names file, tensor and chunk. scratch: SHARD_CHUNK_BYTES_MAX bytes, used with compression only
- * (else may be NULL); beside it zstd takes a fixed 160 KiB or so, TP_E_MEMORY where it gets none. */
+ * (else may be NULL); beside it zstd takes a fixed 160 KiB or so, TP_E_MEMORY where it gets
+ * none. */
 bool shard_read_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                       unsigned char *out, unsigned char *scratch, struct tp_error *err);
 

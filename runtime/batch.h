@@ -2,8 +2,8 @@
  * a token a step, all together, beside the prompts. What a request is answered depends on it alone:
  * not on its slot, nor on who else is there. A step allocates nothing (asserted).
  *
- * An answer that has ended counts when batch_step has returned true: then the rank files were looked
- * at (engine_settle). Before that no text of a step is to be shown, and nothing published.
+ * An answer that has ended counts when batch_step has returned true: then the rank files were
+ * looked at (engine_settle). Before that no text of a step is to be shown, and nothing published.
  *
  * Where the engine has spans, a prompt with more than the device's fast_above tokens left is run
  * fast, in chunks of its own, unless it is asked to be exact.

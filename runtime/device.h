@@ -3,7 +3,8 @@
  * It owns their weights as it wants them, KV cache, activations, and what they leave for each
  * other: rows, roots, logits. Nothing above it knows an address of any of that, how work is shared
  * among threads, or which instructions are used; what the host may read it asks for. How a device
- * does its work changes no bit of exact rows; what holds of spans says docs/numerics.md, section 12.
+ * does its work changes no bit of exact rows; what holds of spans says docs/numerics.md, section
+ * 12.
  */
 #pragma once
 #include "comm.h"

@@ -79,8 +79,8 @@ bool engine_step(struct engine *engine, struct tp_error *err);
 /* What steps have computed so far is of the weights that were checked; else TP_E_CHANGED, or
  * TP_E_SHARD_HASH. Before an answer is one. */
 bool engine_settle(struct engine *engine, struct tp_error *err);
-/* The layer behind which a row of an earlier step is not finite, n_layers: only once it is normed. It is
- * run again by itself, as the step's only row. false: it is not found. */
+/* The layer behind which a row of an earlier step is not finite, n_layers: only once it is normed.
+ * It is run again by itself, as the step's only row. false: it is not found. */
 bool engine_find_nonfinite(struct engine *engine, struct step_row row, uint32_t *layer);
 /* The rows of the step, and those of them whose logits are wanted. */
 static inline const struct step *engine_rows(const struct engine *engine)

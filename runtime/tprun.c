@@ -45,7 +45,7 @@ static bool run_command(int argc, char **argv, struct report *report, struct tp_
             return true;
         }
         if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
-            interrupt_catch("tprun", commands[i].grace_ms);
+            interrupt_catch(commands[i].grace_ms);
         return commands[i].run(&options, report, err);
     }
     char name[TP_NAME_BUF];
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
-        return program_end("tprun", true, &err);
+        return program_end(true, &err);
     }
-    return program_end("tprun", run_command(argc, argv, &report, &err), &err);
+    return program_end(run_command(argc, argv, &report, &err), &err);
 }

@@ -34,7 +34,7 @@ static bool run(const struct command *command, int argc, char **argv, struct tp_
         return tp_fail(err, TP_E_USAGE, "%d arguments given, %s expected", options.n_args,
                        command->args);
     if (command->grace_ms)
-        interrupt_catch(TPSHARD, command->grace_ms);
+        interrupt_catch(command->grace_ms);
     return command->run(&options, err);
 }
 
@@ -42,10 +42,10 @@ int main(int argc, char **argv)
 {
     struct tp_error err = {0};
     program_start(TPSHARD);
-    interrupt_catch(TPSHARD, 0);
+    interrupt_catch(0);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_help(stdout);
-        return program_end(TPSHARD, true, &err);
+        return program_end(true, &err);
     }
     if (argc < 2) {
         print_help(stderr);
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i]->name) == 0)
-            return program_end(TPSHARD, run(commands[i], argc - 1, argv + 1, &err), &err);
+            return program_end(run(commands[i], argc - 1, argv + 1, &err), &err);
     tp_fail(&err, TP_E_USAGE, "%.64s: no such command (tpshard --help lists them)", argv[1]);
     return tp_error_print(TPSHARD, &err);
 }

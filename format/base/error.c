@@ -19,6 +19,18 @@ static const struct {
 #undef X
 };
 
+static const char *program_name = "";
+
+void tp_set_program(const char *name)
+{
+    program_name = name;
+}
+
+const char *tp_program(void)
+{
+    return program_name;
+}
+
 const char *tp_code_text(enum tp_code code)
 {
     return codes[code].text;

@@ -140,19 +140,23 @@ struct tp_error {
     char text[TP_ERROR_LINE_MAX]; /* one sentence, raw bytes; escaped when printed */
 };
 
-/* Fill err (unless it already holds an error or is NULL). Always returns false. Of a sentence that is
- * too long, long words (paths, names) lose their middle: file and reason stay. */
+/* Fill err (unless it already holds an error or is NULL). Always returns false. Of a sentence that
+ * is too long, long words (paths, names) lose their middle: file and reason stay. */
 bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same, with ": strerror(errno)" appended, code TP_E_IO (TP_E_MEMORY for ENOMEM). */
 bool tp_fail_errno(struct tp_error *err, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* The name that lines begin with which nobody was asked to print: of signals. "" at first. */
+void tp_set_program(const char *name);
+const char *tp_program(void);
+
 const char *tp_code_text(enum tp_code code);
 enum tp_exit tp_code_exit(enum tp_code code);
 
-/* Print "PROGRAM: error CODE: text" as one line of at most 512 bytes on stderr, as shown.h shows it.
- * Returns the exit status of the code. */
+/* Print "PROGRAM: error CODE: text" as one line of at most 512 bytes on stderr, as shown.h shows
+ * it. Returns the exit status of the code. */
 int tp_error_print(const char *program, const struct tp_error *err);
 /* That line alone; its length. */
 size_t tp_error_line(char line[TP_ERROR_LINE_MAX], const char *program, const struct tp_error *err);

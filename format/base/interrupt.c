@@ -11,7 +11,6 @@
 
 enum { IDLE, PENDING, SAYING, OFF };
 static _Atomic int state;
-static const char *program_name = "";
 static int grace;
 static struct line {
     char text[TP_ERROR_LINE_MAX];  /* for an error */
@@ -66,11 +65,10 @@ static void on_signal(int sig)
     errno = kept;
 }
 
-void interrupt_catch(const char *program, int grace_ms)
+void interrupt_catch(int grace_ms)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGALRM, SIGHUP};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
-    program_name = program;
     grace = grace_ms;
     atomic_store(&state, IDLE);
     interrupt_say("interrupted");
@@ -91,7 +89,7 @@ void interrupt_say(const char *fmt, ...)
     vsnprintf(next->text, sizeof next->text, fmt, args);
     va_end(args);
     memcpy(err.text, next->text, sizeof err.text);
-    next->n = tp_error_line(next->bytes, program_name, &err);
+    next->n = tp_error_line(next->bytes, tp_program(), &err);
     atomic_store(&line, next);
 }
 

@@ -13,7 +13,7 @@
 enum { INTERRUPT_GRACE_MS = 1500 };
 /* From now on. grace_ms 0: the first signal ends the program. SIGHUP stays ignored where it is
  * (nohup). */
-void interrupt_catch(const char *program, int grace_ms);
+void interrupt_catch(int grace_ms);
 /* What the line says; until then "interrupted". Not while another thread calls it. */
 void interrupt_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool interrupt_pending(void);

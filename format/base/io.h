@@ -61,8 +61,8 @@ bool io_is_dir(const char *path);
 bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
                   struct tp_error *err);
 
-/* The text of a file of the kernel's (/proc, /sys), as much as fits, "" where it cannot be read. These
- * have no size to ask for. Returns buf. */
+/* The text of a file of the kernel's (/proc, /sys), as much as fits, "" where it cannot be read.
+ * These have no size to ask for. Returns buf. */
 const char *io_kernel_text(const char *path, char *buf, size_t size);
 
 /* A read-only mapping of a whole file. {0} is safe to unmap. size 0 maps nothing and succeeds.
@@ -82,7 +82,7 @@ void io_populate(const unsigned char *data, uint64_t n);
 /* First thing in main. SIGBUS on a mapped file ends the program with one line and exit 7; a file
  * that grows too large is EFBIG, a closed pipe EPIPE; a standard descriptor that is closed stays
  * taken, and fails. */
-void io_start(const char *program);
+void io_start(void);
 
 /* dir + "/" + name into a buffer; the only way paths are joined. TP_E_LIMIT when too long. */
 #define IO_PATH_MAX 4096

@@ -85,8 +85,6 @@ void io_populate(const unsigned char *data, uint64_t n)
     madvise((void *)at, (uintptr_t)data + n - at, POPULATE_READ);
 }
 
-static const char *bus_program = "tpshard";
-
 static const char *map_name(uintptr_t at)
 {
     for (int i = 0; i < NAMED_MAPS; i++) {
@@ -105,26 +103,23 @@ static void on_bus(int sig, siginfo_t *info, void *context)
     (void)context;
     while (atomic_exchange(&said, 1))
         pause();
+    static const char says[] = ": error IO04: ", what[] = ": cut or unreadable while in use\n";
+    const char *program = tp_program(), *name = map_name((uintptr_t)info->si_addr);
     char line[384];
-    const char *parts[] = {bus_program, ": error IO04: ", map_name((uintptr_t)info->si_addr),
-                           ": cut or unreadable while in use\n"};
-    size_t n = 0;
-    for (size_t i = 0; i < 4; i++) {
-        size_t length = strlen(parts[i]), last = strlen(parts[3]) + 1;
-        if (i == 2)
-            n += shown_escape(line + n, sizeof line - n - last, parts[i], length);
-        for (size_t k = 0; i != 2 && k < length; k++)
-            line[n++] = parts[i][k];
-    }
+    size_t n = shown_escape(line, 64, program, strlen(program));
+    memcpy(line + n, says, sizeof says - 1);
+    n += sizeof says - 1;
+    n += shown_escape(line + n, sizeof line - n - sizeof what, name, strlen(name));
+    memcpy(line + n, what, sizeof what - 1);
+    n += sizeof what - 1;
     ssize_t ignored = write(2, line, n);
     (void)ignored;
     _exit(TP_EXIT_INTEGRITY);
 }
 
-void io_start(const char *program)
+void io_start(void)
 {
     struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
-    bus_program = program;
     sigaction(SIGBUS, &action, NULL);
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);

@@ -42,8 +42,8 @@ static struct extent measure(const char *data, size_t n)
     return e;
 }
 
-/* The file that this thread has jansson read. A text that loses a byte for want of memory is another
- * text, or trips one of jansson's assertions: there is no way on from there. */
+/* The file that this thread has jansson read. A text that loses a byte for want of memory is
+ * another text, or trips one of jansson's assertions: there is no way on from there. */
 static _Thread_local const char *reading;
 
 static void *allocate(size_t n)

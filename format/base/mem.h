@@ -43,6 +43,6 @@ bool mem_held(struct tp_error *err);
 bool mem_lacking(void);   /* the same as a question */
 void mem_note_lack(void); /* what failed elsewhere counts as well: a thread */
 
-/* Calls of mem_alloc, mem_array, mem_grow, mem_plain and mem_map_alloc so far: "nothing is allocated after the
- * first token" is checked with it. */
+/* Calls of mem_alloc, mem_array, mem_grow, mem_plain and mem_map_alloc so far: "nothing is
+ * allocated after the first token" is checked with it. */
 uint64_t mem_alloc_count(void);

@@ -1,8 +1,8 @@
 /* How many processors this process may use. */
 #pragma once
 
-/* Those it may be put on; fewer where a control group gives it the time of fewer (a container with a
- * quota), rounded up. At least 1. */
+/* Those it may be put on; fewer where a control group gives it the time of fewer (a container with
+ * a quota), rounded up. At least 1. */
 int processors_available(void);
 
 /* The quota of a control group in processors, rounded up: of the text of cpu.max (version 2), or of

@@ -23,23 +23,21 @@ static bool have_stack(struct tp_error *err)
                    STACK_KIB, (unsigned long long)limit.rlim_max >> 10);
 }
 
-static const char *name = "";
-
 void program_start(const char *program)
 {
     struct tp_error err = {0};
-    name = program;
-    io_start(program);
+    tp_set_program(program);
+    io_start();
     if (!have_stack(&err))
         exit(tp_error_print(program, &err));
 }
 
-int program_end(const char *program, bool ok, struct tp_error *err)
+int program_end(bool ok, struct tp_error *err)
 {
     ok = ok && mem_held(err);
     ok = io_flush_stdout(ok ? err : NULL) && ok;
     if (!ok)
-        return tp_error_print(program, err);
+        return tp_error_print(tp_program(), err);
     interrupt_off(TP_EXIT_OK);
     return TP_EXIT_OK;
 }
@@ -49,7 +47,7 @@ _Noreturn void program_give_up(const struct tp_error *why)
     static atomic_flag said = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set(&said)) {
         interrupt_take_along();
-        _exit(tp_error_print(name, why));
+        _exit(tp_error_print(tp_program(), why));
     }
     for (;;)
         pause();

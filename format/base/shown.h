@@ -1,6 +1,6 @@
-/* Text of files and folders as people see it. A terminal obeys what it is shown: controls, marks that
- * reorder, hide or break lines, and bytes that are no UTF-8 come out as escapes, all else as it is.
- * Error lines are made of it, and whatever names what a program did not choose. */
+/* Text of files and folders as people see it. A terminal obeys what it is shown: controls, marks
+ * that reorder, hide or break lines, and bytes that are no UTF-8 come out as escapes, all else as
+ * it is. Error lines are made of it, and whatever names what a program did not choose. */
 #pragma once
 #include <stddef.h>
 #include <stdio.h>

@@ -42,8 +42,8 @@ void team_stop(struct team *team); /* {0} may be stopped */
 /* A team for one call. Errors  TP_E_MEMORY: fn has run nowhere. */
 bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
 
-/* fn(arg), with so many bytes of stack: on that of main, who calls it, where its limit is as large, else
- * on a thread of its own. Errors  TP_E_MEMORY: it has not run. */
+/* fn(arg), with so many bytes of stack: on that of main, who calls it, where its limit is as large,
+ * else on a thread of its own. Errors  TP_E_MEMORY: it has not run. */
 bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp_error *err);
 
 /* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. Returns what it was. */

@@ -1,21 +1,22 @@
-/* Outputs: what a command writes appears whole under its name or not at all, and nothing that this program did
- * not make is removed, overwritten or published, whatever the options.
+/* Outputs: what a command writes appears whole under its name or not at all, and nothing that this
+ * program did not make is removed, overwritten or published, whatever the options.
  *
  * A folder (convert, reshard, export):
  *
  *   output_decide   before any work: where it goes, and whether it may. No byte is written
- *   output_open     what an earlier run left is brought to its end; what stands in the way is read and named;
- *                   OUTPUT.partial is opened and locked (stage.h)
+ *   output_open     what an earlier run left is brought to its end; what stands in the way is read
+ * and named;                   OUTPUT.partial is opened and locked (stage.h)
  *   ...             the caller makes files there, by stage_*
  *   output_publish  OUTPUT.partial gets the name OUTPUT, in one step, where nobody is in the way
  *
  *   state of the two names                       who may delete what
- *   OUTPUT.partial, log `names`                  its own run, or one with restart: what the log lists and
- *                                                what proves itself
+ *   OUTPUT.partial, log `names`                  its own run, or one with restart: what the log
+ * lists and                                                what proves itself
  *   OUTPUT.partial, log `journal`: all is made   the same
- *   OUTPUT, log `journal`: published             any next command: the log; of the old folder, which has
- *   (OUTPUT.partial: the old folder)             exchanged its name, what the old manifest names and gives
- *   OUTPUT                                       nobody; with force it is exchanged, never changed
+ *   OUTPUT, log `journal`: published             any next command: the log; of the old folder,
+ * which has   (OUTPUT.partial: the old folder)             exchanged its name, what the old
+ * manifest names and gives   OUTPUT                                       nobody; with force it is
+ * exchanged, never changed
  *
  * What is in the old folder and not of it, or edited, moves into the new one under its name.
  *
@@ -53,9 +54,9 @@ bool output_decide(struct output *output, const char *path, const char *input, b
                    int threads, struct tp_error *err);
 /* names: all files of the output. bytes: what OUTPUT.partial takes when it is fullest. *done: an
  * earlier run had published it, and only tidying was left; it is complete. Errors TP_E_IO: there is
- * no room for it, and nothing was made; TP_E_OUTPUT_EXISTS, also where a file in the old folder is read, or
- * is not ours and has a new name or cannot move; TP_E_CHANGED: an input or the published output is
- * another than it was; those of stage_open. */
+ * no room for it, and nothing was made; TP_E_OUTPUT_EXISTS, also where a file in the old folder is
+ * read, or is not ours and has a new name or cannot move; TP_E_CHANGED: an input or the published
+ * output is another than it was; those of stage_open. */
 bool output_open(struct output *output, const struct stage_run *run, const char *const *names,
                  uint32_t n_names, uint64_t bytes, bool *done, struct tp_error *err);
 /* Everything is made and synced; manifest: its hash. Errors TP_E_OUTPUT_EXISTS: something else has

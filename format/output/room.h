@@ -12,8 +12,8 @@ struct room {
     char dir[IO_PATH_MAX]; /* whose file system that is */
 };
 
-/* bytes: what OUTPUT.partial takes when it is fullest. What an earlier run has reserved there is not
- * needed again; the folder that --force replaces stays until the end. */
+/* bytes: what OUTPUT.partial takes when it is fullest. What an earlier run has reserved there is
+ * not needed again; the folder that --force replaces stays until the end. */
 void room_look(struct room *room, const struct place *place, uint64_t bytes);
 /* The same where nothing is going to be made: for -o, or for NULL the current folder. Errors those
  * of place_open. */

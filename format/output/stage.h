@@ -1,16 +1,16 @@
 /* The staging folder OUTPUT.partial: where an output is made, ours by proof.
  *
- *   names     log: what is made here (run, inputs), and every name that may be made (journal.h). The first
- *             thing in the folder, and its lock. Before publishing it takes the name `journal`
- *   journal   convert's and reshard's log of chunks that are safe
+ *   names     log: what is made here (run, inputs), and every name that may be made (journal.h).
+ * The first             thing in the folder, and its lock. Before publishing it takes the name
+ * `journal`   journal   convert's and reshard's log of chunks that are safe
  *   raw/      rank files before compression
  *   ...       the files of the output
  *
- * A name is listed, and the list synced, before it is made. With it stands a proof: the hash of its first
- * bytes. A large file begins with a stamp until it is complete, so that it proves itself whatever else is
- * there by then; a small one is complete. Both are made without a name, and get it when they prove themselves.
- * Only a listed name whose proof holds, and that is the file's one name, is ever written to or deleted; any other is
- * somebody's: TP_E_FOREIGN.
+ * A name is listed, and the list synced, before it is made. With it stands a proof: the hash of its
+ * first bytes. A large file begins with a stamp until it is complete, so that it proves itself
+ * whatever else is there by then; a small one is complete. Both are made without a name, and get it
+ * when they prove themselves. Only a listed name whose proof holds, and that is the file's one
+ * name, is ever written to or deleted; any other is somebody's: TP_E_FOREIGN.
  */
 #pragma once
 #include "journal.h"
@@ -74,7 +74,8 @@ void stage_close(
 /* Nothing of it is of use to a later run: delete it. Best effort. */
 void stage_discard(struct stage *stage);
 
-/* List names before they are made, or what a stamped one is going to begin with. One sync for all. */
+/* List names before they are made, or what a stamped one is going to begin with. One sync for
+ * all. */
 bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
                 struct tp_error *err);
 bool stage_make_raw(struct stage *stage, struct tp_error *err);

@@ -5,8 +5,9 @@
  * The pair of neighbours of the lowest rank merges first, the leftmost among equals, until no pair
  * is left (Sennrich et al. 2016, as Hugging Face tokenizers does it). Short pieces look for it by
  * a scan; long ones sort the pairs there are at first and keep those that arise in a heap, so that
- * a megabyte that cannot be cut takes n log n steps. Of longer ones a window at a time is merged: as
- * far as what follows it cannot matter its ids are final, so that memory does not grow with a piece.
+ * a megabyte that cannot be cut takes n log n steps. Of longer ones a window at a time is merged:
+ * as far as what follows it cannot matter its ids are final, so that memory does not grow with a
+ * piece.
  */
 #pragma once
 #include "tokenizer_file.h"

@@ -1,6 +1,6 @@
-/* A step on the GPUs, a thread each: groups of rows through the layers, in the order of forward.h; of rows that
- * decode a graph, made once for each number of rows and replayed. More rows than CUDA_ROWS go
- * group by group, layer by layer. */
+/* A step on the GPUs, a thread each: groups of rows through the layers, in the order of forward.h;
+ * of rows that decode a graph, made once for each number of rows and replayed. More rows than
+ * CUDA_ROWS go group by group, layer by layer. */
 #include "cuda_device.h"
 
 #include "checked.h"
@@ -173,7 +173,8 @@ static bool wants_all(const struct step *step)
     return step->n_rows <= CUDA_ROWS && step->n_logits == step->n_rows;
 }
 
-/* n rows of logits to the host: all from the first GPU, but where GPUs gather its part from each. */
+/* n rows of logits to the host: all from the first GPU, but where GPUs gather its part from
+ * each. */
 static bool get_logits(struct cuda_device *d, const struct cuda_gpu *g, uint32_t n,
                        struct tp_error *err)
 {

@@ -4,6 +4,7 @@
 #pragma once
 #include "hash.h"
 #include "le.h"
+#include "mem.h"
 #include "rank_plan.h"
 #include "shard.h"
 #include <stdio.h>
@@ -18,6 +19,22 @@ static inline void reseal_manifest(char *text, size_t n)
         return;
     hash_to_hex(hash_bytes(text, n - HEX - END), hex);
     memcpy(text + n - HEX - END, hex, HEX);
+}
+
+/* The input as a text that ends as a sealed one does, with its digest; mem_free. *n: its length.
+ * NULL: no memory. */
+static inline char *reseal_input(const uint8_t *data, size_t size, size_t *n)
+{
+    static const char end[] = ",\n \"digest\": \"00000000000000000000000000000000\"\n}\n";
+    *n = size + sizeof end - 1;
+    char *text = mem_alloc(*n, NULL);
+    if (!text)
+        return NULL;
+    if (size)
+        memcpy(text, data, size);
+    memcpy(text + size, end, sizeof end - 1);
+    reseal_manifest(text, *n);
+    return text;
 }
 
 /* Put the bundle id that an error of bundle_parse names as the contents' into the text. false: it

@@ -1,5 +1,6 @@
-/* Linked into the runtime in front of every meeting of ranks: whoever comes waits a random time before, so that they come in
- * every order. DELAYS=SEED. At the end a line says how often each thread was the first of all to come. */
+/* Linked into the runtime in front of every meeting of ranks: whoever comes waits a random time
+ * before, so that they come in every order. DELAYS=SEED. At the end a line says how often each
+ * thread was the first of all to come. */
 #include "threads.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
-/* Preloaded into a program: its K-th allocation fails, FAIL_ALLOC=K, or every one from the K-th on, FAIL_ALLOC=K+. It is
- * whoever's in the process: ours, a library's, the C library's own; malloc and its kin, mmap, and threads that are started. Children
- * count anew. The end prints "allocations: N left: M": how many there were, and blocks that were never freed. FAIL_ALLOC=count: none fails.
+/* Preloaded into a program: its K-th allocation fails, FAIL_ALLOC=K, or every one from the K-th on,
+ * FAIL_ALLOC=K+. It is whoever's in the process: ours, a library's, the C library's own; malloc and
+ * its kin, mmap, and threads that are started. Children count anew. The end prints "allocations: N
+ * left: M": how many there were, and blocks that were never freed. FAIL_ALLOC=count: none fails.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -21,7 +21,8 @@ bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *chec
 void source_checkpoint_close(struct source_checkpoint *s); /* {0} is allowed */
 /* Bytes held for scales */
 uint64_t source_checkpoint_bytes(const struct source_checkpoint *s);
-/* Matrices of one value throughout, bit by bit, of those that were prepared; the first one's name. */
+/* Matrices of one value throughout, bit by bit, of those that were prepared; the first one's
+ * name. */
 uint32_t source_checkpoint_constant(const struct source_checkpoint *s, char name[TP_NAME_BUF]);
 /* Widest dtype among the model's stored tensors: what --dtype keep means where config.json names
  * none. */

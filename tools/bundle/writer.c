@@ -4,6 +4,7 @@
 #include "checked.h"
 #include "child.h"
 #include "clock.h"
+#include "disk_needed.h"
 #include "fill.h"
 #include "interrupt.h"
 #include "squeeze.h"
@@ -143,47 +144,9 @@ static bool check_readable(struct writer *w, struct tp_error *err)
     return ok;
 }
 
-/* A rank file of frames that zstd could not make smaller. */
-static uint64_t frames_bytes(const struct rank_plan *plan)
+static uint64_t disk_of(const struct writer *w)
 {
-    uint64_t bytes = plan->data_offset;
-    for (uint32_t i = 0; i < plan->n_tensors; i++)
-        for (uint32_t c = 0; c < plan->tensors[i].n_chunks; c++)
-            bytes += shard_compress_bound(tensor_chunk_bytes(&plan->tensors[i], c));
-    return room_of_file(bytes);
-}
-
-/* All raw files at first; then, one after the other, each beside its frames, and gone. */
-static uint64_t rank_files_bytes(const struct writer *w)
-{
-    uint64_t held = 0, most;
-    for (uint64_t r = 0; r < w->request->tp_size; r++)
-        held += w->bundle.plans[r].data_offset + w->bundle.plans[r].data_bytes;
-    most = held;
-    for (uint64_t r = 0; w->request->compress && r < w->request->tp_size; r++) {
-        const struct rank_plan *plan = &w->bundle.plans[r];
-        held += frames_bytes(plan);
-        most = max_u64(most, held);
-        held -= plan->data_offset + plan->data_bytes;
-    }
-    return most;
-}
-
-/* What OUTPUT.partial takes when it is fullest. */
-static uint64_t bytes_on_disk(const struct writer *w)
-{
-    enum { FOLDERS = 16 << 10, POSITION = 512, LAYER = 160, POSITIONS = 48 }; /* of selftest.json */
-    const struct source *source = w->request->source;
-    uint64_t records = 0, bytes = rank_files_bytes(w) + room_of_file(w->manifest_bytes) + FOLDERS;
-    for (uint64_t r = 0; r < w->request->tp_size; r++)
-        records += w->bundle.plans[r].n_chunks;
-    for (uint32_t i = 0; i < source->whole->n_tensors; i++)
-        records += source->prepare_pieces(source, i);
-    for (uint32_t i = 0; i < w->bundle.n_files; i++)
-        bytes += room_of_file(w->bundle.files[i].bytes);
-    if (w->request->selftest)
-        bytes += room_of_file(POSITIONS * POSITION + w->bundle.model.n_layers * LAYER);
-    return bytes + room_of_file(records * JOURNAL_RECORD);
+    return disk_needed(&w->bundle, w->request->source, w->manifest_bytes, w->request->selftest);
 }
 
 static bool plan(struct writer *w, struct tp_error *err)
@@ -211,7 +174,7 @@ static bool open_output(struct writer *w, bool *done, struct tp_error *err)
     names[n++] = BUNDLE_MANIFEST;
     if (q->selftest)
         names[n++] = BUNDLE_SELFTEST;
-    if (!output_open(q->output, &q->run, names, n, bytes_on_disk(w), done, err))
+    if (!output_open(q->output, &q->run, names, n, disk_of(w), done, err))
         return false;
     if (!*done && !q->quiet)
         room_print(&q->output->room, q->program);
@@ -275,7 +238,8 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
     return true;
 }
 
-/* Of a run that was killed while it compressed: they are made again, and take no room until then. */
+/* Of a run that was killed while it compressed: they are made again, and take no room until
+ * then. */
 static bool remove_frames(struct writer *w, struct tp_error *err)
 {
     bool ok = list_rank_files(w, false, err);
@@ -589,7 +553,7 @@ bool writer_needs(const struct writer_request *request, uint64_t *bytes, struct 
     if (!w)
         return false;
     bool ok = plan(w, err);
-    *bytes = ok ? bytes_on_disk(w) : 0;
+    *bytes = ok ? disk_of(w) : 0;
     free_writer(w);
     return ok;
 }

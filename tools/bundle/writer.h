@@ -27,8 +27,8 @@ struct writer_request {
 /* Errors: those of output.h, TP_E_LIMIT (memory; what could be written but not be read),
  * TP_E_CHANGED, TP_E_INTERRUPTED, TP_E_CHILD (selftest), and those of the source. */
 bool writer_run(const struct writer_request *request, struct tp_error *err);
-/* Bytes of disk that it would take at most, at a time: of output nothing is asked. Errors TP_E_LIMIT,
- * and those of the source. */
+/* Bytes of disk that it would take at most, at a time: of output nothing is asked. Errors
+ * TP_E_LIMIT, and those of the source. */
 bool writer_needs(const struct writer_request *request, uint64_t *bytes, struct tp_error *err);
 /* The summary line's numbers of the last run. */
 struct writer_report {

@@ -9,9 +9,9 @@
  *              An estimate: the kernels' scratch, some MB per thread, is not in it
  * disk         the rank files; the bundle's other files are a few MB
  * imbalance    sum over the phases (attention: q, k, v, o; MLP: gate, up, down; vocabulary: LM
- *              head) of the bytes that the slowest rank reads in a decode step, layers counted, over
- *              the same sum for one rank divided by the degree. 1 is ideal: every rank waits for the
- *              slowest of each phase
+ *              head) of the bytes that the slowest rank reads in a decode step, layers counted,
+ * over              the same sum for one rank divided by the degree. 1 is ideal: every rank waits
+ * for the              slowest of each phase
  */
 #pragma once
 #include "rank_plan.h"
