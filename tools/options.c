@@ -10,7 +10,7 @@ enum option_id {
     OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
     OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
-    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS,
+    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS, OPT_STRICT,
 };
 /* clang-format on */
 
@@ -44,6 +44,7 @@ static const struct argument table[] = {
     {"against", 1, OPT_AGAINST, VERIFY},
     {"ignore-key", 1, OPT_IGNORE_KEY, CONVERT | PLAN | VERIFY | TOKENIZER},
     {"follow-links", 0, OPT_FOLLOW_LINKS, CONVERT | TOKENIZER},
+    {"strict", 0, OPT_STRICT, CONVERT | TOKENIZER},
     {0},
 };
 /* clang-format on */
@@ -173,6 +174,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return o->restart = true;
     case OPT_FOLLOW_LINKS:
         return o->follow_links = true;
+    case OPT_STRICT:
+        return o->strict = true;
     case OPT_DRY_RUN:
         return o->dry_run = true;
     case OPT_JSON:

@@ -33,7 +33,7 @@ struct options {
     const char *against; /* verify --against */
     const char *ignore_keys[OPTIONS_IGNORE_MAX];
     int n_ignore_keys;
-    bool no_selftest, force, restart, follow_links, dry_run, json, quiet, tensors, help;
+    bool no_selftest, force, restart, follow_links, strict, dry_run, json, quiet, tensors, help;
 };
 
 /* What convert and plan say of --quant. */

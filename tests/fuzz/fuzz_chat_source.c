@@ -46,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char *const names[NAMES] = {"tokenizer_config.json", "special_tokens_map.json",
                                              "chat_template.json"};
     static struct chat_source source;
+    struct findings findings = {.quiet = true};
     struct tp_error err = {0};
     unsigned char *compiled;
     uint64_t n;
@@ -53,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (int i = 0; i < NAMES; i++)
         scratch_put(names[i], data[0] % NAMES == i ? data + 1 : NULL, size - 1);
-    if (!chat_source_read(&source, scratch_dir, true, &err)) {
+    if (!chat_source_read(&source, scratch_dir, &findings, &err)) {
         tp_assert(err.code != TP_OK && err.code != TP_E_IO && err.text[0]);
         return 0;
     }

@@ -50,13 +50,15 @@ static void put(const char *name, const char *text)
     assert_true(io_join(path, dir, name, &err) && output_file_put(path, text, strlen(text), &err));
 }
 
+static struct findings findings = {.quiet = true};
+
 /* "kind name=value;" of every text */
 static void assert_texts(const char *expected)
 {
     struct tp_error err = {0};
     struct chat_source source;
     char found[2048] = "";
-    if (!chat_source_read(&source, dir, true, &err))
+    if (!chat_source_read(&source, dir, &findings, &err))
         fail_msg("%s", err.text);
     for (uint32_t i = 0; i < source.count; i++) {
         size_t at = strlen(found);
@@ -71,7 +73,7 @@ static void assert_refused(enum tp_code code, const char *part)
 {
     struct tp_error err = {0};
     struct chat_source source;
-    assert_false(chat_source_read(&source, dir, true, &err));
+    assert_false(chat_source_read(&source, dir, &findings, &err));
     assert_int_equal(err.code, code);
     assert_non_null(strstr(err.text, part));
 }
@@ -149,7 +151,7 @@ static void a_template_that_is_none_is_left_with_its_reason(void **state)
     struct tp_error err = {0};
     struct chat_source source;
     put("chat_template.jinja", "ok\n{% if %}");
-    assert_true(chat_source_read(&source, dir, true, &err));
+    assert_true(chat_source_read(&source, dir, &findings, &err));
     assert_int_equal(source.count, 1);
     assert_int_equal(source.list[0].kind, TEXT_REFUSED);
     assert_memory_equal(source.list[0].value, "chat_template.jinja:2:", 22);

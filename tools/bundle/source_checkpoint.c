@@ -279,7 +279,9 @@ static json_t *describe(const struct source *source, const struct hash128 *diges
         if (!t->used)
             json_array_append_new(unused, json_stringn(t->tensor->name, t->tensor->name_len));
     }
-    json_t *root = json_pack("{s:o, s:o}", "tensors", tensors_json(s, digests), "unused", unused);
+    json_t *warnings = s->warnings ? json_integer(s->warnings) : NULL;
+    json_t *root = json_pack("{s:o, s:o, s:o*}", "tensors", tensors_json(s, digests), "unused",
+                             unused, "warnings", warnings);
     if (!root)
         tp_fail(err, TP_E_MEMORY, "out of memory: description of the source");
     return root;

@@ -7,6 +7,7 @@
 struct source_checkpoint {
     struct source source; /* give this to the writer; .state points back here */
     struct checkpoint *checkpoint;
+    uint32_t warnings; /* about the folder, for the manifest; set before a conversion is written */
     struct rank_plan whole;
     struct source_input *inputs; /* [whole.n_tensors] */
     struct mem_arena arena;

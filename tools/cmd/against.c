@@ -45,7 +45,7 @@ bool against_open(struct against *a, const struct source_bundle *bundle, const c
     bool ok = model_folder_open(&a->folder, dir, &o, &bundle->bundle.recipe, err) &&
               model_equals(&bundle->bundle.model, &a->folder.config->model, bundle->bundle.dir, dir,
                            err) &&
-              model_folder_read_files(&a->folder, o.quiet, err) && check_files(a, err);
+              model_folder_read_files(&a->folder, err) && check_files(a, err);
     if (!ok)
         against_close(a);
     return ok;

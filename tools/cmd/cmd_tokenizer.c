@@ -19,6 +19,7 @@ static const char help[] =
     "config.json, ids are checked against the model's. FILE is replaced in one step.\n"
     "\n"
     "  -o, --output FILE      file to make; - is standard output\n"
+    "      --strict           a warning about the folder is an error, exit 3\n"
     "      --follow-links     take files that are links out of MODEL_DIR, too\n"
     "      --ignore-key NAME  a key of config.json that is not to be refused; may be repeated\n"
     "  -q, --quiet            no report\n";
@@ -27,7 +28,8 @@ static bool compile_dir(const struct options *o, const struct model_config *mode
                         unsigned char **data, uint64_t *n, struct tp_error *err)
 {
     struct chat_source chat;
-    if (!chat_source_read(&chat, o->args[0], o->quiet, err))
+    struct findings findings = {.quiet = o->quiet, .strict = o->strict};
+    if (!chat_source_read(&chat, o->args[0], &findings, err))
         return false;
     struct tokenizer_texts texts = chat_source_texts(&chat);
     bool ok = tokenizer_compile_dir(o->args[0], model, &texts, data, n, err);

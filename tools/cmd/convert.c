@@ -27,6 +27,7 @@ static const char convert_help[] =
     "      --no-selftest            do not record reference results with tprun\n"
     "      --ignore-key NAME        a key of config.json that is not to be refused; may be "
     "repeated\n"
+    "      --strict                 a warning about the folder is an error, exit 3\n"
     "      --follow-links           take files that are links out of MODEL_DIR, too\n"
     "      --force                  replace the bundle or export that has the output's name\n"
     "      --restart                begin anew where an unfinished conversion was found\n"
@@ -144,7 +145,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         .quiet = o->quiet,
         .selftest = !o->no_selftest,
     };
-    if (!model_folder_read_files(folder, o->quiet, err) ||
+    if (!model_folder_read_files(folder, err) ||
         !memory_left(o, source_checkpoint_bytes(&folder->source), &request.memory, err))
         return false;
     request.files = folder->files;

@@ -19,16 +19,18 @@ static const char *const travelling[] = {
 
 static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
 
-static void print_warnings(const struct st_warnings *warnings)
+static bool take_warnings(struct findings *findings, const struct st_warnings *warnings,
+                          struct tp_error *err)
 {
     uint32_t n = warnings->count < ST_WARNINGS_MAX ? warnings->count : ST_WARNINGS_MAX;
     for (uint32_t i = 0; i < n; i++)
-        tp_message(TPSHARD, "warning", "%s", warnings->text[i]);
-    if (warnings->count > n)
-        tp_message(TPSHARD, "warning", "and %u more of the kind", warnings->count - n);
+        if (!finding_warn(findings, TP_E_IX_FIELD, err, "%s", warnings->text[i]))
+            return false;
+    return warnings->count == n || finding_warn(findings, TP_E_IX_FIELD, err,
+                                                "and %u more of the kind", warnings->count - n);
 }
 
-static void print_unused(const struct checkpoint *ck)
+static void print_unused(const struct findings *findings, const struct checkpoint *ck)
 {
     uint32_t n = 0;
     char name[TP_NAME_BUF] = "";
@@ -36,9 +38,9 @@ static void print_unused(const struct checkpoint *ck)
         if (!ck->tensors[i].used && n++ == 0)
             tp_name_cut(name, ck->tensors[i].tensor->name, ck->tensors[i].tensor->name_len);
     if (n)
-        tp_message(TPSHARD, "note",
-                   "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
-                   ck->dir, n, name);
+        finding_note(findings,
+                     "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
+                     ck->dir, n, name);
 }
 
 static bool list_inputs(struct model_folder *f, struct tp_error *err)
@@ -133,7 +135,7 @@ static const struct st_tensor *find_quantized(const struct checkpoint *ck)
 
 /* Both config.json and the tensors say that a checkpoint is quantized, or neither. Tensors that are
  * plain all the same are converted. */
-static bool check_quantization(const struct model_folder *f, bool quiet, struct tp_error *err)
+static bool check_quantization(const struct model_folder *f, struct tp_error *err)
 {
     const char *scheme = f->config->quantization;
     const struct st_tensor *t = find_quantized(&f->checkpoint);
@@ -148,11 +150,11 @@ static bool check_quantization(const struct model_folder *f, bool quiet, struct 
             "%s: tensor \"%s\" (%s) is of a quantized checkpoint, but config.json names no "
             "quantization",
             f->dir, tp_name_cut(name, t->name, t->name_len), st_dtype_name(t->dtype));
-    if (*scheme && !quiet)
-        tp_message(TPSHARD, "note",
-                   "%s/config.json: names a quantization (%s), but the tensors are plain: they are "
-                   "converted as they are",
-                   f->dir, scheme);
+    if (*scheme)
+        finding_note(&f->findings,
+                     "%s/config.json: names a quantization (%s), but the tensors are plain: they "
+                     "are converted as they are",
+                     f->dir, scheme);
     return true;
 }
 
@@ -166,7 +168,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
                        const struct recipe *recipe, struct tp_error *err)
 {
     struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false};
-    *folder = (struct model_folder){.dir = dir};
+    *folder = (struct model_folder){
+        .dir = dir, .findings = {.quiet = options->quiet, .strict = options->strict}};
     if (!io_is_dir(dir))
         return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
     if (!options->follow_links && !model_folder_check_links(dir, err))
@@ -177,10 +180,9 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, &text, &n, err);
     if (ok) /* what was read for the model is what travels */
         add_file(folder, travelling[0], text, n);
-    for (size_t i = 0; ok && !options->quiet && i < folder->config->n_notes; i++)
-        tp_message(TPSHARD, "note", "%s", folder->config->notes[i]);
-    ok = ok && checkpoint_open(&folder->checkpoint, dir, err) &&
-         check_quantization(folder, options->quiet, err);
+    for (size_t i = 0; ok && i < folder->config->n_notes; i++)
+        finding_note(&folder->findings, "%s", folder->config->notes[i]);
+    ok = ok && checkpoint_open(&folder->checkpoint, dir, err) && check_quantization(folder, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
         enum dtype dtype = options->dtype ? options->dtype
@@ -189,19 +191,18 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
         folder->recipe = recipe ? *recipe : recipe_of(dtype, options->quant);
         ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe,
                                     err) &&
-             list_inputs(folder, err);
+             list_inputs(folder, err) &&
+             take_warnings(&folder->findings, &folder->checkpoint.warnings, err);
     }
-    if (ok && !options->quiet) {
-        print_warnings(&folder->checkpoint.warnings);
-        print_unused(&folder->checkpoint);
-    }
+    if (ok)
+        print_unused(&folder->findings, &folder->checkpoint);
     if (!ok)
         model_folder_close(folder);
     return ok;
 }
 
 /* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */
-static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, struct tp_error *err)
+static bool add_tokenizer(struct model_folder *f, bool present, struct tp_error *err)
 {
     unsigned char *data;
     uint64_t n;
@@ -211,12 +212,11 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
     if (!io_join(path, f->dir, "tokenizer.model", err))
         return false;
     if (!present && !io_exists(path)) {
-        if (!quiet)
-            tp_message(TPSHARD, "note", "%s: no tokenizer.json: the bundle takes token ids only",
-                       f->dir);
+        finding_note(&f->findings, "%s: no tokenizer.json: the bundle takes token ids only",
+                     f->dir);
         return true;
     }
-    if (!chat_source_read(&chat, f->dir, quiet, err))
+    if (!chat_source_read(&chat, f->dir, &f->findings, err))
         return false;
     struct tokenizer_texts texts = chat_source_texts(&chat);
     bool ok = tokenizer_compile_dir(f->dir, &f->config->model, &texts, &data, &n, &why);
@@ -229,12 +229,11 @@ static bool add_tokenizer(struct model_folder *f, bool present, bool quiet, stru
         *err = why;
         return false;
     }
-    if (!quiet)
-        tp_message(TPSHARD, "note", "%s: the bundle takes token ids only", why.text);
+    finding_note(&f->findings, "%s: the bundle takes token ids only", why.text);
     return true;
 }
 
-bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err)
+bool model_folder_read_files(struct model_folder *folder, struct tp_error *err)
 {
     bool tokenizer = false;
     for (size_t i = 1; i < sizeof travelling / sizeof *travelling; i++) {
@@ -253,7 +252,9 @@ bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_
             return false;
         tokenizer |= strcmp(travelling[i], "tokenizer.json") == 0;
     }
-    return add_tokenizer(folder, tokenizer, quiet, err);
+    bool ok = add_tokenizer(folder, tokenizer, err);
+    folder->source.warnings = folder->findings.warnings;
+    return ok;
 }
 
 void model_folder_close(struct model_folder *folder)

@@ -1,6 +1,7 @@
 /* A Hugging Face folder as convert and verify see it: config, weights, and the files that travel
  * along. */
 #pragma once
+#include "findings.h"
 #include "hf_config.h"
 #include "options.h"
 #include "source_checkpoint.h"
@@ -10,6 +11,7 @@ enum { MODEL_FOLDER_FILES_MAX = 16 };
 
 struct model_folder {
     const char *dir;
+    struct findings findings;
     struct hf_config *config;
     struct checkpoint checkpoint;
     struct source_checkpoint source;
@@ -22,13 +24,13 @@ struct model_folder {
 };
 
 /* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes
- * and warnings go to stderr unless quiet. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme,
+ * and warnings are findings. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme,
  * or by a tensor where config.json names none.
  * With follow_links model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);
 /* Read what travels beside config.json, compile the tokenizer. */
-bool model_folder_read_files(struct model_folder *folder, bool quiet, struct tp_error *err);
+bool model_folder_read_files(struct model_folder *folder, struct tp_error *err);
 /* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache:
  * TP_E_IX_LINK names the one that is. */
 bool model_folder_check_links(const char *dir, struct tp_error *err);

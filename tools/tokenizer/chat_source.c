@@ -16,7 +16,7 @@ static const char suffix[] = ".jinja";
 struct reader {
     struct chat_source *out;
     const char *dir;
-    bool quiet;
+    struct findings *findings;
     bool any;       /* a template was found, whatever became of it */
     json_t *config; /* tokenizer_config.json, NULL where there is none */
 };
@@ -109,9 +109,9 @@ static bool try_render(const struct chat_source *source, const struct jinja_temp
 
 static bool refuse(struct reader *in, const char *name, const char *why, struct tp_error *err)
 {
-    if (!in->quiet)
-        tp_message(TPSHARD, "warning", "%s: chat template \"%s\" is left out", why, name);
-    return add_text(in->out, TEXT_REFUSED, name, why, strlen(why), err);
+    return finding_warn(in->findings, TP_E_TEMPLATE, err, "%s: chat template \"%s\" is left out",
+                        why, name) &&
+           add_text(in->out, TEXT_REFUSED, name, why, strlen(why), err);
 }
 
 /* where: file and field, for messages */
@@ -383,9 +383,10 @@ static bool add_templates(struct reader *in, struct tp_error *err)
     return ok;
 }
 
-bool chat_source_read(struct chat_source *source, const char *dir, bool quiet, struct tp_error *err)
+bool chat_source_read(struct chat_source *source, const char *dir, struct findings *findings,
+                      struct tp_error *err)
 {
-    struct reader in = {.out = source, .dir = dir, .quiet = quiet};
+    struct reader in = {.out = source, .dir = dir, .findings = findings};
     *source = (struct chat_source){0};
     bool ok = read_json(dir, config_name, &in.config, err) && add_variables(&in, err) &&
               add_templates(&in, err);

@@ -11,6 +11,7 @@
  * the reason takes its place; one that exhausts its limits is an error.
  */
 #pragma once
+#include "findings.h"
 #include "tokenizer_compile.h"
 #include "mem.h"
 
@@ -24,11 +25,11 @@ struct chat_source {
     struct mem_arena arena; /* owns all texts */
 };
 
-/* Warnings go to stderr unless quiet.
+/* What is left out is a finding.
  *
  * Errors  TP_E_TEMPLATE: limits exhausted; TP_E_TK_INVALID: a field of another type; TP_E_LIMIT: a
  *         template of more than 1 MiB, or too many */
-bool chat_source_read(struct chat_source *source, const char *dir, bool quiet,
+bool chat_source_read(struct chat_source *source, const char *dir, struct findings *findings,
                       struct tp_error *err);
 void chat_source_free(struct chat_source *source);
 static inline struct tokenizer_texts chat_source_texts(const struct chat_source *source)
