@@ -171,6 +171,14 @@ static bool read_ranks(struct bundle *bundle, const struct json_in *top, struct 
     return true;
 }
 
+/* Where the bundle has the first of the checkpoint's layers alone, the source says of how many. */
+static bool read_layers_of(struct bundle *bundle, const char *path, struct tp_error *err)
+{
+    const struct json_in in = {bundle->source, path, TP_E_MANIFEST};
+    uint64_t n = bundle->model.n_layers;
+    return json_get_u64_or(&in, "layers_of", n + 1, MODEL_LAYERS_MAX, n, &bundle->layers_of, err);
+}
+
 static bool read_manifest(struct bundle *bundle, const char *path, struct tp_error *err)
 {
     struct json_in top = {bundle->root, path, TP_E_MANIFEST};
@@ -192,7 +200,8 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
         !json_get_u64(&top, "tp_size", 1, PARTITION_TP_MAX, &bundle->tp_size, err) ||
         !read_recipe(bundle, &top, err) || !json_get_object(&top, "model", &model, err) ||
         !model_config_from_json(model, path, &bundle->model, err) ||
-        !json_get_object(&top, "source", &bundle->source, err) || !read_files(bundle, &top, err))
+        !json_get_object(&top, "source", &bundle->source, err) ||
+        !read_layers_of(bundle, path, err) || !read_files(bundle, &top, err))
         return false;
     bundle->ranks = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->ranks, err);
     bundle->plans = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->plans, err);

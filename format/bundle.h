@@ -32,6 +32,7 @@ struct bundle_rank {
 struct bundle {
     char dir[IO_PATH_MAX];
     struct model_config model;
+    uint64_t layers_of; /* of the checkpoint, of which model may have the first alone */
     struct recipe recipe;
     enum compress compress;
     uint64_t tp_size;

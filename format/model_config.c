@@ -225,6 +225,19 @@ bool model_config_from_json(const json_t *object, const char *file, struct model
     return model_config_check(model, file, err);
 }
 
+bool model_config_take_layers(struct model_config *model, uint64_t n, const char *file,
+                              struct tp_error *err)
+{
+    if (n > model->n_layers)
+        return tp_fail(err, TP_E_USAGE,
+                       "%s: the model has %llu layers, the first %llu are asked for", file,
+                       (unsigned long long)model->n_layers, (unsigned long long)n);
+    for (uint64_t i = n; i < model->n_layers; i++)
+        model->window[i] = 0;
+    model->n_layers = n;
+    return true;
+}
+
 /* ---- limits ---- */
 
 static bool in_range(const char *file, const char *field, uint64_t value, uint64_t max,

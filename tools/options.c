@@ -7,10 +7,11 @@
 
 /* clang-format off */
 enum option_id {
-    OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_HELP = 'h',
+    OPT_OUTPUT = 'o', OPT_QUIET = 'q', OPT_VERBOSE = 'v', OPT_HELP = 'h',
     OPT_TP = 256, OPT_QUANT, OPT_GROUP, OPT_OFFSET, OPT_DTYPE, OPT_SELFTEST, OPT_COMPRESS, OPT_MEM,
     OPT_THREADS, OPT_FORCE, OPT_RESTART, OPT_DRY_RUN, OPT_JSON, OPT_GPU_MEM, OPT_CONTEXT, OPT_BATCH,
-    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS, OPT_STRICT,
+    OPT_TENSORS, OPT_AGAINST, OPT_IGNORE_KEY, OPT_FOLLOW_LINKS, OPT_STRICT, OPT_MEM_FRACTION,
+    OPT_LAYERS,
 };
 /* clang-format on */
 
@@ -23,6 +24,7 @@ enum {
 static const struct argument table[] = {
     {"output", 1, OPT_OUTPUT, CONVERT | RESHARD | EXPORT | TOKENIZER | PLAN},
     {"quiet", 0, OPT_QUIET, CONVERT | RESHARD | EXPORT | VERIFY | TOKENIZER},
+    {"verbose", 0, OPT_VERBOSE, CONVERT | RESHARD | EXPORT},
     {"help", 0, OPT_HELP, ALL},
     {"tp", 1, OPT_TP, CONVERT | RESHARD | PLAN},
     {"quant", 1, OPT_QUANT, CONVERT | PLAN},
@@ -38,8 +40,10 @@ static const struct argument table[] = {
     {"dry-run", 0, OPT_DRY_RUN, CONVERT},
     {"json", 0, OPT_JSON, CONVERT | PLAN | INSPECT | DIFF},
     {"gpu-mem", 1, OPT_GPU_MEM, PLAN},
+    {"mem-fraction", 1, OPT_MEM_FRACTION, PLAN},
     {"context", 1, OPT_CONTEXT, PLAN},
     {"batch", 1, OPT_BATCH, PLAN},
+    {"layers", 1, OPT_LAYERS, CONVERT | PLAN},
     {"tensors", 0, OPT_TENSORS, INSPECT},
     {"against", 1, OPT_AGAINST, VERIFY},
     {"ignore-key", 1, OPT_IGNORE_KEY, CONVERT | PLAN | VERIFY | TOKENIZER},
@@ -104,16 +108,26 @@ static bool parse_quant(const struct parse *words, struct tp_error *err)
                    words->offset ? " with --offset " : "", words->offset ? words->offset : "");
 }
 
+static bool parse_size(int id, const char *value, uint64_t *bytes, struct tp_error *err)
+{
+    return (tp_parse_size(value, bytes) && *bytes > 0) ||
+           bad(id, value, "a size such as 512M, 16G or 80 GB", err);
+}
+
 static bool parse_number(struct options *o, int id, const char *value, struct tp_error *err)
 {
     uint64_t n;
     switch (id) {
     case OPT_MEM:
-        return (tp_parse_size(value, &o->memory) && o->memory > 0) ||
-               bad(OPT_MEM, value, "bytes, or with K, M, G", err);
+        return parse_size(id, value, &o->memory, err);
     case OPT_GPU_MEM:
-        return (tp_parse_size(value, &o->gpu_memory) && o->gpu_memory > 0) ||
-               bad(OPT_GPU_MEM, value, "bytes, or with K, M, G", err);
+        return parse_size(id, value, &o->gpu_memory, err);
+    case OPT_MEM_FRACTION:
+        return (tp_parse_double(value, &o->memory_fraction) && o->memory_fraction >= 0.01 &&
+                o->memory_fraction <= 1) ||
+               bad(id, value, "0.01 to 1", err);
+    case OPT_LAYERS:
+        return argument_u64(table, id, value, 1, MODEL_LAYERS_MAX, &o->layers, err);
     case OPT_CONTEXT:
         return argument_u64(table, id, value, 1, UINT64_C(1) << 40, &o->context, err);
     case OPT_BATCH:
@@ -162,6 +176,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
                bad(OPT_COMPRESS, value, "none or zstd", err);
     case OPT_MEM:
     case OPT_GPU_MEM:
+    case OPT_MEM_FRACTION:
+    case OPT_LAYERS:
     case OPT_CONTEXT:
     case OPT_BATCH:
     case OPT_THREADS:
@@ -184,6 +200,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return o->tensors = true;
     case OPT_QUIET:
         return o->quiet = true;
+    case OPT_VERBOSE:
+        return o->verbose = true;
     default: /* OPT_HELP */
         return o->help = true;
     }
@@ -193,6 +211,7 @@ bool options_parse(struct options *options, enum command_id command, int argc, c
                    struct tp_error *err)
 {
     *options = (struct options){.memory = UINT64_C(1) << 30, .context = 8192, .batch = 1};
+    options->memory_fraction = 0.9; /* as tprun has it */
     options->threads = processors_available();
     struct parse parse = {.options = options};
     struct arguments arguments = {.table = table,

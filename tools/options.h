@@ -26,14 +26,17 @@ struct options {
     const struct stored *quant; /* --quant, --group, --offset; NULL: none */
     enum dtype dtype;           /* DTYPE_NONE: keep */
     enum compress compress;
-    uint64_t memory;     /* --mem, bytes */
-    uint64_t gpu_memory; /* --gpu-mem, bytes; 0: not given */
+    uint64_t memory;        /* --mem, bytes */
+    uint64_t gpu_memory;    /* --gpu-mem, bytes; 0: not given */
+    double memory_fraction; /* --mem-fraction: what may be planned of it */
+    uint64_t layers;        /* --layers: the first of the model's; 0: all */
     uint64_t context, batch;
     int threads;
     const char *against; /* verify --against */
     const char *ignore_keys[OPTIONS_IGNORE_MAX];
     int n_ignore_keys;
-    bool no_selftest, force, restart, follow_links, strict, dry_run, json, quiet, tensors, help;
+    bool no_selftest, force, restart, follow_links, strict, dry_run, json, quiet, verbose, tensors;
+    bool help;
 };
 
 /* What convert and plan say of --quant. */

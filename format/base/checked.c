@@ -19,17 +19,42 @@ bool tp_parse_u64(const char *text, size_t len, uint64_t *out)
     return true;
 }
 
+/* Bytes of a unit: nothing, B, K or KiB, KB ... whatever its case. */
+static bool parse_unit(const char *text, uint64_t *bytes)
+{
+    static const char letters[] = "kmgt";
+    char unit[4] = "";
+    if (strlen(text) >= sizeof unit)
+        return false;
+    for (size_t i = 0; text[i]; i++)
+        unit[i] = (char)(text[i] | 0x20);
+    const char *letter = unit[0] ? strchr(letters, unit[0]) : NULL;
+    *bytes = 1;
+    if (!letter)
+        return strcmp(unit, "") == 0 || strcmp(unit, "b") == 0;
+    bool decimal = strcmp(unit + 1, "b") == 0;
+    for (const char *at = letters; at <= letter; at++)
+        *bytes *= decimal ? 1000 : 1024;
+    return decimal || strcmp(unit + 1, "") == 0 || strcmp(unit + 1, "ib") == 0;
+}
+
 bool tp_parse_size(const char *text, uint64_t *out)
 {
-    static const char suffixes[] = "KMGT";
-    size_t len = strlen(text);
-    uint64_t unit = 1, value;
-    const char *suffix = len ? strchr(suffixes, text[len - 1]) : NULL;
-    if (suffix) {
-        unit = UINT64_C(1) << (10 * (suffix - suffixes + 1));
-        len--;
+    enum { DECIMALS_MAX = 6 };
+    size_t n = strspn(text, "0123456789"), decimals = 0;
+    const char *rest = text + n;
+    uint64_t whole, unit, part = 0, scale = 1;
+    if (*rest == '.') {
+        decimals = strspn(++rest, "0123456789");
+        if (decimals > DECIMALS_MAX || !tp_parse_u64(rest, decimals, &part))
+            return false;
+        rest += decimals;
     }
-    return tp_parse_u64(text, len, &value) && tp_mul(value, unit, out);
+    for (size_t i = 0; i < decimals; i++)
+        scale *= 10;
+    rest += strspn(rest, " ");
+    return tp_parse_u64(text, n, &whole) && parse_unit(rest, &unit) && tp_mul(whole, unit, out) &&
+           tp_add(*out, part * unit / scale, out);
 }
 
 bool tp_parse_double(const char *text, double *out)

@@ -54,7 +54,8 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 
 /* Decimal digits only: no sign, no space, no prefix; the whole of text[0..len). */
 bool tp_parse_u64(const char *text, size_t len, uint64_t *out);
-/* The same with an optional suffix K, M, G, T (powers of 1024), as in --mem 256M. */
+/* Bytes as people type them: 512M, 16GiB, 1.5g, 80 GB. K, M, G, T and KiB ... are powers of 1024,
+ * KB ... of 1000; at most six decimals. */
 bool tp_parse_size(const char *text, uint64_t *out);
 /* A finite decimal number, whatever the locale; the whole of text. */
 bool tp_parse_double(const char *text, double *out);

@@ -2,7 +2,6 @@
 
 #include "interrupt.h"
 #include "mem.h"
-#include "progress.h"
 #include <time.h>
 
 void jobs_begin(struct jobs *jobs)
@@ -31,7 +30,8 @@ static bool run_one(struct jobs *jobs, uint64_t job, unsigned char **space, stru
     return jobs->run(jobs->arg, job, *space, err);
 }
 
-static void work(struct jobs *jobs, struct progress *progress)
+/* shows: this thread is the one that shows progress */
+static void work(struct jobs *jobs, bool shows)
 {
     unsigned char *space = NULL;
     for (;;) {
@@ -41,15 +41,15 @@ static void work(struct jobs *jobs, struct progress *progress)
         struct tp_error err = {0};
         if (!run_one(jobs, job, &space, &err))
             jobs_fail(jobs, job, &err);
-        if (progress)
-            progress_show(progress, atomic_load(&jobs->bytes_done));
+        if (shows && jobs->progress)
+            progress_show(jobs->progress, atomic_load(&jobs->bytes_done));
     }
     mem_map_free(space, jobs->space_bytes);
 }
 
 void jobs_work(struct jobs *jobs)
 {
-    work(jobs, NULL);
+    work(jobs, false);
 }
 
 bool jobs_end(struct jobs *jobs, struct tp_error *err)
@@ -63,25 +63,16 @@ bool jobs_end(struct jobs *jobs, struct tp_error *err)
 
 /* ---- on a team ---- */
 
-struct crew {
-    struct jobs *jobs;
-    struct progress progress; /* thread 0's */
-};
-
 static void crew_thread(void *arg, int index, int count)
 {
-    struct crew *crew = arg;
     (void)count;
-    work(crew->jobs, index == 0 && crew->jobs->program ? &crew->progress : NULL);
+    work(arg, index == 0);
 }
 
 bool jobs_run_on(struct jobs *jobs, struct team *team, struct tp_error *err)
 {
-    struct crew crew = {.jobs = jobs};
     jobs_begin(jobs);
-    progress_start(&crew.progress, jobs->program, jobs->bytes_total);
-    team_call(team, crew_thread, &crew);
-    progress_end(&crew.progress);
+    team_call(team, crew_thread, jobs);
     return jobs_end(jobs, err);
 }
 

@@ -2,6 +2,7 @@
  * order, and of several errors the one of the lowest number is kept: the first damage of a bundle
  * is the same whatever the threads do. */
 #pragma once
+#include "progress.h"
 #include "threads.h"
 #include <pthread.h>
 
@@ -11,9 +12,8 @@ struct jobs {
     /* space: page aligned, zero at first, kept from job to job */
     bool (*run)(void *arg, uint64_t job, unsigned char *space, struct tp_error *err);
     void *arg;
-    const char *program;         /* begins the progress line; NULL: none is shown */
-    uint64_t bytes_total;        /* for it */
-    _Atomic uint64_t bytes_done; /* added to by run */
+    struct progress *progress;   /* the caller's, begun; NULL: none is shown */
+    _Atomic uint64_t bytes_done; /* for it: added to by run */
     /* jobs.c: */
     _Atomic uint64_t next, failed; /* lowest number of a failed job */
     pthread_mutex_t mutex;         /* guards error */

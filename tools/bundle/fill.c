@@ -291,8 +291,10 @@ static void sync_loop(struct state *s)
 {
     struct tp_error err = {0};
     struct progress progress;
-    progress_start(&progress, s->fill->request->quiet ? NULL : s->fill->request->program,
-                   s->fill->bytes_total);
+    const struct writer_request *q = s->fill->request;
+    progress_start(&progress, q->quiet ? NULL : q->program,
+                   s->source_only ? "reading the source again" : "converting",
+                   s->source_only ? 0 : s->fill->bytes_total);
     for (bool last = false; !last;) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);

@@ -14,6 +14,7 @@ struct source {
     struct recipe recipe;
     const struct rank_plan *whole; /* the plan at TP=1: tensors by index */
     bool whole_chunks;             /* read_rows is best asked for many rows at once */
+    uint64_t bytes;                /* of its values where they are, read once */
     uint64_t space_bytes;          /* of memory that read_rows needs, a multiple of 64 */
 
     /* Rows [row, row + n_rows) of tensor `index` into out, row i at out + i * stride bytes: of a

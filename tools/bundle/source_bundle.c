@@ -183,8 +183,10 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
         s->shards[r].fd = -1;
     for (uint64_t r = 0; ok && r < s->bundle.tp_size; r++)
         ok = bundle_open_rank(&s->bundle, r, &s->shards[r], err);
+    uint64_t bytes = 0;
     for (uint64_t r = 0; ok && r < s->bundle.tp_size; r++) {
         uint64_t largest = rank_plan_largest_chunk(&s->bundle.plans[r]);
+        bytes += s->shards[r].head.data_file_bytes;
         s->chunk_bytes = largest > s->chunk_bytes ? largest : s->chunk_bytes;
     }
     if (!ok) {
@@ -195,6 +197,7 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
                                 .recipe = s->bundle.recipe,
                                 .whole = &s->whole,
                                 .whole_chunks = true,
+                                .bytes = bytes,
                                 .space_bytes = 3 * align_up(s->chunk_bytes, 64),
                                 .read_rows = read_rows,
                                 .prepare_pieces = prepare_pieces,

@@ -280,8 +280,9 @@ static json_t *describe(const struct source *source, const struct hash128 *diges
             json_array_append_new(unused, json_stringn(t->tensor->name, t->tensor->name_len));
     }
     json_t *warnings = s->warnings ? json_integer(s->warnings) : NULL;
-    json_t *root = json_pack("{s:o, s:o, s:o*}", "tensors", tensors_json(s, digests), "unused",
-                             unused, "warnings", warnings);
+    json_t *layers_of = s->layers_of ? json_integer((json_int_t)s->layers_of) : NULL;
+    json_t *root = json_pack("{s:o, s:o, s:o*, s:o*}", "tensors", tensors_json(s, digests),
+                             "unused", unused, "warnings", warnings, "layers_of", layers_of);
     if (!root)
         tp_fail(err, TP_E_MEMORY, "out of memory: description of the source");
     return root;
@@ -325,6 +326,7 @@ static bool bind(struct source_checkpoint *s, uint32_t index, struct tp_error *e
     in->data = safetensors_data(in->file, in->stored);
     in->rows = t->rows;
     in->cols = t->cols;
+    s->source.bytes += in->stored->end - in->stored->begin;
     return safetensors_float_dtype(in->file, in->stored, &in->dtype, err) &&
            check_shape(in, t, err);
 }

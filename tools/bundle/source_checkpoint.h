@@ -7,7 +7,8 @@
 struct source_checkpoint {
     struct source source; /* give this to the writer; .state points back here */
     struct checkpoint *checkpoint;
-    uint32_t warnings; /* about the folder, for the manifest; set before a conversion is written */
+    uint32_t warnings;  /* about the folder, for the manifest; set before a conversion is written */
+    uint64_t layers_of; /* where the model has the first of its layers alone; 0: it has all */
     struct rank_plan whole;
     struct source_input *inputs; /* [whole.n_tensors] */
     struct mem_arena arena;

@@ -58,19 +58,23 @@ static bool squeeze_chunk(void *arg, uint64_t at, unsigned char *raw, struct tp_
     if (!bytes)
         return false;
     chunk->file_hash = hash_bytes(frame, bytes);
+    atomic_fetch_add(&s->jobs.bytes_done, n);
     return !take_place(s, at, bytes) || io_write_at(s->fd, s->path, frame, bytes,
                                                     s->plan->data_offset + chunk->file_offset, err);
 }
 
 unsigned char *squeeze_rank(int raw_fd, int fd, const char *path, const struct model_config *model,
                             const struct rank_plan *plan, struct shard_head *head, int threads,
-                            uint64_t *file_bytes, struct tp_error *err)
+                            struct progress *progress, uint64_t *file_bytes, struct tp_error *err)
 {
     struct squeeze s = {.path = path, .plan = plan, .head = head, .raw_fd = raw_fd, .fd = fd};
     s.max_chunk = rank_plan_largest_chunk(plan);
     s.max_frame = shard_compress_bound(s.max_chunk);
-    s.jobs = (struct jobs){
-        .count = plan->n_chunks, .space_bytes = space_bytes(plan), .run = squeeze_chunk, .arg = &s};
+    s.jobs = (struct jobs){.count = plan->n_chunks,
+                           .space_bytes = space_bytes(plan),
+                           .run = squeeze_chunk,
+                           .arg = &s,
+                           .progress = progress};
     if (!jobs_run(&s.jobs, threads, err))
         return NULL;
     head->data_file_bytes = align_up(s.end, SHARD_FILE_ALIGN);

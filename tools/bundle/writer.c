@@ -19,6 +19,8 @@ struct writer {
     struct fill fill;
     char (*names)[RANK_FILE_NAME_MAX]; /* [tp_size] */
     uint64_t manifest_bytes;           /* about */
+    struct progress progress;          /* of the phase, but for fill's own */
+    struct writer_report report;
     struct mem_arena arena;
 };
 
@@ -27,6 +29,11 @@ static struct writer_report last_report;
 struct writer_report writer_last_report(void)
 {
     return last_report;
+}
+
+static void begin_phase(struct writer *w, const char *phase, uint64_t bytes)
+{
+    progress_start(&w->progress, w->request->quiet ? NULL : w->request->program, phase, bytes);
 }
 
 /* ---- the plan ---- */
@@ -174,9 +181,12 @@ static bool open_output(struct writer *w, bool *done, struct tp_error *err)
     names[n++] = BUNDLE_MANIFEST;
     if (q->selftest)
         names[n++] = BUNDLE_SELFTEST;
-    if (!output_open(q->output, &q->run, names, n, disk_of(w), done, err))
+    begin_phase(w, "looking at what is there", 0);
+    bool ok = output_open(q->output, &q->run, names, n, disk_of(w), done, err);
+    progress_end(&w->progress);
+    if (!ok)
         return false;
-    if (!*done && !q->quiet)
+    if (!*done && q->verbose)
         room_print(&q->output->room, q->program);
     return true;
 }
@@ -373,12 +383,15 @@ static bool run_selftest(struct writer *w, struct tp_error *err)
                                      "--threads", threads,    NULL};
     /* Recording reads the rank files alone, raw, wherever they are. */
     w->bundle.compress = COMPRESS_NONE;
+    double start = clock_seconds();
+    begin_phase(w, "selftest: tprun answers fixed prompts", 0);
     bool ok = put_manifest(w, BUNDLE_MANIFEST_OPEN, raw, &hash, err);
     w->bundle.compress = w->request->compress;
     if (!ok || !child_run_tprun(arguments, BUNDLE_MANIFEST_MAX, &data, &n, err))
         return false;
     ok = add_file(w, BUNDLE_SELFTEST, data, n, err) && put(w, BUNDLE_SELFTEST, false, data, n, err);
     mem_free(data);
+    w->report.selftest_seconds = clock_seconds() - start;
     return ok && stage_remove(w->stage, BUNDLE_MANIFEST_OPEN, raw, err);
 }
 
@@ -391,7 +404,7 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
     folder_path(path, &w->stage->dir, w->names[rank]);
     unsigned char *bytes =
         squeeze_rank(raw_fd, fd, path, &w->bundle.model, &w->bundle.plans[rank],
-                     &w->fill.heads[rank], w->request->threads, &to->file_bytes, err);
+                     &w->fill.heads[rank], w->request->threads, &w->progress, &to->file_bytes, err);
     bool ok = bytes && stage_file_finish(w->stage, w->names[rank], false, fd, bytes,
                                          w->bundle.plans[rank].data_offset, err);
     if (ok)
@@ -402,6 +415,8 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
 
 static bool squeeze_all(struct writer *w, struct tp_error *err)
 {
+    double start = clock_seconds();
+    begin_phase(w, "compressing", w->fill.bytes_total);
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
         enum stage_found found;
         int fd = -1, raw_fd = folder_open_file(&w->stage->raw, w->names[r], 0, NULL, err);
@@ -413,11 +428,22 @@ static bool squeeze_all(struct writer *w, struct tp_error *err)
         io_close(&raw_fd, w->names[r], NULL);
         if (!ok || !stage_remove(w->stage, w->names[r], true, err))
             return false;
+        w->progress.before += w->bundle.plans[r].data_bytes;
     }
+    w->report.compress_seconds = clock_seconds() - start;
     return true;
 }
 
 /* ---- the run ---- */
+
+static bool fill(struct writer *w, bool source_only, struct tp_error *err)
+{
+    double start = clock_seconds();
+    bool ok = fill_run(&w->fill, source_only, err);
+    w->report.bytes_read = w->request->source->bytes;
+    w->report.convert_seconds = clock_seconds() - start;
+    return ok;
+}
 
 /* The inputs are the files that were opened; earlier: what a run before this one made is of these
  * bytes, too. */
@@ -431,16 +457,19 @@ static bool source_unchanged(const struct writer *w, bool earlier, struct tp_err
 static bool make(struct writer *w, struct hash128 *manifest, struct tp_error *err)
 {
     const struct writer_request *q = w->request;
-    if (!open_journal(w, err) || !open_rank_files(w, err) || !fill_run(&w->fill, false, err) ||
-        !source_unchanged(w, w->fill.bytes_resumed > 0, err) || !put_files(w, err) ||
+    if (!open_journal(w, err) || !open_rank_files(w, err) || !fill(w, false, err))
+        return false;
+    begin_phase(w, "syncing", 0);
+    if (!source_unchanged(w, w->fill.bytes_resumed > 0, err) || !put_files(w, err) ||
         !identify_bundle(w, err))
         return false;
     for (uint64_t r = 0; r < q->tp_size; r++)
         if (!finish_rank_file(w, r, err))
             return false;
-    return (!q->selftest || run_selftest(w, err)) &&
-           (q->compress == COMPRESS_NONE || squeeze_all(w, err)) &&
-           put_manifest(w, BUNDLE_MANIFEST, false, manifest, err) &&
+    if ((q->selftest && !run_selftest(w, err)) || (q->compress && !squeeze_all(w, err)))
+        return false;
+    begin_phase(w, "syncing", 0);
+    return put_manifest(w, BUNDLE_MANIFEST, false, manifest, err) &&
            stage_remove_raw(w->stage, err);
 }
 
@@ -470,8 +499,7 @@ static bool hold_made(struct writer *w, const struct owned *made, struct tp_erro
 static bool check_source(struct writer *w, const struct bundle *made, const char *advice,
                          struct tp_error *err)
 {
-    if (!fill_run(&w->fill, true, err) || !source_unchanged(w, true, err) ||
-        !identify_bundle(w, err))
+    if (!fill(w, true, err) || !source_unchanged(w, true, err) || !identify_bundle(w, err))
         return false;
     if (json_equal(w->bundle.source, made->source))
         return true;
@@ -494,6 +522,7 @@ static bool check_made(struct writer *w, struct hash128 *manifest, struct tp_err
     struct tp_error why = {0};
     const struct place *place = w->stage->place;
     *manifest = w->stage->made_hash;
+    begin_phase(w, "checking what was made", 0);
     bool ok = owned_open(&made, &place->parent, place->partial, place->partial_path, &why) ||
               (why.code == TP_E_OUTPUT_EXISTS ? changed(BUNDLE_MANIFEST, err)
                                               : tp_fail(err, why.code, "%s", why.text));
@@ -568,13 +597,16 @@ bool writer_run(const struct writer_request *request, struct tp_error *err)
     interrupt_say("%.255s: interrupted, nothing is lost; run the same command again to resume",
                   request->output->place.path);
     bool ok = run(w, err);
+    progress_end(&w->progress);
     if (ok) /* a signal has nothing left to interrupt, nor the same command to take up */
         interrupt_off(TP_EXIT_OK);
     /* what an input that cannot be converted leaves is of no use to a later run */
     if (!ok && w->stage->dir.fd >= 0 && tp_code_exit(err->code) == TP_EXIT_INPUT)
         stage_discard(w->stage);
-    last_report = (struct writer_report){w->fill.bytes_total - w->fill.bytes_resumed,
-                                         w->fill.bytes_resumed, clock_seconds() - start};
+    w->report.bytes_written = w->fill.bytes_total - w->fill.bytes_resumed;
+    w->report.bytes_resumed = w->fill.bytes_resumed;
+    w->report.seconds = clock_seconds() - start;
+    last_report = w->report;
     free_writer(w);
     return ok;
 }

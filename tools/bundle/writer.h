@@ -21,7 +21,9 @@ struct writer_request {
     uint32_t n_files;
     uint64_t memory; /* bytes of buffers at most */
     int threads;
-    bool quiet, selftest;
+    bool quiet;   /* no progress */
+    bool verbose; /* say what disk is needed */
+    bool selftest;
 };
 
 /* Errors: those of output.h, TP_E_LIMIT (memory; what could be written but not be read),
@@ -30,9 +32,11 @@ bool writer_run(const struct writer_request *request, struct tp_error *err);
 /* Bytes of disk that it would take at most, at a time: of output nothing is asked. Errors
  * TP_E_LIMIT, and those of the source. */
 bool writer_needs(const struct writer_request *request, uint64_t *bytes, struct tp_error *err);
-/* The summary line's numbers of the last run. */
+/* Numbers of the last run, for its summary. */
 struct writer_report {
+    uint64_t bytes_read; /* of the source */
     uint64_t bytes_written, bytes_resumed;
-    double seconds;
+    double seconds; /* of all; and of its phases */
+    double convert_seconds, selftest_seconds, compress_seconds;
 };
 struct writer_report writer_last_report(void);

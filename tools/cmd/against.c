@@ -36,16 +36,28 @@ static bool check_files(const struct against *a, struct tp_error *err)
     return true;
 }
 
+static bool layers_differ(const struct against *a, struct tp_error *err)
+{
+    const struct bundle *b = &a->bundle->bundle;
+    return tp_fail(err, TP_E_VALUE_DIFFERS, "%s: source: layers_of is %llu, %s has %llu layers",
+                   b->dir, (unsigned long long)b->layers_of, a->folder.dir,
+                   (unsigned long long)a->folder.layers_of);
+}
+
 bool against_open(struct against *a, const struct source_bundle *bundle, const char *dir,
                   const struct options *options, struct tp_error *err)
 {
     struct options o = *options;
     *a = (struct against){.bundle = bundle};
     o.follow_links = true; /* nothing is copied */
-    bool ok = model_folder_open(&a->folder, dir, &o, &bundle->bundle.recipe, err) &&
-              model_equals(&bundle->bundle.model, &a->folder.config->model, bundle->bundle.dir, dir,
-                           err) &&
-              model_folder_read_files(&a->folder, err) && check_files(a, err);
+    const struct bundle *b = &bundle->bundle;
+    o.layers = b->layers_of > b->model.n_layers ? b->model.n_layers : 0;
+    bool ok = model_folder_open(&a->folder, dir, &o, &b->recipe, err);
+    if (!ok && err->code == TP_E_USAGE) /* nobody asked for these layers but the bundle */
+        err->code = TP_E_VALUE_DIFFERS;
+    ok = ok && model_equals(&b->model, &a->folder.config->model, b->dir, dir, err) &&
+         (a->folder.layers_of == b->layers_of || layers_differ(a, err)) &&
+         model_folder_read_files(&a->folder, err) && check_files(a, err);
     if (!ok)
         against_close(a);
     return ok;

@@ -303,8 +303,8 @@ static bool print(const struct diff *d, struct tp_error *err)
     size_t i, count = json_array_size(d->found);
     json_t *item;
     if (d->options->json) {
-        json_t *root = json_pack("{s:b, s:I, s:I, s:O}", "equal", count == 0, "tp_a",
-                                 (json_int_t)d->a.bundle.tp_size, "tp_b",
+        json_t *root = json_pack("{s:i, s:b, s:I, s:I, s:O}", "schema", JSON_SCHEMA, "equal",
+                                 count == 0, "tp_a", (json_int_t)d->a.bundle.tp_size, "tp_b",
                                  (json_int_t)d->b.bundle.tp_size, "differences", d->found);
         return json_print(root, err);
     }

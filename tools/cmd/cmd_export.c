@@ -7,6 +7,7 @@
 #include "interrupt.h"
 #include "jobs.h"
 #include "output.h"
+#include "print_model.h"
 #include "shown.h"
 #include "values.h"
 #include "values_of.h"
@@ -25,7 +26,8 @@ static const char help[] =
     "      --restart           begin anew where something else unfinished was found\n"
     "      --mem SIZE          memory for buffers at most (default 1G)\n"
     "      --threads N         (default: all processors)\n"
-    "  -q, --quiet             no notes, no progress\n"
+    "  -q, --quiet             no notes, no report, no progress\n"
+    "  -v, --verbose           what disk is needed and free\n"
     "\n"
     "The work goes on in MODEL_DIR.partial, which is renamed when all is done; the same command "
     "begins\n"
@@ -162,6 +164,7 @@ static bool export_block(void *arg, uint64_t job, unsigned char *space, struct t
 
 static bool export_tensors(struct export *x, struct tp_error *err)
 {
+    struct progress progress;
     x->first_job = mem_array(x->plan.n_tensors + 1, sizeof *x->first_job, err);
     if (!x->first_job)
         return false;
@@ -173,9 +176,11 @@ static bool export_tensors(struct export *x, struct tp_error *err)
                             .space_bytes = x->source.source.space_bytes + x->block_bytes,
                             .run = export_block,
                             .arg = x,
-                            .program = x->options->quiet ? NULL : TPSHARD,
-                            .bytes_total = x->plan.bytes};
-    return jobs_run(&x->jobs, x->threads, err);
+                            .progress = &progress};
+    progress_start(&progress, x->options->quiet ? NULL : TPSHARD, "exporting", x->plan.bytes);
+    bool ok = jobs_run(&x->jobs, x->threads, err);
+    progress_end(&progress);
+    return ok;
 }
 
 /* ---- files ---- */
@@ -272,16 +277,43 @@ static bool put_small(struct export *x, const char *name, const char *data, size
            stage_put(&x->output.stage, name, false, data, n, err);
 }
 
-/* config.json with the dtype of the exported weights: its own key, at its own place. */
-static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
+static bool has_other_dtype(const struct bundle *b)
+{
+    return b->model.dtype != DTYPE_NONE && b->model.dtype != b->recipe.dtype;
+}
+
+static bool lacks_layers(const struct bundle *b)
+{
+    return b->model.n_layers < b->layers_of;
+}
+
+static void set_dtype(json_t *root, enum dtype dtype)
 {
     static const char *const names[] = {
         [DTYPE_F32] = "float32", [DTYPE_F16] = "float16", [DTYPE_BF16] = "bfloat16"};
-    json_t *root = json_parse("config.json", data, n, TP_E_CF_FILE, err);
     const char *key = json_object_get(root, "dtype") ? "dtype" : "torch_dtype";
+    json_object_set_new(root, key, json_string(names[dtype]));
+}
+
+/* max_window_layers may be more than there are layers. */
+static void set_layers(json_t *root, uint64_t n)
+{
+    json_t *types = json_object_get(root, "layer_types");
+    json_object_set_new(root, "num_hidden_layers", json_integer((json_int_t)n));
+    while (json_array_size(types) > n)
+        json_array_remove(types, json_array_size(types) - 1);
+}
+
+/* config.json with the dtype and number of the layers that are exported, in their own keys' places. */
+static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
+{
+    const struct bundle *b = &x->source.bundle;
+    json_t *root = json_parse("config.json", data, n, TP_E_CF_FILE, err);
     size_t size;
-    if (root)
-        json_object_set_new(root, key, json_string(names[x->source.bundle.recipe.dtype]));
+    if (root && has_other_dtype(b))
+        set_dtype(root, b->recipe.dtype);
+    if (root && lacks_layers(b))
+        set_layers(root, b->model.n_layers);
     char *text = root ? json_text(root, &size, err) : NULL;
     bool ok = text && put_small(x, "config.json", text, size, err);
     json_decref(root);
@@ -292,7 +324,7 @@ static bool write_config(struct export *x, const char *data, size_t n, struct tp
 static bool copy_files(struct export *x, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
-    bool other_dtype = b->model.dtype != DTYPE_NONE && b->model.dtype != b->recipe.dtype;
+    bool change = has_other_dtype(b) || lacks_layers(b);
     for (uint32_t i = 0; i < b->n_files; i++) {
         const char *name = b->files[i].name;
         char *data;
@@ -301,9 +333,8 @@ static bool copy_files(struct export *x, struct tp_error *err)
             continue;
         if (!bundle_read_file(b, &b->files[i], &data, &n, err))
             return false;
-        bool ok = other_dtype && strcmp(name, "config.json") == 0
-                      ? write_config(x, data, n, err)
-                      : put_small(x, name, data, n, err);
+        bool ok = change && strcmp(name, "config.json") == 0 ? write_config(x, data, n, err)
+                                                             : put_small(x, name, data, n, err);
         mem_free(data);
         if (!ok)
             return false;
@@ -378,9 +409,13 @@ static void print_notes(const struct export *x)
     const struct bundle *b = &x->source.bundle;
     size_t unused = json_array_size(json_object_get(b->source, "unused"));
     const char *quant = recipe_quant_name(&b->recipe);
+    char layers[LAYERS_TEXT_BUF];
     if (strcmp(quant, "none") != 0)
         tp_message(TPSHARD, "note", "%s weights become %s: what the codes mean, rounded", quant,
                    dtype_name(b->recipe.dtype));
+    if (lacks_layers(b))
+        tp_message(TPSHARD, "note", "the %s of the model are exported; config.json says so",
+                   layers_text(layers, b->model.n_layers, b->layers_of));
     if (unused)
         tp_message(TPSHARD, "note",
                    "%zu tensors of the checkpoint that the model does not use "
@@ -404,7 +439,7 @@ static bool export_bundle(struct export *x, struct tp_error *err)
         print_notes(x);
     if (!open_output(x, &done, err))
         return false;
-    if (!done && !o->quiet)
+    if (!done && o->verbose)
         room_print(&x->output.room, TPSHARD);
     if (done && !x->source.source.check(&x->source.source, o->threads, err))
         return false;

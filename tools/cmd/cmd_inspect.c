@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "bundle.h"
+#include "print_model.h"
 #include "shown.h"
 #include <stdio.h>
 
@@ -35,15 +36,10 @@ static struct sizes sizes_of(const struct bundle *bundle)
 
 /* ---- text ---- */
 
-static void print_model(const struct bundle *b)
+static void print_contents(const struct bundle *b)
 {
-    const struct model_config *m = &b->model;
     printf("model      ");
-    shown_put(stdout, m->architecture);
-    printf(": %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
-           "vocabulary %llu%s\n",
-           (ull)m->n_layers, (ull)m->hidden, (ull)m->n_heads, (ull)m->n_kv_heads, (ull)m->head_dim,
-           (ull)m->d_ff, (ull)m->vocab, m->tied_embeddings ? ", tied embeddings" : "");
+    print_model(&b->model, b->layers_of);
     printf("recipe     %s, quant %s, tp %llu\n", dtype_name(b->recipe.dtype),
            recipe_quant_name(&b->recipe), (ull)b->tp_size);
 }
@@ -117,7 +113,7 @@ static void print_text(const struct bundle *b, bool tensors)
     struct sizes s = sizes_of(b);
     hash_to_hex(b->bundle_id, hex);
     printf("bundle     %s\n", hex);
-    print_model(b);
+    print_contents(b);
     printf("data       %llu bytes", (ull)s.raw);
     if (b->compress == COMPRESS_ZSTD)
         printf(", as zstd %llu: %.3f of it", (ull)s.file, (double)s.file / (double)s.raw);
@@ -174,15 +170,15 @@ static bool print_json(const struct bundle *b, bool tensors, struct tp_error *er
     json_t *ranks = json_array();
     for (uint64_t r = 0; r < b->tp_size; r++)
         json_array_append_new(ranks, rank_json(b, r, tensors));
-    json_t *root =
-        json_pack("{s:o, s:I, s:O, s:O, s:I, s:I, s:f, s:b, s:o, s:O, s:o}", "bundle_id",
-                  hex_json(b->bundle_id), "tp_size", (json_int_t)b->tp_size, "recipe",
-                  json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"),
-                  "data_bytes", (json_int_t)s.raw, "stored_bytes", (json_int_t)s.file,
-                  "stored_ratio", (double)s.file / (double)s.raw, "selftest",
-                  bundle_find_file(b, BUNDLE_SELFTEST) != NULL, "chat_templates",
-                  b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(),
-                  "files", json_object_get(b->root, "files"), "ranks", ranks);
+    json_t *root = json_pack(
+        "{s:i, s:o, s:I, s:O, s:O, s:I, s:I, s:I, s:f, s:b, s:o, s:O, s:o}", "schema", JSON_SCHEMA,
+        "bundle_id", hex_json(b->bundle_id), "tp_size", (json_int_t)b->tp_size, "recipe",
+        json_object_get(b->root, "recipe"), "model", json_object_get(b->root, "model"), "layers_of",
+        (json_int_t)b->layers_of, "data_bytes", (json_int_t)s.raw, "stored_bytes",
+        (json_int_t)s.file, "stored_ratio", (double)s.file / (double)s.raw, "selftest",
+        bundle_find_file(b, BUNDLE_SELFTEST) != NULL, "chat_templates",
+        b->templates ? json_incref((json_t *)(uintptr_t)b->templates) : json_null(), "files",
+        json_object_get(b->root, "files"), "ranks", ranks);
     return json_print(root, err);
 }
 

@@ -4,6 +4,7 @@
 #include "estimate.h"
 #include "hf_config.h"
 #include "io.h"
+#include "print_model.h"
 #include "room.h"
 #include "shown.h"
 #include <stdio.h>
@@ -23,6 +24,8 @@ static const char help[] =
     "model's)\n"
     "      --batch N                sequences (default 1)\n"
     "      --gpu-mem SIZE           memory of a rank, such as 80G: does it fit, and what would\n"
+    "      --mem-fraction F         of it that may be planned, as tprun has it (default 0.9)\n"
+    "      --layers N               the first N layers\n"
     "      --threads N              cores that load, for the advice on zstd (default: all)\n"
     "      --ignore-key NAME        a key of config.json that is not to be refused; may be "
     "repeated\n"
@@ -32,7 +35,8 @@ static const char help[] =
     "imbalance: time of a decode step against an ideal cut, as bytes read by the slowest rank "
     "of each phase.\n"
     "replicated: weights held beyond one copy, such as KV heads that two ranks need.\n"
-    "disk: the rank files of a bundle, all ranks, not compressed.\n";
+    "disk: the rank files of a bundle, all ranks, not compressed.\n"
+    "sizes: K, M, G, T and KiB ... are powers of 1024, KB ... of 1000.\n";
 
 /* "14.19 GiB", "93.2 MiB" */
 static const char *size_text(char buf[24], uint64_t bytes)
@@ -48,6 +52,23 @@ static const char *size_text(char buf[24], uint64_t bytes)
     return buf;
 }
 
+/* "7.62 billion parameters", "135 million parameters" */
+static const char *count_text(char buf[40], uint64_t n)
+{
+    double millions = (double)n * 1e-6;
+    if (millions >= 999.5)
+        snprintf(buf, 40, "%.2f billion parameters", millions * 1e-3);
+    else if (millions >= 0.01)
+        snprintf(buf, 40, "%.*f million parameters",
+                 millions < 9.995   ? 2
+                 : millions < 99.95 ? 1
+                                    : 0,
+                 millions);
+    else
+        snprintf(buf, 40, "%llu parameters", (unsigned long long)n);
+    return buf;
+}
+
 static const char *range_text(char buf[40], struct range r)
 {
     if (range_count(r) == 0)
@@ -59,6 +80,7 @@ static const char *range_text(char buf[40], struct range r)
 struct plan {
     const struct options *options;
     const struct hf_config *config;
+    uint64_t layers_of; /* the model's layers, of which some may be left out */
     struct estimate_request request;
     struct estimate_zstd zstd;
     struct room room;
@@ -69,14 +91,9 @@ struct plan {
 static void print_head(const struct plan *p)
 {
     const struct model_config *m = p->request.model;
-    shown_put(stdout, m->architecture);
-    printf(": %llu layers, hidden %llu, %llu heads and %llu KV heads of %llu, MLP %llu, "
-           "vocabulary %llu%s\n",
-           (unsigned long long)m->n_layers, (unsigned long long)m->hidden,
-           (unsigned long long)m->n_heads, (unsigned long long)m->n_kv_heads,
-           (unsigned long long)m->head_dim, (unsigned long long)m->d_ff,
-           (unsigned long long)m->vocab, m->tied_embeddings ? ", tied embeddings" : "");
-    printf("%.2f billion parameters as %s", (double)estimate_parameters(m) * 1e-9,
+    char count[40];
+    print_model(m, p->layers_of);
+    printf("%s as %s", count_text(count, estimate_parameters(m)),
            dtype_name(p->request.recipe.dtype));
     if (p->options->quant)
         printf(", layers as %s", p->options->quant->name);
@@ -97,6 +114,14 @@ static void print_head(const struct plan *p)
         shown_put(stdout, p->config->quantization);
         printf("): planned as %s\n", dtype_name(p->request.recipe.dtype));
     }
+}
+
+static void print_memory(const struct plan *p)
+{
+    char memory[24], reserved[24];
+    if (p->request.gpu_memory)
+        printf("%s of memory a rank, %s of it reserved for the driver\n",
+               size_text(memory, p->request.gpu_memory), size_text(reserved, p->request.reserved));
 }
 
 static void print_fit(const struct plan *p, const struct estimate *e)
@@ -222,13 +247,14 @@ static bool print_json(const struct plan *p, json_t *degrees, struct tp_error *e
     const char *scheme = p->config->quantization;
     json_t *model = model_config_to_json(q->model, err);
     json_t *root = json_pack(
-        "{s:o, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:{s:f, s:f}, s:o, s:o}", "model", model,
-        "parameters", (json_int_t)estimate_parameters(q->model), "quantization",
-        *scheme ? scheme : NULL, "dtype", dtype_name(q->recipe.dtype), "quant",
-        recipe_quant_name(&q->recipe), "kv_dtype", dtype_name(q->recipe.dtype), "context",
-        (json_int_t)q->context, "batch", (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory,
-        "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second", p->zstd.bytes_per_second,
-        "disk_free_bytes", room_free_json(&p->room), "degrees", degrees);
+        "{s:i, s:o, s:I, s:I, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:{s:f, s:f}, s:o, s:o}",
+        "schema", JSON_SCHEMA, "model", model, "layers_of", (json_int_t)p->layers_of, "parameters",
+        (json_int_t)estimate_parameters(q->model), "quantization", *scheme ? scheme : NULL, "dtype",
+        dtype_name(q->recipe.dtype), "quant", recipe_quant_name(&q->recipe), "kv_dtype",
+        dtype_name(q->recipe.dtype), "context", (json_int_t)q->context, "batch",
+        (json_int_t)q->batch, "gpu_mem", (json_int_t)q->gpu_memory, "gpu_mem_reserved",
+        (json_int_t)q->reserved, "zstd", "ratio", p->zstd.ratio, "pays_below_bytes_per_second",
+        p->zstd.bytes_per_second, "disk_free_bytes", room_free_json(&p->room), "degrees", degrees);
     return json_print(root, err);
 }
 
@@ -254,6 +280,7 @@ static bool plan_degrees(struct plan *p, struct tp_error *err)
         ok = print_json(p, degrees, err);
     } else if (ok) {
         print_head(p);
+        print_memory(p);
         print_summary_head(p);
         for (size_t i = 0; i < n; i++)
             print_summary(p, &all[i]);
@@ -285,7 +312,9 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true};
     if (!hf_config_read(o->args[0], &keys, config, NULL, NULL, err))
         return false;
-    struct plan p = {.options = o, .config = config};
+    struct plan p = {.options = o, .config = config, .layers_of = config->model.n_layers};
+    if (o->layers && !model_config_take_layers(&config->model, o->layers, o->args[0], err))
+        return false;
     p.request = (struct estimate_request){
         .model = &config->model,
         .recipe = recipe_of(planned_dtype(o, config), o->quant),
@@ -293,6 +322,7 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
             o->context < config->model.max_positions ? o->context : config->model.max_positions,
         .batch = o->batch,
         .gpu_memory = o->gpu_memory,
+        .reserved = estimate_reserved(o->gpu_memory, o->memory_fraction),
     };
     for (size_t i = 0; i < config->n_notes; i++)
         tp_message(TPSHARD, "note", "%s", config->notes[i]);

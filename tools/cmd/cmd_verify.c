@@ -76,19 +76,24 @@ static bool check_job(void *arg, uint64_t job, unsigned char *space, struct tp_e
 static bool check_chunks(struct verify *v, struct tp_error *err)
 {
     const struct bundle *bundle = &v->source.bundle;
+    struct progress progress;
+    uint64_t bytes = 0;
     v->jobs = (struct jobs){
         .space_bytes = 2 * align_up(v->source.chunk_bytes, 64) +
                        (v->options->against ? against_space_bytes(&v->against) : 0),
         .run = check_job,
         .arg = v,
-        .program = v->options->quiet ? NULL : TPSHARD,
+        .progress = &progress,
     };
     for (uint64_t r = 0; r < bundle->tp_size; r++) {
         v->first_job[r + 1] = v->first_job[r] + bundle->plans[r].n_chunks + 1;
-        v->jobs.bytes_total += v->source.shards[r].head.data_file_bytes;
+        bytes += v->source.shards[r].head.data_file_bytes;
     }
     v->jobs.count = v->first_job[bundle->tp_size];
-    return jobs_run(&v->jobs, v->options->threads, err);
+    progress_start(&progress, v->options->quiet ? NULL : TPSHARD, "checking", bytes);
+    bool ok = jobs_run(&v->jobs, v->options->threads, err);
+    progress_end(&progress);
+    return ok;
 }
 
 /* ---- values that several ranks hold ---- */
@@ -220,6 +225,17 @@ static bool check_manifest(struct verify *v, struct tp_error *err)
     return ok;
 }
 
+/* And cut the model of config.json to the layers that the bundle has. */
+static bool check_layers_of(const struct bundle *bundle, struct model_config *model,
+                            struct tp_error *err)
+{
+    if (model->n_layers != bundle->layers_of)
+        return tp_fail(err, TP_E_VALUE_DIFFERS,
+                       "%s: the model is of %llu layers, config.json has %llu", bundle->dir,
+                       (unsigned long long)bundle->layers_of, (unsigned long long)model->n_layers);
+    return model_config_take_layers(model, bundle->model.n_layers, bundle->dir, err);
+}
+
 /* The manifest's model is that of the config.json that travels along; what convert was told to
  * ignore there does not matter here. */
 static bool check_config(const struct verify *v, struct tp_error *err)
@@ -241,6 +257,7 @@ static bool check_config(const struct verify *v, struct tp_error *err)
     json_object_foreach(root, key, value) if (options.n_ignore_keys < KEYS_MAX)
         keys[options.n_ignore_keys++] = key;
     bool ok = root && hf_config_parse("config.json", text, n, &options, config, err) &&
+              check_layers_of(bundle, &config->model, err) &&
               model_equals(&bundle->model, &config->model, bundle->dir, "config.json", err);
     json_decref(root);
     mem_free(config);

@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "interrupt.h"
 #include "model_folder.h"
+#include "print_model.h"
 #include "print_plan.h"
 #include "shown.h"
 #include "source_bundle.h"
@@ -31,8 +32,12 @@ static const char convert_help[] =
     "      --follow-links           take files that are links out of MODEL_DIR, too\n"
     "      --force                  replace the bundle or export that has the output's name\n"
     "      --restart                begin anew where an unfinished conversion was found\n"
+    "      --layers N               the first N layers, to try a large model\n"
     "      --dry-run [--json]       print the plan, write nothing\n"
-    "  -q, --quiet                  no notes, no progress\n";
+    "  -q, --quiet                  no notes, no report, no progress\n"
+    "  -v, --verbose                what disk is needed and free, time of each phase\n"
+    "\n"
+    "sizes: K, M, G, T and KiB ... are powers of 1024, KB ... of 1000.\n";
 
 static const char reshard_help[] =
     "usage: tpshard reshard BUNDLE -o OUT --tp N [options]\n"
@@ -42,19 +47,44 @@ static const char reshard_help[] =
     "\n"
     "  -o, --output OUT  folder to make\n"
     "      --tp N        ranks, 1 to 48\n"
-    "      --mem SIZE, --threads N, --force, --restart, -q   as for convert\n";
+    "      --mem SIZE, --threads N, --force, --restart, -q, -v   as for convert\n";
 
-static void print_done(const char *output, uint64_t tp_size)
+static void print_times(const struct writer_report *r)
+{
+    fprintf(stderr, "%s: time: converting %.2f s", TPSHARD, r->convert_seconds);
+    if (r->selftest_seconds > 0)
+        fprintf(stderr, ", selftest %.2f s", r->selftest_seconds);
+    if (r->compress_seconds > 0)
+        fprintf(stderr, ", compressing %.2f s", r->compress_seconds);
+    fprintf(stderr, ", the rest %.2f s\n",
+            r->seconds - r->convert_seconds - r->selftest_seconds - r->compress_seconds);
+}
+
+/* The rate is of the converting alone: every byte of the source that was read, every byte of the
+ * rank files that was written, or read again. */
+static void print_done(const struct options *o, const struct writer_request *request,
+                       uint64_t layers_of)
 {
     struct writer_report r = writer_last_report();
-    double gb = (double)(r.bytes_written + r.bytes_resumed) * 1e-9;
+    uint64_t tp_size = request->tp_size, bytes = r.bytes_written + r.bytes_resumed;
+    uint64_t layers = request->source->model->n_layers;
+    char text[LAYERS_TEXT_BUF];
+    if (o->verbose)
+        print_times(&r);
     fprintf(stderr, "%s: ", TPSHARD);
-    shown_put(stderr, output);
-    fprintf(stderr, ": %llu rank%s, %.3f GB in %.2f s (%.2f GB/s)", (unsigned long long)tp_size,
-            tp_size == 1 ? "" : "s", gb, r.seconds, clock_rate(gb, r.seconds));
-    if (r.bytes_resumed)
+    shown_put(stderr, o->output);
+    fprintf(stderr, ": %s%s%llu rank%s, %.3f GB",
+            layers < layers_of ? layers_text(text, layers, layers_of) : "",
+            layers < layers_of ? ", " : "", (unsigned long long)tp_size, tp_size == 1 ? "" : "s",
+            (double)bytes * 1e-9);
+    if (!r.bytes_written)
+        fprintf(stderr, ", all of it there already");
+    else if (r.bytes_resumed)
         fprintf(stderr, ", of it %.3f GB from the interrupted run", (double)r.bytes_resumed * 1e-9);
-    fputc('\n', stderr);
+    if (r.bytes_written)
+        fprintf(stderr, "; converted in %.2f s (%.2f GB/s read and written)", r.convert_seconds,
+                clock_rate((double)(r.bytes_read + bytes) * 1e-9, r.convert_seconds));
+    fprintf(stderr, "%s %.2f s in all\n", r.bytes_written ? "," : ";", r.seconds);
 }
 
 /* Everything that decides the bytes, so that a resume goes on with the same run only. */
@@ -143,6 +173,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
                 .restart = o->restart},
         .threads = o->threads,
         .quiet = o->quiet,
+        .verbose = o->verbose,
         .selftest = !o->no_selftest,
     };
     if (!model_folder_read_files(folder, err) ||
@@ -157,7 +188,7 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         return false;
     if (!o->quiet) {
         print_constant(&folder->source);
-        print_done(o->output, request.tp_size);
+        print_done(o, &request, folder->layers_of);
     }
     return true;
 }
@@ -222,6 +253,7 @@ static bool reshard(const struct source_bundle *source, const struct options *o,
         .memory = o->memory,
         .threads = o->threads,
         .quiet = o->quiet,
+        .verbose = o->verbose,
     };
     bool ok = read_travelling(bundle, files, &request.n_files, err) &&
               run_hash("reshard", &bundle->model, bundle->recipe, &request, err) &&
@@ -229,7 +261,7 @@ static bool reshard(const struct source_bundle *source, const struct options *o,
     for (uint32_t i = 0; i < request.n_files; i++)
         mem_free((void *)(uintptr_t)files[i].data);
     if (ok && !o->quiet)
-        print_done(o->output, request.tp_size);
+        print_done(o, &request, bundle->layers_of);
     return ok;
 }
 

@@ -103,12 +103,19 @@ static bool size_rank(const struct estimate_request *q, struct estimate_rank *ra
 
 /* ---- what fits ---- */
 
+uint64_t estimate_reserved(uint64_t gpu_memory, double fraction)
+{
+    enum { CONTEXT = 512 << 20 }; /* of a large GPU, with cuBLASLt and NCCL */
+    uint64_t rest = (uint64_t)((double)gpu_memory * (1 - fraction));
+    return min_u64(max_u64(rest, CONTEXT), gpu_memory);
+}
+
 static bool all_fit(const struct estimate_request *q, const struct estimate *e, uint64_t context,
                     uint64_t batch)
 {
     for (uint64_t r = 0; r < e->tp_size; r++) {
         struct estimate_rank rank = e->ranks[r];
-        if (!size_rank(q, &rank, context, batch, NULL) || rank.total > q->gpu_memory)
+        if (!size_rank(q, &rank, context, batch, NULL) || rank.total > q->gpu_memory - q->reserved)
             return false;
     }
     return true;

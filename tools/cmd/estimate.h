@@ -7,11 +7,12 @@
  * activations  f32 rows of a prefill step (256 tokens, or the batch if that is more): residual,
  *              norm, q, k, v, attention, MLP, the partial sums sent; and the logits of the batch.
  *              An estimate: the kernels' scratch, some MB per thread, is not in it
+ * reserved     of a GPU's memory, what is not planned: the driver's context, libraries, gaps
  * disk         the rank files; the bundle's other files are a few MB
  * imbalance    sum over the phases (attention: q, k, v, o; MLP: gate, up, down; vocabulary: LM
  *              head) of the bytes that the slowest rank reads in a decode step, layers counted,
- * over              the same sum for one rank divided by the degree. 1 is ideal: every rank waits
- * for the              slowest of each phase
+ *              over the same sum for one rank divided by the degree. 1 is ideal: every rank waits
+ *              for the slowest of each phase
  */
 #pragma once
 #include "rank_plan.h"
@@ -23,6 +24,7 @@ struct estimate_request {
     struct recipe recipe;
     uint64_t context, batch; /* 1 or more; batch <= ESTIMATE_BATCH_MAX */
     uint64_t gpu_memory;     /* of a rank, bytes; 0: not asked */
+    uint64_t reserved;       /* of it, for others: estimate_reserved */
 };
 
 struct estimate_rank {
@@ -57,6 +59,9 @@ struct estimate {
 /* Errors: those of rank_plan_build, TP_E_LIMIT where a sum leaves 63 bits. */
 bool estimate_degree(const struct estimate_request *request, uint64_t tp_size, struct estimate *out,
                      struct tp_error *err);
+
+/* What is left of a GPU's memory where the fraction is planned; at least what a context takes. */
+uint64_t estimate_reserved(uint64_t gpu_memory, double fraction);
 
 /* Values of all weights, biases and norms */
 uint64_t estimate_parameters(const struct model_config *model);

@@ -164,6 +164,12 @@ static void add_file(struct model_folder *f, const char *name, const void *data,
     f->files[f->n_files++] = (struct named_bytes){name, data, n};
 }
 
+static bool take_layers(struct model_folder *f, uint64_t n, struct tp_error *err)
+{
+    f->layers_of = f->config->model.n_layers;
+    return !n || model_config_take_layers(&f->config->model, n, f->dir, err);
+}
+
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err)
 {
@@ -182,7 +188,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
         add_file(folder, travelling[0], text, n);
     for (size_t i = 0; ok && i < folder->config->n_notes; i++)
         finding_note(&folder->findings, "%s", folder->config->notes[i]);
-    ok = ok && checkpoint_open(&folder->checkpoint, dir, err) && check_quantization(folder, err);
+    ok = ok && take_layers(folder, options->layers, err) &&
+         checkpoint_open(&folder->checkpoint, dir, err) && check_quantization(folder, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
         enum dtype dtype = options->dtype ? options->dtype
@@ -193,6 +200,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
                                     err) &&
              list_inputs(folder, err) &&
              take_warnings(&folder->findings, &folder->checkpoint.warnings, err);
+        if (folder->layers_of > model->n_layers)
+            folder->source.layers_of = folder->layers_of;
     }
     if (ok)
         print_unused(&folder->findings, &folder->checkpoint);

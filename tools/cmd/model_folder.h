@@ -13,6 +13,7 @@ struct model_folder {
     const char *dir;
     struct findings findings;
     struct hf_config *config;
+    uint64_t layers_of; /* of the checkpoint; config->model has those that are asked for */
     struct checkpoint checkpoint;
     struct source_checkpoint source;
     struct recipe recipe;
@@ -25,7 +26,7 @@ struct model_folder {
 
 /* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes
  * and warnings are findings. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme,
- * or by a tensor where config.json names none.
+ * or by a tensor where config.json names none. More layers than there are is TP_E_USAGE.
  * With follow_links model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);

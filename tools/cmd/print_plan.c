@@ -1,5 +1,6 @@
 #include "print_plan.h"
 
+#include "commands.h"
 #include "json.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,8 +68,9 @@ bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t
                (unsigned long long)total);
         return true;
     }
-    json_t *root = json_pack("{s:I, s:I, s:I, s:o, s:o}", "tp_size", (json_int_t)tp_size, "bytes",
-                             (json_int_t)total, "disk_needed_bytes", (json_int_t)room->needed,
-                             "disk_free_bytes", room_free_json(room), "ranks", ranks);
+    json_t *root = json_pack("{s:i, s:I, s:I, s:I, s:o, s:o}", "schema", JSON_SCHEMA, "tp_size",
+                             (json_int_t)tp_size, "bytes", (json_int_t)total, "disk_needed_bytes",
+                             (json_int_t)room->needed, "disk_free_bytes", room_free_json(room),
+                             "ranks", ranks);
     return json_print(root, err);
 }
