@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -151,8 +152,75 @@ def test_plan_prints_a_table_of_the_degrees_asked_for(tmp):
     assert ["TP", "2"] in rows and ["TP", "16"] in rows
     assert "2 of the ranks have no attention heads" in out # 14 heads, 16 ranks
     assert any(r[:1] == ["2"] and "yes" in r for r in rows)
+    assert "1.00 GiB of memory a rank, 512.0 MiB of it reserved for the driver\n" in out
     out, _ = run("plan", checkpoint("qwen2-bias"), "--gpu-mem", "64K")
     assert " no " in out and " yes " not in out
+
+
+def plan_of(*args):
+    return json.loads(run("plan", checkpoint("qwen2-bias"), "--json", "--tp", "1", *args)[0])
+
+
+def test_sizes_are_taken_as_people_type_them(tmp):
+    for text, size in {"16G": 16 << 30, "16g": 16 << 30, "16GiB": 16 << 30, "16gib": 16 << 30, "16 GiB": 16 << 30, "16GB": 16 * 10**9,
+                       "16 gb": 16 * 10**9, "1.5T": 3 << 39, "0.5 GB": 5 * 10**8, "64K": 1 << 16, "900MB": 9 * 10**8, "123": 123,
+                       "123B": 123}.items():
+        assert plan_of("--gpu-mem", text)["gpu_mem"] == size, text
+        run("convert", checkpoint("qwen2-bias"), "--dry-run", "-q", "--mem", text, status=None if size < 1 << 26 else 0)
+    for text in ("16GBB", "16Gi", "16 G B", "G", "-1G", "1.G", ".5G", "1.5.5G", "1,5G", "16P", "0", "0G", "0x10G", "16E", "1e9", " 16G",
+                 "99999999999G", "1.1234567G", ""):
+        for option in ("--gpu-mem", "--mem"):
+            _, err = run("plan" if option == "--gpu-mem" else "convert", checkpoint("qwen2-bias"), option, text, status=2)
+            assert f'{option}: "{text}" given, a size such as 512M, 16G or 80 GB expected' in err, err
+
+
+def test_a_reserve_for_the_driver_is_never_planned(tmp):
+    need = plan_of()["degrees"][0]["largest"]["total_bytes"]
+    for options in ([], ["--mem-fraction", "1"]):
+        for more, fits in ((0, True), (-1, False)):
+            found = plan_of("--gpu-mem", str(need + (512 << 20) + more), *options)
+            assert found["degrees"][0]["gpu_mem"]["fits"] == fits, (options, more)
+            assert found["gpu_mem_reserved"] == 512 << 20
+    for options, part in (([], 0.1), (["--mem-fraction", "0.5"], 0.5), (["--mem-fraction", "0.01"], 0.99)):  # as tprun has it
+        assert abs(plan_of("--gpu-mem", "80G", *options)["gpu_mem_reserved"] - part * (80 << 30)) < 16
+    assert plan_of("--gpu-mem", "100M")["gpu_mem_reserved"] == 100 << 20
+    assert plan_of()["gpu_mem_reserved"] == 0
+    for bad in ("0", "1.1", "-1", "all", "nan", ""):
+        run("plan", checkpoint("qwen2-bias"), "--mem-fraction", bad, status=2)
+
+
+def test_plan_counts_parameters_in_the_unit_that_fits(tmp):
+    config = json.loads(read(os.path.join(checkpoint("qwen2-bias"), "config.json")))
+    config.pop("layer_types", None)
+    path = os.path.join(tmp, "config.json")
+    for vocab, layers, said in ((1000, 1, r"\d\d\d thousand parameters"), (100000, 4, r"\d\d\.\d million parameters"),
+                                (1000000, 2, r"\d\d\d million parameters"), (9000000, 2, r"\d\.\d\d billion parameters")):
+        write(path, json.dumps({**config, "vocab_size": vocab, "num_hidden_layers": layers}).encode())
+        out = run("plan", path, "--tp", "1")[0].splitlines()[1]
+        n = json.loads(run("plan", path, "--tp", "1", "--json")[0])["parameters"]
+        assert re.match(said, out), (out, n)
+        number, unit = out.split()[:2]
+        assert abs(float(number) * {"thousand": 1e3, "million": 1e6, "billion": 1e9}[unit] / n - 1) < 0.006, (out, n)
+
+
+def test_json_has_a_schema_and_the_man_page_every_key(tmp):
+    one, two = convert(tmp, "qwen2-bias", out="one"), convert(tmp, "qwen2-bias", "--quant", "int8", "--tp", "2", out="two")
+    page = read(os.path.join(harness.ROOT, "docs", "tpshard.1"), "r")
+    text = {name: body for name, body in re.findall(r"(?ms)^\.Ss (\w+) Ar [^\n]*\n(.*?)(?=^\.S[sh] )", page)}
+    described = {"model", "recipe", "files", "chat_templates", "templates"}  # as in docs/format.md
+    for command, args, status in (("plan", (checkpoint("qwen2-bias"), "--gpu-mem", "16G"), 0), ("inspect", (one,), 0),
+                                  ("convert", (checkpoint("qwen2-bias"), "--dry-run"), 0), ("diff", (one, two), 8)):
+        found = json.loads(run(command, *args, "--json", status=status)[0])
+        assert list(found)[0] == "schema" and found["schema"] == 1, command
+
+        def keys(value, at=""):
+            if isinstance(value, list):
+                return set().union(*(keys(v) for v in value)) if value else set()
+            if not isinstance(value, dict):
+                return set()
+            return set(value) | set().union(*(keys(v) for k, v in value.items() if k not in described), set())
+        words = set(re.findall(r"\w+", " ".join(re.findall(r"(?m)^\.(?:It )?Li (.*)$", text[command]))))
+        assert keys(found) <= words, f"{command}: {keys(found) - words}"
 
 
 # ---- inspect ----
@@ -285,7 +353,7 @@ def test_diff_finds_bundles_of_other_degree_and_compression_equal(tmp):
     for a, b in ((one, eight), (eight, one), (eight, again), (one, one)):
         assert run("diff", a, b)[0].startswith("equal")
     found = json.loads(run("diff", one, eight, "--json")[0])
-    assert found == {"equal": True, "tp_a": 1, "tp_b": 8, "differences": []}
+    assert found == {"schema": 1, "equal": True, "tp_a": 1, "tp_b": 8, "differences": []}
 
 
 def test_diff_names_tensor_count_and_place_of_a_changed_value(tmp):

@@ -82,14 +82,14 @@ def test_a_run_that_goes_on_needs_what_is_missing(tmp):
         assert needed(checkpoint("mqa-bias"), out, *args) == whole  # --force leaves the old one where it is until the end
 
 
-def test_it_is_said_before_the_work_and_not_with_quiet(tmp):
+def test_it_is_said_before_the_work_where_details_are_asked_for(tmp):
     line = re.compile(r"^tpshard: disk: \d+\.\d{3} GB needed, \d+\.\d{3} GB free in " + re.escape(tmp) + "$", re.M)
     for args in (("convert", checkpoint("yarn"), "-o", tmp + "/b", "--no-selftest"), ("convert", checkpoint("yarn"), "-o", tmp + "/c/", "--dry-run"),
                  ("reshard", tmp + "/b", "-o", tmp + "/r", "--tp", "3"), ("export", tmp + "/b", "-o", tmp + "/x")):
-        said = tpshard(*args).stderr.decode()
+        said = tpshard(*args, *([] if "--dry-run" in args else ["-v"])).stderr.decode()
         assert len(line.findall(said)) == 1, said
-        if args[0] != "convert":
-            assert "disk" not in tpshard(*args, "--force", "-q").stderr.decode()
+        if "--dry-run" not in args:
+            assert "disk" not in tpshard(*args, "--force").stderr.decode()
     out = tpshard("plan", checkpoint("yarn"), "-o", tmp + "/b").stdout.decode()
     assert re.search(r"^[0-9.]+ \w+ of disk free in " + re.escape(tmp) + "$", out, re.M) and "  disk" in out, out
     here = json.loads(run([harness.TPSHARD, "plan", checkpoint("yarn"), "--json"], cwd=tmp).stdout)

@@ -196,6 +196,37 @@ static void what_fits_is_found_to_the_page_and_to_the_sequence(void **state)
     assert_int_equal(e.batch_max, ESTIMATE_BATCH_MAX);
 }
 
+static void what_is_reserved_does_not_fit(void **state)
+{
+    const uint64_t half = UINT64_C(512) << 20;
+    (void)state;
+    set_qwen25_7b();
+    uint64_t exact = estimate_of(request_of(4096, 3, 0), 4).ranks[0].total;
+    struct estimate_request request = request_of(4096, 3, exact + half);
+    request.reserved = half;
+    assert_true(estimate_of(request, 4).fits);
+    assert_int_equal(estimate_of(request, 4).batch_max, 3);
+    request.gpu_memory--;
+    assert_false(estimate_of(request, 4).fits);
+    assert_int_equal(estimate_of(request, 4).batch_max, 2);
+    request.gpu_memory = request.reserved = exact; /* all of it */
+    assert_false(estimate_of(request, 4).fits);
+    assert_int_equal(estimate_of(request, 4).batch_max, 0);
+    assert_int_equal(estimate_of(request, 4).context_max, 0);
+}
+
+static void at_least_a_context_is_reserved_and_never_more_than_there_is(void **state)
+{
+    const uint64_t half = UINT64_C(512) << 20, card = UINT64_C(80) << 30;
+    (void)state;
+    assert_int_equal(estimate_reserved(card, 1), half);
+    assert_int_equal(estimate_reserved(card, 0.75), card / 4);
+    assert_int_equal(estimate_reserved(half, 0.5), half);
+    assert_int_equal(estimate_reserved(half / 2, 0.9), half / 2);
+    assert_int_equal(estimate_reserved(0, 0.9), 0);
+    assert_true(estimate_reserved(UINT64_MAX, 0.01) > UINT64_MAX / 2);
+}
+
 static void sums_beyond_63_bits_are_a_limit(void **state)
 {
     (void)state;
@@ -232,6 +263,8 @@ int main(void)
         cmocka_unit_test(ranks_without_heads_are_counted),
         cmocka_unit_test(quantized_layers_take_a_byte_a_weight_and_a_scale_a_row),
         cmocka_unit_test(what_fits_is_found_to_the_page_and_to_the_sequence),
+        cmocka_unit_test(what_is_reserved_does_not_fit),
+        cmocka_unit_test(at_least_a_context_is_reserved_and_never_more_than_there_is),
         cmocka_unit_test(sums_beyond_63_bits_are_a_limit),
         cmocka_unit_test(zstd_pays_below_a_speed_that_grows_with_the_threads),
     };

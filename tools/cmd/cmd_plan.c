@@ -55,17 +55,15 @@ static const char *size_text(char buf[24], uint64_t bytes)
 /* "7.62 billion parameters", "135 million parameters" */
 static const char *count_text(char buf[40], uint64_t n)
 {
-    double millions = (double)n * 1e-6;
-    if (millions >= 999.5)
-        snprintf(buf, 40, "%.2f billion parameters", millions * 1e-3);
-    else if (millions >= 0.01)
-        snprintf(buf, 40, "%.*f million parameters",
-                 millions < 9.995   ? 2
-                 : millions < 99.95 ? 1
-                                    : 0,
-                 millions);
-    else
-        snprintf(buf, 40, "%llu parameters", (unsigned long long)n);
+    static const char *const units[] = {"", " thousand", " million", " billion"};
+    double value = (double)n;
+    size_t unit = 0;
+    while (value >= 999.5 && unit + 1 < sizeof units / sizeof *units) {
+        value /= 1000;
+        unit++;
+    }
+    int decimals = unit == 0 ? 0 : value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    snprintf(buf, 40, "%.*f%s parameters", decimals, value, units[unit]);
     return buf;
 }
 
