@@ -223,6 +223,20 @@ def test_json_has_a_schema_and_the_man_page_every_key(tmp):
         assert keys(found) <= words, f"{command}: {keys(found) - words}"
 
 
+def test_the_man_page_has_every_error_code_and_its_status_and_is_good_mdoc(tmp):
+    header, path = read(os.path.join(harness.ROOT, "format/base/error.h"), "r"), os.path.join(harness.ROOT, "docs", "tpshard.1")
+    numbers = dict(re.findall(r"(TP_EXIT_\w+) = (\d+)", header))
+    table = [(code, numbers[status]) for code, status in re.findall(r'X\(TP_E_\w+, "(\w+)", (TP_EXIT_\w+)\)', header)]
+    page = re.findall(r"(?m)^\.It Li (\w\w\d\d) Pq (\d+)\n[^.]", read(path, "r"))
+    assert page == table, set(page) ^ set(table)
+    if not shutil.which("mandoc"):
+        raise Skip("mandoc is not installed")
+    assert not harness.run(["mandoc", "-T", "lint", "-W", "warning", path], None).stdout
+    text = re.sub("\N{BACKSPACE}.|.\N{BACKSPACE}", "", harness.run(["mandoc", "-T", "utf8", path]).stdout.decode())
+    for command in COMMANDS:
+        assert re.search(rf"(?m)^ +tpshard {command}\b", text), command
+
+
 # ---- inspect ----
 
 def test_inspect_shows_model_ranks_files_and_template(tmp):
