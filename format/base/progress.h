@@ -17,6 +17,6 @@ struct progress {
 /* The phase's name is shown at once; program NULL: nothing is, ever. */
 void progress_start(struct progress *progress, const char *program, const char *phase,
                     uint64_t total);
-/* done: bytes of the part in work */
+/* done: bytes of the part in work; of an unknown total the seconds are shown */
 void progress_show(struct progress *progress, uint64_t done);
 void progress_end(struct progress *progress); /* may be called again; {0} is allowed */

@@ -33,7 +33,7 @@ static bool find_tprun(char path[IO_PATH_MAX], struct tp_error *err)
 }
 
 /* The last line of what comes through the pipe, without its newline. A signal ends the child. */
-static void last_line(int fd, pid_t pid, char *line, size_t size)
+static void last_line(int fd, pid_t pid, struct progress *progress, char *line, size_t size)
 {
     enum { LOOK_MS = 100 };
     struct pollfd in = {.fd = fd, .events = POLLIN};
@@ -44,6 +44,7 @@ static void last_line(int fd, pid_t pid, char *line, size_t size)
     while (n > 0 || (n < 0 && errno == EINTR)) {
         if (interrupt_pending())
             kill(pid, SIGKILL);
+        progress_show(progress, 0);
         if (poll(&in, 1, LOOK_MS) <= 0)
             continue;
         n = read(fd, buf, sizeof buf);
@@ -95,7 +96,8 @@ static bool read_output(int out, uint64_t limit, char **data, size_t *n, struct 
     return false;
 }
 
-static bool run(const char *const *argv, int out, int pipes[2], struct tp_error *err)
+static bool run(const char *const *argv, int out, int pipes[2], struct progress *progress,
+                struct tp_error *err)
 {
     char line[TP_ERROR_LINE_MAX];
     int status = 0;
@@ -105,7 +107,7 @@ static bool run(const char *const *argv, int out, int pipes[2], struct tp_error 
     if (!ok)
         return false;
     interrupt_child(pid);
-    last_line(pipes[0], pid, line, sizeof line);
+    last_line(pipes[0], pid, progress, line, sizeof line);
     siginfo_t info; /* not reaped while a signal may still kill it */
     while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
         ;
@@ -122,8 +124,8 @@ static bool run(const char *const *argv, int out, int pipes[2], struct tp_error 
                    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), line);
 }
 
-bool child_run_tprun(const char *const *arguments, uint64_t limit, char **data, size_t *n,
-                     struct tp_error *err)
+bool child_run_tprun(const char *const *arguments, uint64_t limit, struct progress *progress,
+                     char **data, size_t *n, struct tp_error *err)
 {
     enum { ARGS_MAX = 16 };
     char path[IO_PATH_MAX];
@@ -138,7 +140,7 @@ bool child_run_tprun(const char *const *arguments, uint64_t limit, char **data, 
         return tp_fail_errno(err, "memfd_create");
     bool ok = pipe2(pipes, O_CLOEXEC) == 0 || tp_fail_errno(err, "pipe");
     if (ok) {
-        ok = run(argv, out, pipes, err) && read_output(out, limit, data, n, err);
+        ok = run(argv, out, pipes, progress, err) && read_output(out, limit, data, n, err);
         close(pipes[0]);
     }
     close(out);

@@ -387,7 +387,7 @@ static bool run_selftest(struct writer *w, struct tp_error *err)
     begin_phase(w, "selftest: tprun answers fixed prompts", 0);
     bool ok = put_manifest(w, BUNDLE_MANIFEST_OPEN, raw, &hash, err);
     w->bundle.compress = w->request->compress;
-    if (!ok || !child_run_tprun(arguments, BUNDLE_MANIFEST_MAX, &data, &n, err))
+    if (!ok || !child_run_tprun(arguments, BUNDLE_MANIFEST_MAX, &w->progress, &data, &n, err))
         return false;
     ok = add_file(w, BUNDLE_SELFTEST, data, n, err) && put(w, BUNDLE_SELFTEST, false, data, n, err);
     mem_free(data);
