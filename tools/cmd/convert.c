@@ -78,7 +78,7 @@ static void print_done(const struct options *o, const struct writer_request *req
             layers < layers_of ? ", " : "", (unsigned long long)tp_size, tp_size == 1 ? "" : "s",
             (double)bytes * 1e-9);
     if (!r.bytes_written)
-        fprintf(stderr, ", all of it there already");
+        fprintf(stderr, ", all of it from the interrupted run");
     else if (r.bytes_resumed)
         fprintf(stderr, ", of it %.3f GB from the interrupted run", (double)r.bytes_resumed * 1e-9);
     if (r.bytes_written)
