@@ -60,6 +60,7 @@ $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 
 $(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -fno-var-tracking-assignments -mavx2 -mfma -mf16c
 $(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -fno-var-tracking-assignments -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = -O3 -fno-var-tracking-assignments -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
 $(B)/obj/format/values.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
 $(B)/obj/tools/%.o: CFLAGS += $(call rooms,tools)

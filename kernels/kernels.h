@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_COUNT };
 
 enum { ATTENTION_CHUNK = 256 }; /* a constant of numerics.md */
 
@@ -30,7 +30,7 @@ struct sample_cut {
 
 struct kernels {
     enum isa isa;
-    const char *name; /* "scalar", "avx2", "avx512" */
+    const char *name; /* "scalar", "avx2", "avx512", "avx512bf16" */
 
     /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order of
      * docs/numerics.md section 3, groups included. A row's scale is not applied.
@@ -47,6 +47,20 @@ struct kernels {
      * the dot's order. */
     void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M,
                        float *sums);
+
+    /* Of many rows of bf16 values, where an instruction set has more for them than dot; NULL else.
+     *   rows_worth  from so many rows on dot_rows of a format is the faster one; 0: there is none
+     *   pack_rows   columns 0 .. blocks * 32 - 1 of M rows, as dot_rows wants them: 16 words a block;
+     *               64-byte aligned rows on both sides
+     *   dot_rows    the bits of dot. x [M][x_stride] words; x_stride a multiple of 16 where sums are
+     *               given, which are of piece_sums, sums[m * (x_stride / 16) + b]. Of the formats all
+     *               of whose values are bf16 values; NULL for others */
+    uint8_t rows_worth[STORED_COUNT];
+    void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed,
+                      size_t packed_stride);
+    void (*dot_rows[STORED_COUNT])(const void *w, struct pieces pieces, const uint32_t *x,
+                                   size_t x_stride, const float *sums, size_t M, float *out,
+                                   size_t out_stride);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16,
      * bf16. */

@@ -14,6 +14,19 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+static bool has_avx512bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+           __builtin_cpu_supports("avx512vbmi") && pairs_add_in_order();
+}
+
+/* Processors whose VDPBF16PS does more than two FMAs in its time: AMD's. Intel's that have it do less
+ * than one, with FMA twice as wide. */
+static bool bf16_is_fast(void)
+{
+    return __builtin_cpu_is("amd");
+}
+
 const struct kernels *kernels_get(enum isa isa)
 {
     switch (isa) {
@@ -23,6 +36,8 @@ const struct kernels *kernels_get(enum isa isa)
         return has_avx2() ? &kernels_avx2 : NULL;
     case ISA_AVX512:
         return has_avx512() ? &kernels_avx512 : NULL;
+    case ISA_AVX512BF16:
+        return has_avx512bf16() ? &kernels_avx512bf16 : NULL;
     case ISA_COUNT:
         break;
     }
@@ -33,7 +48,7 @@ const struct kernels *kernels_best(void)
 {
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;) {
         const struct kernels *k = kernels_get(isa);
-        if (k)
+        if (k && (isa != ISA_AVX512BF16 || bf16_is_fast()))
             return k;
     }
     return &kernels_scalar;
@@ -41,7 +56,8 @@ const struct kernels *kernels_best(void)
 
 bool isa_from_name(const char *name, enum isa *out)
 {
-    static const struct kernels *const all[] = {&kernels_scalar, &kernels_avx2, &kernels_avx512};
+    static const struct kernels *const all[] = {&kernels_scalar, &kernels_avx2, &kernels_avx512,
+                                                &kernels_avx512bf16};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(name, all[i]->name) == 0) {
             *out = all[i]->isa;

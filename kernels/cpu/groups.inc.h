@@ -1,7 +1,12 @@
 /* Dots over groups of 4-bit codes, compiled for each instruction set. What is included before it
  * defines piece_int4(): acc[m][r] = the sum of x row m over a piece's blocks, each code less
- * zero[r]; docs/numerics.md section 3.
+ * zero[r]; docs/numerics.md section 3. Rows of x are floats, or packed: GROUP_X their words,
+ * GROUP_X_BLOCK of them a block.
  */
+#ifndef GROUP_X
+#define GROUP_X float
+#define GROUP_X_BLOCK BLOCK_COLS
+#endif
 
 enum { GROUP_ROWS = 32 }; /* rows of x at once */
 
@@ -22,7 +27,7 @@ static inline __attribute__((always_inline)) void constants_of(enum stored_offse
 }
 
 static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset,
-                                                                   DOT_ARGS)
+                                                                   DOT_ARGS_OF(GROUP_X))
 {
     _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS],
         minimum[PANEL_ROWS];
@@ -35,13 +40,13 @@ static inline __attribute__((always_inline)) void rows_over_groups(enum stored_o
         at += second ? 0 : PANEL_ROWS;
         n = piece_blocks(pieces, b);
         constants_of(offset, word, second, scale, zero, minimum);
-        piece_int4(offset, at, n, x + b * BLOCK_COLS, x_stride, zero, M, acc);
+        piece_int4(offset, at, n, x + b * GROUP_X_BLOCK, x_stride, zero, M, acc);
         at += n * BLOCK_COLS / 8 * PANEL_ROWS;
         for (size_t m = 0; m < M; m++)
             for (size_t r = 0; r < PANEL_ROWS; r++) {
                 float total = fma_f32(scale[r], acc[m * PANEL_ROWS + r], out[m * out_stride + r]);
                 if (offset == OFFSET_MINIMUM)
-                    total = fma_f32(minimum[r], sums[m * (x_stride / BLOCK_COLS) + b], total);
+                    total = fma_f32(minimum[r], sums[m * (x_stride / GROUP_X_BLOCK) + b], total);
                 out[m * out_stride + r] = total;
             }
     }
@@ -51,12 +56,12 @@ static inline __attribute__((always_inline)) void rows_over_groups(enum stored_o
 }
 
 #define GROUPS(name, offset)                                                                       \
-    void name(DOT_ARGS)                                                                            \
+    void name(DOT_ARGS_OF(GROUP_X))                                                                \
     {                                                                                              \
         for (size_t m = 0, n; m < M; m += n) {                                                     \
             n = M - m < GROUP_ROWS ? M - m : GROUP_ROWS;                                           \
             rows_over_groups(offset, w, pieces, x + m * x_stride, x_stride,                        \
-                             sums + m * (x_stride / BLOCK_COLS), n, out + m * out_stride,          \
+                             sums + m * (x_stride / GROUP_X_BLOCK), n, out + m * out_stride,       \
                              out_stride);                                                          \
         }                                                                                          \
     }

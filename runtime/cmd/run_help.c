@@ -9,7 +9,7 @@
 #define HELP_MACHINE                                                                               \
     "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
-    "  --isa NAME              scalar, avx2, avx512, amx (default: the best here)\n"               \
+    "  --isa NAME              scalar, avx2, avx512, avx512bf16 (default: the best here)\n"        \
     "  --chunk N               tokens of a prefill step (default 256; on a GPU, without "          \
     "--exact,\n"                                                                                   \
     "                          128, 256, 512, 1024 or 2048, default the least that holds the\n"    \

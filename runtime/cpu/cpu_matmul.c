@@ -5,13 +5,24 @@
 #include "checked.h"
 #include <string.h>
 
-enum { TILE_FLOATS = CPU_ROW_TILE * PANEL_ROWS };
+enum { TILE_FLOATS = CPU_PACKED_TILE * PANEL_ROWS };
 
-/* A stack of partial sums, or a tile of up; then the sums of x over pieces, at most one for each
- * block. */
+/* Rows of x that go through panels together at most. */
+static uint64_t tile_rows(const struct cpu_rank *r)
+{
+    return min_u64(r->rows_max, CPU_PACKED_TILE);
+}
+
+/* Of a tile's sums over pieces, at most one for each block; a cache line ends them. */
+static uint64_t sums_floats(const struct cpu_rank *r)
+{
+    return align_up(tile_rows(r) * (r->x_stride_max / BLOCK_COLS), 16);
+}
+
+/* A stack of partial sums, or a tile of up; then the sums of x over pieces; then packed rows. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
-    return TREE_STACK_MAX * TILE_FLOATS + CPU_ROW_TILE / BLOCK_COLS * r->x_stride_max;
+    return TREE_STACK_MAX * TILE_FLOATS + sums_floats(r) + tile_rows(r) * r->x_stride_max / 2;
 }
 
 static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
@@ -23,7 +34,8 @@ static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
 struct tile {
     const float *x;
     uint64_t x_stride, row, n;
-    float *sums; /* of its rows, where a format has a minimum: room in the thread's scratch */
+    float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
+    uint32_t *packed; /* the rows once more, for dot_rows: [n][x_stride / 2]; or NULL */
 };
 
 /* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
@@ -35,17 +47,34 @@ static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct 
                                t.sums + at / BLOCK_COLS);
 }
 
-static float *sums_of(const struct cpu_rank *r, struct share share)
+/* Rows [0, n) of x, with room in the thread's scratch for what belongs to a tile of them. */
+static struct tile all_rows(const struct cpu_rank *r, struct share share, const float *x,
+                            uint64_t x_stride, uint64_t n)
 {
-    return cpu_scratch(r, share) + TREE_STACK_MAX * TILE_FLOATS;
+    float *sums = cpu_scratch(r, share) + TREE_STACK_MAX * TILE_FLOATS;
+    float *packed = sums + sums_floats(r);
+    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed};
+}
+
+/* A panel's leaf, which begins at `weights` and at column `at` of x. */
+static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const void *weights,
+                     struct pieces pieces, struct tile t, uint64_t at, float *out,
+                     uint64_t out_stride)
+{
+    const float *sums = t.sums + at / BLOCK_COLS;
+    if (t.packed && r->kernels->dot_rows[w->stored->id])
+        r->kernels->dot_rows[w->stored->id](weights, pieces, t.packed + at / 2, t.x_stride / 2,
+                                            sums, t.n, out, out_stride);
+    else
+        r->kernels->dot[w->stored->id](weights, pieces, t.x + t.row * t.x_stride + at, t.x_stride,
+                                       sums, t.n, out, out_stride);
 }
 
 /* out[m][0..16) of one panel: scale and bias after the full dot. */
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    r->kernels->dot[w->stored->id](panel_of(w, panel), w->pieces, t.x + t.row * t.x_stride,
-                                   t.x_stride, t.sums, t.n, out, out_stride);
+    leaf_dot(r, w, panel_of(w, panel), w->pieces, t, 0, out, out_stride);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
@@ -55,18 +84,29 @@ static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t 
 }
 
 /* fn for every row tile and group of panels of this share. Where the rows are one tile, no panel is
- * read twice, and all panels are one group. */
+ * read twice, and all panels are one group. Packed rows are many for each panel: they pass over all
+ * panels, which then need not stay in a cache. */
 typedef void tile_fn(const struct cpu_rank *r, void *arg, struct tile t, struct range group);
 
-static void each_tile(const struct cpu_rank *r, struct range panels, struct tile all, tile_fn *fn,
-                      void *arg)
+/* Panels of w, or of matrices of its format. */
+static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                      struct tile all, tile_fn *fn, void *arg)
 {
-    uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
+    const struct kernels *k = r->kernels;
+    uint64_t worth = k->rows_worth[w->stored->id];
+    bool packed = r->bf16 && worth && all.n >= worth;
+    uint64_t rows = packed ? CPU_PACKED_TILE : CPU_ROW_TILE;
+    uint64_t width = all.n > rows && !packed ? CPU_PANEL_GROUP : range_count(panels);
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
         struct range group = {p, min_u64(p + width, panels.end)};
-        for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE) {
-            struct tile t = {all.x, all.x_stride, all.row + m, min_u64(CPU_ROW_TILE, all.n - m),
-                             all.sums};
+        for (uint64_t m = 0; m < all.n; m += rows) {
+            struct tile t = all;
+            t.row = m;
+            t.n = min_u64(rows, all.n - m);
+            t.packed = packed ? all.packed : NULL;
+            if (packed)
+                k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
+                             t.packed, t.x_stride / 2);
             fn(r, arg, t, group);
         }
     }
@@ -94,8 +134,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows,
-                       sums_of(r, share)};
+    struct tile all = all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows);
     /* the panels of the three in one row, so that the shares are even */
     struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
     uint64_t first = 0;
@@ -104,7 +143,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
         uint64_t begin = mine.begin > first ? mine.begin - first : 0;
         uint64_t end = mine.end > first ? min_u64(mine.end - first, n) : 0;
         if (begin < end)
-            each_tile(r, (struct range){begin, end}, all, full_tile, &jobs[i]);
+            each_tile(r, jobs[i].w, (struct range){begin, end}, all, full_tile, &jobs[i]);
         first += n;
     }
 }
@@ -113,7 +152,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
 
 struct gate_job {
     const struct layer_weights *w;
-    float *up; /* [CPU_ROW_TILE][16] */
+    float *up; /* [CPU_PACKED_TILE][16] */
 };
 
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
@@ -145,9 +184,8 @@ void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *o
 {
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct gate_job job = {w, cpu_scratch(r, share)};
-    struct tile all = {cpu_normed(r, step), r->device->row_stride, 0, step->n_rows,
-                       sums_of(r, share)};
-    each_tile(r, share_of(w->gate.panels, share), all, gate_tile, &job);
+    struct tile all = all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows);
+    each_tile(r, &w->gate, share_of(w->gate.panels, share), all, gate_tile, &job);
 }
 
 /* ---- o_proj, down: leaves, folded to roots ---- */
@@ -156,7 +194,7 @@ struct leaf_job {
     const struct matrix *w;
     const struct leaf_run *leaves;
     const struct cpu_roots *roots;
-    float *stack; /* [TREE_STACK_MAX][CPU_ROW_TILE][16] */
+    float *stack; /* [TREE_STACK_MAX][CPU_PACKED_TILE][16] */
 };
 
 static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
@@ -164,15 +202,13 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
 {
     const struct matrix *w = job->w;
     const unsigned char *weights = panel_of(w, panel);
-    const float *x = t.x + t.row * t.x_stride;
-    float *top = job->stack, *sums = t.sums;
+    float *top = job->stack;
+    uint64_t at = 0;
     for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
         const struct leaf *leaf = &job->leaves->leaves[i];
-        r->kernels->dot[w->stored->id](weights, leaf->pieces, x, t.x_stride, sums, t.n, top,
-                                       PANEL_ROWS);
+        leaf_dot(r, w, weights, leaf->pieces, t, at, top, PANEL_ROWS);
         weights += leaf->panel_bytes;
-        x += (size_t)leaf->pieces.blocks * BLOCK_COLS;
-        sums += leaf->pieces.blocks;
+        at += (uint64_t)leaf->pieces.blocks * BLOCK_COLS;
         for (uint8_t m = job->leaves->merges[i]; m; m--, top -= TILE_FLOATS)
             r->kernels->add(top - TILE_FLOATS, top, t.n * PANEL_ROWS, top - TILE_FLOATS);
     }
@@ -198,8 +234,8 @@ static void leaf_dots(const struct cpu_rank *r, const struct step *step, const s
 {
     struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
     if (leaves->count)
-        each_tile(r, share_of(w->panels, share),
-                  (struct tile){x, w->k, 0, step->n_rows, sums_of(r, share)}, leaf_tile, &job);
+        each_tile(r, w, share_of(w->panels, share), all_rows(r, share, x, w->k, step->n_rows),
+                  leaf_tile, &job);
 }
 
 void cpu_o_proj(struct cpu_rank *r, const struct step *step, const struct op *op,
@@ -232,7 +268,7 @@ void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op
         float *first = r->device->logits + i * stride + r->weights->partition.vocab.begin;
         struct full_job job = {w, first, stride};
         const float *x = cpu_normed(r, step) + rows[i] * r->device->row_stride;
-        struct tile all = {x, r->device->row_stride, 0, end - i, sums_of(r, share)};
-        each_tile(r, panels, all, full_tile, &job);
+        each_tile(r, w, panels, all_rows(r, share, x, r->device->row_stride, end - i), full_tile,
+                  &job);
     }
 }

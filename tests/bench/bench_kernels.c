@@ -28,7 +28,8 @@ struct job {
     const char *weights;
     size_t bytes, M, stride;
     const float *x, *sums;
-    float *out; /* per thread M * 16 */
+    uint32_t *packed; /* x as dot_rows takes it */
+    float *out;       /* per thread M * 16 */
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
     uint64_t sink;
@@ -78,9 +79,18 @@ static void work(void *arg, int index, int count)
     job->begin[index] = now();
     if (!job->kernels)
         job->sink += read_all(job->weights + first * panel, (last - first) * panel);
+    size_t worth = job->kernels ? job->kernels->rows_worth[job->stored->id] : 0;
+    bool packed = worth && job->M >= worth;
+    if (packed)
+        job->kernels->pack_rows(job->x, job->stride, COLUMNS / BLOCK_COLS, job->M, job->packed,
+                                job->stride / 2);
     for (size_t p = first; job->kernels && p < last; p++)
-        job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride,
-                                           job->sums, job->M, out, 16);
+        if (packed)
+            job->kernels->dot_rows[job->stored->id](job->weights + p * panel, pieces, job->packed,
+                                                    job->stride / 2, job->sums, job->M, out, 16);
+        else
+            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
+                                               job->stride, job->sums, job->M, out, 16);
     job->end[index] = now();
 }
 
@@ -152,8 +162,9 @@ int main(int argc, char **argv)
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
     float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
+    uint32_t *packed = mem_map_alloc(256 * stride / 2 * sizeof *packed, &err);
     float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
-    if (!weights || !x || !sums || !out)
+    if (!weights || !x || !sums || !packed || !out)
         return tp_error_print("bench_kernels", &err);
     for (size_t i = 0; i < bytes;
          i += 4) { /* normal numbers in every format, few E4M3 subnormals */
@@ -166,19 +177,8 @@ int main(int argc, char **argv)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
         for (unsigned id = 1; id < STORED_COUNT; id++) {
-            struct job job = {kernels_get(isa),
-                              stored_of(id),
-                              weights,
-                              bytes,
-                              1,
-                              stride,
-                              x,
-                              sums,
-                              out,
-                              {0},
-                              {0},
-                              {0},
-                              0};
+            struct job job = {kernels_get(isa), stored_of(id), weights, bytes, 1,   stride, x, sums,
+                              packed,           out,           {0},     {0},   {0}, 0};
             if (!job.kernels)
                 continue;
             if (isa == ISA_SCALAR)

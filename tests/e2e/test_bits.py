@@ -27,7 +27,7 @@ def isas():
     found = []
     with Folder() as d:
         harness.convert(checkpoint("yarn"), d + "/b")
-        for isa in ("scalar", "avx2", "avx512"):
+        for isa in ("scalar", "avx2", "avx512", "avx512bf16"):
             if tprun("generate", d + "/b", "--prompt-ids", "1", "-n", "1", "--isa", isa, "-q", status=None).returncode == 0:
                 found.append(isa)
             else:

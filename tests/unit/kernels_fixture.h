@@ -155,6 +155,12 @@ static inline void assert_same_bits(const float *a, const float *b, size_t n, co
             fail_msg("%s: value %zu: %a is not %a", what, i, (double)a[i], (double)b[i]);
 }
 
+static inline const char *isa_name(enum isa isa)
+{
+    static const char *const names[ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512bf16"};
+    return names[isa];
+}
+
 /* The tables other than the scalar one that run here; says so about the others, once. */
 static inline size_t other_tables(const struct kernels *tables[ISA_COUNT])
 {
@@ -165,7 +171,7 @@ static inline size_t other_tables(const struct kernels *tables[ISA_COUNT])
         if (tables[n])
             n++;
         else if (!said)
-            print_message("SKIP: this CPU lacks %s\n", isa == ISA_AVX2 ? "avx2" : "avx512");
+            print_message("SKIP: this CPU lacks %s\n", isa_name(isa));
     }
     said = true;
     return n;

@@ -139,6 +139,48 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(again);
 }
 
+/* Rows of bf16 values by dot_rows, of every format that has it, groups of any kind, and zeros that are none. */
+static void dots_of_packed_rows_have_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    enum { ROWS = 70, BLOCKS = 19, STRIDE = BLOCKS * 32, OUT = 19 };
+    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    size_t n_tables = other_tables(tables);
+    uint32_t *w = test_memory(BLOCKS * 1024), *packed = test_memory(ROWS * STRIDE * 2);
+    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4),
+          *got = test_memory(ROWS * OUT * 4), *sums = test_memory(ROWS * BLOCKS * 4);
+    for (unsigned id = STORED_BF16; id < STORED_COUNT; id++)
+        for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
+            uint32_t group = stored_of(id)->group / 32, lead = group ? 1 + random_below(group) : 0;
+            struct pieces pieces = {blocks, lead < blocks ? lead : blocks, group};
+            if (group)
+                for (size_t i = 0; i < BLOCKS * 256; i++)
+                    w[i] =
+                        (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                        (random_below(2) ? random_below(16) : f32_to_bf16(random_scaled(-20, 10)));
+            else
+                panel_random(id, w, blocks * 32);
+            fill_rows(x, ROWS, STRIDE);
+            scalar->round_bf16(x, ROWS * STRIDE);
+            if (group)
+                scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
+            scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
+            for (size_t t = 0; t < n_tables; t++)
+                for (size_t M = 1; M <= ROWS && tables[t]->dot_rows[id]; M++) {
+                    memset(got, 0, ROWS * OUT * 4);
+                    tables[t]->pack_rows(x, STRIDE, blocks, M, packed, STRIDE / 2);
+                    tables[t]->dot_rows[id](w, pieces, packed, STRIDE / 2, sums, M, got, OUT);
+                    assert_rows(got, want, M, OUT, tables[t]->name);
+                }
+        }
+    free(w);
+    free(packed);
+    free(x);
+    free(want);
+    free(got);
+    free(sums);
+}
+
 /* One row over the pieces of a leaf, read word by word as format.md has them, in plain loops. */
 static float row_over_groups(const struct stored *s, const uint32_t *w, struct range leaf, size_t r,
                              const float *x)
@@ -505,6 +547,7 @@ static void tables_are_found_by_name(void **state)
     assert_true(isa_from_name("scalar", &isa) && isa == ISA_SCALAR);
     assert_true(isa_from_name("avx2", &isa) && isa == ISA_AVX2);
     assert_true(isa_from_name("avx512", &isa) && isa == ISA_AVX512);
+    assert_true(isa_from_name("avx512bf16", &isa) && isa == ISA_AVX512BF16);
     assert_false(isa_from_name("sse", &isa));
     assert_non_null(kernels_get(ISA_SCALAR));
     assert_non_null(kernels_best());
@@ -517,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
         cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(dots_of_packed_rows_have_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(dots_over_groups_are_those_of_the_document, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
