@@ -140,7 +140,8 @@ $(B)/tests/%.so: tests/tools/%.c
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(CSTD) -Wall -Wextra -Werror -O1 -g -fPIC -shared -o $@ $< -ldl -lpthread
-$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT))
+$(B)/obj/tests/bench/measure.o: ISA = -O3
+$(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(B)/obj/tests/bench/measure.o $(call obj,$(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
@@ -250,7 +251,7 @@ fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libF
 
 bench: deps ## measure, as ratios against the machine in the same run
 	@$(MAKE) --no-print-directory run-bench
-run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/*.c))
+run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c))
 	@BUILD=$(B) SHARED=$(SHARED) scripts/bench.sh
 
 check-includes: ## the direction of includes between rooms

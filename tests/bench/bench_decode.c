@@ -1,85 +1,42 @@
 /* How close decoding comes to the speed of memory: the time of a decode step (batch 1, short
- * context) beside a plain read of the very weights it needs, by the same threads, interleaved.
+ * context) beside the fastest read of the very weights it needs, by the same threads, interleaved.
  * Medians. Prints a line per thread count; checks nothing.
  *
  * bench_decode BUNDLE [rounds [steps [isa]]]
  */
 #include "engine.h"
 #include "kernels.h"
+#include "measure.h"
 #include "sampler.h"
 
-#include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { ROUNDS_MAX = 99, THREADS_MAX = 2, STEPS_MAX = 32, WARM_STEPS = 2 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* ---- the plain read ---- */
-
-__attribute__((target("avx512f"))) static uint64_t read_512(const unsigned char *p, size_t bytes)
-{
-    __m512i sum[4] = {{0}};
-    for (size_t i = 0; i < bytes; i += 256)
-        for (size_t j = 0; j < 4; j++)
-            sum[j] = _mm512_add_epi32(sum[j], _mm512_load_si512(p + i + 64 * j));
-    sum[0] = _mm512_add_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(sum[2], sum[3]));
-    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
-}
-
-__attribute__((target("avx2"))) static uint64_t read_256(const unsigned char *p, size_t bytes)
-{
-    __m256i sum[4] = {{0}};
-    for (size_t i = 0; i < bytes; i += 128)
-        for (size_t j = 0; j < 4; j++)
-            sum[j] = _mm256_add_epi32(sum[j], _mm256_load_si256((const __m256i *)(p + i) + j));
-    sum[0] = _mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), _mm256_add_epi32(sum[2], sum[3]));
-    return (uint64_t)_mm256_extract_epi64(sum[0], 0);
-}
-
-static uint64_t read_128(const unsigned char *p, size_t bytes)
-{
-    __m128i sum = _mm_setzero_si128();
-    for (size_t i = 0; i < bytes; i += 16)
-        sum = _mm_add_epi32(sum, _mm_load_si128((const __m128i *)(p + i)));
-    return (uint64_t)_mm_cvtsi128_si64(sum);
-}
-
-static uint64_t read_all(const unsigned char *p, size_t bytes)
-{
-    return __builtin_cpu_supports("avx512f") ? read_512(p, bytes)
-           : __builtin_cpu_supports("avx2")  ? read_256(p, bytes)
-                                             : read_128(p, bytes);
-}
-
 /* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more.
  */
-static uint64_t read_matrix(const struct matrix *w, int index, int count)
+static uint64_t read_matrix(const struct matrix *w, int way, int index, int count)
 {
     uint64_t panel = w->panel_bytes;
     uint64_t first = cut(w->panels, (uint64_t)index, (uint64_t)count);
     uint64_t last = cut(w->panels, (uint64_t)index + 1, (uint64_t)count);
-    return read_all(w->w + first * panel, (last - first) * panel);
+    return read_all(way, w->w + first * panel, (last - first) * panel);
 }
 
-typedef uint64_t matrix_fn(const struct matrix *w, int index, int count);
+typedef uint64_t matrix_fn(const struct matrix *w, int way, int index, int count);
 
-static uint64_t matrix_bytes(const struct matrix *w, int index, int count)
+static uint64_t matrix_bytes(const struct matrix *w, int way, int index, int count)
 {
+    (void)way;
     (void)index;
     (void)count;
     return w->panels * w->panel_bytes;
 }
 
 /* The sum of fn over all that a step multiplies with: the embedding is looked up, not read. */
-static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int index, int count)
+static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int way, int index,
+                            int count)
 {
     uint64_t sum = 0;
     for (uint64_t r = 0; r < weights->tp_size; r++) {
@@ -89,9 +46,9 @@ static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int in
             const struct matrix *all[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                           &layer->gate, &layer->up, &layer->down};
             for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-                sum += fn(all[i], index, count);
+                sum += fn(all[i], way, index, count);
         }
-        sum += fn(&w->lm_head, index, count);
+        sum += fn(&w->lm_head, way, index, count);
     }
     return sum;
 }
@@ -101,7 +58,7 @@ static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int in
 struct bench {
     struct engine engine;
     struct sampler sampler;
-    int rounds, steps;
+    int rounds, steps, way; /* way: the fastest of measure.h here */
     uint32_t token, position;
     _Atomic uint64_t sink;
     double read_s[ROUNDS_MAX], step_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
@@ -110,7 +67,7 @@ struct bench {
 static void read_share(void *arg, int index, int count)
 {
     struct bench *b = arg;
-    b->sink += each_matrix(&b->engine.weights, read_matrix, index, count);
+    b->sink += each_matrix(&b->engine.weights, read_matrix, b->way, index, count);
 }
 
 static double timed_read(struct bench *b)
@@ -118,6 +75,13 @@ static double timed_read(struct bench *b)
     double begin = now();
     team_call(&b->engine.team, read_share, b);
     return now() - begin;
+}
+
+static double timed_way(void *arg, int way)
+{
+    struct bench *b = arg;
+    b->way = way;
+    return timed_read(b);
 }
 
 static void decode(struct bench *b)
@@ -145,6 +109,7 @@ static void run_rounds(struct bench *b)
 {
     for (int i = 0; i < WARM_STEPS; i++)
         decode(b);
+    b->way = read_way_best(timed_way, b);
     for (int i = 0; i < b->rounds; i++) {
         double before = timed_read(b);
         double step = timed_decode(b);
@@ -153,18 +118,6 @@ static void run_rounds(struct bench *b)
         b->step_s[i] = step;
         b->ratio[i] = read / step;
     }
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[n / 2];
 }
 
 static bool run(struct bench *b, const struct bundle *bundle, const struct kernels *kernels,
@@ -185,13 +138,14 @@ static bool run(struct bench *b, const struct bundle *bundle, const struct kerne
     bool ok = engine_open(&b->engine, bundle, &setup, err);
     if (ok) {
         run_rounds(b);
-        double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 1) * 1e-9;
+        double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 0, 1) * 1e-9;
         double step = median(b->step_s, b->rounds);
         printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "
-               "ratio %.3f  %.2f tok/s\n",
+               "ratio %.3f  %.2f tok/s, read %s\n",
                kernels->name, dtype_name(bundle->recipe.dtype), recipe_quant_name(&bundle->recipe),
                (unsigned long long)bundle->tp_size, threads, gb / step,
-               gb / median(b->read_s, b->rounds), median(b->ratio, b->rounds), 1 / step);
+               gb / median(b->read_s, b->rounds), median(b->ratio, b->rounds), 1 / step,
+               read_way_name(b->way));
     }
     engine_close(&b->engine);
     return ok;

@@ -1,29 +1,21 @@
-/* How fast the dots are: bytes per second at one row beside a plain read of as many bytes by as
+/* How fast the dots are: bytes per second at one row beside the fastest read of as many bytes by as
  * many threads, interleaved; arithmetic at 64 and 256 rows. Medians. Prints a table; checks
  * nothing.
  *
  * bench_kernels [rounds [MiB]]
  */
 #include "kernels.h"
+#include "measure.h"
 #include "mem.h"
 #include "threads.h"
 
-#include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 struct job {
-    const struct kernels *kernels; /* NULL: a plain read */
+    const struct kernels *kernels; /* NULL: a read */
     const struct stored *stored;
     const char *weights;
     size_t bytes, M, stride;
@@ -33,37 +25,12 @@ struct job {
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
     uint64_t sink;
+    int way; /* of reading: the fastest of measure.h */
 };
 
 static size_t panel_bytes(const struct stored *stored)
 {
     return stored_words(stored, (struct range){0, COLUMNS}) * 64;
-}
-
-/* Wide loads read faster than narrow ones here, with four sums to hide their latency. */
-__attribute__((target("avx512f"))) static uint64_t read_wide(const char *p, size_t bytes)
-{
-    __m512i sum[4] = {{0}};
-    for (size_t i = 0; i < bytes; i += 256)
-        for (size_t j = 0; j < 4; j++)
-            sum[j] = _mm512_add_epi32(sum[j], _mm512_load_si512(p + i + 64 * j));
-    sum[0] = _mm512_add_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(sum[2], sum[3]));
-    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
-}
-
-static uint64_t read_narrow(const char *p, size_t bytes)
-{
-    __m128i sum[4] = {{0}};
-    for (size_t i = 0; i < bytes; i += 64)
-        for (size_t j = 0; j < 4; j++)
-            sum[j] = _mm_add_epi32(sum[j], _mm_load_si128((const __m128i *)(p + i + 16 * j)));
-    sum[0] = _mm_add_epi32(_mm_add_epi32(sum[0], sum[1]), _mm_add_epi32(sum[2], sum[3]));
-    return (uint64_t)_mm_cvtsi128_si64(sum[0]);
-}
-
-static uint64_t read_all(const char *p, size_t bytes)
-{
-    return __builtin_cpu_supports("avx512f") ? read_wide(p, bytes) : read_narrow(p, bytes);
 }
 
 static void work(void *arg, int index, int count)
@@ -78,7 +45,8 @@ static void work(void *arg, int index, int count)
     barrier_wait(&job->barrier);
     job->begin[index] = now();
     if (!job->kernels)
-        job->sink += read_all(job->weights + first * panel, (last - first) * panel);
+        job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
+                              (last - first) * panel);
     size_t worth = job->kernels ? job->kernels->rows_worth[job->stored->id] : 0;
     bool packed = worth && job->M >= worth;
     if (packed)
@@ -108,22 +76,24 @@ static double run(struct job *job, int threads)
     return end - begin;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+struct timed {
+    struct job *job;
+    int threads;
+};
 
-static double median(double *values, int n)
+static double timed_way(void *arg, int way)
 {
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[n / 2];
+    struct timed *t = arg;
+    t->job->way = way;
+    return run(t->job, t->threads);
 }
 
 static void streaming(struct job *job, int threads, int rounds)
 {
     const struct kernels *kernels = job->kernels;
     double read_s[ROUNDS_MAX], dot_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
+    job->kernels = NULL;
+    job->way = read_way_best(timed_way, &(struct timed){job, threads});
     for (int i = 0; i < rounds; i++) {
         job->kernels = NULL;
         double before = run(job, threads);
@@ -177,8 +147,16 @@ int main(int argc, char **argv)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
         for (unsigned id = 1; id < STORED_COUNT; id++) {
-            struct job job = {kernels_get(isa), stored_of(id), weights, bytes, 1,   stride, x, sums,
-                              packed,           out,           {0},     {0},   {0}, 0};
+            struct job job = {.kernels = kernels_get(isa),
+                              .stored = stored_of(id),
+                              .weights = weights,
+                              .bytes = bytes,
+                              .M = 1,
+                              .stride = stride,
+                              .x = x,
+                              .sums = sums,
+                              .packed = packed,
+                              .out = out};
             if (!job.kernels)
                 continue;
             if (isa == ISA_SCALAR)

@@ -6,6 +6,7 @@
  *
  * bench_layout [rounds [MiB [columns]]]
  */
+#include "measure.h"
 #include "prefetch.h"
 
 #include <immintrin.h>
@@ -399,7 +400,7 @@ static size_t differing(const struct row *row, char *panels, float *out)
     return bad;
 }
 
-static double now(clockid_t clock)
+static double now_of(clockid_t clock)
 {
     struct timespec t;
     clock_gettime(clock, &t);
@@ -421,11 +422,11 @@ static void *work(void *arg)
     __atomic_sub_fetch(share->waiting, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(share->waiting, __ATOMIC_SEQ_CST))
         ;
-    double used = now(CLOCK_THREAD_CPUTIME_ID);
-    share->begin = now(CLOCK_MONOTONIC);
+    double used = now_of(CLOCK_THREAD_CPUTIME_ID);
+    share->begin = now_of(CLOCK_MONOTONIC);
     share->row->stream(share->w, share->panels, share->out);
-    share->end = now(CLOCK_MONOTONIC);
-    share->used = now(CLOCK_THREAD_CPUTIME_ID) - used;
+    share->end = now_of(CLOCK_MONOTONIC);
+    share->used = now_of(CLOCK_THREAD_CPUTIME_ID) - used;
     return NULL;
 }
 
@@ -447,18 +448,6 @@ static double speed(const struct row *row, const char *w, int threads, float *ou
         pthread_join(other, NULL);
     double elapsed = fmax(a.end, b.end) - fmin(a.begin, b.begin), used = fmax(a.used, b.used);
     return elapsed > 1.03 * used ? 0 : (double)(panels * size) * threads * 1e-9 / elapsed;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double u = *(const double *)a, v = *(const double *)b;
-    return (u > v) - (u < v);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, ascending);
-    return values[n / 2];
 }
 
 static char *map(size_t bytes, int huge)
@@ -532,8 +521,8 @@ int main(int argc, char **argv)
                row->names[2], row->names[3], row->names[4], row->layout.group, height,
                row->huge ? "2 MiB" : "4 KiB", bits);
         for (int t = 0; t < 2; t++) {
-            double share = median(ratio[t][r], samples[t][r]);
-            printf(" | %14.1f %5.3f %12.3f", median(gb[t][r], samples[t][r]), share,
+            double share = median(ratio[t][r], (int)samples[t][r]);
+            printf(" | %14.1f %5.3f %12.3f", median(gb[t][r], (int)samples[t][r]), share,
                    share * 8 / bits);
         }
         putchar('\n');

@@ -5,20 +5,13 @@
  * bench_sampler [isa]
  */
 #include "math64.h"
+#include "measure.h"
 #include "mem.h"
 #include "sampler.h"
 #include "threads.h"
 #include <stdio.h>
-#include <time.h>
 
 enum { VOCAB = 151936, ROUNDS = 200 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Box and Muller's, from the sampler's own generator. */
 static void fill(float *logits, double sigma)
