@@ -268,6 +268,36 @@ static void chunk_join(bool *fresh, float *max, float *sum, float *o, float max_
 /* Rows at once: their maxima and sums wait here while PV reads each panel once for all of them. */
 enum { ROWS_AT_ONCE = 64 };
 
+/* Rows of x and how they lie: packed for dot_rows, or as they are. */
+struct dot_rows_x {
+    const float *x;
+    size_t stride, count;
+    bool packed;
+};
+
+static void dots(const struct kernels *self, enum dtype kv, const char *w, size_t columns,
+                 struct dot_rows_x x, float *out, size_t out_stride)
+{
+    const struct pieces pieces = {.blocks = (uint32_t)(columns / BLOCK_COLS)};
+    if (x.packed)
+        self->dot_rows[kv](w, pieces, (const uint32_t *)(const void *)x.x, x.stride, NULL, x.count,
+                           out, out_stride);
+    else
+        self->dot[kv](w, pieces, x.x, x.stride, NULL, x.count, out, out_stride);
+}
+
+/* x, or where that is worth it the same rows packed into `to`, which may be x itself. */
+static struct dot_rows_x rows_for(const struct kernels *self, enum dtype kv, bool bf16,
+                                  const float *x, size_t stride, size_t columns, size_t count,
+                                  float *to, size_t to_stride)
+{
+    size_t worth = self->rows_worth[kv];
+    if (!bf16 || !worth || count < worth)
+        return (struct dot_rows_x){x, stride, count, false};
+    self->pack_rows(x, stride, columns / BLOCK_COLS, count, (uint32_t *)(void *)to, to_stride);
+    return (struct dot_rows_x){to, to_stride, count, true};
+}
+
 static void attention_chunk(const struct kernels *self, const void *k, const void *v, enum dtype kv,
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
                             const int *first, const int *last, bool round_p, bool *fresh,
@@ -281,19 +311,22 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
         struct span span = visible_blocks(first + m, last + m, rows);
         if (span.begin == span.end)
             continue;
+        struct dot_rows_x x =
+            rows_for(self, kv, round_p, q + m * q_stride, q_stride, head_pad, rows, o_c, head_pad);
         for (size_t p = span.begin; p < span.end; p += PANEL_ROWS)
-            self->dot[kv]((const char *)k + p / PANEL_ROWS * head_pad * column_bytes,
-                          (struct pieces){.blocks = (uint32_t)(head_pad / BLOCK_COLS)},
-                          q + m * q_stride, q_stride, NULL, rows, s + p, ATTENTION_CHUNK);
+            dots(self, kv, (const char *)k + p / PANEL_ROWS * head_pad * column_bytes, head_pad, x,
+                 s + p, ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
                               round_p, &max_c[i], &sum_c[i]);
+        float *p = s + span.begin;
+        size_t positions = span.end - span.begin;
+        x = rows_for(self, kv, round_p, p, ATTENTION_CHUNK, positions, rows, p, ATTENTION_CHUNK);
         for (size_t c = 0; c < head_pad; c += PANEL_ROWS)
-            self->dot[kv](
-                (const char *)v + (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
-                (struct pieces){.blocks = (uint32_t)((span.end - span.begin) / BLOCK_COLS)},
-                s + span.begin, ATTENTION_CHUNK, NULL, rows, o_c + c, head_pad);
+            dots(self, kv,
+                 (const char *)v + (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
+                 positions, x, o_c + c, head_pad);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride,
