@@ -203,6 +203,7 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
         !json_get_object(&top, "source", &bundle->source, err) ||
         !read_layers_of(bundle, path, err) || !read_files(bundle, &top, err))
         return false;
+    bundle->n_layers = bundle->model.n_layers;
     bundle->ranks = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->ranks, err);
     bundle->plans = mem_arena_alloc(&bundle->arena, bundle->tp_size * sizeof *bundle->plans, err);
     return bundle->ranks && bundle->plans && read_ranks(bundle, &top, err);
@@ -267,6 +268,13 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
     return ok;
 }
 
+void bundle_cut(struct bundle *bundle, uint64_t n_layers)
+{
+    for (uint64_t r = 0; r < bundle->tp_size; r++)
+        rank_plan_cut(&bundle->plans[r], n_layers);
+    bundle->model.n_layers = n_layers;
+}
+
 void bundle_close(struct bundle *bundle)
 {
     for (uint64_t r = 0; bundle->plans && r < bundle->tp_size; r++)
@@ -280,8 +288,9 @@ bool bundle_open_rank(const struct bundle *bundle, uint64_t rank, struct shard *
                       struct tp_error *err)
 {
     const struct bundle_rank *r = &bundle->ranks[rank];
-    if (!shard_open(shard, bundle->dir, &bundle->model, &bundle->plans[rank], &bundle->bundle_id,
-                    err))
+    struct model_config model = bundle->model;
+    model.n_layers = bundle->n_layers;
+    if (!shard_open(shard, bundle->dir, &model, &bundle->plans[rank], &bundle->bundle_id, err))
         return false;
     bool ok = true;
     if (shard->file_bytes != r->file_bytes)

@@ -41,6 +41,7 @@ struct bundle {
     uint64_t manifest_bytes;
     uint32_t n_files;
     struct bundle_file files[BUNDLE_FILES_MAX];
+    uint64_t n_layers;         /* of the rank files: the model's, but where it was cut */
     struct bundle_rank *ranks; /* [tp_size] */
     struct rank_plan *plans;   /* [tp_size] */
     json_t *root;              /* the manifest; owns all JSON below it */
@@ -57,6 +58,8 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
 bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
                   size_t n, struct tp_error *err);
 void bundle_close(struct bundle *bundle);
+/* Of the model the first n_layers alone, 1 to as many as it has. */
+void bundle_cut(struct bundle *bundle, uint64_t n_layers);
 /* Call fn with the name of every file of the bundle, the manifest's last; while it returns true. */
 bool bundle_each_file(const struct bundle *bundle, bool (*fn)(void *arg, const char *name),
                       void *arg);

@@ -211,6 +211,24 @@ bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe
     return true;
 }
 
+void rank_plan_cut(struct rank_plan *plan, uint64_t n_layers)
+{
+    const struct range layers = plan->partition.layers;
+    tp_assert(n_layers >= 1 && n_layers <= range_count(layers));
+    plan->partition.layers.end = layers.begin + n_layers;
+    if (plan->partition.layers.end == layers.end)
+        return;
+    const struct tensor *first = plan->tensors, *end;
+    while (first->layer == TENSOR_NO_LAYER || first->layer < plan->partition.layers.end)
+        first++;
+    for (end = first; end->layer != TENSOR_NO_LAYER;)
+        end++; /* the last norm */
+    plan->unused.tensors =
+        (struct range){(uint64_t)(first - plan->tensors), (uint64_t)(end - plan->tensors)};
+    plan->unused.chunks = (struct range){first->first_chunk, end->first_chunk};
+    plan->unused.bytes = (struct range){first->offset, end->offset};
+}
+
 void rank_plan_free(struct rank_plan *plan)
 {
     mem_arena_free(&plan->arena);

@@ -59,6 +59,9 @@ struct rank_plan {
     uint64_t data_bytes;              /* raw data area, a multiple of SHARD_FILE_ALIGN */
     uint64_t table_bytes;             /* of the file's table (shard.h) */
     uint64_t data_align, data_offset; /* of the data area in the file */
+    struct {                          /* of layers that are left out; else empty */
+        struct range tensors, chunks, bytes;
+    } unused;
     struct mem_arena arena;
 };
 
@@ -69,6 +72,19 @@ void rank_plan_free(struct rank_plan *plan);
 /* data_bytes of a plan, without building it. The same errors. */
 bool rank_plan_data_bytes(const struct model_config *model, struct recipe recipe, uint64_t tp_size,
                           uint64_t rank, uint64_t *bytes, struct tp_error *err);
+/* Leave out all layers but the first n, 1 to as many as there are: the file is the same, and what
+ * lies between them and the last norm is not looked at. */
+void rank_plan_cut(struct rank_plan *plan, uint64_t n_layers);
+/* Bytes of the data area that are used. */
+static inline uint64_t rank_plan_used_bytes(const struct rank_plan *plan)
+{
+    return plan->data_bytes - range_count(plan->unused.bytes);
+}
+/* Where an offset of the data area is, in what is used of it put together. */
+static inline uint64_t rank_plan_used_offset(const struct rank_plan *plan, uint64_t offset)
+{
+    return offset < plan->unused.bytes.begin ? offset : offset - range_count(plan->unused.bytes);
+}
 /* NULL where absent */
 const struct tensor *rank_plan_find(const struct rank_plan *plan, enum role role, uint32_t layer,
                                     enum part part);

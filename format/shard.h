@@ -105,7 +105,8 @@ void shard_close(struct shard *shard);
  * and chunk. Any thread. */
 bool shard_check_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                        struct tp_error *err);
-/* Check that all bytes of the data area outside chunks are zero. */
+/* Check that all bytes of the data area outside chunks are zero, but for those before an unused
+ * one. */
 bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan,
                          struct tp_error *err);
 /* Raw bytes of chunk i of a tensor into out (tensor_chunk_bytes): a copy, or the decoded frame.

@@ -116,7 +116,8 @@ bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan
     uint64_t at = 0;
     for (uint32_t i = 0; i < plan->n_chunks; i++) {
         const struct chunk *chunk = &shard->head.chunks[i];
-        if (!all_zero(shard->data + at, chunk->file_offset - at))
+        if (!range_has(plan->unused.chunks, i) &&
+            !all_zero(shard->data + at, chunk->file_offset - at))
             break;
         at = chunk->file_offset + chunk->file_bytes;
     }

@@ -18,7 +18,8 @@ struct slot {
 
 const char *batch_finish_name(enum batch_finish finish)
 {
-    static const char *const names[] = {"going", "eos", "stop", "length", "interrupted", "failed"};
+    static const char *const names[] = {"going",   "eos",         "stop",  "length",
+                                        "context", "interrupted", "failed"};
     return names[finish];
 }
 
@@ -341,6 +342,12 @@ static void pick(struct picks *p)
         pick_thread(p, 0, 1);
 }
 
+/* Why it ends who has as many tokens as it may. */
+static enum batch_finish full(const struct request *request)
+{
+    return request->cut ? BATCH_CONTEXT : BATCH_LENGTH;
+}
+
 static void accept(struct batch *b, uint32_t s, uint32_t id)
 {
     struct slot *slot = &b->slots[s];
@@ -357,7 +364,7 @@ static void accept(struct batch *b, uint32_t s, uint32_t id)
     if (q->on_token && q->on_token(q->arg, s, id))
         finish(b, s, BATCH_STOP);
     else if (a->count == q->n)
-        finish(b, s, BATCH_LENGTH);
+        finish(b, s, full(q));
 }
 
 /* What comes of row i: its logits to whoever wants them, its token. */
@@ -469,7 +476,7 @@ static void end_prompts(struct batch *b)
     for (uint32_t m = 0; m < step->n_rows; m++) {
         const struct slot *slot = &b->slots[step->rows[m].sequence];
         if (slot->request.n == 0 && !in_prompt(slot) && slot->answer.finish == BATCH_GOING)
-            finish(b, step->rows[m].sequence, BATCH_LENGTH);
+            finish(b, step->rows[m].sequence, full(&slot->request));
     }
 }
 

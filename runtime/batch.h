@@ -14,11 +14,13 @@
 
 enum batch_finish {
     BATCH_GOING,
-    BATCH_EOS,    /* an end token, the last of ids */
-    BATCH_STOP,   /* on_token said so */
-    BATCH_LENGTH, /* as many as asked for */
+    BATCH_EOS,     /* an end token, the last of ids */
+    BATCH_STOP,    /* on_token said so */
+    BATCH_LENGTH,  /* as many as asked for */
+    BATCH_CONTEXT, /* as many as there was room for */
     BATCH_INTERRUPTED,
     BATCH_FAILED, /* the answer's error says why; the others go on */
+    BATCH_FINISHES,
 };
 const char *batch_finish_name(enum batch_finish finish);
 
@@ -28,6 +30,7 @@ struct request {
     uint32_t n_ids;
     uint32_t n_cached; /* below n_ids: so many of them the slot's cache holds already */
     uint32_t n;        /* new tokens at most; 0: the prompt is run and nothing chosen */
+    bool cut;          /* n is what there is room for, fewer than were asked for */
     bool exact;        /* not fast, however long the prompt is */
     struct sampler_options sampling; /* has passed sampler_check */
     const int64_t *eos;              /* [n_eos]; borrowed, as marks */

@@ -98,9 +98,9 @@ static bool plan_memory(struct engine *e, struct tp_error *err)
     e->shared_planned = plan.shared;
     for (uint64_t r = 0; r < bundle->tp_size; r++) {
         struct device_bytes bytes = plan.ranks[r];
-        uint64_t decoded = weights_decoded_bytes(bundle, r), *total = &totals[plan.memory_of[r]];
-        e->planned[r] = (struct engine_memory){decoded ? decoded : bundle->ranks[r].file_bytes,
-                                               bytes.kv, bytes.activations};
+        uint64_t weights = weights_bytes(bundle, r), *total = &totals[plan.memory_of[r]];
+        uint64_t decoded = bundle->compress == COMPRESS_NONE ? 0 : weights;
+        e->planned[r] = (struct engine_memory){weights, bytes.kv, bytes.activations};
         if (!tp_add(fresh, decoded, &fresh) || !tp_add(fresh, bytes.kv, &fresh) ||
             !tp_add(fresh, bytes.activations, &fresh) ||
             !tp_add(*total, e->planned[r].weights, total) || !tp_add(*total, bytes.kv, total) ||
@@ -184,9 +184,10 @@ static bool open_device(struct engine *e, struct tp_error *err)
     e->device = e->setup.device->open(&setup, err);
     for (uint64_t r = 0; e->device && r < e->bundle->tp_size; r++) {
         struct device_bytes bytes = e->device->used.ranks[r];
-        e->used[r] = (struct engine_memory){e->weights.decoded[r] ? e->weights.decoded_bytes[r]
-                                                                  : e->weights.shards[r].file_bytes,
-                                            bytes.kv, bytes.activations};
+        uint64_t weights =
+            e->weights.decoded[r] ? e->weights.decoded_bytes[r] : e->weights.shards[r].file_bytes;
+        weights -= range_count(e->bundle->plans[r].unused.bytes);
+        e->used[r] = (struct engine_memory){weights, bytes.kv, bytes.activations};
     }
     return e->device;
 }

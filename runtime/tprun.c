@@ -4,8 +4,8 @@
 #include "program.h"
 #include "interrupt.h"
 #include "run_help.h"
+#include "subcommand.h"
 #include <stdio.h>
-#include <string.h>
 
 static const struct {
     const char *name;
@@ -30,27 +30,26 @@ static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  tokenize   text to token ids and back\n"
                             "  render     render a chat template over JSON lines\n"
                             "  info       what this machine has to run on\n"
-                            "tprun COMMAND --help says more\n";
+                            "tprun help COMMAND says more\n";
 
-static bool run_command(int argc, char **argv, struct report *report, struct tp_error *err)
+static const char *name_of(int i)
+{
+    return i < (int)(sizeof commands / sizeof *commands) ? commands[i].name : NULL;
+}
+
+static bool run_command(int which, int argc, char **argv, struct report *report,
+                        struct tp_error *err)
 {
     struct run_options options;
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(argv[1], commands[i].name) != 0)
-            continue;
-        if (!run_options_parse(&options, commands[i].id, argc - 1, argv + 1, err))
-            return false;
-        if (options.help) {
-            fputs(run_help(commands[i].id), stdout);
-            return true;
-        }
-        if (commands[i].id != RUN_CHAT) /* Ctrl-C stops an answer there */
-            interrupt_catch(commands[i].grace_ms);
-        return commands[i].run(&options, report, err);
+    if (!run_options_parse(&options, commands[which].id, argc, argv, err))
+        return false;
+    if (options.help) {
+        fputs(run_help(commands[which].id), stdout);
+        return true;
     }
-    char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", tprun --help lists them",
-                   tp_name_cut(name, argv[1], strlen(argv[1])));
+    if (commands[which].id != RUN_CHAT) /* Ctrl-C stops an answer there */
+        interrupt_catch(commands[which].grace_ms);
+    return commands[which].run(&options, report, err);
 }
 
 int main(int argc, char **argv)
@@ -59,13 +58,15 @@ int main(int argc, char **argv)
     struct tp_error err = {0};
     report_start(&report);
     program_start("tprun");
-    if (argc < 2) {
+    int which = subcommand_find(name_of, argc, argv, &err);
+    if (which == SUBCOMMAND_NONE) {
         fputs(usage, stderr);
         return TP_EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (which == SUBCOMMAND_WRONG)
+        return tp_error_print("tprun", &err);
+    if (which == SUBCOMMAND_HELP)
         fputs(usage, stdout);
-        return program_end(true, &err);
-    }
-    return program_end(run_command(argc, argv, &report, &err), &err);
+    return program_end(
+        which == SUBCOMMAND_HELP || run_command(which, argc - 1, argv + 1, &report, &err), &err);
 }

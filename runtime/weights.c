@@ -37,9 +37,12 @@ bool weights_open(struct weights *weights, const struct bundle *bundle, struct t
     return ok;
 }
 
-uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank)
+uint64_t weights_bytes(const struct bundle *bundle, uint64_t rank)
 {
-    return bundle->compress == COMPRESS_NONE ? 0 : bundle->plans[rank].data_bytes;
+    const struct rank_plan *plan = &bundle->plans[rank];
+    return bundle->compress == COMPRESS_NONE
+               ? bundle->ranks[rank].file_bytes - range_count(plan->unused.bytes)
+               : rank_plan_used_bytes(plan);
 }
 
 /* ---- checking and decoding ---- */
@@ -61,6 +64,8 @@ static bool load_job(void *arg, uint64_t job, unsigned char *space, struct tp_er
     uint64_t chunk = job - load->first_job[rank];
     if (chunk == plan->n_chunks)
         return shard_check_padding(shard, plan, err);
+    if (range_has(plan->unused.chunks, chunk))
+        return true;
     const struct tensor *t = rank_plan_of_chunk(plan, chunk);
     uint32_t c = (uint32_t)chunk - t->first_chunk;
     unsigned char *decoded = load->weights->decoded[rank];
@@ -240,9 +245,10 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
         return false;
     for (int vectors = 0; vectors < 2; vectors++) /* a matrix first: its bias and scale join it */
         for (uint32_t i = 0; i < plan->n_tensors; i++)
-            if ((plan->tensors[i].layout == LAYOUT_VECTOR_F32) == vectors)
+            if ((plan->tensors[i].layout == LAYOUT_VECTOR_F32) == vectors &&
+                !range_has(plan->unused.tensors, i))
                 bind_tensor(w, &plan->tensors[i], data);
-    w->decode_bytes = plan->data_bytes;
+    w->decode_bytes = rank_plan_used_bytes(plan);
     if (bundle->model.tied_embeddings)
         w->lm_head = w->embed;
     else /* one token reads a row of the embedding */
@@ -255,9 +261,10 @@ bool weights_load(struct weights *weights, const struct bundle *bundle, struct t
 {
     bool ok = true;
     for (uint64_t r = 0; ok && r < weights->tp_size; r++) {
-        weights->decoded_bytes[r] = weights_decoded_bytes(bundle, r);
-        if (weights->decoded_bytes[r])
-            ok = (weights->decoded[r] = mem_map_alloc(weights->decoded_bytes[r], err)) != NULL;
+        if (bundle->compress == COMPRESS_NONE)
+            continue;
+        weights->decoded_bytes[r] = bundle->plans[r].data_bytes;
+        ok = (weights->decoded[r] = mem_map_alloc(weights->decoded_bytes[r], err)) != NULL;
     }
     if (ok && (verify || bundle->compress != COMPRESS_NONE))
         ok = check_and_decode(weights, bundle, team, err);

@@ -36,5 +36,6 @@ bool weights_look(struct weights *weights, struct tp_error *err);
  * back) may hide a write: then every byte is checked again, where verify says so. */
 bool weights_settle(struct weights *weights, const struct bundle *bundle, struct team *team,
                     bool verify, struct tp_error *err);
-/* Bytes of anonymous memory that weights_load allocates for a rank. */
-uint64_t weights_decoded_bytes(const struct bundle *bundle, uint64_t rank);
+/* Bytes of memory that a rank's weights take: of its mapped file, or decoded. Those of layers that
+ * were left out are mapped, or allocated, and never touched. */
+uint64_t weights_bytes(const struct bundle *bundle, uint64_t rank);

@@ -71,7 +71,7 @@ if room 10 "TinyLlama size"; then
   "$build/tpshard" convert "$dir/tl" -o "$dir/b" --no-selftest --force -q
   cat "$dir"/b/* >/dev/null
   for n in 128 512; do
-    run "$build/tprun" generate "$dir/b" --prompt-ids "$(seq -s, 1 "$n")" -n 2 --temp 0 --ids
+    run "$build/tprun" generate "$dir/b" --prompt-ids "$(seq -s, 1 "$n")" -n 2 --temp 0 --ids -v
   done
 fi
 if [ "${BENCH_7B:-}" = 1 ] && room 45 "Mistral-7B size"; then

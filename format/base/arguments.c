@@ -1,6 +1,7 @@
 #include "arguments.h"
 
 #include "checked.h"
+#include "guess.h"
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,52 @@ static int beginning_with(const struct arguments *a, const char *text)
     return n;
 }
 
+static bool too_many(const char *word, struct tp_error *err)
+{
+    char name[TP_NAME_BUF];
+    return tp_fail(err, TP_E_USAGE,
+                   "%s: one argument too many (several words are one in quotation marks)",
+                   tp_name_cut(name, word, strlen(word)));
+}
+
+bool arguments_count(const char *const *given, int n, int min, int max, const char *expected,
+                     struct tp_error *err)
+{
+    if (n > max)
+        return too_many(given[max], err);
+    return n >= min ||
+           tp_fail(err, TP_E_USAGE, "%s expected, %s given", expected, n == 0 ? "none" : "one");
+}
+
+/* An option, its name as it was given, that this command does not have: another has it, or none. */
+static bool no_option(const char *name, bool others_have, const char *nearest, const char *command,
+                      struct tp_error *err)
+{
+    if (others_have)
+        return tp_fail(err, TP_E_USAGE, "%s: an option of other commands, not of %s", name,
+                       command);
+    if (nearest)
+        return tp_fail(err, TP_E_USAGE, "%s: no such option of %s; did you mean --%s?", name,
+                       command, nearest);
+    return tp_fail(err, TP_E_USAGE, "%s: no such option of %s (--help lists them)", name, command);
+}
+
+static bool no_long_option(const struct arguments *a, const char *given, const char *command,
+                           struct tp_error *err)
+{
+    const char *word = given + 2;
+    size_t n = strcspn(word, "=");
+    struct guess guess = guess_of(word, n);
+    bool others = false;
+    char name[TP_NAME_BUF];
+    for (const struct argument *t = a->table; t->name; t++)
+        if (t->commands & a->command)
+            guess_offer(&guess, t->name);
+        else
+            others |= strlen(t->name) == n && strncmp(t->name, word, n) == 0;
+    return no_option(tp_name_cut(name, given, n + 2), others, guess.word, command, err);
+}
+
 /* What getopt_long did not take. optopt is 0 where it was a long option that there is not, or
  * several like it; the id of one that was given a value in vain, or none; a letter that there is
  * not. */
@@ -49,19 +96,18 @@ static bool not_taken(const struct arguments *a, char **argv, bool lacks_value,
 {
     const struct argument *known = of_id(a->table, a->command, optopt);
     const char *given = argv[optind - 1];
-    char name[TP_NAME_BUF], letter[] = {'-', (char)optopt, '\0'};
+    char cut[TP_NAME_BUF], letter[] = {'-', (char)optopt, '\0'};
+    const char *name =
+        strncmp(given, "--", 2) == 0 ? tp_name_cut(cut, given, strcspn(given, "=")) : letter;
     if (lacks_value)
-        return tp_fail(err, TP_E_USAGE, "%s%s: a value is missing",
-                       known && optopt > 255 ? "--" : "",
-                       known && optopt > 255 ? known->name : letter);
+        return tp_fail(err, TP_E_USAGE, "%s: a value is missing", name);
     if (known)
-        return tp_fail(err, TP_E_USAGE, "--%s: takes no value", known->name);
-    if (!optopt && beginning_with(a, given + 2) > 1)
-        return tp_fail(err, TP_E_USAGE, "%s: several options of %s begin like this",
-                       tp_name_cut(name, given, strlen(given)), argv[0]);
-    given = optopt ? letter : given;
-    return tp_fail(err, TP_E_USAGE, "%s: no option of %s (--help lists them)",
-                   tp_name_cut(name, given, strlen(given)), argv[0]);
+        return tp_fail(err, TP_E_USAGE, "%s: takes no value", name);
+    if (optopt)
+        return no_option(letter, of_id(a->table, ~0u, optopt), NULL, argv[0], err);
+    if (beginning_with(a, given + 2) > 1)
+        return tp_fail(err, TP_E_USAGE, "%s: several options of %s begin like this", name, argv[0]);
+    return no_long_option(a, given, argv[0], err);
 }
 
 bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error *err)
@@ -70,6 +116,7 @@ bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error
     char shorts[2 * ARGUMENTS_MAX + 2] = ":", *end = shorts + 1;
     for (const struct argument *t = a->table; t->name; t++)
         if (t->commands & a->command) {
+            tp_assert(next < longs + ARGUMENTS_MAX);
             *next++ = (struct option){t->name, t->has_value, NULL, t->id};
             if (t->id < 256) {
                 *end++ = (char)t->id;
@@ -87,7 +134,7 @@ bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error
     }
     for (a->n_rest = 0; optind < argc; optind++) {
         if (a->n_rest == a->rest_max)
-            return tp_fail(err, TP_E_USAGE, "%.64s: one argument too many", argv[optind]);
+            return too_many(argv[optind], err);
         a->rest[a->n_rest++] = argv[optind];
     }
     return true;

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct argument {
-    const char *name; /* --name; NULL ends a table */
+    const char *name; /* --name; NULL ends a table. Of several with an id the first is its name */
     int has_value;
     int id;            /* below 256: its letter, too */
     unsigned commands; /* bits: whose it is */
@@ -22,6 +22,10 @@ struct arguments {
 enum { ARGUMENTS_MAX = 64 };
 /* argv[0] is the subcommand. TP_E_USAGE, and the errors of take. */
 bool arguments_parse(struct arguments *arguments, int argc, char **argv, struct tp_error *err);
+
+/* given[n] is what is no option; min to max of them are asked for, `expected` in words. TP_E_USAGE. */
+bool arguments_count(const char *const *given, int n, int min, int max, const char *expected,
+                     struct tp_error *err);
 
 /* Always false: TP_E_USAGE, "--name: "value" given, ... expected" */
 bool argument_bad(const struct argument *table, int id, const char *value, const char *expected,

@@ -235,9 +235,9 @@ void io_write_back(int fd, uint64_t offset, uint64_t n)
     sync_file_range(fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
-void io_read_ahead(int fd)
+void io_read_ahead(int fd, uint64_t offset, uint64_t n)
 {
-    posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+    posix_fadvise(fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
 }
 
 bool io_flush_stdout(struct tp_error *err)

@@ -46,8 +46,9 @@ bool io_reserve(int fd, const char *path, uint64_t size, struct tp_error *err);
 bool io_truncate(int fd, const char *path, uint64_t size, struct tp_error *err);
 /* Start writing dirty pages of a range back, without waiting. Best effort. */
 void io_write_back(int fd, uint64_t offset, uint64_t n);
-/* Start reading a whole file into the page cache, without waiting. Best effort. */
-void io_read_ahead(int fd);
+/* Start reading a range of a file into the page cache, without waiting; n 0: to its end. Best
+ * effort. */
+void io_read_ahead(int fd, uint64_t offset, uint64_t n);
 /* Output that could not be written is an I/O error, however far it got, and whoever tried. */
 bool io_flush_stdout(struct tp_error *err);
 bool io_sync(int fd, const char *path, struct tp_error *err);

@@ -152,6 +152,7 @@ static struct request request_of(struct chat_session *session, uint32_t reused)
         .n_ids = (uint32_t)session->ids.count,
         .n_cached = reused,
         .n = (uint32_t)(setup->n < room ? setup->n : room),
+        .cut = room < setup->n,
         .sampling = session->choice.sampling,
         .eos = setup->chat->stops,
         .n_eos = setup->chat->n_stops,

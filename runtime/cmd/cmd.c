@@ -70,6 +70,12 @@ void run_report(struct run *run, const struct batch *batch)
     report_print(run->report, &run->engine, run->options->report, run->context, run->chunk);
 }
 
+void run_report_line(struct run *run, const struct batch *batch, uint64_t tokens, const char *more)
+{
+    run->report->figures = batch->figures;
+    report_line(run->report, &run->engine, run->options->report, tokens, more);
+}
+
 static bool open_tokenizer(struct run *run, struct tp_error *err)
 {
     const struct bundle_file *file = bundle_find_file(&run->bundle, BUNDLE_TOKENIZER);
@@ -138,7 +144,8 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
             return tp_fail(err, TP_E_PROMPT, "prompt %s: %u tokens, --context allows %llu",
                            prompt->id, prompt->n_ids, (unsigned long long)given);
         uint64_t n = generate ? prompt->n : 0, length;
-        if (given && n > given - prompt->n_ids)
+        prompt->cut = given && n > given - prompt->n_ids;
+        if (prompt->cut)
             n = given - prompt->n_ids;
         prompt->n = (uint32_t)(n < UINT32_MAX - prompt->n_ids ? n : UINT32_MAX - prompt->n_ids);
         length = (uint64_t)prompt->n_ids + prompt->n;
@@ -156,6 +163,18 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
     return true;
 }
 
+/* --layers */
+static bool cut_layers(struct run *run, struct tp_error *err)
+{
+    const uint64_t n = run->options->layers, all = run->bundle.n_layers;
+    if (n > all)
+        return tp_fail(err, TP_E_USAGE, "--layers: %llu given, 1 to %llu expected: the model's",
+                       (unsigned long long)n, (unsigned long long)all);
+    if (n)
+        bundle_cut(&run->bundle, n);
+    return true;
+}
+
 bool run_open(struct run *run, const struct run_options *options, struct report *report,
               struct tp_error *err)
 {
@@ -166,7 +185,7 @@ bool run_open(struct run *run, const struct run_options *options, struct report 
                 options->command == RUN_GENERATE;
     run->tracing = options->trace != NULL;
     bool ok = (!run->tracing || output_file_open(&run->trace, options->trace, err)) &&
-              bundle_open(&run->bundle, options->bundle, false, err) &&
+              bundle_open(&run->bundle, options->bundle, false, err) && cut_layers(run, err) &&
               (!run->tracing || run_check_output(run, &run->trace, err)) &&
               (!text || open_tokenizer(run, err)) &&
               (!(options->chat || talk) || open_chat(run, err));

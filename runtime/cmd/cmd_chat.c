@@ -194,7 +194,7 @@ static bool say(struct talk *talk, struct tp_error *err)
     talk->turns++;
     if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
-    if (t->finish == BATCH_LENGTH && t->n_prompt + t->n_new == talk->run.context)
+    if (t->finish == BATCH_CONTEXT)
         tp_message("tprun", "note", "the answer ends here: the context of %llu tokens is full",
                    (unsigned long long)talk->run.context);
     else if (t->finish == BATCH_LENGTH && talk->input.terminal)
@@ -302,7 +302,7 @@ bool cmd_chat(const struct run_options *options, struct report *report, struct t
         sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
         ok = drive(talk, err);
     }
-    if (ok && options->report.json)
+    if (ok)
         run_report(&talk->run, &talk->batch);
     chat_input_close(&talk->input);
     chat_session_close(&talk->session);

@@ -101,7 +101,7 @@ static void print_json(struct printer *p, uint32_t s)
 {
     const struct prompt *prompt = &p->run->prompts.list[s];
     const struct answer *seq = batch_answer(&p->batch, s);
-    printf("{\"id\": ");
+    printf("{\"schema\": 1, \"id\": ");
     shown_put_json(stdout, prompt->id);
     printf(", \"prompt_ids\": [");
     print_ids(prompt->ids, prompt->n_ids, ", ");
@@ -154,6 +154,34 @@ static bool print_complete(struct printer *p, struct tp_error *err)
         print_sequence(p, p->next);
     }
     return fflush(stdout) == 0 || tp_fail_errno(err, "standard output: cannot be written");
+}
+
+/* How many tokens came, and how the answers ended. */
+static void print_line(struct printer *p)
+{
+    const uint32_t n = p->run->prompts.count;
+    uint32_t ended[BATCH_FINISHES] = {0};
+    uint64_t tokens = 0;
+    char text[160] = " (";
+    size_t at = 2;
+    for (uint32_t s = 0; s < n; s++) {
+        tokens += batch_answer(&p->batch, s)->count;
+        ended[batch_answer(&p->batch, s)->finish]++;
+    }
+    if (n > 1)
+        at += (size_t)sprintf(text + at, "%u answers: ", n);
+    const char *between = "";
+    for (int i = 0; i < BATCH_FINISHES; i++) {
+        if (!ended[i])
+            continue;
+        at += (size_t)sprintf(text + at, "%s", between);
+        if (n > 1)
+            at += (size_t)sprintf(text + at, "%u ", ended[i]);
+        at += (size_t)sprintf(text + at, "%s", batch_finish_name((enum batch_finish)i));
+        between = ", ";
+    }
+    strcpy(text + at, ")");
+    run_report_line(p->run, &p->batch, tokens, text);
 }
 
 /* ---- setting up ---- */
@@ -213,6 +241,7 @@ static bool add_requests(struct printer *p, struct tp_error *err)
         request.ids = prompt->ids;
         request.n_ids = prompt->n_ids;
         request.n = prompt->n;
+        request.cut = prompt->cut;
         if (batch_add(&p->batch, &request, s, err) != s)
             return false;
     }
@@ -263,8 +292,10 @@ bool cmd_generate(const struct run_options *options, struct report *report, stru
              run_requests(p, err);
     }
     ok = ok && run_write_trace(&run, err);
-    if (ok)
+    if (ok) {
         run_report(&run, &p->batch);
+        print_line(p);
+    }
     if (p)
         close_printer(p);
     run_close(&run);

@@ -44,8 +44,10 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
         tp_message("tprun", "warning", "%llu logits are NaN, written as 0x7fc00000",
                    (unsigned long long)job.nans);
     ok = ok && run_write_trace(&run, err);
-    if (ok)
+    if (ok) {
         run_report(&run, &job.batch);
+        run_report_line(&run, &job.batch, total, "");
+    }
     batch_close(&job.batch);
     mem_free(job.row);
     run_close(&run);

@@ -20,6 +20,7 @@ struct prompt {
     uint32_t *ids; /* [n_ids], at least one, each below vocab */
     uint32_t n_ids;
     uint32_t n;        /* new tokens at most */
+    bool cut;          /* n is what the context has room for, fewer than were asked for */
     uint32_t n_cached; /* below n_ids: so many the KV cache holds already */
 };
 

@@ -79,8 +79,9 @@ static void print_text(const struct report *report, const struct engine *e, uint
                    (unsigned long long)e->used[r].activations);
     tp_message(
         "tprun", "report",
-        "device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, kv %s, context %llu, "
-        "verify %s, peak memory %llu",
+        "layers %llu of %llu, device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, "
+        "kv %s, context %llu, verify %s, peak memory %llu",
+        (unsigned long long)e->bundle->model.n_layers, (unsigned long long)e->bundle->n_layers,
         e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk,
         (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
         dtype_name(e->setup.kv_dtype), (unsigned long long)context,
@@ -106,13 +107,16 @@ static void print_json(const struct report *report, const struct engine *e, uint
     struct figures f = figures_of(report, e);
     FILE *out = stderr;
     fprintf(out,
-            "report: {\"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": %llu, ",
+            "{\"schema\": 1, \"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": "
+            "%llu, ",
             e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk);
     fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",
             (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
             recipe_quant_name(&e->bundle->recipe), dtype_name(e->setup.kv_dtype));
     fprintf(out, "\"context\": %llu, \"sequences\": %u, \"verify\": \"%s\", ",
             (unsigned long long)context, e->setup.n_sequences, e->setup.verify ? "full" : "header");
+    fprintf(out, "\"layers\": %llu, \"model_layers\": %llu, ",
+            (unsigned long long)e->bundle->model.n_layers, (unsigned long long)e->bundle->n_layers);
     fprintf(out,
             "\"exec_ms\": %.1f, \"map_ms\": %.3f, \"hash_ms\": %.3f, \"alloc_ms\": %.3f, "
             "\"first_token_ms\": %.3f, ",
@@ -157,6 +161,23 @@ void report_print(const struct report *report, const struct engine *engine, stru
 {
     if (form.json)
         print_json(report, engine, context, chunk);
-    else if (!form.quiet)
+    else if (form.text)
         print_text(report, engine, context, chunk);
+}
+
+void report_line(const struct report *report, const struct engine *engine, struct report_form form,
+                 uint64_t tokens, const char *more)
+{
+    const struct bundle *bundle = engine->bundle;
+    double seconds = report->figures.prompt_seconds + report->figures.plain_seconds;
+    int digits = seconds < 0.1 ? 4 : seconds < 10 ? 2 : 1;
+    char layers[64] = "";
+    if (form.json || form.text || form.quiet)
+        return;
+    if (bundle->model.n_layers < bundle->n_layers)
+        snprintf(layers, sizeof layers, ", layers %llu of %llu",
+                 (unsigned long long)bundle->model.n_layers, (unsigned long long)bundle->n_layers);
+    fprintf(stderr, "tprun: %llu token%s in %.*f s, %.0f tok/s%s%s\n", (unsigned long long)tokens,
+            tokens == 1 ? "" : "s", digits, seconds, clock_rate((double)tokens, seconds), more,
+            layers);
 }

@@ -2,7 +2,7 @@
 
 #define HELP_PROMPTS                                                                               \
     "what to run on (one of these)\n"                                                              \
-    "  -p, --text TEXT         a text, as the tokenizer makes tokens of it\n"                      \
+    "  TEXT, or -p, --text TEXT  as the tokenizer makes tokens of it\n"                            \
     "  -f, --file FILE         a file's text\n"                                                    \
     "  --prompt-ids 1,2,3      token ids\n"                                                        \
     "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}\n"
@@ -21,12 +21,14 @@
     "60)\n"                                                                                        \
     "  --exact                 the CPU's bits for long prompts on a GPU too; slower\n"             \
     "  --verify full|header    header: do not hash the data before using it\n"                     \
-    "  --report text|json      form of the report on stderr\n"                                     \
-    "  -q, --quiet             no report\n"                                                        \
+    "  -v, --verbose           a report on stderr: files, memory, speeds\n"                        \
+    "  --report text|json|none the report as text (-v), as JSON; none: as -q\n"                    \
+    "  -q, --quiet             say nothing of the run\n"                                           \
     "  -h, --help              this text\n"
 #define HELP_CACHE                                                                                 \
     "  --context N             positions kept per sequence (default: as many as needed)\n"         \
     "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --layers N              the first N layers of the model alone (changes results)\n"          \
     "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
 
 #define HELP_CONVERSATION                                                                          \
@@ -57,6 +59,7 @@
     "  --parse-special         take control tokens from what messages say, as transformers does\n" \
     "  --context N             tokens it may have (default: the model's, at most 4096)\n"          \
     "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --layers N              the first N layers of the model alone (changes results)\n"          \
     "  --no-reuse              begin every turn with an empty KV cache, for comparison\n"          \
     "  --stats                 timing and memory after each answer\n"                              \
     "  --history FILE          keep what was typed there (default: in memory "                     \
@@ -66,7 +69,7 @@ static const struct {
     enum run_command command;
     const char *text;
 } table[] = {
-    {RUN_GENERATE, "usage: tprun generate BUNDLE [options]\n"
+    {RUN_GENERATE, "usage: tprun generate BUNDLE [TEXT] [options]\n"
                    "Continue prompts and print what the model says.\n\n" HELP_PROMPTS
                    "\nchoosing tokens (default: as generation_config.json says, else greedy)\n"
                    "  -n, --tokens N          new tokens at most (default 128)\n"
@@ -80,7 +83,7 @@ static const struct {
                    "  --json                  a JSON line per sequence\n\n" HELP_CONVERSATION
                    "\n" HELP_MACHINE HELP_CACHE},
     {RUN_CHAT, HELP_CHAT},
-    {RUN_LOGITS, "usage: tprun logits BUNDLE -o FILE [options]\n"
+    {RUN_LOGITS, "usage: tprun logits BUNDLE [TEXT] -o FILE [options]\n"
                  "Write the logits of every prompt position: f32, little-endian, "
                  "[tokens][vocabulary].\n\n"
                  "  -o, --output FILE       \"-\" is stdout\n"

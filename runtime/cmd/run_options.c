@@ -12,6 +12,7 @@ enum option_id {
     OPT_N = 'n',
     OPT_OUTPUT = 'o',
     OPT_QUIET = 'q',
+    OPT_VERBOSE = 'v',
     OPT_HELP = 'h',
     OPT_PROMPT_IDS = 256,
     OPT_PROMPTS,
@@ -27,6 +28,7 @@ enum option_id {
     OPT_CONTEXT,
     OPT_KV_DTYPE,
     OPT_CHUNK,
+    OPT_LAYERS,
     OPT_THREADS,
     OPT_ISA,
     OPT_DEVICE,
@@ -59,21 +61,29 @@ enum {
     CHOICE = RUN_GENERATE | RUN_CHAT,
 };
 
+/* An option's other names, those of other programs, stand below its own. */
 static const struct argument table[] = {
     {"text", 1, OPT_TEXT, PROMPTS},
+    {"prompt", 1, OPT_TEXT, PROMPTS},
     {"file", 1, OPT_FILE, PROMPTS},
     {"prompt-ids", 1, OPT_PROMPT_IDS, PROMPTS},
     {"prompts", 1, OPT_PROMPTS, PROMPTS},
     {"tokens", 1, OPT_N, CHOICE},
+    {"max-tokens", 1, OPT_N, CHOICE},
+    {"max-new-tokens", 1, OPT_N, CHOICE},
+    {"n-predict", 1, OPT_N, CHOICE},
     {"temp", 1, OPT_TEMP, CHOICE},
+    {"temperature", 1, OPT_TEMP, CHOICE},
     {"top-k", 1, OPT_TOP_K, CHOICE},
     {"top-p", 1, OPT_TOP_P, CHOICE},
     {"min-p", 1, OPT_MIN_P, CHOICE},
     {"seed", 1, OPT_SEED, CHOICE},
     {"stop", 1, OPT_STOP, CHOICE},
     {"repetition-penalty", 1, OPT_PENALTY, CHOICE},
+    {"repeat-penalty", 1, OPT_PENALTY, CHOICE},
     {"chat", 0, OPT_CHAT, RUN_GENERATE},
     {"system", 1, OPT_SYSTEM, CHOICE},
+    {"system-prompt", 1, OPT_SYSTEM, CHOICE},
     {"parse-special", 0, OPT_PARSE_SPECIAL, CHOICE},
     {"stats", 0, OPT_STATS, RUN_CHAT},
     {"history", 1, OPT_HISTORY, RUN_CHAT},
@@ -87,7 +97,9 @@ static const struct argument table[] = {
     {"now", 1, OPT_NOW, RUN_RENDER},
     {"origin", 0, OPT_ORIGIN, RUN_RENDER},
     {"context", 1, OPT_CONTEXT, PROMPTS | RUN_CHAT},
+    {"ctx-size", 1, OPT_CONTEXT, PROMPTS | RUN_CHAT},
     {"kv-dtype", 1, OPT_KV_DTYPE, PROMPTS | RUN_CHAT},
+    {"layers", 1, OPT_LAYERS, PROMPTS | RUN_CHAT},
     {"chunk", 1, OPT_CHUNK, MACHINE},
     {"threads", 1, OPT_THREADS, MACHINE},
     {"isa", 1, OPT_ISA, MACHINE},
@@ -102,6 +114,7 @@ static const struct argument table[] = {
     {"report", 1, OPT_REPORT, MACHINE},
     {"decode", 0, OPT_DECODE, RUN_TOKENIZE},
     {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
+    {"verbose", 0, OPT_VERBOSE, MACHINE},
     {"quiet", 0, OPT_QUIET, MACHINE},
     {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER | RUN_INFO},
     {0},
@@ -143,6 +156,15 @@ static bool parse_device(struct run_options *o, const char *value, struct tp_err
     bool cuda = strcmp(value, "cuda") == 0;
     o->device = cuda ? &device_cuda : &device_cpu;
     return cuda || strcmp(value, "cpu") == 0 || bad(OPT_DEVICE, value, "cpu or cuda", err);
+}
+
+static bool parse_report(struct report_form *form, const char *value, struct tp_error *err)
+{
+    form->json = strcmp(value, "json") == 0;
+    form->text = strcmp(value, "text") == 0;
+    form->quiet |= strcmp(value, "none") == 0;
+    return form->json || form->text || strcmp(value, "none") == 0 ||
+           bad(OPT_REPORT, value, "text, json or none", err);
 }
 
 static bool add_stop(struct run_options *o, const char *value, struct tp_error *err)
@@ -251,6 +273,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return parse_kv_dtype(o, value, err);
     case OPT_CHUNK:
         return argument_u64(table, id, value, 1, RUN_CHUNK_MAX, &o->chunk, err);
+    case OPT_LAYERS:
+        return argument_u64(table, id, value, 1, MODEL_LAYERS_MAX, &o->layers, err);
     case OPT_THREADS:
         if (!argument_u64(table, id, value, 1, RUN_THREADS_MAX, &threads, err))
             return false;
@@ -281,8 +305,9 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         o->trace = value;
         return *value || bad(id, value, "a path", err);
     case OPT_REPORT:
-        o->report.json = strcmp(value, "json") == 0;
-        return o->report.json || strcmp(value, "text") == 0 || bad(id, value, "json or text", err);
+        return parse_report(&o->report, value, err);
+    case OPT_VERBOSE:
+        return o->report.text = true;
     case OPT_QUIET:
         return o->report.quiet = true;
     case OPT_HELP:
@@ -308,6 +333,17 @@ static bool check_chunk(const struct run_options *o, struct tp_error *err)
                    (unsigned long long)o->chunk, list);
 }
 
+/* What is no option: a bundle, and for some a text. */
+static bool take_args(struct run_options *o, int n, struct tp_error *err)
+{
+    const bool text = o->command & PROMPTS, none = o->command == RUN_INFO;
+    if (!arguments_count(o->args, n, !none && o->command != RUN_RENDER, none ? 0 : 1 + text,
+                         o->command == RUN_TOKENIZE ? "one BUNDLE or FILE" : "one BUNDLE", err))
+        return false;
+    o->bundle = o->args[0];
+    return true;
+}
+
 static bool check(const struct run_options *o, enum run_command command, const char *name,
                   struct tp_error *err)
 {
@@ -315,17 +351,13 @@ static bool check(const struct run_options *o, enum run_command command, const c
         return !o->bundle != !o->template_file ||
                tp_fail(err, TP_E_USAGE, "%s: %s given, one expected", name,
                        o->bundle ? "a bundle and --template" : "neither bundle nor --template");
-    if (command == RUN_INFO)
-        return !o->bundle || tp_fail(err, TP_E_USAGE, "info: no bundle is asked for");
-    if (!o->bundle)
-        return tp_fail(err, TP_E_USAGE, "%s: no bundle given", name);
     if (o->device && !o->device->check_isa(o->isa, err))
         return false;
-    int prompts = !!o->prompts.text + !!o->prompts.text_file + !!o->prompts.prompt_ids +
-                  !!o->prompts.prompts_file;
+    int prompts = !!o->args[1] + !!o->prompts.text + !!o->prompts.text_file +
+                  !!o->prompts.prompt_ids + !!o->prompts.prompts_file;
     if (command & PROMPTS && prompts != 1)
         return tp_fail(err, TP_E_USAGE,
-                       "%s: %s of -p, -f, --prompt-ids, --prompts given, one expected", name,
+                       "%s: %s of TEXT, -p, -f, --prompt-ids, --prompts given, one expected", name,
                        prompts ? "more than one" : "none");
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
@@ -356,8 +388,15 @@ bool run_options_parse(struct run_options *options, enum run_command command, in
                                   .command = command,
                                   .take = take,
                                   .to = options,
-                                  .rest = &options->bundle,
-                                  .rest_max = 1};
-    return arguments_parse(&arguments, argc, argv, err) &&
-           (options->help || check(options, command, argv[0], err));
+                                  .rest = options->args,
+                                  .rest_max = RUN_ARGS_MAX};
+    if (!arguments_parse(&arguments, argc, argv, err))
+        return false;
+    if (options->help)
+        return true;
+    if (!take_args(options, arguments.n_rest, err) || !check(options, command, argv[0], err))
+        return false;
+    if (options->args[1])
+        options->prompts.text = options->args[1];
+    return true;
 }

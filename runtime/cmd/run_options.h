@@ -17,6 +17,7 @@ enum run_command {
     RUN_CHAT = 64,
 };
 enum {
+    RUN_ARGS_MAX = 2,
     RUN_STOPS_MAX = 4,
     RUN_STOP_BYTES_MAX = 256,
     RUN_THREADS_MAX = 1024,
@@ -27,7 +28,8 @@ enum {
 
 struct run_options {
     enum run_command command;
-    const char *bundle; /* tokenize: or a compiled tokenizer */
+    const char *args[RUN_ARGS_MAX]; /* what is no option */
+    const char *bundle;             /* the first; tokenize, render: or a compiled tokenizer */
     bool help;
     /* the machine */
     int threads; /* of compute, in all; default: processors */
@@ -39,6 +41,7 @@ struct run_options {
     enum dtype kv_dtype;    /* DTYPE_NONE: the arithmetic's */
     uint64_t context;       /* positions per sequence; 0: prompt + n */
     uint64_t chunk;         /* rows of a prefill step; 0: the default */
+    uint64_t layers;        /* the first so many alone; 0: all */
     bool exact;
     bool fast;         /* logits */
     bool header_only;  /* --verify=header */

@@ -55,14 +55,26 @@ static void close_lane(const struct cuda *c, struct lane *lane)
     }
 }
 
-static bool read_piece(const struct load *l, unsigned char *to, uint64_t at, uint64_t n,
-                       struct tp_error *err)
+/* [offset, offset + n) of the data area */
+static bool read_data(const struct load *l, unsigned char *to, uint64_t offset, uint64_t n,
+                      struct tp_error *err)
 {
     if (!l->decoded)
         return io_read_at(l->shard->fd, l->shard->path, to, n,
-                          (uint64_t)(l->shard->data - l->shard->map.data) + at, err);
-    memcpy(to, l->decoded + at, n);
+                          (uint64_t)(l->shard->data - l->shard->map.data) + offset, err);
+    memcpy(to, l->decoded + offset, n);
     return true;
+}
+
+/* [at, at + n) of what is used of it */
+static bool read_piece(const struct load *l, unsigned char *to, uint64_t at, uint64_t n,
+                       struct tp_error *err)
+{
+    const struct range unused = l->rank->plan->unused.bytes;
+    uint64_t before = at < unused.begin ? min_u64(n, unused.begin - at) : 0;
+    return read_data(l, to, at, before, err) &&
+           (before == n ||
+            read_data(l, to + before, at + before + range_count(unused), n - before, err));
 }
 
 /* Pieces one after the other, while there are any: a thread keeps its lane. */
@@ -151,12 +163,14 @@ static bool list_chunks(struct check *k, struct tp_error *err)
     memcpy(k->numbers + (uint64_t)most * 10, XXH3_kSecret, SECRET_BYTES);
     for (uint32_t i = 0; i < most && k->bad.code == TP_OK; i++) {
         const struct tensor *t = rank_plan_of_chunk(k->plan, i);
+        if (range_has(k->plan->unused.chunks, i))
+            continue;
         uint32_t c = i - t->first_chunk;
         if (!is_for_gpu(tensor_chunk_bytes(t, c))) {
             shard_check_chunk(k->shard, t, c, &k->bad);
             continue;
         }
-        k->numbers[k->n] = t->offset + c * t->chunk_bytes;
+        k->numbers[k->n] = rank_plan_used_offset(k->plan, t->offset + c * t->chunk_bytes);
         k->numbers[most + k->n] = tensor_chunk_bytes(t, c);
         k->chunks[k->n++] = i;
     }

@@ -93,7 +93,7 @@ static void set_rank_sizes(struct cuda_gpu *g, struct cuda_rank *r, uint32_t num
         .setup = g->setup,
         .number = number,
         .plan = plan,
-        .data_bytes = plan->data_bytes,
+        .data_bytes = rank_plan_used_bytes(plan),
         .heads = range_count(partition->heads),
         .kv_heads = range_count(partition->kv_heads),
         .ff = range_count(partition->ff),
@@ -284,7 +284,10 @@ bool cuda_place(struct cuda_gpu *g, struct tp_error *err)
 
 const void *cuda_at(const struct cuda_rank *r, const void *host)
 {
-    return host ? r->data + ((const unsigned char *)host - r->host_data) : NULL;
+    if (!host)
+        return NULL;
+    const uint64_t offset = (uint64_t)((const unsigned char *)host - r->host_data);
+    return r->data + rank_plan_used_offset(r->plan, offset);
 }
 
 /* ---- tables and kernels ---- */

@@ -163,13 +163,21 @@ static bool plan_gpu(const struct device_setup *setup, uint32_t number, struct d
     return true;
 }
 
+static void read_ahead(const struct shard *shard, const struct rank_plan *plan)
+{
+    const struct range unused = plan->unused.bytes;
+    if (unused.begin)
+        io_read_ahead(shard->fd, 0, plan->data_offset + unused.begin);
+    io_read_ahead(shard->fd, unused.begin ? plan->data_offset + unused.end : 0, 0);
+}
+
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)
 {
     if (!check_isa(setup->isa, err))
         return false;
     double start = clock_seconds();
-    for (uint64_t r = 0; r < setup->comm->size; r++)
-        io_read_ahead(setup->weights->shards[r].fd); /* while the contexts are made */
+    for (uint64_t r = 0; r < setup->comm->size; r++) /* while the contexts are made */
+        read_ahead(&setup->weights->shards[r], &setup->plans[r]);
     if (!open_gpus(setup, err) || !check_model(setup, err))
         return false;
     opened.seconds = clock_seconds() - start;
