@@ -106,6 +106,35 @@ def tiny_model(folder, **changes):
         f.write(struct.pack("<Q", len(text)) + text + body)
 
 
+def first_layers(model, folder, n):
+    """The folder of a checkpoint that has the first n layers of the model alone, its weights in one file."""
+    os.makedirs(folder)
+    header, body, files = {}, b"", sorted(os.listdir(model))
+    for name in files:
+        path = os.path.join(model, name)
+        if name.endswith(".safetensors"):
+            data = open(path, "rb").read()
+            size = struct.unpack("<Q", data[:8])[0]
+            for tensor, entry in json.loads(data[8:8 + size]).items():
+                if tensor == "__metadata__" or (tensor.startswith("model.layers.") and int(tensor.split(".")[2]) >= n):
+                    continue
+                begin, end = entry["data_offsets"]
+                header[tensor] = {**entry, "data_offsets": [len(body), len(body) + end - begin]}
+                body += data[8 + size + begin:8 + size + end]
+        elif not name.endswith(".index.json") and os.path.isfile(path):
+            shutil.copy(path, folder)
+    with open(os.path.join(folder, "config.json")) as f:
+        config = json.load(f)
+    config["num_hidden_layers"] = n
+    if config.get("layer_types"):
+        config["layer_types"] = config["layer_types"][:n]
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+    text = json.dumps(header).encode()
+    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + body)
+
+
 def convert(model, bundle, *args, selftest=False, **kw):
     return tpshard("convert", model, "-o", bundle, "-q", *([] if selftest else ["--no-selftest"]), *args, **kw)
 

@@ -80,7 +80,8 @@ def man_options(program):
     text = read("docs", program + ".1")
     if ".Dt" not in text:
         return options(text.replace("\\-", "-"))
-    lines = [l for l in text.splitlines() if re.match(r"\.(It |Op |Pq )?Fl ", l)]
+    text = re.sub(r"(?s)\.Ss Other names of options\n.*?\.El\n", "", text)  # those are in no help
+    lines = [l for l in text.splitlines() if re.match(r"\.((Op |Pq )?|It .*)Fl ", l)]
     return {"-" + o for l in lines for o in re.findall(r"(?<![\w-])-[a-z][a-z-]+", l)}
 
 

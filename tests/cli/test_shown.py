@@ -65,7 +65,7 @@ def test_names_of_files_and_folders_are_shown_escaped(tmp):
                  ["tokenizer", model, "-o", here + "/t" + NAME], ["tokenizer", here, "-o", here + "/u"], [NAME], ["plan", model, "--tp", NAME], ["plan", "--" + NAME],
                  ["verify", bundle, NAME, NAME]):
         harmless(tpshard(*args, status=None), *args)
-    for args in (["generate", bundle, "-p", "a", "-n", "2", "--ids"], ["generate", bundle, "-p", "a", "-n", "2", "--ids", "--report", "json"], ["generate", here, "-p", "a"],
+    for args in (["generate", bundle, "-p", "a", "-n", "2", "--ids"], ["generate", bundle, "-p", "a", "-n", "2", "--ids", "--report", "json"], ["generate", bundle, "a", "-v"], ["generate", here, "-p", "a"],
                  ["generate", bundle, "-f", here], ["generate", bundle, "--prompts", here + "/lines"], ["generate", bundle, "-p", "a", "--trace", here], ["selftest", bundle],
                  ["logits", bundle, "-p", "a", "-o", here + "/logits"], ["logits", bundle, "-p", "a", "-o", here + "/no/logits"], ["tokenize", here], ["tokenize", bundle], ["render", bundle],
                  ["render", "--template", here], ["info"], [NAME], ["generate", bundle, "--" + NAME], ["chat", bundle, "-n", "1"], ["generate", bundle, "--isa", NAME, "-p", "a"]):

@@ -82,7 +82,7 @@ class Case:
         trace = os.path.join(self.folder, "trace")
         done = run([program, what[0], bundle, *what[1:], "--trace", trace, "--report", "json", "--threads", machine["threads"],
                     "--isa", machine["isa"], "--chunk", machine["chunk"], *args])
-        report = json.loads(next(l for l in done.stderr.decode().splitlines() if l.startswith("report: "))[8:])
+        report = json.loads(next(l for l in done.stderr.decode().splitlines() if l.startswith("{")))
         said = report["kernels"], report["threads"], report["chunk"], report["tp"]
         assert said == (machine["isa"], machine["threads"], machine["chunk"], tp), said
         assert [r["file"] for r in report["ranks"]] == [f"rank-{r:03}-of-{tp:03}.tps" for r in range(tp)]

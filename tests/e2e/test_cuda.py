@@ -73,6 +73,25 @@ def said(call, bundle, d, *args):
     return [open(d + "/" + n, "rb").read() for n in "lt"] + [greedy.stdout, drawn.stdout]
 
 
+def test_the_first_layers_alone_are_copied_hashed_and_run():
+    with Folder() as d:
+        for name, *recipe in (("yarn", "--tp", "2"), ("qwen3-norm", "--tp", "2", "--compress", "zstd")):
+            bundle = f"{d}/{name}"
+            convert(harness.checkpoint(name), bundle, *recipe)
+            for n in (1, 2):
+                assert said(emulated, bundle, d, "--layers", n, "--share-gpu") == said(harness.tprun, bundle, d, "--layers", n), (name, n)
+        rank = d + "/yarn/rank-001-of-002.tps"
+        tensors = {t["name"]: t["offset"] for t in json.load(open(d + "/yarn/manifest.json"))["ranks"][1]["tensors"]}
+        data = bytearray(open(rank, "rb").read())
+        start = int.from_bytes(data[80:88], "little")  # of the data area
+        for tensor, status in (("layers.1.mlp.up", 0), ("layers.0.mlp.up", 7), ("model.norm", 7)):
+            at = start + next(offset for found, offset in tensors.items() if tensor in found)
+            data[at] ^= 1
+            open(rank, "wb").write(data)
+            emulated("generate", d + "/yarn", "--prompt-ids", "1,2", "-n", "2", "--ids", "--layers", "1", "--share-gpu", status=status)
+            data[at] ^= 1
+
+
 def arrangements(tp):
     """GPUs for so many ranks: one each, all on one, and what lies between."""
     if HARDWARE or tp == 1:

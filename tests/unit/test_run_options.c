@@ -6,7 +6,9 @@
 #include <cmocka.h>
 
 #include "device.h"
+#include "guess.h"
 #include "run_options.h"
+#include <stdio.h>
 #include <string.h>
 
 static struct run_options options;
@@ -48,7 +50,8 @@ static void every_option_of_generate_is_read(void **state)
         "generate B -p text -n 5 --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --seed "
         "18446744073709551615 "
         "--stop a --stop b --ignore-eos --json --context 10 --kv-dtype f16 --chunk 7 --threads 5 "
-        "--isa scalar --device cpu --exact --verify=header --trace T --report json -q");
+        "--isa scalar --device cpu --exact --verify=header --trace T --report json -q "
+        "--layers 3");
     assert_string_equal(options.bundle, "B");
     assert_string_equal(options.prompts.text, "text");
     assert_int_equal(options.prompts.n, 5);
@@ -65,6 +68,7 @@ static void every_option_of_generate_is_read(void **state)
     assert_int_equal(options.threads, 5);
     assert_string_equal(options.isa, "scalar");
     assert_true(options.header_only && options.report.json && options.report.quiet);
+    assert_int_equal(options.layers, 3);
     assert_string_equal(options.trace, "T");
     assert_true(options.exact && !run_options_fast(&options));
 }
@@ -124,15 +128,19 @@ static void defaults_are_those_of_the_manual(void **state)
 static void a_wrong_command_line_is_refused_by_name(void **state)
 {
     (void)state;
-    refused(RUN_GENERATE, "generate", TP_E_USAGE, "no bundle");
-    refused(RUN_GENERATE, "generate B", TP_E_USAGE, "none of -p");
+    refused(RUN_GENERATE, "generate", TP_E_USAGE, "one BUNDLE expected, none given");
+    refused(RUN_TOKENIZE, "tokenize", TP_E_USAGE, "one BUNDLE or FILE expected, none given");
+    refused(RUN_GENERATE, "generate B", TP_E_USAGE, "none of TEXT, -p");
     refused(RUN_GENERATE, "generate B -p x -f y", TP_E_USAGE, "more than one");
-    refused(RUN_GENERATE, "generate B C -p x", TP_E_USAGE, "C: one argument too many");
+    refused(RUN_GENERATE, "generate B C -p x", TP_E_USAGE, "more than one of TEXT, -p");
+    refused(RUN_GENERATE, "generate B C D", TP_E_USAGE, "D: one argument too many");
+    refused(RUN_CHAT, "chat B C", TP_E_USAGE, "C: one argument too many");
+    refused(RUN_INFO, "info B", TP_E_USAGE, "B: one argument too many");
     refused(RUN_GENERATE, "generate B -p x --ids --json", TP_E_USAGE, "--ids and --json");
     refused(RUN_GENERATE, "generate B -p x --nonsense", TP_E_USAGE, "--nonsense");
     refused(RUN_GENERATE, "generate B -p", TP_E_USAGE, "-p: a value is missing");
-    refused(RUN_GENERATE, "generate B -xq", TP_E_USAGE, "-x: no option of generate");
-    refused(RUN_GENERATE, "generate B --json -xq", TP_E_USAGE, "-x: no option of generate");
+    refused(RUN_GENERATE, "generate B -xq", TP_E_USAGE, "-x: no such option of generate");
+    refused(RUN_GENERATE, "generate B --json -xq", TP_E_USAGE, "-x: no such option of generate");
     refused(RUN_GENERATE, "generate B --quiet=1", TP_E_USAGE, "--quiet: takes no value");
     refused(RUN_GENERATE, "generate B --seed", TP_E_USAGE, "--seed: a value is missing");
     refused(RUN_GENERATE, "generate B --tem 1 --t x", TP_E_USAGE, "--t: several options");
@@ -150,6 +158,97 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
     refused(RUN_GENERATE, "generate B -p x --verify=off", TP_E_USAGE, "--verify");
     refused(RUN_GENERATE, "generate B -p x --stop 1 --stop 2 --stop 3 --stop 4 --stop 5",
             TP_E_USAGE, "--stop");
+}
+
+static void other_names_of_options_are_those_options(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"-n 7", "--tokens=7", "--max-tokens 7",
+                                         "--max-new-tokens=7", "--n-predict 7"};
+    char line[128];
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        snprintf(line, sizeof line, "generate B x %s", tokens[i]);
+        accepted(RUN_GENERATE, line);
+        assert_int_equal(options.prompts.n, 7);
+    }
+    accepted(RUN_GENERATE, "generate B --prompt=x --temperature 2 --repeat-penalty=3 --ctx-size 9");
+    assert_string_equal(options.prompts.text, "x");
+    assert_true(options.choice.temperature == 2 && options.choice.penalty == 3);
+    assert_int_equal(options.context, 9);
+    accepted(RUN_CHAT, "chat B --system-prompt S");
+    assert_string_equal(options.prompts.system, "S");
+    accepted(RUN_GENERATE, "generate B x --max 3");
+    assert_int_equal(options.prompts.n, 3);
+    refused(RUN_GENERATE, "generate B x --temperature=hot", TP_E_USAGE, "--temp: \"hot\" given");
+}
+
+static void a_text_may_stand_behind_the_bundle(void **state)
+{
+    (void)state;
+    accepted(RUN_GENERATE, "generate -n 3 B --temp=0 x");
+    assert_string_equal(options.bundle, "B");
+    assert_string_equal(options.prompts.text, "x");
+    accepted(RUN_LOGITS, "logits B -o F -- -x");
+    assert_string_equal(options.prompts.text, "-x");
+    refused(RUN_LOGITS, "logits B x -o F --prompts y", TP_E_USAGE, "more than one");
+}
+
+static void the_report_is_a_line_or_what_is_asked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words;
+        bool json, text, quiet;
+    } forms[] = {
+        {"", false, false, false},
+        {"-v", false, true, false},
+        {"--verbose", false, true, false},
+        {"--report text", false, true, false},
+        {"--report=json", true, false, false},
+        {"--report none", false, false, true},
+        {"-q", false, false, true},
+        {"--report text --report json", true, false, false},
+    };
+    char line[128];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        snprintf(line, sizeof line, "generate B x %s", forms[i].words);
+        accepted(RUN_GENERATE, line);
+        assert_true(options.report.json == forms[i].json && options.report.text == forms[i].text &&
+                    options.report.quiet == forms[i].quiet);
+    }
+    refused(RUN_GENERATE, "generate B x --report xml", TP_E_USAGE, "text, json or none");
+}
+
+/* The nearest of some words, and when none is near. */
+static void a_word_that_was_meant_is_found(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *typed, *meant;
+    } cases[] = {
+        {"tempp", "temp"},
+        {"tmep", "temp"},
+        {"temp", "temp"},
+        {"contetx", "context"},
+        {"cntxt", NULL},
+        {"contx", NULL},
+        {"contexts", "context"},
+        {"x", NULL},
+        {"", NULL},
+        {"ids", "ids"},
+        {"id", NULL},
+        {"idz", "ids"},
+        {"a-word-of-more-than-thirty-two-letters", NULL},
+    };
+    static const char *const words[] = {"temp", "context", "ids", "top-k",
+                                        "a-word-of-more-than-thirty-two-letterz"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct guess guess = guess_of(cases[i].typed, strlen(cases[i].typed));
+        for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+            guess_offer(&guess, words[w]);
+        if (!cases[i].meant != !guess.word || (guess.word && strcmp(guess.word, cases[i].meant)))
+            fail_msg("%s: %s found", cases[i].typed, guess.word ? guess.word : "none");
+    }
 }
 
 static void what_this_version_or_machine_lacks_is_told_apart(void **state)
@@ -170,6 +269,10 @@ int main(void)
         cmocka_unit_test(chunks_of_the_fast_mode_are_of_its_list),
         cmocka_unit_test(defaults_are_those_of_the_manual),
         cmocka_unit_test(a_wrong_command_line_is_refused_by_name),
+        cmocka_unit_test(other_names_of_options_are_those_options),
+        cmocka_unit_test(a_text_may_stand_behind_the_bundle),
+        cmocka_unit_test(the_report_is_a_line_or_what_is_asked_for),
+        cmocka_unit_test(a_word_that_was_meant_is_found),
         cmocka_unit_test(what_this_version_or_machine_lacks_is_told_apart),
     };
     return cmocka_run_group_tests_name("run_options", tests, NULL, NULL);
