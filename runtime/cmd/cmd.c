@@ -168,7 +168,7 @@ static bool cut_layers(struct run *run, struct tp_error *err)
 {
     const uint64_t n = run->options->layers, all = run->bundle.n_layers;
     if (n > all)
-        return tp_fail(err, TP_E_USAGE, "--layers: %llu given, 1 to %llu expected: the model's",
+        return tp_fail(err, TP_E_USAGE, "--layers: %llu given, 1 to %llu expected: the bundle's",
                        (unsigned long long)n, (unsigned long long)all);
     if (n)
         bundle_cut(&run->bundle, n);

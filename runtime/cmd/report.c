@@ -81,7 +81,7 @@ static void print_text(const struct report *report, const struct engine *e, uint
         "tprun", "report",
         "layers %llu of %llu, device %s, kernels %s, threads %d, chunk %llu, tp %llu, dtype %s, "
         "kv %s, context %llu, verify %s, peak memory %llu",
-        (unsigned long long)e->bundle->model.n_layers, (unsigned long long)e->bundle->n_layers,
+        (unsigned long long)e->bundle->model.n_layers, (unsigned long long)e->bundle->layers_of,
         e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk,
         (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
         dtype_name(e->setup.kv_dtype), (unsigned long long)context,
@@ -116,7 +116,8 @@ static void print_json(const struct report *report, const struct engine *e, uint
     fprintf(out, "\"context\": %llu, \"sequences\": %u, \"verify\": \"%s\", ",
             (unsigned long long)context, e->setup.n_sequences, e->setup.verify ? "full" : "header");
     fprintf(out, "\"layers\": %llu, \"model_layers\": %llu, ",
-            (unsigned long long)e->bundle->model.n_layers, (unsigned long long)e->bundle->n_layers);
+            (unsigned long long)e->bundle->model.n_layers,
+            (unsigned long long)e->bundle->layers_of);
     fprintf(out,
             "\"exec_ms\": %.1f, \"map_ms\": %.3f, \"hash_ms\": %.3f, \"alloc_ms\": %.3f, "
             "\"first_token_ms\": %.3f, ",
@@ -174,9 +175,9 @@ void report_line(const struct report *report, const struct engine *engine, struc
     char layers[64] = "";
     if (form.json || form.text || form.quiet)
         return;
-    if (bundle->model.n_layers < bundle->n_layers)
+    if (bundle->model.n_layers < bundle->layers_of)
         snprintf(layers, sizeof layers, ", layers %llu of %llu",
-                 (unsigned long long)bundle->model.n_layers, (unsigned long long)bundle->n_layers);
+                 (unsigned long long)bundle->model.n_layers, (unsigned long long)bundle->layers_of);
     fprintf(stderr, "tprun: %llu token%s in %.*f s, %.0f tok/s%s%s\n", (unsigned long long)tokens,
             tokens == 1 ? "" : "s", digits, seconds, clock_rate((double)tokens, seconds), more,
             layers);
