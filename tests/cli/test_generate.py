@@ -142,6 +142,20 @@ def test_the_first_layers_are_those_of_a_model_that_has_no_more(d):
         assert len(seen) == layers and results(d, f"{d}/{name}")[0] == got[0], "every layer counts"
 
 
+def test_layers_are_those_that_convert_takes(d):
+    model = checkpoint("yarn")
+    convert(model, d + "/all")
+    convert(model, d + "/two", "--layers", "2")
+    assert results(d, d + "/all", "--layers", "2") == results(d, d + "/two")
+    for bundle, n in (("all", ["--layers", "2"]), ("two", [])):
+        args = ("generate", f"{d}/{bundle}", "--prompt-ids", "1,2", "-n", "2", "--ids", *n)
+        assert lines(tprun(*args))[0].endswith(", layers 2 of 3")
+        report = json.loads(tprun(*args, "--report", "json").stderr)
+        assert (report["layers"], report["model_layers"]) == (2, 3)
+    assert results(d, d + "/two", "--layers", "1") == results(d, d + "/all", "--layers", "1")
+    error_line(tprun(*args, "--layers", "3", status=None), 2, "--layers: 3 given, 1 to 2 expected: the bundle's")
+
+
 def test_what_is_left_out_is_neither_read_nor_checked_nor_counted(d):
     b = demo(d)
 
@@ -182,7 +196,7 @@ def test_more_layers_than_there_are_is_an_error(d):
     for command in (["generate"], ["logits", "-o", d + "/l"]):
         for n in ("7", "1000"):
             assert error_line(tprun(*command, b, "a", "--layers", n, status=None), 2) == \
-                f"tprun: error CL01: --layers: {n} given, 1 to 6 expected: the model's"
+                f"tprun: error CL01: --layers: {n} given, 1 to 6 expected: the bundle's"
         for n in ("0", "-1", "x", "1025", ""):
             error_line(tprun(*command, b, "a", "--layers", n, status=None), 2, "--layers", f'"{n}" given')
     error_line(tprun("selftest", b, "--layers", "1", status=None), 2, "--layers: an option of other commands, not of selftest")
