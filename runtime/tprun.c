@@ -47,8 +47,7 @@ static bool run_command(int which, int argc, char **argv, struct report *report,
         fputs(run_help(commands[which].id), stdout);
         return true;
     }
-    if (commands[which].id != RUN_CHAT) /* Ctrl-C stops an answer there */
-        interrupt_catch(commands[which].grace_ms);
+    interrupt_catch(commands[which].grace_ms);
     return commands[which].run(&options, report, err);
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/time.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { IDLE, PENDING, SAYING, OFF };
@@ -26,6 +27,7 @@ static struct {
     char name[256];
 } temps[TEMPS];
 static _Atomic int off_status;
+static const struct termios *_Atomic terminal;
 
 /* Only what may be called in a handler. */
 void interrupt_take_along(void)
@@ -36,6 +38,7 @@ void interrupt_take_along(void)
     for (int i = 0; i < TEMPS; i++)
         if (temps[i].given)
             unlinkat(temps[i].folder, temps[i].name, 0);
+    interrupt_restore_terminal();
 }
 
 static void say(void)
@@ -140,6 +143,18 @@ void interrupt_drop_temp(int slot)
 {
     if (slot >= 0)
         atomic_store(&temps[slot].given, 0);
+}
+
+void interrupt_terminal(const struct termios *was)
+{
+    atomic_store(&terminal, was);
+}
+
+void interrupt_restore_terminal(void)
+{
+    const struct termios *was = terminal;
+    if (was && tcgetpgrp(STDIN_FILENO) == getpgrp()) /* else it is somebody else's by now */
+        tcsetattr(STDIN_FILENO, TCSANOW, was);
 }
 
 void interrupt_note(bool pending)

@@ -9,6 +9,7 @@
 #include "error.h"
 #include <stdbool.h>
 #include <sys/types.h>
+struct termios;
 
 enum { INTERRUPT_GRACE_MS = 1500 };
 /* From now on. grace_ms 0: the first signal ends the program. SIGHUP stays ignored where it is
@@ -24,11 +25,15 @@ bool interrupt_fail(struct tp_error *err);
  * nothing, and only hurries it. */
 void interrupt_off(int status);
 
-/* What an end by signal takes with it: a child process (0: none), and names in folders. */
+/* What an end by signal takes with it: a child process (0: none), and names in folders; and what it
+ * puts back: how the terminal was set. */
 void interrupt_take_along(void);
 void interrupt_child(pid_t pid);
 int interrupt_add_temp(int folder,
                        const char *name); /* returns its slot, -1: there is no more room */
 void interrupt_drop_temp(int slot);       /* -1 is allowed */
+/* Standard input is a terminal that is set in another way now; NULL: no more. was is read later. */
+void interrupt_terminal(const struct termios *was);
+void interrupt_restore_terminal(void); /* may be called in a handler */
 /* For a program that takes signals itself: what interrupt_pending says. */
 void interrupt_note(bool pending);

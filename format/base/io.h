@@ -62,6 +62,14 @@ bool io_is_dir(const char *path);
 bool io_read_file(const char *path, uint64_t limit, char **data, size_t *size,
                   struct tp_error *err);
 
+/* The same of what people give a command to read: a file, or what has no size and is read up to its
+ * end, a pipe, a terminal, a device; "-" is standard input. Waiting for it can be interrupted:
+ * TP_E_INTERRUPTED. */
+bool io_read_input(const char *path, uint64_t limit, char **data, size_t *size,
+                   struct tp_error *err);
+/* What messages call it. */
+const char *io_input_name(const char *path);
+
 /* The text of a file of the kernel's (/proc, /sys), as much as fits, "" where it cannot be read.
  * These have no size to ask for. Returns buf. */
 const char *io_kernel_text(const char *path, char *buf, size_t size);

@@ -2,6 +2,7 @@
 #include "io.h"
 
 #include "fault.h"
+#include "interrupt.h"
 #include "shown.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -112,6 +113,7 @@ static void on_bus(int sig, siginfo_t *info, void *context)
     n += shown_escape(line + n, sizeof line - n - sizeof what, name, strlen(name));
     memcpy(line + n, what, sizeof what - 1);
     n += sizeof what - 1;
+    interrupt_restore_terminal();
     ssize_t ignored = write(2, line, n);
     (void)ignored;
     _exit(TP_EXIT_INTEGRITY);

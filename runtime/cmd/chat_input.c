@@ -30,10 +30,20 @@ static char *prompt(EditLine *editor)
 static unsigned char cancel(EditLine *editor, int key)
 {
     struct chat_input *input;
+    const LineInfo *line = el_line(editor);
     (void)key;
     el_get(editor, EL_CLIENTDATA, &input);
     input->cancelled = true;
+    input->empty = line->buffer == line->lastchar && !input->continued;
     return CC_NEWLINE;
+}
+
+static unsigned char complete(EditLine *editor, int key)
+{
+    struct chat_input *input;
+    (void)key;
+    el_get(editor, EL_CLIENTDATA, &input);
+    return chat_complete(editor, input->commands);
 }
 
 static unsigned char suspend(EditLine *editor, int key)
@@ -117,6 +127,8 @@ static bool open_editor(struct chat_input *input, struct tp_error *err)
     el_set(input->editor, EL_SETTY, "-d", "-isig", NULL);
     el_set(input->editor, EL_ADDFN, "cancel-line", "drop the line", cancel);
     el_set(input->editor, EL_BIND, "^C", "cancel-line", NULL);
+    el_set(input->editor, EL_ADDFN, "complete", "commands and names of files", complete);
+    el_set(input->editor, EL_BIND, "^I", "complete", NULL);
     el_set(input->editor, EL_ADDFN, "suspend", "stop the program", suspend);
     el_set(input->editor, EL_BIND, "^Z", "suspend", NULL);
     el_set(input->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
@@ -125,9 +137,11 @@ static bool open_editor(struct chat_input *input, struct tp_error *err)
 }
 
 bool chat_input_open(struct chat_input *input, const char *history_path,
-                     const _Atomic int *interrupted, struct tp_error *err)
+                     const struct chat_command *commands, const _Atomic int *interrupted,
+                     struct tp_error *err)
 {
-    *input = (struct chat_input){.history_path = history_path, .interrupted = interrupted};
+    *input = (struct chat_input){
+        .history_path = history_path, .commands = commands, .interrupted = interrupted};
     input->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!input->terminal || open_editor(input, err))
         return true;
@@ -151,6 +165,19 @@ void chat_input_close(struct chat_input *input)
 
 /* ---- lines ---- */
 
+/* Ctrl-C at an empty line twice leaves. */
+static enum chat_read cancelled(struct chat_input *input)
+{
+    bool again = input->empty && input->warned;
+    input->warned = input->empty;
+    fputs(again ? "^C" : "^C\n", stdout);
+    if (input->warned && !again) {
+        fflush(stdout);
+        tp_message("tprun", "note", "Ctrl-C again leaves, as Ctrl-D does");
+    }
+    return again ? CHAT_READ_END : CHAT_READ_CANCELLED;
+}
+
 /* One line, added to the message without its end. */
 static enum chat_read read_edited(struct chat_input *input, struct tp_error *err)
 {
@@ -158,10 +185,9 @@ static enum chat_read read_edited(struct chat_input *input, struct tp_error *err
     int n = 0;
     input->cancelled = false;
     const char *line = el_gets(input->editor, &n);
-    if (input->cancelled) {
-        fputs("^C\n", stdout);
-        return CHAT_READ_CANCELLED;
-    }
+    if (input->cancelled)
+        return cancelled(input);
+    input->warned = false;
     if (!line || n <= 0)
         return CHAT_READ_END;
     if (line[0] != '\n')

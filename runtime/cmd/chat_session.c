@@ -56,9 +56,13 @@ static void cut_messages(struct chat_session *session, size_t count)
         json_array_remove(session->messages, json_array_size(session->messages) - 1);
 }
 
-void chat_session_reset(struct chat_session *session)
+size_t chat_session_forget(struct chat_session *session)
 {
+    size_t turns = 0;
+    for (size_t i = 0; i < json_array_size(session->messages); i++)
+        turns += strcmp(role_of(session->messages, i), "user") == 0;
     cut_messages(session, has_system(session));
+    return turns;
 }
 
 bool chat_session_set_system(struct chat_session *session, const char *text, size_t n,

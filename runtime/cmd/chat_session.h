@@ -51,8 +51,8 @@ bool chat_session_open(struct chat_session *session, const struct chat_session_s
                        struct tp_error *err);
 void chat_session_close(struct chat_session *session);
 
-/* Forget all messages but, where it is set, the system's. */
-void chat_session_reset(struct chat_session *session);
+/* Forget all messages but, where it is set, the system's. Returns how many turns they were. */
+size_t chat_session_forget(struct chat_session *session);
 /* The system message; n 0: none. */
 bool chat_session_set_system(struct chat_session *session, const char *text, size_t n,
                              struct tp_error *err);

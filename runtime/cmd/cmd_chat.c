@@ -7,6 +7,8 @@
 #include "clock.h"
 #include "host.h"
 #include "interrupt.h"
+#include "shown.h"
+#include "terminal.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,16 +45,25 @@ static void show(const char *text, size_t n)
 /* ---- commands ---- */
 
 static const char help[] =
-    "  /help         this text\n"
-    "  /reset        begin anew, with the same system message\n"
+    "  /help         this text; /? too\n"
+    "  /clear        begin anew, with the same system message; /reset too\n"
     "  /system TEXT  another system message; without TEXT none\n"
     "  /save FILE    the conversation, a JSON array of messages\n"
     "  /load FILE    go on with a saved one\n"
     "  /stats        timing and memory after each answer, on or off\n"
-    "  /quit         end, as Ctrl-D does\n"
+    "  /quit         end, as Ctrl-D does; /exit too\n"
     "A line that ends in \\ goes on on the next; \"\"\" begins and ends a message of several "
     "lines.\n"
-    "A message that begins with / is written with //. Ctrl-C stops an answer.\n";
+    "A message that begins with / is written with //. Ctrl-C stops an answer. Tab completes\n"
+    "commands and their files. What is typed during an answer is for the next line.\n";
+
+/* What a command has done: a line of its own, without the program's name, as help is. */
+static void confirm(const char *what, const char *of)
+{
+    fputs(what, stderr);
+    shown_put(stderr, of);
+    fputc('\n', stderr);
+}
 
 static bool do_help(struct talk *talk, const char *rest, struct tp_error *err)
 {
@@ -61,16 +72,20 @@ static bool do_help(struct talk *talk, const char *rest, struct tp_error *err)
     return true;
 }
 
-static bool do_reset(struct talk *talk, const char *rest, struct tp_error *err)
+static bool do_clear(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
-    chat_session_reset(&talk->session);
+    size_t turns = chat_session_forget(&talk->session);
+    fprintf(stderr, "forgotten: %zu turn%s\n", turns, turns == 1 ? "" : "s");
     return true;
 }
 
 static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
 {
-    return chat_session_set_system(&talk->session, rest, strlen(rest), err);
+    if (!chat_session_set_system(&talk->session, rest, strlen(rest), err))
+        return false;
+    confirm("system message ", *rest ? "set" : "removed");
+    return true;
 }
 
 static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
@@ -86,7 +101,10 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     bool ok = output_file_open(&file, rest, err) && run_check_output(&talk->run, &file, err) &&
               output_file_write(&file, text, n, err);
     mem_free(text);
-    return output_file_close(&file, ok, err);
+    if (!output_file_close(&file, ok, err))
+        return false;
+    confirm("saved ", rest);
+    return true;
 }
 
 static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
@@ -101,6 +119,8 @@ static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
     bool ok = messages && chat_session_set_messages(&talk->session, messages, rest, err);
     json_decref(messages);
     mem_free(text);
+    if (ok)
+        confirm("loaded ", rest);
     return ok;
 }
 
@@ -108,6 +128,7 @@ static bool do_stats(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
     talk->stats = !talk->stats;
+    confirm("stats ", talk->stats ? "on" : "off");
     return true;
 }
 
@@ -118,24 +139,33 @@ static bool do_quit(struct talk *talk, const char *rest, struct tp_error *err)
     return true;
 }
 
-static const struct {
-    const char *name;
-    bool (*run)(struct talk *talk, const char *rest, struct tp_error *err);
-} commands[] = {
-    {"help", do_help}, {"reset", do_reset}, {"system", do_system}, {"save", do_save},
-    {"load", do_load}, {"stats", do_stats}, {"quit", do_quit},
+static const struct chat_command commands[] = {
+    {"help", CHAT_TAKES_NOTHING, do_help},
+    {"?", CHAT_TAKES_NOTHING, do_help},
+    {"clear", CHAT_TAKES_NOTHING, do_clear},
+    {"reset", CHAT_TAKES_NOTHING, do_clear},
+    {"system", CHAT_TAKES_TEXT, do_system},
+    {"save", CHAT_TAKES_FILE, do_save},
+    {"load", CHAT_TAKES_FILE, do_load},
+    {"stats", CHAT_TAKES_NOTHING, do_stats},
+    {"quit", CHAT_TAKES_NOTHING, do_quit},
+    {"exit", CHAT_TAKES_NOTHING, do_quit},
+    {0},
 };
 
-/* "/name rest"; line ends in a NUL. */
-static bool run_command(struct talk *talk, const char *line, struct tp_error *err)
+/* "/name rest"; line ends in a NUL. Blanks at its end, of Tab or a carriage return, do not count. */
+static bool run_command(struct talk *talk, char *line, struct tp_error *err)
 {
-    size_t n = strcspn(line + 1, " ");
-    const char *rest = line + 1 + n;
+    size_t length = strlen(line), n;
     char name[TP_NAME_BUF];
+    while (strchr(" \t\r", line[length - 1]))
+        line[--length] = '\0';
+    n = strcspn(line + 1, " ");
+    const char *rest = line + 1 + n;
     rest += strspn(rest, " ");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strlen(commands[i].name) == n && memcmp(commands[i].name, line + 1, n) == 0)
-            return commands[i].run(talk, rest, err);
+    for (const struct chat_command *c = commands; c->name; c++)
+        if (strlen(c->name) == n && memcmp(c->name, line + 1, n) == 0)
+            return c->run(talk, rest, err);
     return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", /help lists them",
                    tp_name_cut(name, line, n + 1));
 }
@@ -179,15 +209,17 @@ static bool say(struct talk *talk, struct tp_error *err)
     struct tp_error why = {0};
     struct tp_text *message = &talk->input.message;
     size_t slash = message->n >= 2 && memcmp(message->data, "//", 2) == 0;
+    terminal_hush(talk->input.terminal);
     bool ok = chat_session_say(&talk->session, &talk->batch, message->data + slash,
                                message->n - slash, &why);
+    terminal_unhush();
     if (ok || may_go_on(why.code) || talk->input.terminal) /* else it is no answer that ends */
         putchar('\n');
     if (fflush(stdout) != 0)
         return tp_fail_errno(err, "standard output: cannot be written");
     if (!ok) {
         if (why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
-            tp_message("tprun", "note", "the message is taken back; /reset begins anew");
+            tp_message("tprun", "note", "the message is taken back; /clear begins anew");
         return refuse(talk, &why, err);
     }
     const struct chat_turn *t = &talk->session.last;
@@ -195,7 +227,7 @@ static bool say(struct talk *talk, struct tp_error *err)
     if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
     if (t->finish == BATCH_CONTEXT)
-        tp_message("tprun", "note", "the answer ends here: the context of %llu tokens is full",
+        tp_message("tprun", "note", "the context of %llu tokens is full; /clear begins anew",
                    (unsigned long long)talk->run.context);
     else if (t->finish == BATCH_LENGTH && talk->input.terminal)
         tp_message("tprun", "note", "the answer ends here: -n allows %u tokens", t->n_new);
@@ -287,7 +319,7 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     run_note_choice(&talk->session.choice);
     return run_open_engine(run, true, rows, err) &&
            batch_open(&talk->batch, &run->engine, run->chunk, err) &&
-           chat_input_open(&talk->input, options->history, interrupt_flag(), err);
+           chat_input_open(&talk->input, options->history, commands, interrupt_flag(), err);
 }
 
 bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err)

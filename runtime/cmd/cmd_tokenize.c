@@ -1,4 +1,5 @@
-/* tprun tokenize: JSON lines through the tokenizer, text to ids or ids to text. */
+/* tprun tokenize: lines through the tokenizer, text to ids or ids to text. A text is a JSON string
+ * or, with --text, the line itself; ids are a JSON array. */
 #include "cmd.h"
 
 #include "detokenizer.h"
@@ -50,17 +51,22 @@ static bool print_ids(struct token_ids *ids, struct tp_error *err)
     return true;
 }
 
-static bool encode_line(struct tokenize *t, char *line, size_t n, struct tp_error *err)
+static bool encode_text(struct tokenize *t, const char *text, size_t n, struct tp_error *err)
 {
-    char *text;
     t->begun = false;
     t->ids.count = 0;
-    if (!line_json_string(line, n, t->in.line, &text, &n, err) ||
-        !tokenizer_encode(&t->tokenizer, text, n, NULL,
+    if (!tokenizer_encode(&t->tokenizer, text, n, NULL,
                           t->options->no_special ? 0 : TOKENIZER_ADD_SPECIAL, &t->ids, err) ||
         !print_ids(&t->ids, err))
         return false;
     return t->begun ? put("]\n", 2, err) : put("[]\n", 3, err);
+}
+
+static bool encode_line(struct tokenize *t, char *line, size_t n, struct tp_error *err)
+{
+    char *text = line;
+    return (t->options->plain || line_json_string(line, n, t->in.line, &text, &n, err)) &&
+           encode_text(t, text, n, err);
 }
 
 /* ---- ids to text ---- */
@@ -77,8 +83,10 @@ static bool reserve(struct tokenize *t, size_t tokens, struct tp_error *err)
                             tokens < 256 ? 256 : tokens, NULL, 0, err);
 }
 
-static bool print_escaped(struct tokenize *t, const char *text, size_t n, struct tp_error *err)
+static bool print_text(struct tokenize *t, const char *text, size_t n, struct tp_error *err)
 {
+    if (t->options->plain)
+        return put(text, n, err);
     t->escaped.n = 0;
     return tp_text_add_escaped(&t->escaped, text, n, err) &&
            put(t->escaped.data, t->escaped.n, err);
@@ -86,21 +94,37 @@ static bool print_escaped(struct tokenize *t, const char *text, size_t n, struct
 
 static bool decode_line(struct tokenize *t, const char *line, size_t n, struct tp_error *err)
 {
-    size_t count;
+    size_t count, quote = !t->options->plain;
     const char *text;
     if (!line_json_ids(line, n, t->in.line, &count, err) || !reserve(t, count, err) ||
-        !put("\"", 1, err))
+        !put("\"", quote, err))
         return false;
     while (count--) {
         detokenizer_push(&t->text, line_json_id(&line), &text, &n);
-        if (!print_escaped(t, text, n, err))
+        if (!print_text(t, text, n, err))
             return false;
     }
     detokenizer_end(&t->text, &text, &n);
-    return print_escaped(t, text, n, err) && put("\"\n", 2, err);
+    return print_text(t, text, n, err) && put(quote ? "\"\n" : "\n", 1 + quote, err);
 }
 
 /* ---- lines ---- */
+
+static bool is_blank(const char *line, size_t n)
+{
+    size_t blank = 0;
+    while (blank < n && strchr(" \t\r", line[blank]) && line[blank])
+        blank++;
+    return blank == n;
+}
+
+/* An empty line is no JSON, but it is a text. */
+static bool do_line(struct tokenize *t, char *line, size_t n, struct tp_error *err)
+{
+    if (t->options->decode)
+        return is_blank(line, n) || decode_line(t, line, n, err);
+    return (!t->options->plain && is_blank(line, n)) || encode_line(t, line, n, err);
+}
 
 static bool do_lines(struct tokenize *t, struct tp_error *err)
 {
@@ -110,11 +134,7 @@ static bool do_lines(struct tokenize *t, struct tp_error *err)
     while (line_reader_next(&t->in, &line, &n, &more, err)) {
         if (!more)
             return true;
-        size_t blank = 0;
-        while (blank < n && strchr(" \t\r", line[blank]) && line[blank])
-            blank++;
-        if (blank < n &&
-            !(t->options->decode ? decode_line(t, line, n, err) : encode_line(t, line, n, err)))
+        if (!do_line(t, line, n, err))
             return false;
         if (live && fflush(stdout) != 0)
             return tp_fail_errno(err, "standard output: cannot be written");
@@ -129,8 +149,9 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
     t.ids.take = print_ids;
     t.ids.to = &t;
     setvbuf(stdout, output_buffer, _IOFBF, sizeof output_buffer);
-    bool ok =
-        tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) && do_lines(&t, err);
+    const char *text = options->prompts.text;
+    bool ok = tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) &&
+              (text ? encode_text(&t, text, strlen(text), err) : do_lines(&t, err));
     if (ok && t.ids.dropped)
         tp_message("tprun", "note", "bytes that no token stands for were left out: %llu",
                    (unsigned long long)t.ids.dropped);

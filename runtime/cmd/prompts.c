@@ -235,12 +235,13 @@ static bool read_lines(struct reader *in, const char *path, const char *text, si
 
 static bool read_file(struct reader *in, const char *path, bool lines, struct tp_error *err)
 {
+    const char *name = io_input_name(path);
     char *text;
     size_t n;
-    if (!io_read_file(path, PROMPTS_FILE_MAX, &text, &n, err))
+    if (!io_read_input(path, PROMPTS_FILE_MAX, &text, &n, err))
         return false;
-    bool ok = lines ? read_lines(in, path, text, n, err)
-                    : encode(in, path, text, n, err) && add(in, path, "0", in->given->n, err);
+    bool ok = lines ? read_lines(in, name, text, n, err)
+                    : encode(in, name, text, n, err) && add(in, name, "0", in->given->n, err);
     mem_free(text);
     return ok;
 }

@@ -3,9 +3,10 @@
 #define HELP_PROMPTS                                                                               \
     "what to run on (one of these)\n"                                                              \
     "  TEXT, or -p, --text TEXT  as the tokenizer makes tokens of it\n"                            \
-    "  -f, --file FILE         a file's text\n"                                                    \
+    "  -f, --file FILE         a file's text; \"-\" is standard input\n"                           \
     "  --prompt-ids 1,2,3      token ids\n"                                                        \
-    "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}\n"
+    "  --prompts FILE.jsonl    many: lines {\"id\", \"prompt\" or \"prompt_ids\", \"n\"}; or "     \
+    "\"-\"\n"
 #define HELP_MACHINE                                                                               \
     "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
@@ -83,17 +84,21 @@ static const struct {
                    "  --json                  a JSON line per sequence\n\n" HELP_CONVERSATION
                    "\n" HELP_MACHINE HELP_CACHE},
     {RUN_CHAT, HELP_CHAT},
-    {RUN_LOGITS, "usage: tprun logits BUNDLE [TEXT] -o FILE [options]\n"
-                 "Write the logits of every prompt position: f32, little-endian, "
-                 "[tokens][vocabulary].\n\n"
-                 "  -o, --output FILE       \"-\" is stdout\n"
-                 "  --fast                  long prompts on a GPU as generate runs them; default: "
-                 "exact\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE},
+    {RUN_LOGITS,
+     "usage: tprun logits BUNDLE [TEXT] -o FILE [options]\n"
+     "Write the logits of every prompt position: f32, little-endian, "
+     "[tokens][vocabulary].\n\n"
+     "  -o, --output FILE       \"-\" is standard output, if it is no terminal; a FILE.npy\n"
+     "                          begins as numpy.load expects it\n"
+     "  --fast                  long prompts on a GPU as generate runs them; default: "
+     "exact\n\n" HELP_PROMPTS "\n" HELP_MACHINE HELP_CACHE},
     {RUN_TOKENIZE,
-     "usage: tprun tokenize (BUNDLE | FILE) [options]\n"
-     "Text to token ids: for every line of standard input, a JSON string, a JSON array.\n"
-     "FILE is a compiled tokenizer, as tpshard tokenizer makes it.\n\n"
-     "  --decode                ids to text: for every JSON array a JSON string\n"
+     "usage: tprun tokenize (BUNDLE | FILE) [TEXT] [options]\n"
+     "Text to token ids: a JSON array for TEXT, or for every line of standard input, which is a\n"
+     "JSON string. FILE is a compiled tokenizer, as tpshard tokenizer makes it.\n\n"
+     "  --text                  a line is a text as it stands, no JSON string\n"
+     "  --decode                ids to text: for every JSON array a JSON string; with --text:\n"
+     "                          the text as it is, and a newline\n"
      "  --no-special            without what the tokenizer puts around a text; with\n"
      "                          --decode: without control tokens\n"
      "  -h, --help              this text\n"},

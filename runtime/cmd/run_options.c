@@ -43,6 +43,7 @@ enum option_id {
     OPT_RECORD,
     OPT_DECODE,
     OPT_NO_SPECIAL,
+    OPT_PLAIN,
     OPT_TEMPLATE,
     OPT_NOW,
     OPT_ORIGIN,
@@ -114,6 +115,7 @@ static const struct argument table[] = {
     {"report", 1, OPT_REPORT, MACHINE},
     {"decode", 0, OPT_DECODE, RUN_TOKENIZE},
     {"no-special", 0, OPT_NO_SPECIAL, RUN_TOKENIZE},
+    {"text", 0, OPT_PLAIN, RUN_TOKENIZE},
     {"verbose", 0, OPT_VERBOSE, MACHINE},
     {"quiet", 0, OPT_QUIET, MACHINE},
     {"help", 0, OPT_HELP, MACHINE | RUN_TOKENIZE | RUN_RENDER | RUN_INFO},
@@ -259,6 +261,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return o->decode = true;
     case OPT_NO_SPECIAL:
         return o->no_special = true;
+    case OPT_PLAIN:
+        return o->plain = true;
     case OPT_TEMPLATE:
         o->template_file = value;
         return true;
@@ -336,7 +340,7 @@ static bool check_chunk(const struct run_options *o, struct tp_error *err)
 /* What is no option: a bundle, and for some a text. */
 static bool take_args(struct run_options *o, int n, struct tp_error *err)
 {
-    const bool text = o->command & PROMPTS, none = o->command == RUN_INFO;
+    const bool text = o->command & (PROMPTS | RUN_TOKENIZE), none = o->command == RUN_INFO;
     if (!arguments_count(o->args, n, !none && o->command != RUN_RENDER, none ? 0 : 1 + text,
                          o->command == RUN_TOKENIZE ? "one BUNDLE or FILE" : "one BUNDLE", err))
         return false;
@@ -359,6 +363,9 @@ static bool check(const struct run_options *o, enum run_command command, const c
         return tp_fail(err, TP_E_USAGE,
                        "%s: %s of TEXT, -p, -f, --prompt-ids, --prompts given, one expected", name,
                        prompts ? "more than one" : "none");
+    if (o->decode && o->args[1])
+        return tp_fail(err, TP_E_USAGE, "%s: --decode reads standard input, a text was given too",
+                       name);
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
     if (command == RUN_GENERATE && !o->chat && (o->prompts.system || o->parse_special))

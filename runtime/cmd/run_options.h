@@ -59,7 +59,7 @@ struct run_options {
     const char *history;             /* chat: file */
     const char *output;              /* logits -o; "-": stdout */
     bool record;                     /* selftest --record */
-    bool decode, no_special;         /* tokenize */
+    bool decode, no_special, plain;  /* tokenize; plain: --text. A text given is prompts.text */
     const char *template_file, *now; /* render: --template, --now */
     bool origin;                     /* render --origin */
 };
