@@ -57,19 +57,27 @@ const char *io_input_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+/* O_NONBLOCK: who waits for a FIFO's writer can be interrupted, in poll. */
+static int open_stream(const char *path)
+{
+    int fd;
+    do
+        fd = fault_hits(FAULT_OPEN, NULL)
+                 ? -1
+                 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 bool io_read_input(const char *path, uint64_t limit, char **data, size_t *size,
                    struct tp_error *err)
 {
     struct tp_text text = {0};
     struct stat st;
     bool standard = strcmp(path, "-") == 0;
-    int fd = STDIN_FILENO;
     if (!standard && (stat(path, &st) != 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
         return io_read_file(path, limit, data, size, err);
-    if (!standard) /* O_NONBLOCK: who waits for a FIFO's writer can be interrupted, in poll */
-        fd = fault_hits(FAULT_OPEN, NULL)
-                 ? -1
-                 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = standard ? STDIN_FILENO : open_stream(path);
     if (fd < 0)
         return tp_fail_errno(err, "%s: open", path);
     bool ok = read_stream(fd, io_input_name(path), limit, &text, err);

@@ -175,6 +175,31 @@ def test_commands_in_a_pipe():
         assert done.stdout == one.stdout
 
 
+def test_every_command_says_what_it_has_done():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+
+        def said(lines, **kw):
+            return talk(d + "/b", lines, "--temp", "0", "-n", "4", **kw).stderr.decode().splitlines()
+
+        os.mkdir(d + "/a b")
+        assert said([LINES[0], LINES[1], f"/save {d}/a b/t.json", "/clear", "/clear", f"/load {d}/a b/t.json", "/reset", "/system Be kind.", "/system",
+                     "/stats", "/stats", "/quit"]) == [
+            f"saved {d}/a b/t.json", "forgotten: 2 turns", "forgotten: 0 turns", f"loaded {d}/a b/t.json", "forgotten: 2 turns",
+            "system message set", "system message removed", "stats on", "stats off"]
+        assert [m["role"] for m in load(d + "/a b/t.json")] == ["user", "assistant"] * 2
+        assert said([LINES[0], "/clear"]) == ["forgotten: 1 turn"]
+        assert said(["/?"]) == said(["/help"]) and len(said(["/?"])) > 9
+        for end in ("/exit", "/quit", "/exit \r", "/quit\t"):
+            assert talk(d + "/b", [end, LINES[0]]).stdout == b"", end
+        # blanks at the end are not of the name: Tab and other systems' line ends leave them
+        assert said([f"/save {d}/s \r"]) == [f"saved {d}/s"] and load(d + "/s") == []
+        # what is no command is not said to the model either
+        for line in ("/exti", "/", "/ clear", "/saved x", "/home/me/x is a file"):
+            done = talk(d + "/b", [line, f"/save {d}/s"], status=2)
+            assert done.stdout == b"" and load(d + "/s") == [] and b"unknown command" in done.stderr and b"/help" in done.stderr, line
+
+
 def test_messages_of_several_lines_and_odd_bytes():
     with Folder() as d:
         convert(DEMO, d + "/b")
@@ -212,6 +237,9 @@ def test_a_conversation_that_is_too_long_is_refused_and_stays_usable():
         assert done.stdout == one + b"\n" + one
         long = talk(d + "/b", ["word " * 12], "--temp", "0", "-n", "100", "--context", "60")
         assert b"context of 60 tokens is full" in long.stderr or long.stdout
+        os.mkdir(d + "/e")
+        full = talk(endless(d + "/e"), ["Once"], "--temp", "0", "--context", "60")
+        assert full.stderr.decode().splitlines() == ["tprun: note: the context of 60 tokens is full; /clear begins anew"]
 
 
 class Terminal:
@@ -264,20 +292,31 @@ class Terminal:
         self.type("/sync\r")
         self.expect('unknown command "/sync"')
 
-    def close(self):
+    def close(self, settings=None):
+        """Its exit status, once it has ended. settings: those that the terminal has to have then."""
         while self.read(20):
             pass
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert settings in (None, termios.tcgetattr(self.fd)), "the terminal is left in another way"
         os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return status
+
+
+ENDLESS = ("--temp", "0", "-n", "60000", "--context", "60000")
+
+
+def endless(d):
+    """A model that never ends, for far more tokens than it was made for: an answer takes minutes."""
+    folder_with(d + "/m", "{% for m in messages %}{{ m.content }}\n{% endfor %}", eos_token=None)
+    json.dump({"eos_token_id": 1023}, open(d + "/m/generation_config.json", "w"))
+    convert(d + "/m", d + "/b")
+    return d + "/b"
 
 
 def test_ctrl_c_stops_an_answer_and_not_the_program():
     with Folder() as d:
-        # a model that never ends, and far more tokens than it was made for: an answer takes minutes
-        folder_with(d + "/m", "{% for m in messages %}{{ m.content }}\n{% endfor %}", eos_token=None)
-        json.dump({"eos_token_id": 1023}, open(d + "/m/generation_config.json", "w"))
-        convert(d + "/m", d + "/b")
-        t = Terminal(d + "/b", "--temp", "0", "-n", "60000", "--context", "60000", "--stats")
+        endless(d)
+        t = Terminal(d + "/b", *ENDLESS, "--stats")
         try:
             t.expect("> ")
             t.type("Tell me éverything\r")
@@ -312,6 +351,172 @@ def test_ctrl_c_stops_an_answer_and_not_the_program():
                 os.kill(t.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+
+
+def begun(t, line):
+    """An answer to line is being printed."""
+    t.type(line + "\r")
+    t.expect(line)
+    while not t.seen.strip():
+        assert t.read(60)
+
+
+def test_what_is_typed_during_an_answer_is_for_the_next_line():
+    with Folder() as d:
+        t = Terminal(endless(d), *ENDLESS)
+        before = termios.tcgetattr(t.fd)
+        t.expect("> ")
+        begun(t, "Once")
+        t.press("zzz\x7fyx /qqqx")
+        time.sleep(0.5)
+        t.read(1)
+        t.press(b"\x03")  # and that is dropped with it
+        assert not re.search(r"zzz|qqq", t.expect("> ").decode(errors="replace")), "typing is shown in the answer"
+        t.type(f"/save {d}/s\r")
+        t.expect("saved ")
+        assert load(d + "/s")[0]["content"] == "Once"
+        t.type(b"\x04")
+        assert t.close(before) == 0
+        # an answer that ends: what was typed comes after it, edited, and with its ends of lines
+        convert(DEMO, d + "/demo")
+        t = Terminal(d + "/demo", "--temp", "0", "-n", "40", "--threads", "1")
+        t.expect("> ")
+        t.type(f"Once\r/save {d}/onx\x7fe\r/system Be ki")
+        first, _ = t.expect("saved "), t.expect(f"{d}/one")
+        assert b"/save" not in first[:first.index(b"> ")], first
+        t.expect("/system Be ki")
+        t.type("nd.\r")
+        t.expect("system message set")
+        assert [m["role"] for m in load(d + "/one")] == ["user", "assistant"]
+        t.type(b"\x04")
+        assert t.close(before) == 0
+
+
+def test_a_terminal_is_left_as_it_was():
+    with Folder() as d:
+        bundle = endless(d)
+        for number, status in ((signal.SIGTERM, 10), (signal.SIGHUP, 10), (signal.SIGQUIT, -signal.SIGQUIT)):
+            for during in ("answer", "line"):
+                t = Terminal(bundle, *ENDLESS)
+                before = termios.tcgetattr(t.fd)
+                t.expect("> ")
+                if during == "answer":
+                    begun(t, "Once")
+                else:
+                    t.type("half a")
+                    t.expect("half a")
+                assert termios.tcgetattr(t.fd)[3] != before[3]
+                os.kill(t.pid, number)
+                assert t.close(before) == status, (number, during)
+        # the key that stops, and going on
+        t = Terminal(bundle, *ENDLESS)
+        before = termios.tcgetattr(t.fd)
+        t.expect("> ")
+        begun(t, "Once")
+        os.kill(t.pid, signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(t.pid, os.WUNTRACED)[1])
+        assert termios.tcgetattr(t.fd) == before
+        os.kill(t.pid, signal.SIGCONT)
+        end = time.time() + 60
+        while termios.tcgetattr(t.fd)[3] & termios.ECHO:
+            assert time.time() < end, "typing would be shown after going on"
+            time.sleep(0.01)
+        t.press(b"\x03")
+        t.expect("> ")
+        t.type(b"\x04")
+        assert t.close(before) == 0
+        # an error that ends the program during an answer: the weights are cut
+        t = Terminal(bundle, *ENDLESS)
+        t.expect("> ")
+        begun(t, "Once")
+        os.truncate(bundle + "/rank-000-of-001.tps", 4096)
+        assert t.close(before) == 7
+
+
+def test_ctrl_c_at_an_empty_line_twice_leaves():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        t = Terminal(d + "/b", "--temp", "0", "-n", "2", "-q")
+        t.expect("> ")
+        # a line, or lines, that are dropped do not count, and anything else in between begins anew
+        for keys, then in (("text\x03", "^C"), ("\x03", "^C"), ("/system\r", "removed"), ("\x03", "^C"), ("text\x03", "^C"), ("\x03", "^C"),
+                           ('"""\r', "| "), ("\x03", "^C"), ("\x03", "^C"), ("a\\\r", "| "), ("\x03", "^C"), ("\x03", "^C"), ("\r", "> ")):
+            t.type(keys)
+            t.expect(then)
+        t.type("\x03")
+        t.expect("Ctrl-C again leaves")
+        t.type("\x03")
+        assert t.close() == 0
+
+
+def test_tab_completes_commands_and_names_of_files():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        os.makedirs(d + "/w/folder")
+        for name in ("talk-é.json", "talk-ê.json", ".hidden", "with space", "bad\x1b[2J"):
+            with open(f"{d}/w/{name}", "w") as f:
+                f.write("[]")
+        t = Terminal(d + "/b", "--temp", "0", "-n", "2", "-q")
+        t.expect("> ")
+        # "/sy" is one, "/s" several that are shown, "/xyz" none; elsewhere a tab is a character
+        t.type("/sy\tBe kind.\r")
+        t.expect("system message set")
+        t.type("/s\t")
+        shown = t.expect("stats").decode()
+        assert "system" in shown and "save" in shown and "quit" not in shown
+        t.type("\x15/xyz\t\x15a\tb\r")
+        t.expect("> ")
+        t.type(f"/sa\t{d}/w/first\r")
+        t.expect("saved ")
+        assert load(d + "/w/first")[1]["content"] == "a\tb"
+        t.type(f"/load {d}/w/fi\t\r")
+        t.expect(f"loaded {d}/w/first")
+        t.type(f"/load {d}/w/w\t\r")
+        t.expect(f"loaded {d}/w/with space")
+        t.type(f"/load {d}/w/ta\té\t\r")  # no half of a character
+        t.expect(f"loaded {d}/w/talk-é.json")
+        t.type(f"/save {d}/w/fo\tinside\r")
+        t.expect(f"saved {d}/w/folder/inside")
+        t.type(f"/load {d}/w/\t")
+        shown = t.expect("with space").decode()
+        assert "talk-é.json" in shown and "folder" in shown and "hidden" not in shown and "bad" not in shown
+        t.type("\x15")
+        t.type(f"/load {d}/w/.\t\r")
+        t.expect(f"loaded {d}/w/.hidden")
+        t.type("/load /nowhere/\t\x15")
+        t.sync()
+        t.type("/ex\t\r")
+        assert t.close() == 0
+
+
+def test_typing_is_not_shown_where_only_answers_go_elsewhere():
+    """Standard output is a pipe, standard input a terminal: no line editor, and the same."""
+    with Folder() as d:
+        bundle = endless(d)
+        master, slave = pty.openpty()
+        before = termios.tcgetattr(slave)
+        p = subprocess.Popen([TPRUN, "chat", bundle, *ENDLESS], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        os.write(master, b"Once\n")
+        assert p.stdout.read(20)
+        assert not termios.tcgetattr(slave)[3] & termios.ECHO and termios.tcgetattr(slave)[3] & termios.ICANON
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=60)
+        assert p.returncode == 10 and termios.tcgetattr(slave) == before
+        os.close(master)
+        os.close(slave)
+
+
+def test_signals_end_a_conversation_through_a_pipe():
+    with Folder() as d:
+        bundle = endless(d)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            p = subprocess.Popen([TPRUN, "chat", bundle, *ENDLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            p.stdin.write(b"Once\n")
+            p.stdin.flush()
+            assert p.stdout.read(20)
+            p.send_signal(number)
+            stderr = p.communicate(timeout=60)[1]
+            error_line(subprocess.CompletedProcess([], p.returncode, b"", stderr), 10, "interrupted")
 
 
 def test_what_was_typed_can_be_called_back():

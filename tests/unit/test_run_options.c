@@ -109,6 +109,21 @@ static void every_option_of_chat_is_read(void **state)
     refused(RUN_CHAT, "chat B --repetition-penalty 0", TP_E_USAGE, "--repetition-penalty");
 }
 
+static void a_text_to_tokenize_may_be_given_or_be_a_line(void **state)
+{
+    (void)state;
+    accepted(RUN_TOKENIZE, "tokenize B");
+    assert_true(!options.plain && !options.decode && !options.prompts.text);
+    accepted(RUN_TOKENIZE, "tokenize B --text --decode --no-special");
+    assert_true(options.plain && options.decode && options.no_special);
+    accepted(RUN_TOKENIZE, "tokenize B text");
+    assert_string_equal(options.bundle, "B");
+    assert_string_equal(options.prompts.text, "text");
+    refused(RUN_TOKENIZE, "tokenize B a b", TP_E_USAGE, "b: one argument too many");
+    refused(RUN_TOKENIZE, "tokenize B a --decode", TP_E_USAGE, "--decode");
+    refused(RUN_TOKENIZE, "tokenize", TP_E_USAGE, "no bundle");
+}
+
 static void defaults_are_those_of_the_manual(void **state)
 {
     (void)state;
@@ -267,6 +282,7 @@ int main(void)
         cmocka_unit_test(every_option_of_generate_is_read),
         cmocka_unit_test(every_option_of_chat_is_read),
         cmocka_unit_test(chunks_of_the_fast_mode_are_of_its_list),
+        cmocka_unit_test(a_text_to_tokenize_may_be_given_or_be_a_line),
         cmocka_unit_test(defaults_are_those_of_the_manual),
         cmocka_unit_test(a_wrong_command_line_is_refused_by_name),
         cmocka_unit_test(other_names_of_options_are_those_options),
