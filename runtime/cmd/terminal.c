@@ -22,11 +22,12 @@ static void on_signal(int number)
     }
     raise(SIGSTOP);
     if (tcgetpgrp(STDIN_FILENO) == getpgrp())
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &hushed);
+        tcsetattr(STDIN_FILENO, TCSANOW, &hushed);
 }
 
 void terminal_hush(bool by_key)
 {
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     hushes = tcgetattr(STDIN_FILENO, &usual) == 0;
     if (!hushes)
         return;
@@ -38,16 +39,16 @@ void terminal_hush(bool by_key)
     for (int i = 0; i < SIGNALS; i++) {
         sigaction(signals[i], NULL, &others[i]);
         if (others[i].sa_handler != SIG_IGN)
-            sigaction(signals[i], &(struct sigaction){.sa_handler = on_signal}, NULL);
+            sigaction(signals[i], &action, NULL);
     }
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &hushed);
+    tcsetattr(STDIN_FILENO, TCSANOW, &hushed);
 }
 
 void terminal_unhush(void)
 {
     if (!hushes)
         return;
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &usual);
+    tcsetattr(STDIN_FILENO, TCSANOW, &usual);
     for (int i = 0; i < SIGNALS; i++)
         sigaction(signals[i], &others[i], NULL);
     interrupt_terminal(NULL);
