@@ -5,6 +5,7 @@
 #include "chat_input.h"
 #include "chat_session.h"
 #include "clock.h"
+#include "guess.h"
 #include "host.h"
 #include "interrupt.h"
 #include "shown.h"
@@ -163,11 +164,16 @@ static bool run_command(struct talk *talk, char *line, struct tp_error *err)
     n = strcspn(line + 1, " ");
     const char *rest = line + 1 + n;
     rest += strspn(rest, " ");
-    for (const struct chat_command *c = commands; c->name; c++)
+    struct guess guess = guess_of(line + 1, n);
+    for (const struct chat_command *c = commands; c->name; c++) {
         if (strlen(c->name) == n && memcmp(c->name, line + 1, n) == 0)
             return c->run(talk, rest, err);
-    return tp_fail(err, TP_E_USAGE, "unknown command \"%s\", /help lists them",
-                   tp_name_cut(name, line, n + 1));
+        guess_offer(&guess, c->name);
+    }
+    tp_name_cut(name, line, n + 1);
+    return guess.word ? tp_fail(err, TP_E_USAGE, "unknown command \"%s\", did you mean /%s?", name,
+                                guess.word)
+                      : tp_fail(err, TP_E_USAGE, "unknown command \"%s\", /help lists them", name);
 }
 
 /* ---- turns ---- */

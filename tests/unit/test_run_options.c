@@ -121,7 +121,7 @@ static void a_text_to_tokenize_may_be_given_or_be_a_line(void **state)
     assert_string_equal(options.prompts.text, "text");
     refused(RUN_TOKENIZE, "tokenize B a b", TP_E_USAGE, "b: one argument too many");
     refused(RUN_TOKENIZE, "tokenize B a --decode", TP_E_USAGE, "--decode");
-    refused(RUN_TOKENIZE, "tokenize", TP_E_USAGE, "no bundle");
+    refused(RUN_TOKENIZE, "tokenize", TP_E_USAGE, "one BUNDLE or FILE expected, none");
 }
 
 static void defaults_are_those_of_the_manual(void **state)
