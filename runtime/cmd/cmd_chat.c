@@ -59,10 +59,17 @@ static const char help[] =
     "commands and their files. What is typed during an answer is for the next line.\n";
 
 /* What a command has done: a line of its own, without the program's name, as help is. */
-static void confirm(const char *what, const char *of)
+__attribute__((format(printf, 2, 3))) static void confirm(const struct talk *talk, const char *fmt,
+                                                          ...)
 {
-    fputs(what, stderr);
-    shown_put(stderr, of);
+    char line[IO_PATH_MAX + 32];
+    va_list args;
+    if (talk->run.options->report.quiet)
+        return;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    shown_put(stderr, line);
     fputc('\n', stderr);
 }
 
@@ -77,7 +84,7 @@ static bool do_clear(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
     size_t turns = chat_session_forget(&talk->session);
-    fprintf(stderr, "forgotten: %zu turn%s\n", turns, turns == 1 ? "" : "s");
+    confirm(talk, "forgotten: %zu turn%s", turns, turns == 1 ? "" : "s");
     return true;
 }
 
@@ -85,7 +92,7 @@ static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
 {
     if (!chat_session_set_system(&talk->session, rest, strlen(rest), err))
         return false;
-    confirm("system message ", *rest ? "set" : "removed");
+    confirm(talk, "system message %s", *rest ? "set" : "removed");
     return true;
 }
 
@@ -104,7 +111,7 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     mem_free(text);
     if (!output_file_close(&file, ok, err))
         return false;
-    confirm("saved ", rest);
+    confirm(talk, "saved %s", rest);
     return true;
 }
 
@@ -121,7 +128,7 @@ static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
     json_decref(messages);
     mem_free(text);
     if (ok)
-        confirm("loaded ", rest);
+        confirm(talk, "loaded %s", rest);
     return ok;
 }
 
@@ -129,7 +136,7 @@ static bool do_stats(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
     talk->stats = !talk->stats;
-    confirm("stats ", talk->stats ? "on" : "off");
+    confirm(talk, "stats %s", talk->stats ? "on" : "off");
     return true;
 }
 

@@ -189,6 +189,7 @@ def test_every_command_says_what_it_has_done():
             "system message set", "system message removed", "stats on", "stats off"]
         assert [m["role"] for m in load(d + "/a b/t.json")] == ["user", "assistant"] * 2
         assert said([LINES[0], "/clear"]) == ["forgotten: 1 turn"]
+        assert talk(d + "/b", [LINES[0], "/clear", "/stats", "/stats", f"/save {d}/s"], "-n", "1", "-q").stderr == b""
         assert said(["/?"]) == said(["/help"]) and len(said(["/?"])) > 9
         for end in ("/exit", "/quit", "/exit \r", "/quit\t"):
             assert talk(d + "/b", [end, LINES[0]]).stdout == b"", end
@@ -438,7 +439,7 @@ def test_a_terminal_is_left_as_it_was():
 def test_ctrl_c_at_an_empty_line_twice_leaves():
     with Folder() as d:
         convert(DEMO, d + "/b")
-        t = Terminal(d + "/b", "--temp", "0", "-n", "2", "-q")
+        t = Terminal(d + "/b", "--temp", "0", "-n", "2")
         t.expect("> ")
         # a line, or lines, that are dropped do not count, and anything else in between begins anew
         for keys, then in (("text\x03", "^C"), ("\x03", "^C"), ("/system\r", "removed"), ("\x03", "^C"), ("text\x03", "^C"), ("\x03", "^C"),
@@ -458,7 +459,7 @@ def test_tab_completes_commands_and_names_of_files():
         for name in ("talk-é.json", "talk-ê.json", ".hidden", "with space", "bad\x1b[2J"):
             with open(f"{d}/w/{name}", "w") as f:
                 f.write("[]")
-        t = Terminal(d + "/b", "--temp", "0", "-n", "2", "-q")
+        t = Terminal(d + "/b", "--temp", "0", "-n", "2")
         t.expect("> ")
         # "/sy" is one, "/s" several that are shown, "/xyz" none; elsewhere a tab is a character
         t.type("/sy\tBe kind.\r")

@@ -169,7 +169,7 @@ def test_a_long_run_gathers_nothing(folder):
     tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
     with open(f"{folder}/template", "w") as f:
         f.write("{% for m in messages %}{{ m|tojson }}{{ m.content.split(' ')|join('-') }}{% endfor %}")
-    soak("chat", [harness.TPRUN, "chat", f"{folder}/b", "-n", "8"], b"Once upon a time there was a dog.\n/reset\n")
+    soak("chat", [harness.TPRUN, "chat", f"{folder}/b", "-n", "8", "-q"], b"Once upon a time there was a dog.\n/reset\n")
     soak("tokenize", [harness.TPRUN, "tokenize", f"{folder}/b"], b'"Once upon a time there was a dog, and so on and on."\n')
     soak("render", [harness.TPRUN, "render", "--template", f"{folder}/template"], b'{"messages": [{"role": "user", "content": "a b c"}]}\n')
 
