@@ -1,4 +1,5 @@
 #include "json.h"
+#include "file_kind.h"
 #include "io.h"
 #include "mem.h"
 #include "program.h"
@@ -61,36 +62,96 @@ __attribute__((constructor)) static void use_allocate(void)
     json_set_alloc_funcs(allocate, mem_free);
 }
 
-static json_t *parse(const char *file, const char *data, size_t n, size_t flags, enum tp_code code,
-                     struct tp_error *err)
+static json_t *load(const char *file, const char *data, size_t n, json_error_t *why)
 {
-    json_error_t why;
-    if (n == 0) {
-        tp_fail(err, code, "%s: empty file, JSON expected", file);
-        return NULL;
-    }
-    struct extent extent = measure(data, n);
-    if (extent.depth > JSON_DEPTH_MAX) {
-        tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);
-        return NULL;
-    }
-    if (extent.memory > JSON_MEMORY_MAX) {
-        tp_fail(err, TP_E_LIMIT, "%s: JSON that takes %llu MiB of memory, at most %llu allowed",
-                file, (unsigned long long)(extent.memory >> 20), JSON_MEMORY_MAX >> 20);
-        return NULL;
-    }
     reading = file;
-    json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &why);
+    json_t *root = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, why);
     reading = NULL;
+    return root;
+}
+
+/* What is no JSON for all to see, or would take too much. */
+static bool check(const char *file, const char *data, size_t n, enum tp_code code,
+                  struct tp_error *err)
+{
+    if (n == 0)
+        return tp_fail(err, code, "%s: empty file, JSON expected", file);
+    if (!file_kind_check(file, data, n, "JSON", code, err))
+        return false;
+    struct extent extent = measure(data, n);
+    if (extent.depth > JSON_DEPTH_MAX)
+        return tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);
+    if (extent.memory > JSON_MEMORY_MAX)
+        return tp_fail(err, TP_E_LIMIT,
+                       "%s: JSON that takes %llu MiB of memory, at most %llu allowed", file,
+                       (unsigned long long)(extent.memory >> 20), JSON_MEMORY_MAX >> 20);
+    return true;
+}
+
+static json_t *parse(const char *file, const char *data, size_t n, enum tp_code code,
+                     json_error_t *why, struct tp_error *err)
+{
+    memset(why, 0, sizeof *why);
+    if (!check(file, data, n, code, err))
+        return NULL;
+    json_t *root = load(file, data, n, why);
     if (!root)
-        tp_fail(err, code, "%s: line %d column %d: %s", file, why.line, why.column, why.text);
+        tp_fail(err, code, "%s: line %d column %d: %s", file, why->line, why->column, why->text);
     return root;
 }
 
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err)
 {
-    return parse(file, data, n, 0, code, err);
+    json_error_t why;
+    return parse(file, data, n, code, &why, err);
+}
+
+/* The text with long integers written as fractions, into out (2 n bytes); its length. */
+static size_t widen_integers(const char *data, size_t n, char *out)
+{
+    enum { FITS = 18, DIGITS_MAX = 300 }; /* in 64 bits; in a double */
+    size_t at = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n;) {
+        size_t digits = 0;
+        while (!in_string && i + digits < n && data[i + digits] >= '0' && data[i + digits] <= '9')
+            digits++;
+        if (digits == 0) {
+            in_string ^= data[i] == '"';
+            if (in_string && data[i] == '\\' && i + 1 < n)
+                out[at++] = data[i++];
+            out[at++] = data[i++];
+            continue;
+        }
+        size_t kept = digits < DIGITS_MAX ? digits : DIGITS_MAX;
+        memcpy(out + at, data + i, kept);
+        at += kept;
+        i += digits;
+        if (digits > FITS && (i == n || !memchr(".eE", data[i], 3))) {
+            out[at++] = 'e';
+            out[at++] = '0';
+        }
+    }
+    return at;
+}
+
+json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err)
+{
+    json_error_t why;
+    struct tp_error refused = {0};
+    json_t *root = parse(file, data, n, code, &why, &refused);
+    if (root || json_error_code(&why) != json_error_numeric_overflow) {
+        if (!root)
+            tp_fail(err, refused.code, "%s", refused.text);
+        return root;
+    }
+    char *wide = mem_array(n, 2, err);
+    if (wide)
+        root = parse(file, wide, widen_integers(data, n, wide), code, &why, err);
+    mem_free(wide);
+    return root;
 }
 
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)
@@ -99,7 +160,7 @@ json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, stru
     size_t n;
     if (!io_read_file(path, limit, &data, &n, err))
         return NULL;
-    json_t *root = parse(path, data, n, JSON_DECODE_INT_AS_REAL, code, err);
+    json_t *root = json_parse_wide(path, data, n, code, err);
     mem_free(data);
     if (root && !json_is_object(root)) {
         tp_fail(err, code, "%s: %s at top level, an object expected", path, json_type_name(root));

@@ -10,12 +10,15 @@
 #define JSON_DEPTH_MAX 64
 #define JSON_MEMORY_MAX (4ull << 30) /* of the values of a document: TP_E_LIMIT */
 
-/* Parse data[0..n). file is used in errors only. NULL on error (code, for malformed text). The
- * caller owns the result (json_decref). */
+/* Parse data[0..n). file is used in errors only. NULL on error (code, for malformed text, and for a
+ * file of another kind: file_kind.h). The caller owns the result (json_decref). */
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err);
-/* io_read_file + json_parse; the top level must be an object. Integers may have any size
- * (model_max_length is 10^30 in many): every number becomes a fraction. */
+/* The same, for what Python wrote: integers may have any size (model_max_length is 10^30 in many).
+ * What 64 bits do not hold becomes a fraction, and of beyond 300 digits it is the size alone. */
+json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err);
+/* io_read_file + json_parse_wide; the top level must be an object. */
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err);
 
 /* Typed fields of an object. A missing or null field, or another type, is an error of the given

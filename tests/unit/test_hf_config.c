@@ -302,6 +302,10 @@ static void quantization_is_named_not_refused(void **state)
     refused(llama, "{\"quantization_config\": 4}", TP_EXIT_INPUT, "quantization_config");
 }
 
+static const char *const size_fields[] = {
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim",    "intermediate_size", "vocab_size"};
+
 /* ---- what is refused ---- */
 
 static void row_46_text_that_is_no_config_is_refused(void **state)
@@ -318,6 +322,53 @@ static void row_46_text_that_is_no_config_is_refused(void **state)
     text_refused(deep, 200000);
     for (size_t n = 0; n + 1 < sizeof llama - 1; n++)
         text_refused(llama, n);
+}
+
+static void row_46_files_of_another_kind_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *words;
+    } rows[] = {
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+         "is a Git LFS pointer, not the file: run git lfs pull"},
+        {"\n<!DOCTYPE html>", "is an HTML page, not JSON: the download failed; fetch it again"},
+        {"<HTML>", "HTML"},
+        {"\x1f\x8b\x08", "gzip"},
+        {"PK\x03\x04", "zip"},
+        {"\x80\x02}", "pickle"},
+        {"GGUF\x03", "GGUF"},
+        {"\xef\xbb\xbf{}", "begins with a byte order mark (BOM): save it as UTF-8 without"},
+        {"\xff\xfe{", "UTF-16"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        text_refused(rows[i].text, strlen(rows[i].text));
+        if (!strstr(error.text, rows[i].words))
+            fail_msg("%s expected: %s", rows[i].words, error.text);
+    }
+}
+
+static void integers_of_any_size_are_read(void **state)
+{
+    (void)state;
+    static const char huge[] = "1000000000000000019884624838656"; /* 10^30, as a tokenizer has it */
+    char text[2048], digits[401] = "";
+    memset(digits, '9', 400);
+    static const char *const keys[] = {"model_max_length", "max_length", "_of_ours"};
+    for (size_t i = 0; i < 3; i++)
+        for (int sign = 0; sign < 2; sign++) {
+            snprintf(text, sizeof text, "{\"%s\": [%s%s, {\"\\\"\": %s}, -%s ], %s", keys[i],
+                     sign ? "-" : "", huge, digits, huge, llama + 1);
+            error = (struct tp_error){0};
+            if (!hf_config_parse("config.json", text, strlen(text), NULL, &config, &error))
+                fail_msg("%s", error.text);
+            assert_int_equal(config.model.vocab, 512);
+        }
+    for (size_t i = 0; i < sizeof size_fields / sizeof *size_fields; i++) {
+        snprintf(text, sizeof text, "{\"_\": %s, \"vocab\": 0, \"%s\": 9223372036854775808 }", huge,
+                 size_fields[i]);
+        text_refused(text, strlen(text));
+    }
 }
 
 static void row_46_files_that_are_no_config_are_refused(void **state)
@@ -352,10 +403,6 @@ static void row_46_files_that_are_no_config_are_refused(void **state)
     rmdir(dir);
     mem_free(spaces);
 }
-
-static const char *const size_fields[] = {
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim",    "intermediate_size", "vocab_size"};
 
 static void row_47_needed_fields_have_their_type(void **state)
 {
@@ -613,7 +660,9 @@ int main(void)
         cmocka_unit_test(rope_parameters_may_be_nested_by_layer_type),
         cmocka_unit_test(quantization_is_named_not_refused),
         cmocka_unit_test(row_46_text_that_is_no_config_is_refused),
+        cmocka_unit_test(row_46_files_of_another_kind_are_named),
         cmocka_unit_test(row_46_files_that_are_no_config_are_refused),
+        cmocka_unit_test(integers_of_any_size_are_read),
         cmocka_unit_test(row_47_needed_fields_have_their_type),
         cmocka_unit_test(row_48_sizes_lie_in_their_limits),
         cmocka_unit_test(row_49_heads_fit_each_other),

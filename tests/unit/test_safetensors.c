@@ -313,8 +313,11 @@ static void row_31_other_files_are_named_for_what_they_are(void **state)
         size_t n;
         const char *needle;
     } rows[] = {
-        {lfs, sizeof lfs - 1, "Git LFS pointer"},
-        {"<!DOCTYPE html><html>", 21, "HTML"},
+        {lfs, sizeof lfs - 1, "is a Git LFS pointer, not the file: run git lfs pull"},
+        {"<!DOCTYPE html><html>", 21,
+         "is an HTML page, not safetensors: the download failed; fetch it again"},
+        {"<?xml version=\"1.0\"?>", 21, "XML page"},
+        {"Entry not found", 15, "an error of the Hub"},
         {"\n\n  <HTML><body>", 16, "HTML"},
         {"\x1f\x8b\x08\0\0\0\0\0\0\x03zzzzzzzz", 18, "gzip"},
         {"PK\x03\x04\x14\0\0\0\x08\0abcdef", 16, "zip"},
@@ -324,7 +327,7 @@ static void row_31_other_files_are_named_for_what_they_are(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         REFUSE(put("f.safetensors", rows[i].bytes, rows[i].n), TP_E_ST_KIND, TP_EXIT_INPUT,
-               "f.safetensors: not safetensors but ", rows[i].needle);
+               "f.safetensors: is ", rows[i].needle);
     /* 640 and 35615 are a pickle's and gzip's first bytes, and header lengths all the same */
     struct safetensors st;
     static const size_t lengths[] = {640, 35615};

@@ -308,7 +308,7 @@ static void set_layers(json_t *root, uint64_t n)
 static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
-    json_t *root = json_parse("config.json", data, n, TP_E_CF_FILE, err);
+    json_t *root = json_parse_wide("config.json", data, n, TP_E_CF_FILE, err);
     size_t size;
     if (root && has_other_dtype(b))
         set_dtype(root, b->recipe.dtype);

@@ -253,7 +253,7 @@ static bool check_config(const struct verify *v, struct tp_error *err)
     if (!bundle_read_file(bundle, file, &text, &n, err))
         return false;
     struct hf_config *config = mem_alloc(sizeof *config, err);
-    json_t *root = config ? json_parse("config.json", text, n, TP_E_CF_FILE, err) : NULL;
+    json_t *root = config ? json_parse_wide("config.json", text, n, TP_E_CF_FILE, err) : NULL;
     json_object_foreach(root, key, value) if (options.n_ignore_keys < KEYS_MAX)
         keys[options.n_ignore_keys++] = key;
     bool ok = root && hf_config_parse("config.json", text, n, &options, config, err) &&

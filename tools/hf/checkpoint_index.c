@@ -1,4 +1,5 @@
 #include "checkpoint_index.h"
+#include "file_kind.h"
 #include "io.h"
 #include "json_pull.h"
 #include "safetensors.h"
@@ -246,8 +247,8 @@ bool checkpoint_index_parse(struct checkpoint_index *index, const char *name, co
         .index = index,
     };
     /* clang-format on */
-    bool ok = pull_begin(&r.in) && read_members(&r, read_top_member) && pull_end(&r.in) &&
-              make_tables(&r);
+    bool ok = file_kind_check(name, text, n, "JSON", TP_E_JSON, err) && pull_begin(&r.in) &&
+              read_members(&r, read_top_member) && pull_end(&r.in) && make_tables(&r);
     mem_free(r.pairs);
     if (!ok)
         checkpoint_index_free(index);

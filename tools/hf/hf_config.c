@@ -249,7 +249,7 @@ bool hf_config_parse(const char *file, const char *data, size_t n, const struct 
                      struct hf_config *out, struct tp_error *err)
 {
     *out = (struct hf_config){0};
-    json_t *root = json_parse(file, data, n, TP_E_CF_FILE, err);
+    json_t *root = json_parse_wide(file, data, n, TP_E_CF_FILE, err);
     if (!root)
         return false;
     bool ok;

@@ -1,12 +1,12 @@
 #include "safetensors.h"
 #include "checked.h"
+#include "file_kind.h"
 #include "json_pull.h"
 #include "le.h"
 #include "sort_index.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 typedef unsigned long long ull;
 
@@ -416,34 +416,6 @@ static bool has_header(const unsigned char *head, size_t n)
     return le_u64(head) <= ST_HEADER_MAX && (i == n || head[i] == '{');
 }
 
-/* What people have under the name of a .safetensors file; head is its beginning. */
-static const char *kind_of(const unsigned char *head, size_t n)
-{
-    static const struct {
-        size_t offset;
-        const char *magic;
-        const char *kind;
-    } kinds[] = {
-        {0, "version https://git-lfs", "a Git LFS pointer: fetch the file with `git lfs pull`"},
-        {0, "\x1f\x8b", "gzip data: unpack it first"},
-        {0, "PK\x03\x04", "a zip archive, such as a PyTorch pickle: pickle is never opened"},
-        {0, "\x80\x02", "a Python pickle, which is never opened"},
-        {0, "GGUF", "a GGUF file: give the original checkpoint"},
-        {257, "ustar", "a tar archive: unpack it first"},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        size_t len = strlen(kinds[i].magic);
-        if (kinds[i].offset + len <= n && memcmp(head + kinds[i].offset, kinds[i].magic, len) == 0)
-            return kinds[i].kind;
-    }
-    for (; n && is_space(*head); n--)
-        head++;
-    if ((n >= 9 && strncasecmp((const char *)head, "<!doctype", 9) == 0) ||
-        (n >= 5 && strncasecmp((const char *)head, "<html", 5) == 0))
-        return "an HTML page, such as the error of a failed download";
-    return NULL;
-}
-
 bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, const char *name,
                              uint64_t *bytes, struct tp_error *err)
 {
@@ -465,7 +437,7 @@ bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, co
 /* Read, hash and parse the header of the open file. */
 static bool open_header(struct safetensors *st, struct tp_error *err)
 {
-    unsigned char head[512];
+    unsigned char head[FILE_KIND_BYTES];
     uint64_t n, size = st->who.size;
     if (size < 8)
         return tp_fail(err, TP_E_ST_SHORT, "%s: %llu bytes, need 8 for the header length", st->name,
@@ -473,9 +445,9 @@ static bool open_header(struct safetensors *st, struct tp_error *err)
     size_t head_bytes = size < sizeof head ? size : sizeof head;
     if (!io_read_at(st->fd, st->path, head, head_bytes, 0, err))
         return false;
-    const char *kind = has_header(head, head_bytes) ? NULL : kind_of(head, head_bytes);
-    if (kind)
-        return tp_fail(err, TP_E_ST_KIND, "%s: not safetensors but %s", st->name, kind);
+    if (!has_header(head, head_bytes) &&
+        !file_kind_check(st->name, head, head_bytes, "safetensors", TP_E_ST_KIND, err))
+        return false;
     if (!safetensors_header_size(head, size, st->name, &n, err))
         return false;
     char *text = mem_alloc(n, err);
