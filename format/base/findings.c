@@ -36,7 +36,7 @@ void finding_note(const struct findings *findings, const char *fmt, ...)
 {
     char text[TP_ERROR_LINE_MAX];
     va_list args;
-    if (findings->quiet)
+    if (!findings || findings->quiet)
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);

@@ -18,6 +18,6 @@ bool finding_warn(struct findings *findings, enum tp_code code, struct tp_error 
  * status than 3 (memory, I/O, limits) stays one: false, *err is *why. */
 bool finding_forgive(struct findings *findings, struct tp_error *why, const char *what_follows,
                      struct tp_error *err);
-/* What is as it may be, and worth a line. */
+/* What is as it may be, and worth a line. findings may be NULL: nobody wants it. */
 void finding_note(const struct findings *findings, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -204,6 +204,8 @@ static inline uint64_t peak_of(fixture_open open_it, const char *path, bool acce
 
 /* ---- one .safetensors file ---- */
 
+static struct findings findings = {.quiet = true};
+
 /* One byte, the first of the data. */
 #define ENTRY "{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}"
 
@@ -219,7 +221,7 @@ static inline const char *one(const char *dtype, const char *shape, const char *
 static inline bool open_one(const char *path, struct tp_error *err)
 {
     struct safetensors st;
-    bool ok = safetensors_open(&st, path, err);
+    bool ok = safetensors_open(&st, path, &findings, err);
     if (!ok)
         assert_null(st.path);
     safetensors_close(&st);
@@ -248,7 +250,7 @@ static inline void refuse_all(const struct refused *rows, size_t n)
 static inline void must_open(const char *path, struct safetensors *st)
 {
     struct tp_error err = {0};
-    if (!safetensors_open(st, path, &err))
+    if (!safetensors_open(st, path, &findings, &err))
         fail_msg("%s: %s", path, err.text);
 }
 

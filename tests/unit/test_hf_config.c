@@ -33,6 +33,31 @@ static const char qwen[] =
 
 static struct hf_config config;
 static struct tp_error error;
+static char notes[2048]; /* lines that reading it said */
+static unsigned n_notes;
+
+/* hf_config_parse, whose notes are kept. */
+static bool parse(const char *text, size_t n, const struct hf_options *options)
+{
+    struct findings findings = {0};
+    struct hf_options o = options ? *options : (struct hf_options){0};
+    FILE *said = tmpfile();
+    int stderr_was = dup(2);
+    assert_true(said && stderr_was >= 0 && dup2(fileno(said), 2) == 2);
+    o.findings = &findings;
+    error = (struct tp_error){0};
+    bool ok = hf_config_parse("config.json", text, n, &o, &config, &error);
+    assert_true(dup2(stderr_was, 2) == 2);
+    close(stderr_was);
+    rewind(said);
+    size_t length = fread(notes, 1, sizeof notes - 1, said);
+    fclose(said);
+    notes[length] = '\0';
+    n_notes = 0;
+    for (const char *line = notes; (line = strchr(line, '\n')) != NULL; line++)
+        n_notes++;
+    return ok;
+}
 
 /* base with the members of changes set, and those of value "-" removed; false leaves the error in
  * error */
@@ -50,8 +75,7 @@ static bool read_with(const char *base, const char *changes, const struct hf_opt
             json_object_set(object, key, value);
     }
     char *text = json_dumps(object, JSON_PRESERVE_ORDER);
-    error = (struct tp_error){0};
-    bool ok = hf_config_parse("config.json", text, strlen(text), options, &config, &error);
+    bool ok = parse(text, strlen(text), options);
     free(text);
     json_decref(object);
     json_decref(more);
@@ -78,8 +102,7 @@ static void refused(const char *base, const char *changes, enum tp_exit code, co
 
 static void text_refused(const char *text, size_t n)
 {
-    error = (struct tp_error){0};
-    assert_false(hf_config_parse("config.json", text, n, NULL, &config, &error));
+    assert_false(parse(text, n, NULL));
     assert_int_equal(tp_code_exit(error.code), TP_EXIT_INPUT);
 }
 
@@ -109,7 +132,7 @@ static void llama_is_read_in_the_form_of_transformers_4(void **state)
     assert_int_equal(m->eos_id[0], 2);
     assert_int_equal(m->window[3], 0);
     assert_string_equal(config.quantization, "");
-    assert_int_equal(config.n_notes, 0);
+    assert_int_equal(n_notes, 0);
 }
 
 static void the_form_of_transformers_5_gives_the_same(void **state)
@@ -213,7 +236,7 @@ static void layer_types_decide_where_given(void **state)
     windows_are(accepted(qwen, "{\"use_sliding_window\": false, " TYPES("sliding_attention",
                                                                         "full_attention") "}"),
                 0, 0, 0, 0);
-    assert_int_equal(config.n_notes, 1);
+    assert_int_equal(n_notes, 1);
     refused(llama, "{" TYPES("sliding_attention", "full_attention") "}", TP_EXIT_UNSUPPORTED,
             "sliding_attention");
     refused(qwen, "{" TYPES("linear_attention", "full_attention") "}", TP_EXIT_UNSUPPORTED,
@@ -257,6 +280,78 @@ static void rope_scaling_is_resolved(void **state)
                          " {\"rope_type\": \"yarn\", \"factor\": null}}")
              ->rope;
     assert_true(r->factor == 4 && r->original_positions == 64);
+}
+
+/* Of both, rope_scaling with the defaults of what it leaves out: so does transformers 5. */
+static void rope_scaling_wins_over_rope_parameters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *scaling, *parameters, *more, *differ; /* NULL: no note */
+        double theta, factor;
+    } rows[] = {
+        {"{\"type\": \"linear\", \"factor\": 2}", "{\"rope_type\": \"linear\", \"factor\": 2.0}",
+         "", NULL, 500000, 2},
+        {"{\"type\": \"linear\", \"factor\": 2}",
+         "{\"rope_type\": \"linear\", \"factor\": 2, \"rope_theta\": 500000, \"truncate\": null}",
+         "", NULL, 500000, 2},
+        {"{\"rope_type\": \"yarn\", \"factor\": 2}",
+         "{\"type\": \"yarn\", \"factor\": 2, \"beta_fast\": 32, \"beta_slow\": 1.0,"
+         " \"original_max_position_embeddings\": 256}",
+         "", NULL, 500000, 2},
+        {"{\"type\": \"linear\", \"factor\": 2}", "{\"rope_type\": \"default\"}", "",
+         "differ in rope_type, factor:", 500000, 2},
+        {"{\"type\": \"linear\", \"factor\": 2}",
+         "{\"rope_type\": \"linear\", \"factor\": 4, \"rope_theta\": 7}", "",
+         "differ in rope_theta, factor:", 500000, 2},
+        {"{\"type\": \"linear\", \"factor\": 2}",
+         "{\"rope_type\": \"linear\", \"factor\": 2, \"rope_theta\": 7}", ", \"rope_theta\": null",
+         "differ in rope_theta:", 10000, 2},
+        {"{\"type\": \"default\"}", "{\"rope_type\": \"yarn\", \"factor\": 2}", "",
+         "differ in rope_type, factor, original_max_position_embeddings, beta_fast", 500000, 0},
+        {"{\"type\": \"linear\", \"factor\": 3}", "{\"rope_type\": \"longrope\"}", "",
+         "rope_type longrope is not supported", 500000, 3},
+        {"{}", "{\"rope_type\": \"linear\", \"factor\": 4, \"rope_theta\": 7}", "", NULL, 7, 4},
+        {"null", "{\"rope_type\": \"linear\", \"factor\": 4}", "", NULL, 500000, 4},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char changes[512];
+        snprintf(changes, sizeof changes, "{\"rope_scaling\": %s, \"rope_parameters\": %s%s}",
+                 rows[i].scaling, rows[i].parameters, rows[i].more);
+        const struct rope_config *r = &accepted(llama, changes)->rope;
+        assert_true(r->theta == rows[i].theta && r->factor == rows[i].factor);
+        assert_int_equal(n_notes, rows[i].differ != NULL);
+        if (rows[i].differ && !strstr(notes, rows[i].differ))
+            fail_msg("%s expected: %s", rows[i].differ, notes);
+    }
+    refused(llama, "{\"rope_scaling\": {\"type\": \"longrope\"}, \"rope_parameters\": {}}",
+            TP_EXIT_UNSUPPORTED, "longrope");
+}
+
+static void dtypes_are_spelled_in_many_ways(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        enum dtype dtype;
+    } rows[] = {
+        {"\"auto\"", DTYPE_NONE},
+        {"null", DTYPE_NONE},
+        {"\"half\"", DTYPE_F16},
+        {"\"float\"", DTYPE_F32},
+        {"\"torch.half\"", DTYPE_F16},
+        {"{\"\": \"float32\"}", DTYPE_F32},
+        {"{}", DTYPE_NONE},
+        {"{\"vision\": \"float64\"}", DTYPE_NONE},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char changes[128];
+        snprintf(changes, sizeof changes, "{\"torch_dtype\": %s}", rows[i].value);
+        assert_int_equal(accepted(llama, changes)->dtype, rows[i].dtype);
+        snprintf(changes, sizeof changes, "{\"torch_dtype\": \"-\", \"dtype\": %s}", rows[i].value);
+        assert_int_equal(accepted(llama, changes)->dtype, rows[i].dtype);
+    }
+    refused(llama, "{\"dtype\": {\"\": 16}}", TP_EXIT_INPUT, "config.json");
 }
 
 static void rope_parameters_may_be_nested_by_layer_type(void **state)
@@ -359,8 +454,7 @@ static void integers_of_any_size_are_read(void **state)
         for (int sign = 0; sign < 2; sign++) {
             snprintf(text, sizeof text, "{\"%s\": [%s%s, {\"\\\"\": %s}, -%s ], %s", keys[i],
                      sign ? "-" : "", huge, digits, huge, llama + 1);
-            error = (struct tp_error){0};
-            if (!hf_config_parse("config.json", text, strlen(text), NULL, &config, &error))
+            if (!parse(text, strlen(text), NULL))
                 fail_msg("%s", error.text);
             assert_int_equal(config.model.vocab, 512);
         }
@@ -429,7 +523,7 @@ static void row_47_needed_fields_have_their_type(void **state)
     refused(llama, "{\"rope_theta\": [1]}", TP_EXIT_INPUT, "rope_theta");
     refused(llama, "{\"torch_dtype\": 16}", TP_EXIT_INPUT, "torch_dtype");
     refused(llama, "{\"model_type\": 5}", TP_EXIT_INPUT, "model_type");
-    refused(llama, "{\"architectures\": \"LlamaForCausalLM\"}", TP_EXIT_INPUT, "architectures");
+    accepted(llama, "{\"architectures\": \"LlamaForCausalLM\"}"); /* as transformers does */
     refused(llama, "{\"architectures\": [7]}", TP_EXIT_INPUT, "architectures");
     refused(llama, "{\"hidden_act\": 1}", TP_EXIT_INPUT, "hidden_act");
     refused(qwen, "{\"use_sliding_window\": 1}", TP_EXIT_INPUT, "use_sliding_window");
@@ -529,10 +623,6 @@ static void row_54_rope_and_eps_are_positive_and_finite(void **state)
             TP_EXIT_INPUT, "truncate");
     refused(llama, "{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}}",
             TP_EXIT_INPUT, "rope_theta");
-    refused(llama,
-            "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\":"
-            " {\"rope_type\": \"default\"}}",
-            TP_EXIT_INPUT, "differ");
     static const char *const unknown[] = {"dynamic", "longrope", "su", "mrope", ""};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         snprintf(changes, sizeof changes, "{\"rope_scaling\": {\"type\": \"%s\", \"factor\": 2}}",
@@ -567,8 +657,8 @@ static void row_56_custom_code_is_noted_once(void **state)
     (void)state;
     accepted(llama,
              "{\"auto_map\": {\"AutoModel\": \"modeling_x.X\"}, \"trust_remote_code\": true}");
-    assert_int_equal(config.n_notes, 1);
-    assert_non_null(strstr(config.notes[0], "custom code"));
+    assert_int_equal(n_notes, 1);
+    assert_non_null(strstr(notes, "custom code"));
 }
 
 static void row_58_token_ids_lie_in_the_vocabulary(void **state)
@@ -637,10 +727,10 @@ static void ignore_key_lets_an_unknown_key_pass_with_a_note(void **state)
 {
     (void)state;
     const char *const names[] = {"other", "some_new_key", "rope_theta", "logit_scale"};
-    const struct hf_options options = {names, 4, false};
+    const struct hf_options options = {names, 4, false, NULL};
     assert_true(read_with(llama, "{\"some_new_key\": 3}", &options));
-    assert_int_equal(config.n_notes, 1);
-    assert_non_null(strstr(config.notes[0], "some_new_key"));
+    assert_int_equal(n_notes, 1);
+    assert_non_null(strstr(notes, "some_new_key"));
     assert_true(config.model.rope.theta == 500000);
     assert_false(read_with(llama, "{\"logit_scale\": 3}", &options));
     assert_false(read_with(llama, "{\"another\": 3}", &options));
@@ -657,6 +747,8 @@ int main(void)
         cmocka_unit_test(windows_follow_the_rule_of_the_architecture),
         cmocka_unit_test(layer_types_decide_where_given),
         cmocka_unit_test(rope_scaling_is_resolved),
+        cmocka_unit_test(rope_scaling_wins_over_rope_parameters),
+        cmocka_unit_test(dtypes_are_spelled_in_many_ways),
         cmocka_unit_test(rope_parameters_may_be_nested_by_layer_type),
         cmocka_unit_test(quantization_is_named_not_refused),
         cmocka_unit_test(row_46_text_that_is_no_config_is_refused),

@@ -1,6 +1,7 @@
 #include "source_checkpoint.h"
 
 #include "checked.h"
+#include "hf_names.h"
 #include "values.h"
 
 enum {
@@ -290,6 +291,11 @@ static json_t *describe(const struct source *source, const struct hash128 *diges
 
 /* ---- binding ---- */
 
+static uint64_t rows_of(const struct st_tensor *t)
+{
+    return t->rank ? t->shape[0] : 1;
+}
+
 static bool check_shape(const struct source_input *in, const struct tensor *t, struct tp_error *err)
 {
     char what[160];
@@ -299,58 +305,174 @@ static bool check_shape(const struct source_input *in, const struct tensor *t, s
         (vector || st->shape[1] == t->cols))
         return true;
     snprintf(what, sizeof what,
-             "shape has %u dimensions, %llu x %llu; config.json implies %llu x %llu", st->rank,
-             (unsigned long long)(st->rank > 0 ? st->shape[0] : 1),
-             (unsigned long long)(st->rank > 1 ? st->shape[1] : 1), (unsigned long long)t->rows,
-             (unsigned long long)t->cols);
+             "shape has %u dimensions, %llu x %llu; config.json implies %llu x %llu%s", st->rank,
+             (unsigned long long)rows_of(st), (unsigned long long)(st->rank > 1 ? st->shape[1] : 1),
+             (unsigned long long)t->rows, (unsigned long long)t->cols,
+             t->role == ROLE_EMBED || t->role == ROLE_LM_HEAD ? " (vocab_size first)" : "");
     return input_fail(in, TP_E_CF_SHAPE, err, what);
+}
+
+/* The name in the checkpoint of a tensor of the model. Of a tied model the head may be all that is
+ * stored of the embedding, or have the rows of the model where the embedding has others. */
+static const char *stored_name(char buf[HF_NAME_MAX], const struct checkpoint *ck,
+                               const char *prefix, const struct model_config *model,
+                               const struct tensor *t)
+{
+    char head[HF_NAME_MAX];
+    hf_name(buf, ck, prefix, t->role, t->layer, t->part);
+    if (t->role != ROLE_EMBED || !model->tied_embeddings)
+        return buf;
+    hf_name(head, ck, prefix, ROLE_LM_HEAD, TENSOR_NO_LAYER, PART_WEIGHT);
+    const struct checkpoint_tensor *e = checkpoint_find(ck, buf), *h = checkpoint_find(ck, head);
+    if (h && (!e || (rows_of(h->tensor) == t->rows && rows_of(e->tensor) != t->rows)))
+        memcpy(buf, head, sizeof head);
+    return buf;
+}
+
+/* What checkpoint_use says, and what may be behind it. */
+static bool fail_missing(const struct source_checkpoint *s, const char *name, enum role role,
+                         const struct tp_error *why, struct tp_error *err)
+{
+    char shown[TP_NAME_BUF];
+    bool end = role == ROLE_EMBED || role == ROLE_LM_HEAD;
+    const struct st_tensor *like =
+        checkpoint_find_ending(s->checkpoint, hf_name_ending(name, s->prefix));
+    if (why->code != TP_E_ST_TENSOR)
+        return tp_fail(err, why->code, "%s", why->text);
+    if (like && strlen(name) == like->name_len && memcmp(name, like->name, like->name_len) == 0)
+        like = NULL; /* it is there, too often */
+    if (like)
+        return tp_fail(err, why->code, "%s; \"%s\" ends alike", why->text,
+                       tp_name_cut(shown, like->name, like->name_len));
+    return tp_fail(err, why->code, "%s%s%s", why->text,
+                   end ? "; tie_word_embeddings of config.json is " : "",
+                   !end                               ? ""
+                   : s->source.model->tied_embeddings ? "true"
+                                                      : "not true");
+}
+
+static bool bind_stored(struct source_checkpoint *s, struct source_input *in, const char *name,
+                        enum role role, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    struct checkpoint_tensor *found = checkpoint_use(s->checkpoint, name, &why);
+    if (!found)
+        return fail_missing(s, name, role, &why, err);
+    in->file = checkpoint_file(s->checkpoint, found);
+    in->stored = found->tensor;
+    in->data = safetensors_data(in->file, in->stored);
+    return safetensors_float_dtype(in->file, in->stored, &in->dtype, err);
 }
 
 static bool bind(struct source_checkpoint *s, uint32_t index, struct tp_error *err)
 {
     const struct tensor *t = &s->whole.tensors[index];
     struct source_input *in = &s->inputs[index];
-    char name[TENSOR_NAME_MAX];
+    char name[HF_NAME_MAX];
     if (t->part == PART_SCALE) { /* follows its weight in the plan */
         struct source_input *weight = &s->inputs[index - 1];
         weight->scales = mem_arena_alloc(&s->arena, t->rows * sizeof *weight->scales, err);
         *in = *weight;
         return weight->scales != NULL;
     }
-    tensor_name(name, t->role, t->layer, t->part);
-    struct checkpoint_tensor *found = checkpoint_use(s->checkpoint, name, err);
-    if (!found)
-        return false;
-    in->file = checkpoint_file(s->checkpoint, found);
-    in->stored = found->tensor;
-    in->data = safetensors_data(in->file, in->stored);
+    stored_name(name, s->checkpoint, s->prefix, s->source.model, t);
     in->rows = t->rows;
     in->cols = t->cols;
+    if (!bind_stored(s, in, name, t->role, err))
+        return false;
     s->source.bytes += in->stored->end - in->stored->begin;
-    return safetensors_float_dtype(in->file, in->stored, &in->dtype, err) &&
-           check_shape(in, t, err);
+    return check_shape(in, t, err);
+}
+
+/* ---- tied embeddings ---- */
+
+/* The row has the same values in both; of NULL: zeros. */
+static bool row_equals(const struct source_input *a, const struct source_input *b, uint64_t row)
+{
+    float of_a[STRIP], of_b[STRIP] = {0};
+    for (uint64_t at = 0; at < a->cols; at += STRIP) {
+        size_t n = a->cols - at < STRIP ? a->cols - at : STRIP;
+        widen(a, row, at, n, of_a);
+        if (b)
+            widen(b, row, at, n, of_b);
+        for (size_t i = 0; i < n; i++)
+            if (of_a[i] != of_b[i])
+                return false;
+    }
+    return true;
+}
+
+/* Both are stored, and tied: rows that both have are alike. Of more rows those that the model has
+ * are zero, what is beyond the vocabulary is not used. */
+static bool check_alike(const struct source_input *in, struct source_input *other,
+                        struct tp_error *err)
+{
+    char name[TP_NAME_BUF], what[300];
+    const struct st_tensor *st = other->stored;
+    tp_name_cut(name, in->stored->name, in->stored->name_len);
+    other->rows = rows_of(st);
+    other->cols = st->rank > 1 ? st->shape[1] : 1;
+    snprintf(what, sizeof what,
+             "%llu x %llu, and \"%.100s\" %llu x %llu: tie_word_embeddings of config.json makes "
+             "them one",
+             (unsigned long long)other->rows, (unsigned long long)other->cols, name,
+             (unsigned long long)in->rows, (unsigned long long)in->cols);
+    if (st->rank != 2 || other->cols != in->cols)
+        return input_fail(other, TP_E_CF_TIED, err, what);
+    for (uint64_t row = 0; row < in->rows; row++)
+        if (!row_equals(in, row < other->rows ? other : NULL, row)) {
+            snprintf(what, sizeof what,
+                     "row %llu %s \"%.100s\": tie_word_embeddings of config.json makes them one",
+                     (unsigned long long)row,
+                     row < other->rows ? "has other values than that of"
+                                       : "is missing, and is no padding in",
+                     name);
+            return input_fail(other, TP_E_CF_TIED, err, what);
+        }
+    return true;
 }
 
 /* A stored lm_head beside tied embeddings must be the embedding; it is not stored twice. */
 static bool check_tied(struct source_checkpoint *s, struct tp_error *err)
 {
-    const struct source_input *embed = &s->inputs[0];
-    char name[TENSOR_NAME_MAX];
-    tensor_name(name, ROLE_LM_HEAD, TENSOR_NO_LAYER, PART_WEIGHT);
-    if (!s->source.model->tied_embeddings || !checkpoint_find(s->checkpoint, name))
-        return true;
-    struct checkpoint_tensor *found = checkpoint_use(s->checkpoint, name, err);
-    if (!found)
+    static const enum role roles[] = {ROLE_EMBED, ROLE_LM_HEAD};
+    const struct source_input *in = &s->inputs[0];
+    for (size_t i = 0; s->source.model->tied_embeddings && i < 2; i++) {
+        char name[HF_NAME_MAX];
+        struct source_input other = {0};
+        hf_name(name, s->checkpoint, s->prefix, roles[i], TENSOR_NO_LAYER, PART_WEIGHT);
+        const struct checkpoint_tensor *found = checkpoint_find(s->checkpoint, name);
+        if (found && found->tensor != in->stored &&
+            !(bind_stored(s, &other, name, roles[i], err) && check_alike(in, &other, err)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- opening ---- */
+
+bool source_checkpoint_survey(const struct checkpoint *checkpoint, const struct model_config *model,
+                              struct source_survey *survey, struct tp_error *err)
+{
+    struct rank_plan plan;
+    bool have[ST_DTYPE_COUNT] = {false};
+    const char *prefix = hf_names_prefix(checkpoint);
+    if (!rank_plan_build(model, recipe_of(DTYPE_BF16, NULL), 1, 0, &plan, err))
         return false;
-    struct source_input head = *embed;
-    head.file = checkpoint_file(s->checkpoint, found);
-    head.stored = found->tensor;
-    uint64_t bytes = embed->stored->end - embed->stored->begin;
-    if (head.stored->dtype != embed->stored->dtype ||
-        head.stored->end - head.stored->begin != bytes ||
-        memcmp(safetensors_data(head.file, head.stored), embed->data, bytes) != 0)
-        return input_fail(&head, TP_E_CF_TIED, err,
-                          "config.json ties it to the embedding, but its values are others");
+    *survey = (struct source_survey){.complete = true};
+    for (uint32_t i = 0; i < plan.n_tensors; i++) {
+        char name[HF_NAME_MAX];
+        const struct checkpoint_tensor *found = checkpoint_find(
+            checkpoint, stored_name(name, checkpoint, prefix, model, &plan.tensors[i]));
+        survey->complete &= found != NULL;
+        if (found)
+            have[found->tensor->dtype] = true;
+    }
+    rank_plan_free(&plan);
+    /* neither 16-bit type holds the other */
+    survey->widest = have[ST_F32] || (have[ST_F16] && have[ST_BF16]) ? DTYPE_F32
+                     : have[ST_F16]                                  ? DTYPE_F16
+                                                                     : DTYPE_BF16;
     return true;
 }
 
@@ -358,7 +480,8 @@ bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *chec
                             const struct model_config *model, struct recipe recipe,
                             struct tp_error *err)
 {
-    *s = (struct source_checkpoint){.checkpoint = checkpoint};
+    *s =
+        (struct source_checkpoint){.checkpoint = checkpoint, .prefix = hf_names_prefix(checkpoint)};
     if (!rank_plan_build(model, recipe, 1, 0, &s->whole, err))
         return false;
     s->source = (struct source){.model = model,
@@ -390,18 +513,4 @@ void source_checkpoint_close(struct source_checkpoint *s)
 uint64_t source_checkpoint_bytes(const struct source_checkpoint *s)
 {
     return s->arena.total;
-}
-
-enum dtype source_checkpoint_widest(const struct checkpoint *checkpoint)
-{
-    bool f16 = false, bf16 = false;
-    for (uint32_t i = 0; i < checkpoint->count; i++) {
-        enum st_dtype d = checkpoint->tensors[i].tensor->dtype;
-        if (d == ST_F32)
-            return DTYPE_F32;
-        f16 |= d == ST_F16;
-        bf16 |= d == ST_BF16;
-    }
-    /* neither 16-bit type holds the other */
-    return f16 && bf16 ? DTYPE_F32 : f16 ? DTYPE_F16 : DTYPE_BF16;
 }

@@ -7,6 +7,7 @@
 struct source_checkpoint {
     struct source source; /* give this to the writer; .state points back here */
     struct checkpoint *checkpoint;
+    const char *prefix; /* hf_names_prefix */
     uint32_t warnings;  /* about the folder, for the manifest; set before a conversion is written */
     uint64_t layers_of; /* where the model has the first of its layers alone; 0: it has all */
     struct rank_plan whole;
@@ -15,8 +16,9 @@ struct source_checkpoint {
 };
 
 /* Bind every tensor of the model and recipe to the checkpoint's, marking those used: presence,
- * dtype and shape are checked here. model and checkpoint are borrowed until close. Errors
- * TP_E_ST_TENSOR, TP_E_ST_DTYPE_OTHER, TP_E_CF_SHAPE (both shapes named), TP_E_CF_TIED. */
+ * dtype and shape are checked here. Of a tied model the embedding or the head may be stored, or both
+ * with the same values. model and checkpoint are borrowed until close. Errors those of
+ * checkpoint_use, TP_E_ST_DTYPE_OTHER, TP_E_CF_SHAPE (both shapes named), TP_E_CF_TIED. */
 bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *checkpoint,
                             const struct model_config *model, struct recipe recipe,
                             struct tp_error *err);
@@ -26,6 +28,11 @@ uint64_t source_checkpoint_bytes(const struct source_checkpoint *s);
 /* Matrices of one value throughout, bit by bit, of those that were prepared; the first one's
  * name. */
 uint32_t source_checkpoint_constant(const struct source_checkpoint *s, char name[TP_NAME_BUF]);
-/* Widest dtype among the model's stored tensors: what --dtype keep means where config.json names
- * none. */
-enum dtype source_checkpoint_widest(const struct checkpoint *checkpoint);
+/* What a checkpoint has of a model's tensors. */
+struct source_survey {
+    bool complete;     /* all of them */
+    enum dtype widest; /* that they are stored in: what --dtype keep means where config.json names
+                          none */
+};
+bool source_checkpoint_survey(const struct checkpoint *checkpoint, const struct model_config *model,
+                              struct source_survey *survey, struct tp_error *err);

@@ -307,7 +307,8 @@ static enum dtype planned_dtype(const struct options *o, const struct hf_config 
 
 static bool plan(const struct options *o, struct hf_config *config, struct tp_error *err)
 {
-    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true};
+    struct findings findings = {0};
+    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true, &findings};
     if (!hf_config_read(o->args[0], &keys, config, NULL, NULL, err))
         return false;
     struct plan p = {.options = o, .config = config, .layers_of = config->model.n_layers};
@@ -322,8 +323,6 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
         .gpu_memory = o->gpu_memory,
         .reserved = estimate_reserved(o->gpu_memory, o->memory_fraction),
     };
-    for (size_t i = 0; i < config->n_notes; i++)
-        tp_message(TPSHARD, "note", "%s", config->notes[i]);
     if (config->model.dtype == DTYPE_NONE && o->dtype == DTYPE_NONE)
         tp_message(TPSHARD, "note", "%s: no dtype is named, bf16 is assumed", o->args[0]);
     return plan_degrees(&p, err);

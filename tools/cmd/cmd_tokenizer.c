@@ -41,7 +41,7 @@ static bool compile_dir(const struct options *o, const struct model_config *mode
 static bool compile(const struct options *o, struct hf_config *config, unsigned char **data,
                     uint64_t *n, struct tp_error *err)
 {
-    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, false};
+    struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, false, NULL};
     char path[IO_PATH_MAX];
     if ((!o->follow_links && !model_folder_check_links(o->args[0], err)) ||
         !io_join(path, o->args[0], "config.json", err))

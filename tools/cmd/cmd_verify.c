@@ -244,7 +244,7 @@ static bool check_config(const struct verify *v, struct tp_error *err)
     const struct bundle *bundle = &v->source.bundle;
     const struct bundle_file *file = bundle_find_file(bundle, "config.json");
     const char *keys[KEYS_MAX], *key;
-    struct hf_options options = {keys, 0, false};
+    struct hf_options options = {keys, 0, false, NULL};
     char *text;
     size_t n;
     json_t *value;

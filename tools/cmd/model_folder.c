@@ -4,6 +4,7 @@
 #include "chat_source.h"
 #include "commands.h"
 #include "generation_config.h"
+#include "hf_names.h"
 #include "link.h"
 #include "tokenizer_compile.h"
 #include <stdlib.h>
@@ -18,17 +19,6 @@ static const char *const travelling[] = {
 };
 
 static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
-
-static bool take_warnings(struct findings *findings, const struct st_warnings *warnings,
-                          struct tp_error *err)
-{
-    uint32_t n = warnings->count < ST_WARNINGS_MAX ? warnings->count : ST_WARNINGS_MAX;
-    for (uint32_t i = 0; i < n; i++)
-        if (!finding_warn(findings, TP_E_IX_FIELD, err, "%s", warnings->text[i]))
-            return false;
-    return warnings->count == n || finding_warn(findings, TP_E_IX_FIELD, err,
-                                                "and %u more of the kind", warnings->count - n);
-}
 
 static void print_unused(const struct findings *findings, const struct checkpoint *ck)
 {
@@ -114,20 +104,36 @@ bool model_folder_reads(const char *name)
     return known;
 }
 
+/* Is the tensor of one of the model's layers, rather than of what else a file may have? */
+static bool is_of_layers(const struct st_tensor *t, const char *prefix, uint64_t n_layers)
+{
+    char layers[64];
+    size_t n = (size_t)snprintf(layers, sizeof layers, "%slayers.", prefix);
+    uint64_t layer = 0, i = n;
+    if (t->name_len <= n || memcmp(t->name, layers, n) != 0)
+        return false;
+    for (; i < t->name_len && t->name[i] >= '0' && t->name[i] <= '9' && layer < n_layers; i++)
+        layer = 10 * layer + (uint64_t)(t->name[i] - '0');
+    return i > n && layer < n_layers;
+}
+
 /* What a quantized matrix has beside its weight or in its place: more than weight and bias, or no
- * floats. NULL: no matrix is quantized. */
-static const struct st_tensor *find_quantized(const struct checkpoint *ck)
+ * floats. NULL: no matrix of the model is quantized. */
+static const struct st_tensor *find_quantized(const struct model_folder *f)
 {
     static const char matrix[] = "_proj.";
-    for (uint32_t i = 0; i < ck->count; i++) {
-        const struct st_tensor *t = ck->tensors[i].tensor;
+    const char *prefix = hf_names_prefix(&f->checkpoint);
+    for (uint32_t i = 0; i < f->checkpoint.count; i++) {
+        const struct st_tensor *t = f->checkpoint.tensors[i].tensor;
         const char *end = t->name + t->name_len, *dot = memrchr(t->name, '.', t->name_len);
-        if (!dot || !memmem(t->name, t->name_len, matrix, sizeof matrix - 1))
+        if (!dot || !memmem(t->name, t->name_len, matrix, sizeof matrix - 1) ||
+            !is_of_layers(t, prefix, f->config->model.n_layers))
             continue;
         size_t n = (size_t)(end - dot);
         bool plain =
             (n == 7 && memcmp(dot, ".weight", n) == 0) || (n == 5 && memcmp(dot, ".bias", n) == 0);
-        if (!plain || (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16))
+        if (!plain ||
+            (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16 && t->dtype != ST_F64))
             return t;
     }
     return NULL;
@@ -138,7 +144,7 @@ static const struct st_tensor *find_quantized(const struct checkpoint *ck)
 static bool check_quantization(const struct model_folder *f, struct tp_error *err)
 {
     const char *scheme = f->config->quantization;
-    const struct st_tensor *t = find_quantized(&f->checkpoint);
+    const struct st_tensor *t = find_quantized(f);
     char name[TP_NAME_BUF];
     if (*scheme && t)
         return tp_fail(err, TP_E_UNSUPPORTED,
@@ -158,6 +164,25 @@ static bool check_quantization(const struct model_folder *f, struct tp_error *er
     return true;
 }
 
+/* Open the weights. The whole file beside an index is taken if nothing is missing in it. */
+static bool open_weights(struct model_folder *f, struct source_survey *survey, struct tp_error *err)
+{
+    const struct model_config *model = &f->config->model;
+    struct checkpoint *ck = &f->checkpoint;
+    if (!checkpoint_open(ck, f->dir, &f->findings, err) ||
+        !source_checkpoint_survey(ck, model, survey, err))
+        return false;
+    if (ck->index_beside && survey->complete)
+        finding_note(&f->findings, "%s: %s has all that is needed: the index beside it is not read",
+                     f->dir, ck->source);
+    if (!ck->index_beside || survey->complete)
+        return true;
+    finding_note(&f->findings, "%s: %s lacks what is needed: the files of the index are taken",
+                 f->dir, ck->source);
+    return checkpoint_turn_to_index(ck, &f->findings, err) &&
+           source_checkpoint_survey(ck, model, survey, err);
+}
+
 static void add_file(struct model_folder *f, const char *name, const void *data, uint64_t n)
 {
     tp_assert(f->n_files < MODEL_FOLDER_FILES_MAX);
@@ -173,7 +198,9 @@ static bool take_layers(struct model_folder *f, uint64_t n, struct tp_error *err
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err)
 {
-    struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false};
+    struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false,
+                              &folder->findings};
+    struct source_survey survey;
     *folder = (struct model_folder){
         .dir = dir, .findings = {.quiet = options->quiet, .strict = options->strict}};
     if (!io_is_dir(dir))
@@ -186,20 +213,18 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, &text, &n, err);
     if (ok) /* what was read for the model is what travels */
         add_file(folder, travelling[0], text, n);
-    for (size_t i = 0; ok && i < folder->config->n_notes; i++)
-        finding_note(&folder->findings, "%s", folder->config->notes[i]);
-    ok = ok && take_layers(folder, options->layers, err) &&
-         checkpoint_open(&folder->checkpoint, dir, err) && check_quantization(folder, err);
+    ok = ok && take_layers(folder, options->layers, err) && open_weights(folder, &survey, err) &&
+         check_quantization(folder, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
         enum dtype dtype = options->dtype ? options->dtype
                            : model->dtype ? model->dtype
-                                          : source_checkpoint_widest(&folder->checkpoint);
+                                          : survey.widest;
         folder->recipe = recipe ? *recipe : recipe_of(dtype, options->quant);
         ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe,
                                     err) &&
              list_inputs(folder, err) &&
-             take_warnings(&folder->findings, &folder->checkpoint.warnings, err);
+             checkpoint_check_index(&folder->checkpoint, &folder->findings, err);
         if (folder->layers_of > model->n_layers)
             folder->source.layers_of = folder->layers_of;
     }

@@ -1,11 +1,11 @@
 #include "checkpoint.h"
 #include "checked.h"
 #include "folder.h"
-#include "checkpoint_index.h"
 #include "sort_index.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME "model.safetensors.index.json"
@@ -19,8 +19,15 @@ struct listing {
     bool single, index;
     uint32_t others;              /* further *.safetensors */
     char first[256], second[256]; /* of the others, the least two */
+    char aside[256];              /* one that is the model's weights only if nothing else is */
     char pickle[256];
 };
+
+/* Of an adapter, or in the names of Mistral's own programs. */
+static bool is_aside(const char *name)
+{
+    return strncmp(name, "adapter_", 8) == 0 || strncmp(name, "consolidated", 12) == 0;
+}
 
 static bool ends_in(const char *name, const char *suffix)
 {
@@ -41,6 +48,10 @@ static void list_name(void *arg, const char *name)
             snprintf(found->pickle, sizeof found->pickle, "%s", name);
     if (!ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0)
         return;
+    if (is_aside(name)) {
+        snprintf(found->aside, sizeof found->aside, "%s", name);
+        return;
+    }
     found->others++;
     if (!*found->first || strcmp(name, found->first) < 0) {
         memcpy(found->second, found->first, sizeof found->second);
@@ -50,72 +61,91 @@ static void list_name(void *arg, const char *name)
     }
 }
 
+static bool fail_no_weights(const struct checkpoint *ck, const struct listing *found,
+                            struct tp_error *err)
+{
+    if (strncmp(found->aside, "adapter_", 8) == 0)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "%.200s: holds an adapter (%.80s), no model: merge it into its model with "
+                       "peft's merge_and_unload",
+                       ck->dir, found->aside);
+    if (*found->pickle)
+        return tp_fail(err, TP_E_IX_PICKLE,
+                       "%.200s: only pickle weights (%.80s): pickle is never "
+                       "opened, convert them to safetensors",
+                       ck->dir, found->pickle);
+    return tp_fail(err, TP_E_IO, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
+}
+
 /* The file that holds the weights or their index, as ck->source. */
 static bool choose_source(struct checkpoint *ck, const struct listing *found, struct tp_error *err)
 {
-    const char *name = found->index ? INDEX_NAME : found->single ? SINGLE_NAME : found->first;
+    const char *name = found->single                                    ? SINGLE_NAME
+                       : found->index                                   ? INDEX_NAME
+                       : *found->first                                  ? found->first
+                       : strncmp(found->aside, "consolidated", 12) == 0 ? found->aside
+                                                                        : "";
     if (!found->index && !found->single && found->others > 1)
         return tp_fail(err, TP_E_IX_AMBIGUOUS,
                        "%.200s: ambiguous: %u .safetensors files and no "
                        "index: %.80s, %.80s%s",
                        ck->dir, found->others, found->first, found->second,
                        found->others > 2 ? ", ..." : "");
-    if (!*name && *found->pickle)
-        return tp_fail(err, TP_E_IX_PICKLE,
-                       "%.200s: only pickle weights (%.80s): pickle is never "
-                       "opened, convert them to safetensors",
-                       ck->dir, found->pickle);
     if (!*name)
-        return tp_fail(err, TP_E_IO, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
+        return fail_no_weights(ck, found, err);
+    ck->index_beside = found->single && found->index;
     ck->source = mem_arena_copy(&ck->arena, name, strlen(name), err);
     return ck->source != NULL;
 }
 
 /* ---- files ---- */
 
-/* All that are missing, in one line. */
-static bool check_present(const struct checkpoint *ck, const char *const *names, uint32_t count,
-                          struct tp_error *err)
+enum { MISSING_TEXT = 400 };
+
+/* "2 of 3 files missing: a, b"; returns buf. */
+static const char *missing_text(const struct checkpoint *ck, char buf[MISSING_TEXT])
 {
     enum { ROOM = 300 };
-    char list[ROOM + 2] = "", path[IO_PATH_MAX];
+    const struct checkpoint_index *index = &ck->index;
+    char list[ROOM + 2] = "";
     size_t used = 0;
-    uint32_t missing = 0, listed = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (!io_join(path, ck->dir, names[i], err))
-            return false;
-        if (io_exists(path))
+    uint32_t listed = 0, missing = index->file_count - ck->file_count, seen = 0;
+    for (uint32_t i = 0; i < index->file_count && listed == seen; i++) {
+        if (ck->opened[i] != UINT32_MAX)
             continue;
-        missing++;
-        size_t need = strlen(names[i]) + 2;
-        if (listed + 1 == missing && used + need < ROOM) {
+        seen++;
+        if (used + strlen(index->files[i]) + 2 < ROOM) {
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", listed ? ", " : "",
-                                     names[i]);
+                                     index->files[i]);
             listed++;
         }
     }
-    if (missing == 0)
-        return true;
-    return tp_fail(err, TP_E_IX_MISSING, "%s: %u of %u files missing: %s%s", ck->source, missing,
-                   count, list, listed < missing ? ", ..." : "");
+    snprintf(buf, MISSING_TEXT, "%u of %u files missing: %s%s", missing, index->file_count, list,
+             listed < missing ? ", ..." : "");
+    return buf;
 }
 
+/* Those of the names that are there; number (NULL, or [count]) gets the place of each. */
 static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t count,
-                       struct tp_error *err)
+                       uint32_t *number, struct findings *findings, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
     ck->files = mem_array(count, sizeof *ck->files, err);
     if (!ck->files)
         return false;
     for (uint32_t i = 0; i < count; i++) {
-        struct safetensors *st = &ck->files[i];
-        if (!io_join(path, ck->dir, names[i], err) || !safetensors_open(st, path, err))
+        struct safetensors *st = &ck->files[ck->file_count];
+        if (!io_join(path, ck->dir, names[i], err))
             return false;
+        if (number && !io_exists(path)) {
+            number[i] = UINT32_MAX;
+            continue;
+        }
+        if (!safetensors_open(st, path, findings, err))
+            return false;
+        if (number)
+            number[i] = ck->file_count;
         ck->file_count++;
-        uint32_t kept = st->warnings.count < ST_WARNINGS_MAX ? st->warnings.count : ST_WARNINGS_MAX;
-        for (uint32_t w = 0; w < kept; w++)
-            st_warn(&ck->warnings, "%s", st->warnings.text[w]);
-        ck->warnings.count += st->warnings.count - kept;
         ck->count += st->count; /* both at most 2^20 */
         if (ck->count > ST_TENSORS_MAX)
             return tp_fail(err, TP_E_ST_COUNT, "%s: more than %u tensors in all files", ck->source,
@@ -149,11 +179,8 @@ static bool merge_files(struct checkpoint *ck, struct tp_error *err)
             all[n++] = (struct checkpoint_tensor){.tensor = &ck->files[f].tensors[i], .file = f};
     if (ok)
         sort_index(order, order + ck->count, ck->count, all, name_before);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         ck->tensors[i] = all[order[i]];
-        if (i && !name_before(all, order[i - 1], order[i]))
-            ck->tensors[i].twice = ck->tensors[i - 1].twice = true;
-    }
     mem_free(all);
     mem_free(order);
     return ok;
@@ -173,107 +200,78 @@ static uint32_t lower_bound(const struct checkpoint *ck, const char *name, size_
     return low;
 }
 
-static void mark_indexed(struct checkpoint *ck, struct checkpoint_tensor *t)
+/* Mark the tensors that are where the index says. */
+static void apply_index(struct checkpoint *ck)
 {
-    t->indexed = true;
-    ck->total_bytes += t->tensor->end - t->tensor->begin;
-}
-
-/* Every entry of the index is a tensor of its file; those are marked. */
-static bool apply_index(struct checkpoint *ck, const struct checkpoint_index *index,
-                        struct tp_error *err)
-{
-    char shown[TP_NAME_BUF];
     uint32_t at = 0;
-    for (uint32_t i = 0; i < index->count; i++) {
-        const struct index_entry *e = &index->entries[i];
+    for (uint32_t i = 0; i < ck->index.count; i++) {
+        const struct index_entry *e = &ck->index.entries[i];
         while (at < ck->count && compare(&ck->tensors[at], e->name, e->name_len) < 0)
             at++;
-        uint32_t match = at;
-        while (match < ck->count && compare(&ck->tensors[match], e->name, e->name_len) == 0 &&
-               ck->tensors[match].file != e->file)
-            match++;
-        if (match == ck->count || compare(&ck->tensors[match], e->name, e->name_len) != 0) {
-            const char *other = match > at ? ck->files[ck->tensors[at].file].name : NULL;
-            return tp_fail(err, TP_E_IX_WRONG,
-                           "%s: weight_map: tensor \"%s\" is not in %.120s%s%.120s", ck->source,
-                           tp_name_cut(shown, e->name, e->name_len), index->files[e->file],
-                           other ? " but in " : "", other ? other : "");
-        }
-        mark_indexed(ck, &ck->tensors[match]);
+        for (uint32_t t = at; t < ck->count && compare(&ck->tensors[t], e->name, e->name_len) == 0;
+             t++)
+            ck->tensors[t].indexed = ck->tensors[t].file == ck->opened[e->file];
     }
-    return true;
-}
-
-/* Warn of what the index says about the whole and of what it leaves out. */
-static void check_totals(struct checkpoint *ck, const struct checkpoint_index *index)
-{
-    char shown[TP_NAME_BUF];
-    double total;
-    if (*index->total_size &&
-        !(tp_parse_double(index->total_size, &total) && total == (double)ck->total_bytes))
-        st_warn(&ck->warnings, "%s: metadata.total_size is %s, the tensors have %llu bytes",
-                ck->source, index->total_size, (ull)ck->total_bytes);
-    const struct st_tensor *first = NULL;
-    uint32_t left_out = 0;
-    for (uint32_t i = 0; i < ck->count; i++)
-        if (!ck->tensors[i].indexed) {
-            first = first ? first : ck->tensors[i].tensor;
-            left_out++;
-        }
-    if (first)
-        st_warn(&ck->warnings, "%s: %u tensors of the files are not in the index: \"%s\"%s",
-                ck->source, left_out, tp_name_cut(shown, first->name, first->name_len),
-                left_out > 1 ? ", ..." : "");
 }
 
 /* ---- opening ---- */
 
-static bool open_single(struct checkpoint *ck, struct tp_error *err)
+static bool open_single(struct checkpoint *ck, struct findings *findings, struct tp_error *err)
 {
-    if (!open_files(ck, &ck->source, 1, err) || !merge_files(ck, err))
+    if (!open_files(ck, &ck->source, 1, NULL, findings, err) || !merge_files(ck, err))
         return false;
     for (uint32_t i = 0; i < ck->count; i++)
-        mark_indexed(ck, &ck->tensors[i]);
+        ck->tensors[i].indexed = true;
     return true;
 }
 
-static bool open_indexed(struct checkpoint *ck, const struct listing *found, struct tp_error *err)
+static bool open_indexed(struct checkpoint *ck, struct findings *findings, struct tp_error *err)
 {
-    struct checkpoint_index index;
     char path[IO_PATH_MAX], *text;
     size_t n;
     if (!io_join(path, ck->dir, INDEX_NAME, err) ||
         !io_read_file(path, INDEX_TEXT_MAX, &text, &n, err))
         return false;
-    bool ok = checkpoint_index_parse(&index, INDEX_NAME, text, n, err);
+    bool ok = checkpoint_index_parse(&ck->index, INDEX_NAME, text, n, err);
     mem_free(text);
     if (!ok)
         return false;
-    /* With one file the index says no more than the file does; else there are two models. */
-    if (found->single && (index.file_count > 1 || strcmp(index.files[0], SINGLE_NAME) != 0))
-        ok = tp_fail(err, TP_E_IX_AMBIGUOUS,
-                     "%.200s: ambiguous: " SINGLE_NAME " and " INDEX_NAME " that names \"%.100s\"",
-                     ck->dir, index.files[0]);
-    ok = ok && check_present(ck, index.files, index.file_count, err) &&
-         open_files(ck, index.files, index.file_count, err) && merge_files(ck, err) &&
-         apply_index(ck, &index, err);
-    if (ok)
-        check_totals(ck, &index);
-    checkpoint_index_free(&index);
-    return ok;
+    char missing[MISSING_TEXT];
+    ck->opened = mem_array(ck->index.file_count, sizeof *ck->opened, err);
+    if (!ck->opened ||
+        !open_files(ck, ck->index.files, ck->index.file_count, ck->opened, findings, err))
+        return false;
+    if (ck->file_count == 0)
+        return tp_fail(err, TP_E_IX_MISSING, "%s: %s", ck->source, missing_text(ck, missing));
+    if (!merge_files(ck, err))
+        return false;
+    apply_index(ck);
+    return true;
 }
 
-bool checkpoint_open(struct checkpoint *ck, const char *dir, struct tp_error *err)
+bool checkpoint_open(struct checkpoint *ck, const char *dir, struct findings *findings,
+                     struct tp_error *err)
 {
     struct listing found = {0};
     *ck = (struct checkpoint){0};
     ck->dir = mem_arena_copy(&ck->arena, dir, strlen(dir), err);
     bool ok = ck->dir && folder_list_path(dir, list_name, &found, err) &&
               choose_source(ck, &found, err) &&
-              (found.index ? open_indexed(ck, &found, err) : open_single(ck, err));
+              (strcmp(ck->source, INDEX_NAME) == 0 ? open_indexed : open_single)(ck, findings, err);
     if (!ok)
         checkpoint_close(ck);
+    return ok;
+}
+
+bool checkpoint_turn_to_index(struct checkpoint *ck, struct findings *findings,
+                              struct tp_error *err)
+{
+    struct checkpoint other = {.source = INDEX_NAME};
+    other.dir = mem_arena_copy(&other.arena, ck->dir, strlen(ck->dir), err);
+    bool ok = other.dir && open_indexed(&other, findings, err);
+    checkpoint_close(ok ? ck : &other);
+    if (ok)
+        *ck = other;
     return ok;
 }
 
@@ -283,6 +281,8 @@ void checkpoint_close(struct checkpoint *ck)
         safetensors_close(&ck->files[i]);
     mem_free(ck->files);
     mem_free(ck->tensors);
+    mem_free(ck->opened);
+    checkpoint_index_free(&ck->index);
     mem_arena_free(&ck->arena);
     *ck = (struct checkpoint){0};
 }
@@ -297,36 +297,141 @@ bool checkpoint_unchanged(const struct checkpoint *ck, struct tp_error *err)
 
 /* ---- lookups ---- */
 
+/* The index's entry of a name, NULL where it has none. */
+static const struct index_entry *find_entry(const struct checkpoint_index *index, const char *name,
+                                            size_t len)
+{
+    uint32_t low = 0, high = index->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct index_entry *e = &index->entries[middle];
+        int order = st_name_compare(e->name, e->name_len, name, len);
+        if (order == 0)
+            return e;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
 struct checkpoint_tensor *checkpoint_find(const struct checkpoint *ck, const char *name)
 {
     size_t len = strlen(name);
-    for (uint32_t i = lower_bound(ck, name, len);
-         i < ck->count && compare(&ck->tensors[i], name, len) == 0; i++)
-        if (ck->tensors[i].indexed)
-            return &ck->tensors[i];
-    return NULL;
+    uint32_t first = lower_bound(ck, name, len), end = first;
+    for (; end < ck->count && compare(&ck->tensors[end], name, len) == 0; end++)
+        if (ck->tensors[end].indexed)
+            return &ck->tensors[end];
+    bool once = end == first + 1 && !find_entry(&ck->index, name, len);
+    return once ? &ck->tensors[first] : NULL;
 }
 
 struct checkpoint_tensor *checkpoint_use(struct checkpoint *ck, const char *name,
                                          struct tp_error *err)
 {
-    char shown[TP_NAME_BUF];
+    char shown[TP_NAME_BUF], missing[MISSING_TEXT];
     size_t len = strlen(name);
     uint32_t first = lower_bound(ck, name, len);
     struct checkpoint_tensor *found = checkpoint_find(ck, name);
+    const struct index_entry *e = find_entry(&ck->index, name, len);
     tp_name_cut(shown, name, len);
-    if (found && !found->twice) {
+    if (found) {
         found->used = true;
         return found;
     }
-    if (found)
-        tp_fail(err, TP_E_ST_TENSOR, "%.200s: tensor \"%s\" is in %.80s again",
-                ck->files[ck->tensors[first].file].name, shown,
+    bool there = first < ck->count && compare(&ck->tensors[first], name, len) == 0;
+    const char *file = there ? ck->files[ck->tensors[first].file].name : "";
+    if (e && ck->opened[e->file] == UINT32_MAX)
+        tp_fail(err, TP_E_IX_MISSING, "%s: %s: tensor \"%s\" is needed", ck->source,
+                missing_text(ck, missing), shown);
+    else if (e)
+        tp_fail(err, TP_E_IX_WRONG,
+                "%s: weight_map: tensor \"%s\" is needed and not in %.120s%s%.120s", ck->source,
+                shown, ck->index.files[e->file], there ? " but in " : "", file);
+    else if (there)
+        tp_fail(err, TP_E_ST_TENSOR, "%.200s: tensor \"%s\" is in %.80s again", file, shown,
                 ck->files[ck->tensors[first + 1].file].name);
-    else if (first < ck->count && compare(&ck->tensors[first], name, len) == 0)
-        tp_fail(err, TP_E_ST_TENSOR, "%s: tensor \"%s\" is needed, in %.200s, but not in the index",
-                ck->source, shown, ck->files[ck->tensors[first].file].name);
     else
         tp_fail(err, TP_E_ST_TENSOR, "%s: tensor \"%s\" is needed and missing", ck->source, shown);
     return NULL;
+}
+
+const struct st_tensor *checkpoint_find_ending(const struct checkpoint *ck, const char *ending)
+{
+    size_t n = strlen(ending);
+    for (uint32_t i = 0; i < ck->count; i++) {
+        const struct st_tensor *t = ck->tensors[i].tensor;
+        const char *end = t->name + t->name_len;
+        if (t->name_len >= n && strncasecmp(end - n, ending, n) == 0 &&
+            (t->name_len == n || end[-(ptrdiff_t)n - 1] == '.'))
+            return t;
+    }
+    return NULL;
+}
+
+/* ---- what the index says ---- */
+
+/* Tensors of the files that it does not name. */
+static bool warn_of_others(const struct checkpoint *ck, struct findings *findings,
+                           struct tp_error *err)
+{
+    char shown[TP_NAME_BUF];
+    const struct st_tensor *first = NULL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < ck->count; i++)
+        if (!ck->tensors[i].indexed && n++ == 0)
+            first = ck->tensors[i].tensor;
+    return n == 0 ||
+           finding_warn(findings, TP_E_IX_WRONG, err,
+                        "%s: %u tensors of the files are not in the index: \"%s\"%s", ck->source, n,
+                        tp_name_cut(shown, first->name, first->name_len), n > 1 ? ", ..." : "");
+}
+
+/* Names that nothing needed and that are not where it says, and a size of all that is another. */
+static void note_contents(const struct checkpoint *ck, const struct findings *findings)
+{
+    char shown[TP_NAME_BUF];
+    const struct checkpoint_index *index = &ck->index;
+    const struct index_entry *first = NULL;
+    uint32_t absent = 0;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0, at = 0; i < index->count; i++) {
+        const struct index_entry *e = &index->entries[i];
+        bool found = false;
+        while (at < ck->count && compare(&ck->tensors[at], e->name, e->name_len) < 0)
+            at++;
+        for (; at < ck->count && compare(&ck->tensors[at], e->name, e->name_len) == 0; at++) {
+            const struct st_tensor *t = ck->tensors[at].tensor;
+            found |= ck->tensors[at].indexed;
+            bytes += ck->tensors[at].indexed ? t->end - t->begin : 0;
+        }
+        if (!found && ck->opened[e->file] != UINT32_MAX && absent++ == 0)
+            first = e;
+    }
+    if (first)
+        finding_note(
+            findings,
+            "%s: weight_map: %u tensors that nothing needs are not where it says: \"%s\"%s",
+            ck->source, absent, tp_name_cut(shown, first->name, first->name_len),
+            absent > 1 ? ", ..." : "");
+    double total;
+    if (!first && ck->file_count == index->file_count && *index->total_size &&
+        !(tp_parse_double(index->total_size, &total) && total == (double)bytes))
+        finding_note(findings, "%s: metadata.total_size is %s, the tensors have %llu bytes",
+                     ck->source, index->total_size, (ull)bytes);
+}
+
+bool checkpoint_check_index(const struct checkpoint *ck, struct findings *findings,
+                            struct tp_error *err)
+{
+    char missing[MISSING_TEXT];
+    if (ck->index.count == 0)
+        return true;
+    if (ck->file_count < ck->index.file_count &&
+        !finding_warn(findings, TP_E_IX_MISSING, err, "%s: %s: nothing that is needed is there",
+                      ck->source, missing_text(ck, missing)))
+        return false;
+    note_contents(ck, findings);
+    return warn_of_others(ck, findings, err);
 }

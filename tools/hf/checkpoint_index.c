@@ -74,15 +74,14 @@ static bool read_pair(struct reader *r)
     return p->name && p->file;
 }
 
+/* Nothing rests on it: whatever it is, it is kept as it is written. */
 static bool read_total_size(struct reader *r)
 {
     struct json_pull *in = &r->in;
-    int c = pull_peek(in);
-    uint64_t begin = in->at;
-    if (c < '0' || c > '9')
-        return fail_kind(r, "metadata.total_size", c == '-' ? "no negative size" : "a number");
     if (*r->index->total_size)
         return tp_fail(in->err, TP_E_IX_FIELD, "%s: metadata.total_size stands twice", in->file);
+    pull_peek(in);
+    uint64_t begin = in->at;
     if (!pull_skip(in))
         return false;
     snprintf(r->index->total_size, sizeof r->index->total_size, "%.*s", (int)(in->at - begin),
@@ -132,9 +131,7 @@ static bool read_top_member(struct reader *r)
     *seen = true;
     if (pull_peek(&r->in) == '{')
         return read_members(r, map ? read_pair : read_metadata_member);
-    if (metadata && pull_peek(&r->in) == 'n')
-        return pull_skip(&r->in);
-    return fail_kind(r, key, "an object");
+    return metadata ? pull_skip(&r->in) : fail_kind(r, key, "an object");
 }
 
 /* ---- the tables ---- */

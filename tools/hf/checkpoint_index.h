@@ -23,7 +23,7 @@ struct checkpoint_index {
     uint32_t count;
     const char **files; /* by name as bytes, no two alike */
     uint32_t file_count;
-    char total_size[48];    /* metadata.total_size as written, "" where there is none */
+    char total_size[48];    /* metadata.total_size as written, cut; "" where there is none */
     struct mem_arena arena; /* owns the names */
 };
 

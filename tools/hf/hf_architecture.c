@@ -68,6 +68,10 @@ static bool class_name(const struct json_in *in, const char **out, struct tp_err
     const json_t *value = json_find(in->object, "architectures");
     if (!value)
         return true;
+    if (json_is_string(value)) {
+        *out = json_string_value(value);
+        return true;
+    }
     if (!json_is_array(value))
         return tp_fail(err, TP_E_CF_FIELD, "%s: architectures: a list of names expected, %s found",
                        in->file, json_type_name(value));

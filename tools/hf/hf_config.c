@@ -4,19 +4,9 @@
 #include "mem.h"
 #include "token_ids.h"
 
-#include <stdarg.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-__attribute__((format(printf, 2, 3))) static void note(struct hf_config *out, const char *fmt, ...)
-{
-    if (out->n_notes == HF_NOTES_MAX)
-        return;
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(out->notes[out->n_notes++], sizeof out->notes[0], fmt, args);
-    va_end(args);
-}
 
 /* ---- sizes ---- */
 
@@ -25,7 +15,11 @@ static bool get_size(const struct json_in *in, const char *key, uint64_t max, ui
                      struct tp_error *err)
 {
     struct json_in range = *in;
-    if (json_is_integer(json_object_get(in->object, key)))
+    const json_t *value = json_object_get(in->object, key);
+    if (json_is_real(value) && fabs(json_real_value(value)) >= 0x1p63)
+        return tp_fail(err, TP_E_CF_RANGE, "%s: %s: %g, 1 to %llu expected", in->file, key,
+                       json_real_value(value), (unsigned long long)max);
+    if (json_is_integer(value))
         range.code = TP_E_CF_RANGE;
     return json_get_u64(&range, key, 1, max, out, err);
 }
@@ -88,16 +82,24 @@ static bool read_biases(const struct json_in *in, const struct hf_architecture *
     return json_get_bool_or(in, "tie_word_embeddings", false, &m->tied_embeddings, err);
 }
 
+/* "auto", as none: what the weights have. An object names the parts of a model; "" is the rest. */
 static bool read_dtype(const struct json_in *in, struct model_config *m, struct tp_error *err)
 {
     static const struct {
         const char *name;
         enum dtype dtype;
-    } names[] = {{"float32", DTYPE_F32}, {"float16", DTYPE_F16}, {"bfloat16", DTYPE_BF16}};
+    } names[] = {{"float32", DTYPE_F32}, {"float", DTYPE_F32}, {"float16", DTYPE_F16},
+                 {"half", DTYPE_F16},    {"auto", DTYPE_NONE}, {"bfloat16", DTYPE_BF16}};
     const char *key = json_find(in->object, "dtype") ? "dtype" : "torch_dtype", *name;
-    if (!json_find(in->object, key))
+    const json_t *value = json_find(in->object, key);
+    struct json_in from = *in;
+    if (json_is_object(value)) {
+        from.object = value;
+        key = "";
+    }
+    if (!json_find(from.object, key))
         return true;
-    if (!json_get_string(in, key, &name, err))
+    if (!json_get_string(&from, key, &name, err))
         return false;
     if (strncmp(name, "torch.", 6) == 0)
         name += 6;
@@ -108,8 +110,8 @@ static bool read_dtype(const struct json_in *in, struct model_config *m, struct 
         }
     char cut[TP_NAME_BUF];
     return tp_fail(err, TP_E_CF_KEY,
-                   "%s: %s %s is not supported; supported: float32, float16, bfloat16", in->file,
-                   key, tp_name_cut(cut, name, strlen(name)));
+                   "%s: dtype %s is not supported; supported: float32, float16, bfloat16", in->file,
+                   tp_name_cut(cut, name, strlen(name)));
 }
 
 /* ---- windows ---- */
@@ -132,9 +134,9 @@ static bool window_width(const struct json_in *in, const struct hf_architecture 
 
 /* layer_types decides where it is given. */
 static bool windows_by_type(const struct json_in *in, const struct hf_architecture *a,
-                            uint64_t width, struct hf_config *out, struct tp_error *err)
+                            uint64_t width, struct model_config *m, const struct findings *findings,
+                            struct tp_error *err)
 {
-    struct model_config *m = &out->model;
     const json_t *types;
     if (!json_get_array(in, "layer_types", &types, err))
         return false;
@@ -157,25 +159,27 @@ static bool windows_by_type(const struct json_in *in, const struct hf_architectu
         off |= width == 0;
     }
     if (off)
-        note(out,
-             "%s: layer_types names sliding layers, but the window is off: they see everything",
-             in->file);
+        finding_note(
+            findings,
+            "%s: layer_types names sliding layers, but the window is off: they see everything",
+            in->file);
     return true;
 }
 
 static bool read_windows(const struct json_in *in, const struct hf_architecture *a,
-                         struct hf_config *out, struct tp_error *err)
+                         struct model_config *m, const struct findings *findings,
+                         struct tp_error *err)
 {
     uint64_t width, first = 0;
     if (!window_width(in, a, &width, err))
         return false;
     if (json_find(in->object, "layer_types"))
-        return windows_by_type(in, a, width, out, err);
+        return windows_by_type(in, a, width, m, findings, err);
     if (width && a->window == WINDOW_UPPER &&
         !json_get_u64_or(in, "max_window_layers", 0, INT64_MAX, a->max_window_layers, &first, err))
         return false;
-    for (uint64_t i = first; i < out->model.n_layers; i++)
-        out->model.window[i] = width;
+    for (uint64_t i = first; i < m->n_layers; i++)
+        m->window[i] = width;
     return true;
 }
 
@@ -221,33 +225,37 @@ static bool read_object(const struct json_in *in, const struct hf_options *optio
                         struct hf_config *out, struct tp_error *err)
 {
     struct model_config *m = &out->model;
-    const struct hf_architecture *a =
-        options && options->guess ? hf_architecture_guess(in->object) : NULL;
+    const struct findings *findings = options->findings;
+    const struct hf_architecture *a = options->guess ? hf_architecture_guess(in->object) : NULL;
     if (a)
-        note(out, "%s: names no architecture: taken for %s by its keys", in->file, a->class_name);
+        finding_note(findings, "%s: names no architecture: taken for %s by its keys", in->file,
+                     a->class_name);
     else
         a = hf_architecture_find(in, err);
     if (!a || !hf_config_keys_check(in, a, options, err))
         return false;
     snprintf(m->architecture, sizeof m->architecture, "%s", a->class_name);
     if (!read_sizes(in, a, m, err) || !read_biases(in, a, m, err) || !read_dtype(in, m, err) ||
-        !read_windows(in, a, out, err) || !hf_rope_read(in, m, err) || !read_ids(in, a, m, err) ||
-        !hf_quantization_name(in, out->quantization, err))
+        !read_windows(in, a, m, findings, err) || !hf_rope_read(in, m, findings, err) ||
+        !read_ids(in, a, m, err) || !hf_quantization_name(in, out->quantization, err))
         return false;
     if (json_find(in->object, "auto_map") ||
         json_is_true(json_object_get(in->object, "trust_remote_code")))
-        note(out, "%s: custom code is never read: the model is taken for an ordinary %s", in->file,
-             a->class_name);
-    for (size_t i = 0; options && i < options->n_ignore_keys; i++)
+        finding_note(findings,
+                     "%s: custom code is never read: the model is taken for an ordinary %s",
+                     in->file, a->class_name);
+    for (size_t i = 0; i < options->n_ignore_keys; i++)
         if (json_find(in->object, options->ignore_keys[i]) &&
             !hf_config_key_known(a, options->ignore_keys[i]))
-            note(out, "%s: key \"%s\" ignored as asked", in->file, options->ignore_keys[i]);
+            finding_note(findings, "%s: key \"%s\" ignored as asked", in->file,
+                         options->ignore_keys[i]);
     return model_config_check(m, in->file, err);
 }
 
 bool hf_config_parse(const char *file, const char *data, size_t n, const struct hf_options *options,
                      struct hf_config *out, struct tp_error *err)
 {
+    static const struct hf_options none;
     *out = (struct hf_config){0};
     json_t *root = json_parse_wide(file, data, n, TP_E_CF_FILE, err);
     if (!root)
@@ -255,7 +263,7 @@ bool hf_config_parse(const char *file, const char *data, size_t n, const struct 
     bool ok;
     if (json_is_object(root)) {
         struct json_in in = {root, file, TP_E_CF_FIELD};
-        ok = read_object(&in, options, out, err);
+        ok = read_object(&in, options ? options : &none, out, err);
     } else {
         ok = tp_fail(err, TP_E_CF_FILE, "%s: %s at top level, an object expected", file,
                      json_type_name(root));

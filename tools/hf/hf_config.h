@@ -6,13 +6,10 @@
 #include "model_config.h"
 
 #define HF_CONFIG_BYTES_MAX (UINT64_C(4) << 20)
-#define HF_NOTES_MAX 16
 
 struct hf_config {
     struct model_config model;              /* checked: model_config_check */
     char quantization[HF_QUANTIZATION_MAX]; /* scheme of the stored weights; "" none */
-    size_t n_notes;
-    char notes[HF_NOTES_MAX][TP_ERROR_LINE_MAX]; /* one line each, for the user */
 };
 
 /* path: a model folder, or a bare config.json. options may be NULL. In a folder,

@@ -138,7 +138,7 @@ bool hf_config_keys_check(const struct json_in *in, const struct hf_architecture
         if (!check_fixed(in, key, value, err))
             return false;
         if (hf_config_key_known(architecture, key) || is_empty(value) ||
-            (options && listed(options->ignore_keys, options->n_ignore_keys, key)))
+            listed(options->ignore_keys, options->n_ignore_keys, key))
             continue;
         char cut[TP_NAME_BUF];
         return tp_fail(err, TP_E_CF_KEY,

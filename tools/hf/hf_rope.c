@@ -36,29 +36,6 @@ static bool flatten(const struct json_in *in, const struct model_config *model, 
     return true;
 }
 
-/* The block of parameters, NULL where there is none. */
-static bool find_block(const struct json_in *in, const struct model_config *model,
-                       const json_t **block, const char **name, struct tp_error *err)
-{
-    static const char *const names[] = {"rope_scaling", "rope_parameters"};
-    *block = NULL;
-    *name = names[0];
-    for (int i = 0; i < 2; i++) {
-        const json_t *value = json_find(in->object, names[i]);
-        if (value && !json_is_object(value))
-            return tp_fail(err, TP_E_CF_FIELD, "%s: %s: an object expected, %s found", in->file,
-                           names[i], json_type_name(value));
-        if (!value || json_object_size(value) == 0)
-            continue;
-        if (*block && !json_equal(*block, value))
-            return tp_fail(err, TP_E_CF_ROPE, "%s: rope_scaling and rope_parameters differ",
-                           in->file);
-        *block = value;
-        *name = names[i];
-    }
-    return !*block || flatten(in, model, *name, block, err);
-}
-
 static bool known_keys(const struct json_in *in, struct tp_error *err)
 {
     /* clang-format off */
@@ -156,18 +133,22 @@ static bool read_scaled(const struct json_in *in, const struct json_in *top, dou
            json_get_double(in, "high_freq_factor", &rope->high_freq_factor, err);
 }
 
-bool hf_rope_read(const struct json_in *in, struct model_config *model, struct tp_error *err)
+/* What config.json says with this block, where *there is one, or without. */
+static bool read_block(const struct json_in *in, const struct model_config *model, const char *name,
+                       struct rope_config *rope, bool *there, struct tp_error *err)
 {
-    struct rope_config *rope = &model->rope;
-    double max_positions = (double)model->max_positions;
-    const json_t *block;
-    const char *name;
+    const json_t *block = json_find(in->object, name);
     *rope = (struct rope_config){.attention_factor = 1, .truncate = true};
-    if (!json_get_double_or(in, "rope_theta", 10000, &rope->theta, err) ||
-        !find_block(in, model, &block, &name, err))
+    if (block && !json_is_object(block))
+        return tp_fail(err, TP_E_CF_FIELD, "%s: %s: an object expected, %s found", in->file, name,
+                       json_type_name(block));
+    *there = block && json_object_size(block) > 0;
+    if (!json_get_double_or(in, "rope_theta", 10000, &rope->theta, err))
         return false;
-    if (!block)
+    if (!*there)
         return true;
+    if (!flatten(in, model, name, &block, err))
+        return false;
     char where[TP_ERROR_LINE_MAX];
     snprintf(where, sizeof where, "%s: %s", in->file, name);
     struct json_in scaling = {block, where, in->code};
@@ -175,5 +156,53 @@ bool hf_rope_read(const struct json_in *in, struct model_config *model, struct t
         !json_get_double_or(&scaling, "rope_theta", rope->theta, &rope->theta, err) ||
         !read_type(&scaling, &rope->type, err))
         return false;
-    return rope->type == ROPE_DEFAULT || read_scaled(&scaling, in, max_positions, rope, err);
+    return rope->type == ROPE_DEFAULT ||
+           read_scaled(&scaling, in, (double)model->max_positions, rope, err);
+}
+
+/* The keys in which two differ that were read; returns buf. */
+static const char *differences(char buf[256], const struct rope_config *a,
+                               const struct rope_config *b)
+{
+    const struct {
+        const char *key;
+        bool differs;
+    } fields[] = {
+        {"rope_type", a->type != b->type},
+        {"rope_theta", a->theta != b->theta},
+        {"factor", a->factor != b->factor},
+        {"low_freq_factor", a->low_freq_factor != b->low_freq_factor},
+        {"high_freq_factor", a->high_freq_factor != b->high_freq_factor},
+        {"original_max_position_embeddings", a->original_positions != b->original_positions},
+        {"beta_fast", a->beta_fast != b->beta_fast},
+        {"beta_slow", a->beta_slow != b->beta_slow},
+        {"attention_factor", a->attention_factor != b->attention_factor},
+        {"truncate", a->truncate != b->truncate},
+    };
+    size_t n = 0;
+    buf[0] = 0;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].differs)
+            n += (size_t)snprintf(buf + n, 256 - n, "%s%s", n ? ", " : "", fields[i].key);
+    return buf;
+}
+
+bool hf_rope_read(const struct json_in *in, struct model_config *model,
+                  const struct findings *findings, struct tp_error *err)
+{
+    static const char v4[] = "rope_scaling", v5[] = "rope_parameters";
+    struct rope_config other;
+    struct tp_error why = {0};
+    bool there;
+    char keys[256];
+    if (!read_block(in, model, v4, &model->rope, &there, err))
+        return false;
+    if (!there)
+        return read_block(in, model, v5, &model->rope, &there, err);
+    if (!read_block(in, model, v5, &other, &there, &why))
+        finding_note(findings, "%s: %s is taken, %s is not: %.300s", in->file, v4, v5, why.text);
+    else if (there && *differences(keys, &model->rope, &other))
+        finding_note(findings, "%s: %s and %s differ in %s: %s is taken", in->file, v4, v5, keys,
+                     v4);
+    return true;
 }

@@ -37,17 +37,6 @@ int st_name_compare(const char *a, size_t a_len, const char *b, size_t b_len)
     return order ? order : (a_len > b_len) - (a_len < b_len);
 }
 
-void st_warn(struct st_warnings *warnings, const char *fmt, ...)
-{
-    if (warnings->count < ST_WARNINGS_MAX) {
-        va_list args;
-        va_start(args, fmt);
-        vsnprintf(warnings->text[warnings->count], sizeof warnings->text[0], fmt, args);
-        va_end(args);
-    }
-    warnings->count++;
-}
-
 /* ---- the header's entries ---- */
 
 struct header {
@@ -56,6 +45,9 @@ struct header {
     struct st_tensor *tensor; /* the entry being read */
     size_t cap;               /* of st->tensors */
     bool metadata_seen;
+    struct findings *findings;
+    uint32_t unknown_fields;
+    char first_unknown[256]; /* tensor and field */
 };
 
 __attribute__((format(printf, 3, 4))) static bool
@@ -190,8 +182,10 @@ static bool read_entry(struct header *h)
         while (i < FIELDS && (len != strlen(fields[i].name) || memcmp(key, fields[i].name, len)))
             i++;
         if (i == FIELDS) {
-            st_warn(&h->st->warnings, "%s: tensor \"%s\": unknown field \"%.40s\" ignored",
-                    h->in.file, tp_name_cut(shown, h->tensor->name, h->tensor->name_len), key);
+            if (h->unknown_fields++ == 0)
+                snprintf(h->first_unknown, sizeof h->first_unknown,
+                         "tensor \"%s\": unknown field \"%.40s\"",
+                         tp_name_cut(shown, h->tensor->name, h->tensor->name_len), key);
             if (!pull_skip(&h->in))
                 return false;
             continue;
@@ -297,6 +291,13 @@ static bool read_header(struct header *h)
     }
 }
 
+static bool warn_of_fields(const struct header *h)
+{
+    uint32_t n = h->unknown_fields;
+    return n == 0 || finding_warn(h->findings, TP_E_ST_FIELD, h->in.err, "%s: %s: ignored%s",
+                                  h->in.file, h->first_unknown, n > 1 ? ", as others are" : "");
+}
+
 /* ---- the table ---- */
 
 static bool name_before(const void *items, uint32_t a, uint32_t b)
@@ -376,7 +377,7 @@ static bool check_layout(struct header *h, uint64_t data_bytes, uint32_t *order,
 }
 
 bool safetensors_parse(struct safetensors *st, const char *name, const char *text, uint64_t n,
-                       uint64_t file_size, struct tp_error *err)
+                       uint64_t file_size, struct findings *findings, struct tp_error *err)
 {
     /* clang-format off */
     struct header h = {
@@ -384,12 +385,14 @@ bool safetensors_parse(struct safetensors *st, const char *name, const char *tex
                .malformed = TP_E_ST_JSON, .not_utf8 = TP_E_ST_UTF8, .too_deep = TP_E_ST_DEPTH,
                .err = err},
         .st = st,
+        .findings = findings,
     };
     /* clang-format on */
     tp_assert(n <= ST_HEADER_MAX && tp_range_in(8, n, file_size));
     st->data_begin = 8 + n;
     uint32_t *order = NULL;
-    bool ok = read_header(&h) && (order = mem_array(st->count, 2 * sizeof *order, err)) != NULL &&
+    bool ok = read_header(&h) && warn_of_fields(&h) &&
+              (order = mem_array(st->count, 2 * sizeof *order, err)) != NULL &&
               (st->by_name = mem_array(st->count, sizeof *st->by_name, err)) != NULL &&
               check_names(&h, order) &&
               check_layout(&h, file_size - st->data_begin, order, order + st->count);
@@ -435,7 +438,7 @@ bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, co
 }
 
 /* Read, hash and parse the header of the open file. */
-static bool open_header(struct safetensors *st, struct tp_error *err)
+static bool open_header(struct safetensors *st, struct findings *findings, struct tp_error *err)
 {
     unsigned char head[FILE_KIND_BYTES];
     uint64_t n, size = st->who.size;
@@ -454,12 +457,13 @@ static bool open_header(struct safetensors *st, struct tp_error *err)
     bool ok = text && io_read_at(st->fd, st->path, text, n, 8, err);
     if (ok)
         st->header_hash = hash_bytes(text, n);
-    ok = ok && safetensors_parse(st, st->name, text, n, size, err);
+    ok = ok && safetensors_parse(st, st->name, text, n, size, findings, err);
     mem_free(text);
     return ok;
 }
 
-bool safetensors_open(struct safetensors *st, const char *path, struct tp_error *err)
+bool safetensors_open(struct safetensors *st, const char *path, struct findings *findings,
+                      struct tp_error *err)
 {
     *st = (struct safetensors){0};
     int fd = io_open_read(path, &st->who, err);
@@ -468,7 +472,7 @@ bool safetensors_open(struct safetensors *st, const char *path, struct tp_error 
     st->path = path; /* marks fd as ours; the copy follows when the header is known to be good */
     st->name = io_base_name(path);
     st->fd = fd;
-    if (!open_header(st, err))
+    if (!open_header(st, findings, err))
         goto fail;
     st->path = mem_arena_copy(&st->arena, path, strlen(path), err);
     if (!st->path) {

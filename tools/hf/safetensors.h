@@ -10,7 +10,7 @@
  */
 #pragma once
 #include "dtype.h"
-#include "error.h"
+#include "findings.h"
 #include "hash.h"
 #include "io.h"
 #include "mem.h"
@@ -53,15 +53,6 @@ struct st_tensor {
     enum st_dtype dtype;
 };
 
-/* The first few, and how many there were. */
-#define ST_WARNINGS_MAX 8
-struct st_warnings {
-    uint32_t count;
-    char text[ST_WARNINGS_MAX][256]; /* one sentence naming the file, raw bytes */
-};
-void st_warn(struct st_warnings *warnings, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
 struct safetensors {
     const char *path; /* as given; NULL: not open */
     const char *name; /* its last part, in errors */
@@ -74,13 +65,13 @@ struct safetensors {
     uint32_t count;
     uint32_t *by_name;      /* positions in tensors, by name as bytes */
     struct mem_arena arena; /* path and tensor names */
-    struct st_warnings warnings;
 };
 
 /* Open, read and check the header, map the file. Symbolic links are followed once: from then on the
- * descriptor counts.
+ * descriptor counts. Fields that are not known are a finding.
  * Errors  TP_E_ST_*, TP_E_NOT_REGULAR, TP_E_IO, TP_E_MEMORY; *st is then {0}. */
-bool safetensors_open(struct safetensors *st, const char *path, struct tp_error *err);
+bool safetensors_open(struct safetensors *st, const char *path, struct findings *findings,
+                      struct tp_error *err);
 void safetensors_close(struct safetensors *st); /* idempotent; {0} is allowed */
 
 /* The length in the first 8 bytes of a file of file_size >= 8 bytes, checked against it and the
@@ -92,7 +83,7 @@ bool safetensors_header_size(const unsigned char head[8], uint64_t file_size, co
  * Needs   *st is {0} or without a table; file_size >= 8 + n.
  * Errors  TP_E_ST_*, TP_E_MEMORY; *st is then closed. */
 bool safetensors_parse(struct safetensors *st, const char *name, const char *text, uint64_t n,
-                       uint64_t file_size, struct tp_error *err);
+                       uint64_t file_size, struct findings *findings, struct tp_error *err);
 
 /* Names as bytes, the shorter first where one begins the other: <0, 0, >0. */
 int st_name_compare(const char *a, size_t a_len, const char *b, size_t b_len);
