@@ -4,6 +4,7 @@
 #include "estimate.h"
 #include "hf_config.h"
 #include "io.h"
+#include "model_path.h"
 #include "print_model.h"
 #include "room.h"
 #include "shown.h"
@@ -309,7 +310,8 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
 {
     struct findings findings = {0};
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, true, &findings};
-    if (!hf_config_read(o->args[0], &keys, config, NULL, NULL, err))
+    if (!model_path_check(o->args[0], true, err) ||
+        !hf_config_read(o->args[0], &keys, config, NULL, NULL, err))
         return false;
     struct plan p = {.options = o, .config = config, .layers_of = config->model.n_layers};
     if (o->layers && !model_config_take_layers(&config->model, o->layers, o->args[0], err))

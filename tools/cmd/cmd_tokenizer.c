@@ -6,6 +6,7 @@
 #include "interrupt.h"
 #include "mem.h"
 #include "model_folder.h"
+#include "model_path.h"
 #include "output_file.h"
 #include "shown.h"
 #include "tokenizer_compile.h"
@@ -37,12 +38,22 @@ static bool compile_dir(const struct options *o, const struct model_config *mode
     return ok;
 }
 
+/* A folder of a tokenizer alone is enough. */
+static bool has_tokenizer(const char *dir)
+{
+    char path[IO_PATH_MAX];
+    return (io_join(path, dir, "tokenizer.json", NULL) && io_exists(path)) ||
+           (io_join(path, dir, "tokenizer.model", NULL) && io_exists(path));
+}
+
 /* With the model's config.json, if there is one that can be read. */
 static bool compile(const struct options *o, struct hf_config *config, unsigned char **data,
                     uint64_t *n, struct tp_error *err)
 {
     struct hf_options keys = {o->ignore_keys, (size_t)o->n_ignore_keys, false, NULL};
     char path[IO_PATH_MAX];
+    if (!has_tokenizer(o->args[0]) && !model_path_check(o->args[0], false, err))
+        return false;
     if ((!o->follow_links && !model_folder_check_links(o->args[0], err)) ||
         !io_join(path, o->args[0], "config.json", err))
         return false;

@@ -6,6 +6,7 @@
 #include "generation_config.h"
 #include "hf_names.h"
 #include "link.h"
+#include "model_path.h"
 #include "tokenizer_compile.h"
 #include <stdlib.h>
 
@@ -118,7 +119,7 @@ static bool is_of_layers(const struct st_tensor *t, const char *prefix, uint64_t
 }
 
 /* What a quantized matrix has beside its weight or in its place: more than weight and bias, or no
- * floats. NULL: no matrix of the model is quantized. */
+ * floats. NULL: no matrix of the model is quantized. What the index leaves out does not count. */
 static const struct st_tensor *find_quantized(const struct model_folder *f)
 {
     static const char matrix[] = "_proj.";
@@ -126,7 +127,8 @@ static const struct st_tensor *find_quantized(const struct model_folder *f)
     for (uint32_t i = 0; i < f->checkpoint.count; i++) {
         const struct st_tensor *t = f->checkpoint.tensors[i].tensor;
         const char *end = t->name + t->name_len, *dot = memrchr(t->name, '.', t->name_len);
-        if (!dot || !memmem(t->name, t->name_len, matrix, sizeof matrix - 1) ||
+        if (!f->checkpoint.tensors[i].indexed || !dot ||
+            !memmem(t->name, t->name_len, matrix, sizeof matrix - 1) ||
             !is_of_layers(t, prefix, f->config->model.n_layers))
             continue;
         size_t n = (size_t)(end - dot);
@@ -195,6 +197,18 @@ static bool take_layers(struct model_folder *f, uint64_t n, struct tp_error *err
     return !n || model_config_take_layers(&f->config->model, n, f->dir, err);
 }
 
+/* transformers would load it onto the model. */
+static bool warn_of_adapter(struct model_folder *f, struct tp_error *err)
+{
+    char path[IO_PATH_MAX];
+    return io_join(path, f->dir, "adapter_config.json", err) &&
+           (!io_exists(path) ||
+            finding_warn(&f->findings, TP_E_CF_FILE, err,
+                         "%s: the adapter is left out: it counts if peft's merge_and_unload has "
+                         "merged it into the model",
+                         path));
+}
+
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err)
 {
@@ -203,8 +217,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     struct source_survey survey;
     *folder = (struct model_folder){
         .dir = dir, .findings = {.quiet = options->quiet, .strict = options->strict}};
-    if (!io_is_dir(dir))
-        return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
+    if (!model_path_check(dir, false, err))
+        return false;
     if (!options->follow_links && !model_folder_check_links(dir, err))
         return false;
     folder->config = mem_alloc(sizeof *folder->config, err);
@@ -213,7 +227,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     bool ok = folder->config && hf_config_read(dir, &keys, folder->config, &text, &n, err);
     if (ok) /* what was read for the model is what travels */
         add_file(folder, travelling[0], text, n);
-    ok = ok && take_layers(folder, options->layers, err) && open_weights(folder, &survey, err) &&
+    ok = ok && take_layers(folder, options->layers, err) && warn_of_adapter(folder, err) &&
+         open_weights(folder, &survey, err) &&
          check_quantization(folder, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
