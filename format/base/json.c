@@ -5,6 +5,7 @@
 #include "program.h"
 #include "shown.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -190,7 +191,7 @@ const char *json_type_name(const json_t *value)
     case JSON_INTEGER:
         return "an integer";
     case JSON_REAL:
-        return "a fraction";
+        return fabs(json_real_value(value)) < 0x1p63 ? "a fraction" : "a number beyond 64 bits";
     case JSON_TRUE:
     case JSON_FALSE:
         return "a boolean";

@@ -281,6 +281,10 @@ def test_one_prefix_for_all_names(d):
             renamed(m, rename)
             taken(m)
             tpshard("verify", m.dir + ".b", "--against", m.dir, "-q")
+    m = Model(d, "qwen3-norm")
+    m.t = {**{n.removeprefix("model."): t for n, t in m.t.items()}, "model.norm.weight": ("F32", [2], bytes(8))}
+    m.save()
+    taken(m, '"model.norm.weight"')
     m = Model(d, "qwen3-norm")  # other parts of the file have other names
     m.t = {**{"language_model." + n: t for n, t in m.t.items()}, "vision_tower.layers.0.q_proj.weight_scale": ("F32", [1], bytes(4)), "model.norm": ("F32", [1], bytes(4))}
     m.save()
@@ -442,7 +446,7 @@ def test_integers_of_any_size_where_they_mean_nothing(d):
         for value in (10**30, -10**19, 10**400):
             m = Model(d, "mqa-bias")
             m.config(**{key: value})
-            refused(m, 3, "config.json", key)
+            refused(m, 3, "config.json", key, "a number beyond 64 bits")
 
 
 def rope_of(bundle):

@@ -524,8 +524,13 @@ static void row_41_several_files_without_an_index_are_ambiguous(void **state)
     assert_string_equal(ck.source, aside[2]);
     checkpoint_close(&ck);
     unlink(at(aside[2]));
-    REFUSE_FOLDER(TP_E_UNSUPPORTED, TP_EXIT_UNSUPPORTED, fixture_dir, aside[0], "an adapter",
+    REFUSE_FOLDER(TP_E_UNSUPPORTED, TP_EXIT_UNSUPPORTED, fixture_dir, "an adapter",
                   "merge_and_unload");
+    unlink(at(aside[0]));
+    put_text("x-Q4_K_M.gguf", "GGUF");
+    put_text("pytorch_model.bin", "");
+    REFUSE_FOLDER(TP_E_UNSUPPORTED, TP_EXIT_UNSUPPORTED, fixture_dir, "x-Q4_K_M.gguf",
+                  "tpshard reads safetensors", "get the original model folder");
 }
 
 /* ---- rows 42 to 45: the folder ---- */

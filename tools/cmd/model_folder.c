@@ -228,8 +228,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     if (ok) /* what was read for the model is what travels */
         add_file(folder, travelling[0], text, n);
     ok = ok && take_layers(folder, options->layers, err) && warn_of_adapter(folder, err) &&
-         open_weights(folder, &survey, err) &&
-         check_quantization(folder, err);
+         open_weights(folder, &survey, err) && check_quantization(folder, err);
     if (ok) {
         const struct model_config *model = &folder->config->model;
         enum dtype dtype = options->dtype ? options->dtype

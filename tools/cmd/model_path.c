@@ -127,10 +127,10 @@ static bool fail_folder(const char *dir, struct tp_error *err)
             err, TP_E_CF_FILE,
             "%s: is a folder of the Hub's cache; name the model in it: %.*s/snapshots/%s", dir, n,
             dir, *revision(dir, rev) ? rev : "REVISION");
-    if (holds(dir, "adapter_config.json"))
+    if (holds(dir, "adapter_config.json") || holds(dir, "adapter_model.safetensors"))
         return tp_fail(err, TP_E_UNSUPPORTED,
-                       "%s: holds an adapter (adapter_config.json), no model: merge it into its "
-                       "model with peft's merge_and_unload",
+                       "%s: holds an adapter, no model: merge it into its model with peft's "
+                       "merge_and_unload",
                        dir);
     if (!folder_list_path(dir, look_at, &s, err))
         return false;

@@ -19,15 +19,10 @@ struct listing {
     bool single, index;
     uint32_t others;              /* further *.safetensors */
     char first[256], second[256]; /* of the others, the least two */
-    char aside[256];              /* one that is the model's weights only if nothing else is */
-    char pickle[256];
+    char aside[256]; /* in another program's names; the weights only if there is nothing else */
+    char pickle[256], gguf[256];
+    bool adapter;
 };
-
-/* Of an adapter, or in the names of Mistral's own programs. */
-static bool is_aside(const char *name)
-{
-    return strncmp(name, "adapter_", 8) == 0 || strncmp(name, "consolidated", 12) == 0;
-}
 
 static bool ends_in(const char *name, const char *suffix)
 {
@@ -43,12 +38,16 @@ static void list_name(void *arg, const char *name)
         return;
     found->single |= strcmp(name, SINGLE_NAME) == 0;
     found->index |= strcmp(name, INDEX_NAME) == 0;
+    found->adapter |= strncmp(name, "adapter_", 8) == 0;
+    if (ends_in(name, ".gguf"))
+        snprintf(found->gguf, sizeof found->gguf, "%s", name);
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
         if (ends_in(name, pickles[i]))
             snprintf(found->pickle, sizeof found->pickle, "%s", name);
-    if (!ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0)
+    if (!ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0 ||
+        strncmp(name, "adapter_", 8) == 0)
         return;
-    if (is_aside(name)) {
+    if (strncmp(name, "consolidated", 12) == 0) {
         snprintf(found->aside, sizeof found->aside, "%s", name);
         return;
     }
@@ -64,11 +63,16 @@ static void list_name(void *arg, const char *name)
 static bool fail_no_weights(const struct checkpoint *ck, const struct listing *found,
                             struct tp_error *err)
 {
-    if (strncmp(found->aside, "adapter_", 8) == 0)
+    if (found->adapter)
         return tp_fail(err, TP_E_UNSUPPORTED,
-                       "%.200s: holds an adapter (%.80s), no model: merge it into its model with "
-                       "peft's merge_and_unload",
-                       ck->dir, found->aside);
+                       "%.200s: holds an adapter, no model: merge it into its model with peft's "
+                       "merge_and_unload",
+                       ck->dir);
+    if (*found->gguf)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "%.200s: only GGUF weights (%.80s): tpshard reads safetensors: get the "
+                       "original model folder",
+                       ck->dir, found->gguf);
     if (*found->pickle)
         return tp_fail(err, TP_E_IX_PICKLE,
                        "%.200s: only pickle weights (%.80s): pickle is never "
@@ -80,15 +84,14 @@ static bool fail_no_weights(const struct checkpoint *ck, const struct listing *f
 /* The file that holds the weights or their index, as ck->source. */
 static bool choose_source(struct checkpoint *ck, const struct listing *found, struct tp_error *err)
 {
-    const char *name = found->single                                    ? SINGLE_NAME
-                       : found->index                                   ? INDEX_NAME
-                       : *found->first                                  ? found->first
-                       : strncmp(found->aside, "consolidated", 12) == 0 ? found->aside
-                                                                        : "";
+    const char *name = found->single   ? SINGLE_NAME
+                       : found->index  ? INDEX_NAME
+                       : *found->first ? found->first
+                                       : found->aside;
     if (!found->index && !found->single && found->others > 1)
         return tp_fail(err, TP_E_IX_AMBIGUOUS,
-                       "%.200s: ambiguous: %u .safetensors files and no "
-                       "index: %.80s, %.80s%s",
+                       "%.200s: ambiguous: %u .safetensors files and no index (" INDEX_NAME
+                       "): %.80s, %.80s%s",
                        ck->dir, found->others, found->first, found->second,
                        found->others > 2 ? ", ..." : "");
     if (!*name)

@@ -4,7 +4,6 @@
 #include "mem.h"
 #include "token_ids.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,11 +14,7 @@ static bool get_size(const struct json_in *in, const char *key, uint64_t max, ui
                      struct tp_error *err)
 {
     struct json_in range = *in;
-    const json_t *value = json_object_get(in->object, key);
-    if (json_is_real(value) && fabs(json_real_value(value)) >= 0x1p63)
-        return tp_fail(err, TP_E_CF_RANGE, "%s: %s: %g, 1 to %llu expected", in->file, key,
-                       json_real_value(value), (unsigned long long)max);
-    if (json_is_integer(value))
+    if (json_is_integer(json_object_get(in->object, key)))
         range.code = TP_E_CF_RANGE;
     return json_get_u64(&range, key, 1, max, out, err);
 }

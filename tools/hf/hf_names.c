@@ -13,10 +13,10 @@ const char *hf_names_prefix(const struct checkpoint *ck)
                                            "language_model.model.",
                                            "model.language_model.",
                                            "language_model."};
-    static const enum role everywhere[] = {ROLE_EMBED, ROLE_FINAL_NORM};
+    static const enum role everywhere[] = {ROLE_EMBED, ROLE_FINAL_NORM}; /* the first may be tied */
     char name[HF_NAME_MAX];
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        for (size_t r = 0; r < sizeof everywhere / sizeof *everywhere; r++)
+    for (size_t r = 0; r < sizeof everywhere / sizeof *everywhere; r++)
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
             if (checkpoint_find(ck, hf_name(name, ck, prefixes[i], everywhere[r], TENSOR_NO_LAYER,
                                             PART_WEIGHT)))
                 return prefixes[i];
