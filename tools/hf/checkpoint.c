@@ -19,7 +19,7 @@ struct listing {
     bool single, index;
     uint32_t others;              /* further *.safetensors */
     char first[256], second[256]; /* of the others, the least two */
-    char aside[256]; /* in another program's names; the weights only if there is nothing else */
+    char aside[256]; /* by Mistral's own names; the weights only if there is nothing else */
     char pickle[256], gguf[256];
     bool adapter;
 };
@@ -48,7 +48,8 @@ static void list_name(void *arg, const char *name)
         strncmp(name, "adapter_", 8) == 0)
         return;
     if (strncmp(name, "consolidated", 12) == 0) {
-        snprintf(found->aside, sizeof found->aside, "%s", name);
+        if (!*found->aside || strcmp(name, found->aside) < 0)
+            snprintf(found->aside, sizeof found->aside, "%s", name);
         return;
     }
     found->others++;
