@@ -8,6 +8,7 @@
 #include "json.h"
 #include "rank_plan.h"
 #include "shard.h"
+#include "version.h"
 
 #define BUNDLE_MANIFEST "manifest.json"
 #define BUNDLE_MANIFEST_OPEN                                                                       \
@@ -15,7 +16,7 @@
 #define BUNDLE_SELFTEST "selftest.json"
 #define BUNDLE_TOKENIZER "tokenizer.tpt"
 #define BUNDLE_EXPORT "tpshard-export.json" /* what an export has in place of a manifest */
-enum { BUNDLE_MANIFEST_MAX = 64 << 20, BUNDLE_FILES_MAX = 32, BUNDLE_FORMAT_VERSION = 2 };
+enum { BUNDLE_MANIFEST_MAX = 64 << 20, BUNDLE_FILES_MAX = 32 };
 
 /* A file that travels along (config.json, tokenizer.json, tokenizer.tpt, selftest.json ...). */
 struct bundle_file {

@@ -48,9 +48,9 @@
 #include "hash.h"
 #include "io.h"
 #include "rank_plan.h"
+#include "version.h"
 
 enum {
-    SHARD_VERSION = 2,
     SHARD_TENSOR_ENTRY = 128,
     SHARD_CHUNK_ENTRY = 64,
     SHARD_RANK_ENTRY = 64,

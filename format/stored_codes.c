@@ -1,6 +1,5 @@
 /* Codes and constants of every stored format. Plain C that the compiler vectorizes; 16 lanes by
  * definition, so that any width gives the same bits. */
-#pragma GCC optimize("O3")
 #include "stored_codes.h"
 
 #include "le.h"

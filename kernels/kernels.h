@@ -128,4 +128,7 @@ struct kernels {
 /* The table for an instruction set, NULL where this CPU lacks it. */
 const struct kernels *kernels_get(enum isa isa);
 const struct kernels *kernels_best(void);
+/* What this processor has of the instructions that tables may use, by name; how many. */
+enum { KERNELS_FEATURES_MAX = 9 };
+size_t kernels_features(const char *names[KERNELS_FEATURES_MAX]);
 bool isa_from_name(const char *name, enum isa *out);

@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "comm.h"
+#include "json.h"
 #include "model.h"
 #include "rank_plan.h"
 #include "step.h"
@@ -31,8 +32,6 @@ struct device_setup {
     uint64_t n_pages;       /* of the KV cache, 256 positions of every layer each */
     uint64_t positions_max; /* of any sequence */
 };
-
-enum { DEVICE_INFO_MAX = 1024 };
 
 struct device_bytes { /* of a rank, beside its weights */
     uint64_t kv, activations;
@@ -70,8 +69,10 @@ struct device_type {
      * fast mode. */
     uint32_t fast_above;
     const uint32_t *chunks; /* rows of a span, but for a prompt's last: rising, 0 ends the list */
-    /* For people: lines of "name: value". The errors of plan where there is no such device. */
-    bool (*info)(char text[DEVICE_INFO_MAX], struct tp_error *err);
+    /* What there is of it, as an object that the caller owns: texts, numbers, null for "none", lists
+     * of these or of objects; sizes have keys that end in "_bytes". NULL: the errors of plan where
+     * there is no such device; TP_E_MEMORY. */
+    json_t *(*info)(struct tp_error *err);
     /* TP_E_ISA: there is no such instruction set here. */
     bool (*check_isa)(const char *isa, struct tp_error *err);
     /* What open will allocate. TP_E_LIMIT where a size does not fit in 64 bits; TP_E_UNSUPPORTED

@@ -3,6 +3,7 @@
 #include "cgroup.h"
 #include "checked.h"
 #include "io.h"
+#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,6 +21,25 @@ static uint64_t number_after(const char *text, const char *key)
         tp_parse_u64(at, strspn(at, "0123456789"), &value);
     }
     return value;
+}
+
+const char *host_processor(char name[HOST_PROCESSOR_MAX])
+{
+    unsigned words[12] = {0}, highest = (unsigned)__get_cpuid_max(0x80000000, NULL);
+    for (unsigned i = 0; i < 3 && highest >= 0x80000004; i++)
+        __get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                    &words[4 * i + 3]);
+    char text[HOST_PROCESSOR_MAX] = "", *first = text;
+    memcpy(text, words, sizeof words);
+    first += strspn(first, " ");
+    for (char *end = strchr(first, '\0'); end > first && end[-1] == ' ';)
+        *--end = '\0';
+    return strcpy(name, *first ? first : "unknown");
+}
+
+int host_processors_online(void)
+{
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 double host_process_age(void)
@@ -50,25 +70,39 @@ static uint64_t limit_left(int resource, uint64_t used)
 static void look_at_group(void *arg, const char *folder)
 {
     static const char *const files[] = {"memory.max", "memory.limit_in_bytes"};
-    uint64_t *left = arg;
+    uint64_t *least = arg;
     char path[4096 + 128], buf[64];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         uint64_t most = number_after(io_kernel_text(path, buf, sizeof buf), "");
         if (most)
-            *left = min_u64(*left, most);
+            *least = min_u64(*least, most);
     }
+}
+
+/* A line of /proc/meminfo in bytes; UINT64_MAX where it is missing. */
+static uint64_t memory_line(const char *key)
+{
+    char buf[4096];
+    uint64_t kib = number_after(io_kernel_text("/proc/meminfo", buf, sizeof buf), key);
+    return kib ? kib * 1024 : UINT64_MAX;
+}
+
+uint64_t host_memory_total(void)
+{
+    return memory_line("MemTotal:");
+}
+
+uint64_t host_memory_group(void)
+{
+    uint64_t least = UINT64_MAX;
+    cgroup_each("memory", look_at_group, &least);
+    return least < UINT64_C(1) << 62 ? least : UINT64_MAX; /* version 1 has a number for none */
 }
 
 uint64_t host_memory_available(void)
 {
-    char buf[4096];
-    uint64_t left = UINT64_MAX;
-    uint64_t kib = number_after(io_kernel_text("/proc/meminfo", buf, sizeof buf), "MemAvailable:");
-    if (kib)
-        left = min_u64(left, kib * 1024);
-    cgroup_each("memory", look_at_group, &left);
-    return left;
+    return min_u64(memory_line("MemAvailable:"), host_memory_group());
 }
 
 uint64_t host_memory_limit(void)

@@ -5,6 +5,7 @@
 #include "interrupt.h"
 #include "run_help.h"
 #include "subcommand.h"
+#include "version.h"
 #include <stdio.h>
 
 static const struct {
@@ -30,7 +31,7 @@ static const char usage[] = "usage: tprun COMMAND BUNDLE [options]\n"
                             "  tokenize   text to token ids and back\n"
                             "  render     render a chat template over JSON lines\n"
                             "  info       what this machine has to run on\n"
-                            "tprun help COMMAND says more\n";
+                            "tprun help COMMAND says more, tprun --version which version this is\n";
 
 static const char *name_of(int i)
 {
@@ -66,6 +67,7 @@ int main(int argc, char **argv)
         return tp_error_print("tprun", &err);
     if (which == SUBCOMMAND_HELP)
         fputs(usage, stdout);
-    return program_end(
-        which == SUBCOMMAND_HELP || run_command(which, argc - 1, argv + 1, &report, &err), &err);
+    if (which == SUBCOMMAND_VERSION)
+        version_print("tprun");
+    return program_end(which < 0 || run_command(which, argc - 1, argv + 1, &report, &err), &err);
 }

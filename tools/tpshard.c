@@ -6,6 +6,7 @@
 #include "interrupt.h"
 #include "io.h"
 #include "subcommand.h"
+#include "version.h"
 
 #include <stdio.h>
 
@@ -25,6 +26,7 @@ static void print_help(FILE *out)
     fputs("usage: tpshard COMMAND ... (tpshard COMMAND --help tells more)\n\n", out);
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fputs("\ntpshard --version says which version this is\n", out);
 }
 
 static bool run(const struct command *command, int argc, char **argv, struct tp_error *err)
@@ -58,6 +60,7 @@ int main(int argc, char **argv)
         return tp_error_print(TPSHARD, &err);
     if (which == SUBCOMMAND_HELP)
         print_help(stdout);
-    return program_end(which == SUBCOMMAND_HELP || run(commands[which], argc - 1, argv + 1, &err),
-                       &err);
+    if (which == SUBCOMMAND_VERSION)
+        version_print(TPSHARD);
+    return program_end(which < 0 || run(commands[which], argc - 1, argv + 1, &err), &err);
 }

@@ -40,14 +40,24 @@ static void look_at(void *arg, const char *folder)
     *least = less(processors_of_quota(text), *least);
 }
 
-int processors_available(void)
+int processors_allowed(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+int processors_quota(void)
 {
     static _Atomic int quota = -1; /* barriers ask often */
-    cpu_set_t set;
     if (quota < 0) {
         int least = 0;
         cgroup_each("cpu", look_at, &least);
         quota = least;
     }
-    return less(quota, sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1);
+    return quota;
+}
+
+int processors_available(void)
+{
+    return less(processors_quota(), processors_allowed());
 }

@@ -5,6 +5,11 @@
  * a quota), rounded up. At least 1. */
 int processors_available(void);
 
+/* Those it may be put on. */
+int processors_allowed(void);
+/* What the quotas of its control groups come to in processors, rounded up; 0: there is none. */
+int processors_quota(void);
+
 /* The quota of a control group in processors, rounded up: of the text of cpu.max (version 2), or of
  * cpu.cfs_quota_us and cpu.cfs_period_us with a blank between (version 1). 0: there is none. */
 int processors_of_quota(const char *text);

@@ -15,6 +15,8 @@ int subcommand_find(const char *(*name)(int i), int argc, char **argv, struct tp
     char shown[TP_NAME_BUF];
     if (argc < 2)
         return SUBCOMMAND_NONE;
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+        return SUBCOMMAND_VERSION;
     if (is_help(argv[1])) {
         if (argc == 2 || is_help(argv[2]))
             return SUBCOMMAND_HELP;

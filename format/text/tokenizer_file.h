@@ -8,11 +8,11 @@
 #pragma once
 #include "error.h"
 #include "le.h"
+#include "version.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define TOKENIZER_VERSION 2u
 #define TOKENIZER_FILE_NAME "tokenizer.tpt"
 #define TOKEN_NONE UINT32_MAX
 

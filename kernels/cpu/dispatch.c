@@ -1,11 +1,19 @@
 /* Which tables this CPU and this system can run. */
 #include "tables.h"
 
+#include <cpuid.h>
+
+/* Not every compiler knows its name. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+
 /* __builtin_cpu_supports also asks whether the system saves the wide registers. */
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512(void)
@@ -52,6 +60,29 @@ const struct kernels *kernels_best(void)
             return k;
     }
     return &kernels_scalar;
+}
+
+size_t kernels_features(const char *names[KERNELS_FEATURES_MAX])
+{
+    const struct {
+        const char *name;
+        int here;
+    } all[] = {
+        {"avx2", __builtin_cpu_supports("avx2")},
+        {"fma", __builtin_cpu_supports("fma")},
+        {"f16c", has_f16c()},
+        {"avx512f", __builtin_cpu_supports("avx512f")},
+        {"avx512bw", __builtin_cpu_supports("avx512bw")},
+        {"avx512vl", __builtin_cpu_supports("avx512vl")},
+        {"avx512dq", __builtin_cpu_supports("avx512dq")},
+        {"avx512bf16", __builtin_cpu_supports("avx512bf16")},
+        {"avx512vbmi", __builtin_cpu_supports("avx512vbmi")},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].here)
+            names[n++] = all[i].name;
+    return n;
 }
 
 bool isa_from_name(const char *name, enum isa *out)

@@ -2,7 +2,7 @@
  * instruction set. Sums have sixteen lanes by definition and nothing is contracted, so the compiler
  * may use registers of any width without changing a bit; fma_f32 is the only fused operation.
  *
- * Elementwise loops may work in place (y == x): "ivdep" says so to the vectorizer.
+ * Elementwise loops may work in place (y == x): INDEPENDENT says so to the vectorizer.
  */
 #include "fma.h"
 #include "tables.h"
@@ -57,7 +57,7 @@ static inline float fold_sum(float lane[LANES])
 
 static void exp_all(const float *x, size_t n, float *y)
 {
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < n; i++)
         y[i] = exp_f32(x[i]);
 }
@@ -79,7 +79,7 @@ static void rms_norm(const float *x, const float *w, size_t n, float eps, bool r
         lane[c] = fma_f32(x[i], x[i], lane[c]);
     float mean = fold_sum(lane) / (float)n;
     float r = 1.0f / sqrtf(mean + eps);
-#pragma GCC ivdep
+    INDEPENDENT
     for (i = 0; i < n; i++)
         y[i] = (x[i] * r) * w[i];
     if (round_bf16)
@@ -88,7 +88,7 @@ static void rms_norm(const float *x, const float *w, size_t n, float eps, bool r
 
 static void add(const float *a, const float *b, size_t n, float *y)
 {
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < n; i++)
         y[i] = a[i] + b[i];
 }
@@ -96,7 +96,7 @@ static void add(const float *a, const float *b, size_t n, float *y)
 static void scale_bias(const float *x, const float *scale, const float *bias, size_t n, float *y)
 {
     if (scale) {
-#pragma GCC ivdep
+        INDEPENDENT
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] * scale[i];
         x = y;
@@ -109,7 +109,7 @@ static void scale_bias(const float *x, const float *scale, const float *bias, si
 
 static void silu_mul(const float *gate, const float *up, size_t n, bool round_bf16, float *y)
 {
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < n; i++)
         y[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
     if (round_bf16)
@@ -119,7 +119,7 @@ static void silu_mul(const float *gate, const float *up, size_t n, bool round_bf
 static void rope(float *head, const float *cos, const float *sin, size_t head_dim)
 {
     size_t half = head_dim / 2;
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < half; i++) {
         float a = head[i], b = head[i + half];
         head[i] = fma_f32(a, cos[i], -(b * sin[i]));
@@ -336,7 +336,7 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
 
 static void attention_end(const float *o, float l, size_t n, bool round_bf16, float *out)
 {
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < n; i++)
         out[i] = o[i] / l + 0.0f;
     if (round_bf16)

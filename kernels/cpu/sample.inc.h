@@ -30,7 +30,7 @@ static bool sample_scan(const float *x, size_t n, float *max)
 static void sample_weights(const float *x, size_t n, float temperature, float max, float *scaled,
                            float *w)
 {
-#pragma GCC ivdep
+    INDEPENDENT
     for (size_t i = 0; i < n; i++) {
         scaled[i] = x[i] / temperature;
         w[i] = exp_f32(scaled[i] - max);

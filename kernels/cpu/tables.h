@@ -4,6 +4,14 @@
 
 extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_avx512bf16;
 
+/* Before a loop whose turns do not depend on each other, whatever overlaps. clang has no such hint
+ * that does not also allow sums in another order; it looks at the addresses. */
+#ifdef __clang__
+#define INDEPENDENT
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define DOT_ARGS_OF(X)                                                                             \
     const void *w, struct pieces pieces, const X *x, size_t x_stride, const float *sums, size_t M, \
         float *out, size_t out_stride

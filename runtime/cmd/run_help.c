@@ -114,9 +114,11 @@ static const struct {
      "                          came from the line's variables\n"
      "  -h, --help              this text\n"},
     {RUN_INFO,
-     "usage: tprun info\n"
-     "What this machine has to run on: instruction sets of the CPU, GPUs and their driver,\n"
-     "memory.\n"},
+     "usage: tprun info [options]\n"
+     "What this machine has to run on: the CPU, its instruction sets and processors, memory,\n"
+     "GPUs and their driver, this version.\n\n"
+     "  --json                  an object; its \"schema\" is 1\n"
+     "  -h, --help              this text\n"},
     {RUN_SELFTEST, "usage: tprun selftest BUNDLE [options]\n"
                    "Replay the fixed prompts of the bundle and expect the same bits.\n\n"
                    "  --record                record them: print what an unfinished bundle gets "

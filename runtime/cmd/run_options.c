@@ -91,7 +91,7 @@ static const struct argument table[] = {
     {"no-reuse", 0, OPT_NO_REUSE, RUN_CHAT},
     {"ignore-eos", 0, OPT_IGNORE_EOS, RUN_GENERATE},
     {"ids", 0, OPT_IDS, RUN_GENERATE},
-    {"json", 0, OPT_JSON, RUN_GENERATE},
+    {"json", 0, OPT_JSON, RUN_GENERATE | RUN_INFO},
     {"output", 1, OPT_OUTPUT, RUN_LOGITS},
     {"record", 0, OPT_RECORD, RUN_SELFTEST},
     {"template", 1, OPT_TEMPLATE, RUN_RENDER},

@@ -145,18 +145,40 @@ static bool check_isa(const char *isa, struct tp_error *err)
                    kernels_best()->name);
 }
 
-static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
+/* A number of bytes; null: there is no limit, or it is not known. */
+static json_t *bytes_or_null(uint64_t bytes)
 {
-    char kernels[64] = "";
-    (void)err;
-    for (int isa = ISA_COUNT; isa-- > 0;)
+    return bytes <= INT64_MAX ? json_integer((json_int_t)bytes) : json_null();
+}
+
+static json_t *info(struct tp_error *err)
+{
+    const char *names[KERNELS_FEATURES_MAX];
+    char model[HOST_PROCESSOR_MAX];
+    json_t *features = json_array(), *sets = json_array();
+    bool ok = features && sets;
+    const size_t n = kernels_features(names);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = json_array_append_new(features, json_string(names[i])) == 0;
+    for (int isa = ISA_COUNT; ok && isa-- > 0;)
         if (kernels_get((enum isa)isa))
-            snprintf(kernels + strlen(kernels), sizeof kernels - strlen(kernels), " %s",
-                     kernels_get((enum isa)isa)->name);
-    snprintf(text, DEVICE_INFO_MAX,
-             "kernels:%s (the first is used)\nprocessors: %d\nmemory: %llu bytes available\n",
-             kernels, processors_available(), (unsigned long long)host_memory_available());
-    return true;
+            ok = json_array_append_new(sets, json_string(kernels_get((enum isa)isa)->name)) == 0;
+    const int quota = processors_quota();
+    json_t *object =
+        json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "model",
+                  host_processor(model), "features", features, "kernels", sets, "kernels_used",
+                  kernels_best()->name, "processors", processors_available(), "processors_online",
+                  host_processors_online(), "processors_allowed", processors_allowed(),
+                  "processors_quota", quota ? json_integer(quota) : json_null(),
+                  "memory_total_bytes", bytes_or_null(host_memory_total()),
+                  "memory_available_bytes", bytes_or_null(host_memory_available()),
+                  "memory_group_limit_bytes", bytes_or_null(host_memory_group()),
+                  "memory_process_limit_bytes", bytes_or_null(host_memory_limit()));
+    if (object && ok)
+        return object;
+    json_decref(object);
+    tp_fail(err, TP_E_MEMORY, "what the CPU is does not fit in memory");
+    return NULL;
 }
 
 static bool plan(const struct device_setup *setup, struct device_plan *plan, struct tp_error *err)

@@ -58,27 +58,44 @@ static void stop(void)
     opened = (struct opened){.count = 0};
 }
 
-static bool info(char text[DEVICE_INFO_MAX], struct tp_error *err)
+/* One GPU as info shows it; NULL: err, or out of memory. */
+static json_t *info_of(int number, int *driver, struct tp_error *err)
 {
     struct cuda c;
-    int count;
-    size_t n = 0, free, total;
-    bool ok = cuda_count(&count, err);
-    for (int i = 0; ok && i < count && n < DEVICE_INFO_MAX; i++) {
-        if (!cuda_open(&c, i, err))
-            return false;
-        ok = CUDA(&c.api, err, cuMemGetInfo_v2, (&free, &total));
-        if (ok)
-            n += (size_t)snprintf(text + n, DEVICE_INFO_MAX - n,
-                                  "device: %s, compute capability %d.%d, %d multiprocessors\n"
-                                  "memory: %zu bytes, %zu free\n",
-                                  c.name, c.major, c.minor, c.multiprocessors, total, free);
-        if (ok && i + 1 == count && n < DEVICE_INFO_MAX)
-            snprintf(text + n, DEVICE_INFO_MAX - n, "driver: CUDA %d.%d\nkernels: %zu bytes\n",
-                     c.driver / 1000, c.driver % 1000 / 10, cuda_image().size);
-        cuda_close(&c);
-    }
-    return ok;
+    size_t free, total;
+    char capability[32];
+    json_t *object = NULL;
+    if (!cuda_open(&c, number, err))
+        return NULL;
+    *driver = c.driver;
+    snprintf(capability, sizeof capability, "%d.%d", c.major, c.minor);
+    if (CUDA(&c.api, err, cuMemGetInfo_v2, (&free, &total)))
+        object = json_pack("{s:s, s:s, s:i, s:I, s:I}", "name", c.name, "compute_capability",
+                           capability, "multiprocessors", c.multiprocessors, "memory_total_bytes",
+                           (json_int_t)total, "memory_free_bytes", (json_int_t)free);
+    cuda_close(&c);
+    return object;
+}
+
+static json_t *info(struct tp_error *err)
+{
+    int count, driver = 0;
+    char version[32];
+    if (!cuda_count(&count, err))
+        return NULL;
+    json_t *gpus = json_array();
+    bool ok = gpus != NULL;
+    for (int i = 0; ok && i < count; i++)
+        ok = json_array_append_new(gpus, info_of(i, &driver, err)) == 0;
+    snprintf(version, sizeof version, "CUDA %d.%d", driver / 1000, driver % 1000 / 10);
+    json_t *object = json_pack("{s:s, s:I, s:o}", "driver", version, "kernels_bytes",
+                               (json_int_t)cuda_image().size, "gpus", gpus);
+    if (object && ok)
+        return object;
+    json_decref(object);
+    if (!err->code)
+        tp_fail(err, TP_E_MEMORY, "what the GPUs are does not fit in memory");
+    return NULL;
 }
 
 /* What this version can run. */

@@ -1,5 +1,6 @@
 /* Conversions: every code, both ways, and rounding against a search for the nearest number. */
 #include "dtype.h"
+#include "kernels.h"
 #include "stored.h"
 
 #include <immintrin.h>
@@ -148,7 +149,7 @@ __attribute__((target("f16c"))) static void check_f16c(void)
 static void halves_agree_with_the_hardware_in_every_mode(void **state)
 {
     (void)state;
-    if (!__builtin_cpu_supports("f16c")) {
+    if (!kernels_get(ISA_AVX2)) {
         print_message("SKIP: this CPU has no F16C\n");
         skip();
     }

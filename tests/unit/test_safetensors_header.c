@@ -241,8 +241,8 @@ static void row_14_a_dtype_that_is_none_is_refused(void **state)
                                       "null",
                                       "[\"F32\"]",
                                       "\"F32\\u0000\"",
-                                      "\"F8_E4M3FNUZ_AND_VERY_LONG_"
-                                      "INDEED_AND_LONGER\""};
+                                      ("\"F8_E4M3FNUZ_AND_VERY_LONG_"
+                                       "INDEED_AND_LONGER\"")};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         REFUSE(put_st("f.safetensors", one(bad[i], "[1]", "[0,4]"), 4), TP_E_ST_DTYPE,
                TP_EXIT_INPUT, "f.safetensors: tensor \"w\": dtype");

@@ -127,9 +127,9 @@ static void a_norm_that_two_ranks_hold_differently_is_found(void **state)
 /* The manifest with one text replaced by another, and a digest that is right */
 static void forge_manifest(const char *before, const char *after)
 {
-    char path[IO_PATH_MAX], *text, hex[33];
+    char path[IO_PATH_MAX], *text = NULL, hex[33];
     struct tp_error err = {0};
-    size_t n;
+    size_t n = 0;
     assert_true(io_join(path, bundle_dir, BUNDLE_MANIFEST, &err) &&
                 io_read_file(path, 1 << 30, &text, &n, &err));
     char *at = strstr(text, before);
@@ -154,7 +154,7 @@ static void a_field_of_the_manifest_that_ranks_do_not_imply_is_found(void **stat
 static void a_hash_of_the_manifest_that_is_not_the_tables_is_found(void **state)
 {
     (void)state;
-    char path[IO_PATH_MAX], *text, before[64], after[64];
+    char path[IO_PATH_MAX], *text = NULL, before[64], after[64];
     struct tp_error err = {0};
     size_t n;
     assert_true(io_join(path, bundle_dir, BUNDLE_MANIFEST, &err) &&

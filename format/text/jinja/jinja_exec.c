@@ -216,7 +216,7 @@ static enum jinja_flow exec_node(struct jinja *j, const struct jinja_node *node)
     case NODE_CONTINUE:
         return FLOW_CONTINUE;
     default:
-        tp_assert(!"a statement");
+        tp_assert(false); /* a statement */
         return FLOW_FAIL;
     }
 }
