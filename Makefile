@@ -36,7 +36,7 @@ else ifeq ($(config),fuzz)
 else
   $(error unknown config=$(config), want debug, release, asan, tsan or fuzz)
 endif
-ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
   TARGET := $(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))
   ifeq ($(filter x86_64% amd64%,$(TARGET)),)
     $(error x86-64 is required, $(CC) makes programs for $(TARGET))
@@ -57,7 +57,7 @@ FUZZ    = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT    = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 obj     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: ask all emulated demo test check test-long bench fuzz install help check-includes check-format deps clean format build-tests run-tests run-demo run-bench
+.PHONY: ask all emulated demo test check test-long bench fuzz install uninstall deb help check-includes check-format deps deps-programs clean format build-tests build-deb run-tests run-demo run-bench
 .DEFAULT_GOAL = all
 all: $(B)/tpshard $(B)/tprun ## build both programs
 
@@ -232,10 +232,14 @@ $(B)/tests/choose_random $(B)/tests/choose_gpu:
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
-deps: ## install what is missing from Debian packages
-	@scripts/install_deps.sh
+# What is missing is seen by using it; what is there may come from anywhere.
+INSTALL_DEPS = CC='$(strip $(CC) $(EXTRA_CFLAGS))' CXX='$(CXX)' scripts/install_deps.sh
+deps: ## install what building and testing need and is missing, from Debian packages
+	@$(INSTALL_DEPS) tests
+deps-programs: ## the same, of what the programs need alone
+	@$(INSTALL_DEPS) programs
 
-demo: deps ## build, convert the small model in the tree to three ranks, print a story
+demo: deps-programs ## build, convert the small model in the tree to three ranks, print a story
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@$(MAKE) --no-print-directory run-demo
 run-demo: all
@@ -276,10 +280,36 @@ check-includes: ## the direction of includes between rooms
 check-format: ## make format would change nothing
 	@scripts/check_format.sh
 
-install: all ## programs and man pages below PREFIX (default /usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 755 $(B)/tpshard $(B)/tprun $(DESTDIR)$(PREFIX)/bin
-	install -m 644 docs/tpshard.1 docs/tprun.1 $(DESTDIR)$(PREFIX)/share/man/man1
+# Below $(DESTDIR)$(PREFIX). Programs are stripped there; those in build/ are not.
+PROGRAMS = tpshard tprun
+STRIP ?= strip
+BASH_COMPLETIONS ?= share/bash-completion/completions
+ZSH_COMPLETIONS ?= share/zsh/site-functions
+FISH_COMPLETIONS ?= share/fish/vendor_completions.d
+INSTALLED = $(PROGRAMS:%=bin/%) $(PROGRAMS:%=share/man/man1/%.1) $(PROGRAMS:%=$(BASH_COMPLETIONS)/%) $(PROGRAMS:%=$(ZSH_COMPLETIONS)/_%) \
+  $(PROGRAMS:%=$(FISH_COMPLETIONS)/%.fish) share/doc/tpshard/README.md share/doc/tpshard/CHANGELOG.md share/doc/tpshard/LICENSE
+install: all ## programs, man pages, completions and README below PREFIX (default /usr/local), in DESTDIR
+	@install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)))
+	install -s --strip-program=$(STRIP) -m 755 $(PROGRAMS:%=$(B)/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(PROGRAMS:%=docs/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tpshard
+	@set -e; umask 022; for p in $(PROGRAMS); do \
+	  scripts/make_completion.sh bash $(B)/$$p >$(DESTDIR)$(PREFIX)/$(BASH_COMPLETIONS)/$$p; \
+	  scripts/make_completion.sh zsh $(B)/$$p >$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETIONS)/_$$p; \
+	  scripts/make_completion.sh fish $(B)/$$p >$(DESTDIR)$(PREFIX)/$(FISH_COMPLETIONS)/$$p.fish; done
+uninstall: ## remove what install made, with the same PREFIX and DESTDIR
+	rm -f $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)
+	@rmdir $(DESTDIR)$(PREFIX)/share/doc/tpshard 2>/dev/null || true
+deb: ## a Debian package of both programs, in build/
+	@$(INSTALL_DEPS) programs && $(INSTALL_DEPS) deb
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@$(MAKE) --no-print-directory build-deb
+DEB_DIR ?= $(B)
+build-deb: all
+	@rm -rf $(DEB_DIR)/root
+	@$(MAKE) --no-print-directory -o all install DESTDIR=$(abspath $(DEB_DIR))/root PREFIX=/usr ZSH_COMPLETIONS=share/zsh/vendor-completions >/dev/null
+	@scripts/make_deb.sh $(DEB_DIR)/root '$(VERSION)' $(DEB_DIR)
+	@rm -rf $(DEB_DIR)/root
 
 format: ## clang-format over the sources
 	clang-format -i $$(find format kernels tools runtime tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp')

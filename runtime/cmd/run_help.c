@@ -10,7 +10,8 @@
 #define HELP_MACHINE                                                                               \
     "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
-    "  --isa NAME              scalar, avx2, avx512, avx512bf16 (default: the best here)\n"        \
+    "  --isa scalar|avx2|avx512|avx512bf16\n"                                                      \
+    "                          instruction set (default: the best here)\n"                         \
     "  --chunk N               tokens of a prefill step (default 256; on a GPU, without "          \
     "--exact,\n"                                                                                   \
     "                          128, 256, 512, 1024 or 2048, default the least that holds the\n"    \
@@ -28,7 +29,7 @@
     "  -h, --help              this text\n"
 #define HELP_CACHE                                                                                 \
     "  --context N             positions kept per sequence (default: as many as needed)\n"         \
-    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --kv-dtype f32|bf16|f16  type of the KV cache (changes results)\n"                          \
     "  --layers N              the first N layers of the model alone (changes results)\n"          \
     "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
 
@@ -59,7 +60,7 @@
     "  --system TEXT           begin with a system message\n"                                      \
     "  --parse-special         take control tokens from what messages say, as transformers does\n" \
     "  --context N             tokens it may have (default: the model's, at most 4096)\n"          \
-    "  --kv-dtype NAME         f32, bf16, f16: type of the KV cache (changes results)\n"           \
+    "  --kv-dtype f32|bf16|f16  type of the KV cache (changes results)\n"                          \
     "  --layers N              the first N layers of the model alone (changes results)\n"          \
     "  --no-reuse              begin every turn with an empty KV cache, for comparison\n"          \
     "  --stats                 timing and memory after each answer\n"                              \

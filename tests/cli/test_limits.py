@@ -2,6 +2,7 @@
 """What a machine may lack, for every command: stack, large pages, processors; and what a long run may gather."""
 import ctypes
 import fcntl
+import json
 import os
 import resource
 import subprocess
@@ -118,7 +119,7 @@ def test_memory_of_a_control_group_counts(folder):
     group = Group("memory", limit_in_bytes=str(64 << 20), max=str(64 << 20))
     try:
         ask = (harness.TPRUN, "generate", f"{folder}/b", "-p", "Once", "-n", "4", "-q")
-        assert int(tprun("info", preexec_fn=group.enter).stdout.split(b"memory: ")[1].split()[0]) <= 64 << 20
+        assert json.loads(tprun("info", "--json", preexec_fn=group.enter).stdout)["cpu"]["memory_available_bytes"] <= 64 << 20
         assert harness.run(ask, preexec_fn=group.enter).stdout
         done = harness.run([*ask, "--context", "1000000"], None, preexec_fn=group.enter)
         error_line(done, 6, "needed", str(64 << 20))
