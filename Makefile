@@ -42,9 +42,9 @@ ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
     $(error x86-64 is required, $(CC) makes programs for $(TARGET))
   endif
 endif
-# The folders of a room, and its sources; headers are found by bare name.
-rooms   = $(addprefix -I,$(shell find $(1) -type d))
-sources = $(shell find $(1) -name '*.c')
+# The folders of a room, and its sources, in one order everywhere; headers are found by bare name.
+rooms   = $(addprefix -I,$(sort $(shell find $(1) -type d)))
+sources = $(sort $(shell find $(1) -name '*.c'))
 CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
 LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
