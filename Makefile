@@ -45,7 +45,7 @@ endif
 # The folders of a room, and its sources, in one order everywhere; headers are found by bare name.
 rooms   = $(addprefix -I,$(sort $(shell find $(1) -type d)))
 sources = $(sort $(shell find $(1) -name '*.c'))
-CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -ffile-prefix-map=$(CURDIR)=. $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
 LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
