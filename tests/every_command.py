@@ -98,4 +98,5 @@ def cases(folder):
         Case("render", [R, "render", "--template", f"{folder}/template", "--origin"], CHAT),
         Case("chat", [R, "chat", f"{folder}/demo", "-n", "4", *one], b"hello\n/quit\n"),
         Case("info", [R, "info"], speaks=False),
+        Case("info json", [R, "info", "--json"], speaks=False),
     )
