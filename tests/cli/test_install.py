@@ -106,7 +106,7 @@ def test_bash_completes_values_and_paths(folder):
     assert bash_completes(folder, "tpshard", "convert", "--quant", "=", "int") == ["int8", "int4"]
     assert bash_completes(folder, "tpshard", "convert", "--quant", "=") == ["none", "int8", "fp8", "int4"]
     assert bash_completes(folder, "tprun", "generate", "b", "--device", "c") == ["cpu", "cuda"]
-    assert bash_completes(folder, "tprun", "chat", "b", "--isa", "avx") == ["avx2", "avx512"]
+    assert bash_completes(folder, "tprun", "chat", "b", "--isa", "avx") == ["avx2", "avx512", "avx512bf16"]
     assert not any(bash_completes(folder, "tpshard", "convert", "--tp", ""))
     for name in ("bundle one", "bundle-two", "other"):
         os.makedirs(f"{folder}/here/{name}")
