@@ -1,8 +1,8 @@
 #!/bin/sh
 # make_completion.sh bash|zsh|fish PROGRAM: a shell's completion of a program's subcommands, options and values, made
-# of what its --help says. An option's line is indented by eight blanks at most and begins with "-"; one blank before
-# an option's value, two before what it means; a value is a list of words (a|b|c), a path (FILE, DIR, BUNDLE, OUT), or
-# any other.
+# of what its --help says. An option's line is indented by eight blanks at most and begins with "-" or "TEXT, or -";
+# one blank before an option's value, two before what it means; a value is a list of words (a|b|c), a path (FILE, DIR,
+# BUNDLE, OUT), or any other.
 set -eu
 shell=$1 path=$2
 name=$(basename "$path")
@@ -16,10 +16,10 @@ describe() {
   printf 'option\t\t%s\t\t%s\n' --help 'what there is' --version 'version, commit, formats'
   printf '%s\n' "$commands" | while read -r _ command _; do
     "$path" "$command" --help </dev/null | awk -v command="$command" '
-      !/^ ? ? ? ? ? ? ? ?-/ { next }
+      !/^ ? ? ? ? ? ? ? ?([A-Z]+, or )?-/ { next }
       {
         rest = $0
-        sub(/^ +/, "", rest)
+        sub(/^ +([A-Z]+, or )?/, "", rest)
         n = 0
         while (match(rest, /^\[?--?[A-Za-z][A-Za-z0-9-]*/)) {
           words[++n] = substr(rest, 1, RLENGTH)

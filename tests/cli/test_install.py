@@ -34,7 +34,7 @@ def commands(program):
 
 def takes(program, command, option):
     """Is it an option? The message says so; the command line lacks all else."""
-    return b"no option of" not in run([PROGRAMS[program], command, option], None, stdin=subprocess.DEVNULL).stderr
+    return b"no such option of" not in run([PROGRAMS[program], command, option], None, stdin=subprocess.DEVNULL).stderr
 
 
 def options_of(program, command):
