@@ -14,6 +14,8 @@
 #define BUNDLE_MANIFEST_OPEN                                                                       \
     "manifest.open.json" /* before the commit: only selftest --record reads it */
 #define BUNDLE_SELFTEST "selftest.json"
+#define TEMPLATES_FOLDER "additional_chat_templates" /* of a model's folder */
+#define BUNDLE_TEMPLATES TEMPLATES_FOLDER ".json"    /* all that is in it, as one file */
 #define BUNDLE_TOKENIZER "tokenizer.tpt"
 #define BUNDLE_EXPORT "tpshard-export.json" /* what an export has in place of a manifest */
 enum { BUNDLE_MANIFEST_MAX = 64 << 20, BUNDLE_FILES_MAX = 32 };

@@ -44,6 +44,15 @@ static inline size_t utf8_length(const unsigned char *s, size_t left)
     return left && utf8_scan(s, left, &n) == UTF8_CHAR ? n : 0;
 }
 
+static inline bool utf8_is_valid(const void *text, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t at = 0, k = 1;
+    while (at < n && (k = utf8_length(s + at, n - at)))
+        at += k;
+    return k != 0;
+}
+
 /* The code point of a whole character of n bytes. */
 static inline uint32_t utf8_decode(const unsigned char *s, size_t n)
 {

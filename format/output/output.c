@@ -200,7 +200,7 @@ static bool tidy_names(struct owned *old, const struct folder *published, struct
         if (!owned_is_ours(old, name))
             folder_move(&old->folder, name, published, name, &why);
         else if (strcmp(name, manifest) != 0)
-            folder_unlink(&old->folder, name, &why);
+            owned_remove(old, name, &why);
     }
     if (why.code == TP_OK && folder_unlink(&old->folder, manifest, &why))
         return true;

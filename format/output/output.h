@@ -40,10 +40,8 @@ struct output {
 /* clang-format on */
 #define OUTPUT_CLOSED                                                                              \
     {                                                                                              \
-        .place.parent.fd = -1, .old.folder.fd = -1, .stage = {                                     \
-            .dir.fd = -1,                                                                          \
-            .raw.fd = -1,                                                                          \
-            .log.fd = -1                                                                           \
+        .place.parent.fd = -1, .old.folder.fd = -1, .old.templates.fd = -1, .stage = {             \
+            STAGE_CLOSED                                                                           \
         }                                                                                          \
     }
 

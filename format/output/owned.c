@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const char export_format[] = "tpshard export";
+static const char templates[] = TEMPLATES_FOLDER "/";
 enum { EXPORT_VERSION = 1, EXPORT_MANIFEST_MAX = 16 << 20 };
 
 /* ---- the list ---- */
@@ -16,7 +17,8 @@ static void add(struct owned *o, const char *name, uint64_t rank, uint64_t bytes
 {
     struct owned_file *f = &o->files[o->n_files++];
     *f = (struct owned_file){.rank = rank, .bytes = bytes, .hash = hash};
-    snprintf(f->name, sizeof f->name, "%s", name);
+    f->template = strncmp(name, templates, sizeof templates - 1) == 0;
+    snprintf(f->name, sizeof f->name, "%s", name + (f->template ? sizeof templates - 1 : 0));
 }
 
 static bool make_list(struct owned *o, uint64_t most, struct tp_error *err)
@@ -63,7 +65,10 @@ static bool read_export(struct owned *o, const struct json_in *top, struct tp_er
             !json_get_u64(&in, "bytes", 0, INT64_MAX, &bytes, err) ||
             !json_get_string(&in, "hash", &hex, err))
             return false;
-        if (!io_name_is_plain(name, strlen(name)) || !hash_from_hex(hex, &hash))
+        const char *last = strncmp(name, templates, sizeof templates - 1) == 0
+                               ? name + sizeof templates - 1
+                               : name;
+        if (!io_name_is_plain(last, strlen(last)) || !hash_from_hex(hex, &hash))
             return tp_fail(err, top->code, "%s: files: entry %zu is malformed", top->file, i);
         add(o, name, OWNED_NO_RANK, bytes, hash);
     }
@@ -92,10 +97,13 @@ static bool open_export(struct owned *o, struct tp_error *err)
 bool owned_open(struct owned *owned, const struct folder *in, const char *name, const char *shown,
                 struct tp_error *err)
 {
-    struct folder_entry bundle, export;
+    struct folder_entry bundle, export, sub;
     struct tp_error why = {0};
-    *owned = (struct owned){.folder.fd = -1};
+    *owned = (struct owned)OWNED_CLOSED;
     if (!folder_enter(&owned->folder, in, name, err) ||
+        !folder_look(&owned->folder, TEMPLATES_FOLDER, &sub, err) ||
+        (sub.kind == FOLDER_FOLDER &&
+         !folder_enter(&owned->templates, &owned->folder, TEMPLATES_FOLDER, err)) ||
         !folder_look(&owned->folder, BUNDLE_MANIFEST, &bundle, err) ||
         !folder_look(&owned->folder, BUNDLE_EXPORT, &export, err))
         return false;
@@ -114,10 +122,11 @@ bool owned_open(struct owned *owned, const struct folder *in, const char *name, 
 
 void owned_close(struct owned *owned)
 {
+    folder_close(&owned->templates);
     folder_close(&owned->folder);
     bundle_close(&owned->bundle);
     mem_arena_free(&owned->arena);
-    *owned = (struct owned){.folder.fd = -1};
+    *owned = (struct owned)OWNED_CLOSED;
 }
 
 bool owned_id(const struct folder *folder, struct hash128 *id)
@@ -136,20 +145,58 @@ bool owned_id(const struct folder *folder, struct hash128 *id)
     return ok;
 }
 
-static const struct owned_file *find(const struct owned *owned, const char *name)
+static const struct folder *folder_of(const struct owned *o, const struct owned_file *f)
 {
-    for (uint32_t i = 0; i < owned->n_files; i++)
-        if (strcmp(owned->files[i].name, name) == 0)
-            return &owned->files[i];
-    return NULL;
+    return f->template ? &o->templates : &o->folder;
+}
+
+static bool is_ours(const struct owned *o, const char *name, bool template)
+{
+    const struct owned_file *f = NULL;
+    struct folder_entry now;
+    for (uint32_t i = 0; i < o->n_files && !f; i++)
+        if (o->files[i].template == template && strcmp(o->files[i].name, name) == 0)
+            f = &o->files[i];
+    return f && f->as_named && folder_look(folder_of(o, f), name, &now, NULL) &&
+           io_identity_equal(&f->who, &now.who);
+}
+
+static bool is_templates(const struct owned *o, const char *name)
+{
+    return o->templates.fd >= 0 && strcmp(name, TEMPLATES_FOLDER) == 0;
+}
+
+struct templates_check {
+    const struct owned *owned;
+    bool ours;
+};
+
+static void check_template(void *arg, const char *name)
+{
+    struct templates_check *c = arg;
+    c->ours = c->ours && is_ours(c->owned, name, true);
 }
 
 bool owned_is_ours(const struct owned *owned, const char *name)
 {
-    const struct owned_file *f = find(owned, name);
-    struct folder_entry now;
-    return f && f->as_named && folder_look(&owned->folder, name, &now, NULL) &&
-           io_identity_equal(&f->who, &now.who);
+    struct templates_check check = {owned, false};
+    if (!is_templates(owned, name))
+        return is_ours(owned, name, false);
+    for (uint32_t i = 0; i < owned->n_files && !check.ours; i++)
+        check.ours = owned->files[i].template; /* an empty one is what a kill left of it */
+    return folder_leads_to(&owned->folder, name, owned->templates.fd) &&
+           folder_list(&owned->templates, check_template, &check, NULL) && check.ours;
+}
+
+bool owned_remove(const struct owned *owned, const char *name, struct tp_error *err)
+{
+    if (!is_templates(owned, name))
+        return folder_unlink(&owned->folder, name, err);
+    for (uint32_t i = 0; i < owned->n_files; i++)
+        if (owned->files[i].template && is_ours(owned, owned->files[i].name, true) &&
+            !folder_unlink(&owned->templates, owned->files[i].name, err))
+            return false;
+    return folder_rmdir(&owned->folder, name, err);
 }
 
 /* ---- checking ---- */
@@ -175,7 +222,7 @@ static bool file_is_as_named(const struct owned *o, const struct owned_file *f,
 {
     struct io_identity who;
     struct io_map map = {0};
-    int fd = folder_open_file(&o->folder, f->name, O_RDONLY, &who, err);
+    int fd = folder_open_file(folder_of(o, f), f->name, O_RDONLY, &who, err);
     bool ok = fd >= 0 && who.size == f->bytes && io_identity_equal(&who, &f->who) &&
               io_map(fd, f->name, who.size, &map, err) &&
               hash_equal(hash_bytes(map.data, map.size), f->hash);
@@ -193,7 +240,8 @@ static bool check_file(void *arg, uint64_t job, unsigned char *space, struct tp_
     struct tp_error why = {0};
     (void)space;
     f->as_named = false;
-    if (folder_look(&o->folder, f->name, &entry, &why) && entry.kind == FOLDER_FILE) {
+    if (folder_of(o, f)->fd >= 0 && folder_look(folder_of(o, f), f->name, &entry, &why) &&
+        entry.kind == FOLDER_FILE) {
         f->who = entry.who;
         f->as_named =
             f->rank == OWNED_NO_RANK ? file_is_as_named(o, f, &why) : rank_is_as_named(o, f, &why);

@@ -235,8 +235,7 @@ bool stage_open(struct stage *stage, const struct place *place, const struct sta
 {
     enum { TRIES = 20 };
     enum attempt done = AGAIN;
-    *stage =
-        (struct stage){.place = place, .dir.fd = -1, .raw.fd = -1, .log.fd = -1, .run = run->hash};
+    *stage = (struct stage){STAGE_CLOSED, .place = place, .run = run->hash};
     for (int i = 0; i < TRIES && (done = try_open(stage, err)) == AGAIN; i++)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (done == AGAIN)
@@ -251,6 +250,7 @@ void stage_close(struct stage *stage)
 {
     journal_close(&stage->log);
     folder_close(&stage->raw);
+    folder_close(&stage->templates);
     folder_close(&stage->dir);
     mem_free(stage->names);
     stage->names = NULL;
@@ -268,6 +268,10 @@ void stage_discard(struct stage *stage)
 bool stage_set_made(struct stage *stage, struct hash128 manifest, struct tp_error *err)
 {
     struct journal_record record = {.kind = JOURNAL_MADE, .hash = manifest};
+    if (stage->templates.fd >= 0 &&
+        (!folder_set_mode(&stage->templates, 0777 & ~folder_umask(), err) ||
+         !folder_sync(&stage->templates, err)))
+        return false;
     return stage->made ||
            (folder_sync(&stage->dir, err) && journal_append(&stage->log, &record, 1, err));
 }

@@ -13,6 +13,7 @@
  * name, is ever written to or deleted; any other is somebody's: TP_E_FOREIGN.
  */
 #pragma once
+#include "bundle.h"
 #include "journal.h"
 #include "place.h"
 
@@ -41,17 +42,26 @@ enum stage_proof {
     STAGE_FOLDER,  /* no file at all */
 };
 
+/* Where a file is: in the folder, or in a folder in it. */
+enum stage_where {
+    STAGE_TOP = 0,
+    STAGE_RAW = 1,       /* raw/ */
+    STAGE_TEMPLATES = 2, /* TEMPLATES_FOLDER/, of an export: it is published */
+    STAGE_WHERES
+};
+
 struct stage_file { /* a name and its proof */
     const char *name;
     enum stage_proof proof;
     const void *data;
     uint64_t n;
-    bool raw; /* in raw/ */
+    enum stage_where where;
 };
 
+#define STAGE_CLOSED .dir.fd = -1, .raw.fd = -1, .templates.fd = -1, .log.fd = -1
 struct stage {
     const struct place *place;
-    struct folder dir, raw; /* raw: fd -1 until stage_make_raw */
+    struct folder dir, raw, templates; /* the two latter: fd -1 until stage_make_folder */
     struct journal log;
     struct hash128 run;
     struct stage_name *names; /* [n_names] */
@@ -69,8 +79,7 @@ bool stage_open(struct stage *stage, const struct place *place, const struct sta
                 struct tp_error *err);
 /* Delete what an earlier run of the same made. */
 bool stage_begin_again(struct stage *stage, const struct stage_run *run, struct tp_error *err);
-void stage_close(
-    struct stage *stage); /* {.dir.fd = -1, .raw.fd = -1, .log.fd = -1} may be closed */
+void stage_close(struct stage *stage); /* {STAGE_CLOSED} may be closed */
 /* Nothing of it is of use to a later run: delete it. Best effort. */
 void stage_discard(struct stage *stage);
 
@@ -78,21 +87,22 @@ void stage_discard(struct stage *stage);
  * all. */
 bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
                 struct tp_error *err);
-bool stage_make_raw(struct stage *stage, struct tp_error *err);
+bool stage_make_folder(struct stage *stage, enum stage_where where, struct tp_error *err);
 /* A stamped file of `size` bytes, listed: made, or found. One that is found complete must not be
  * written to. Returns its descriptor, -1 on error. */
 enum stage_found { STAGE_MADE, STAGE_UNFINISHED, STAGE_COMPLETE };
-int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
+int stage_file_open(struct stage *stage, const char *name, enum stage_where where, uint64_t size,
                     enum stage_found *found, struct tp_error *err);
 /* Its head over the stamp: the rest first, so that the proof speaks of all of it. */
-bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
+bool stage_file_finish(struct stage *stage, const char *name, enum stage_where where, int fd,
                        const unsigned char *head, uint64_t n, struct tp_error *err);
 /* A small file, listed with all its bytes. One that is there with others is written again where it
  * is ours. */
-bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
-               struct tp_error *err);
+bool stage_put(struct stage *stage, const char *name, enum stage_where where, const void *data,
+               uint64_t n, struct tp_error *err);
 /* Delete a listed file, if it is there. */
-bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err);
+bool stage_remove(struct stage *stage, const char *name, enum stage_where where,
+                  struct tp_error *err);
 bool stage_remove_raw(struct stage *stage,
                       struct tp_error *err); /* with all that is listed in it */
 /* The listed file of that name is as it is now, made or checked in this run. stage_hold_log: it

@@ -7,27 +7,30 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define RAW "raw"
+static const char *const folders[STAGE_WHERES] = {
+    [STAGE_RAW] = "raw", [STAGE_TEMPLATES] = TEMPLATES_FOLDER};
 
 /* ---- the list ---- */
 
-static uint64_t id_of(const char *name, bool raw)
+static uint64_t id_of(const char *name, enum stage_where where)
 {
     struct hash_stream stream;
     struct hash128 hash;
     uint64_t id;
     hash_start(&stream);
-    if (raw)
-        hash_add(&stream, RAW "/", sizeof RAW);
+    if (where != STAGE_TOP) {
+        hash_add(&stream, folders[where], strlen(folders[where]));
+        hash_add(&stream, "/", 1);
+    }
     hash_add(&stream, name, strlen(name));
     hash = hash_end(&stream);
     memcpy(&id, hash.bytes, sizeof id);
     return id;
 }
 
-static bool is_listed(const struct stage *s, const char *name, bool raw)
+static bool is_listed(const struct stage *s, const char *name, enum stage_where where)
 {
-    uint64_t id = id_of(name, raw);
+    uint64_t id = id_of(name, where);
     for (size_t i = 0; i < s->n_names; i++)
         if (s->names[i].id == id)
             return true;
@@ -72,7 +75,7 @@ static void make_stamp(const struct stage *s, uint64_t id, unsigned char stamp[S
 static struct stage_name name_of(const struct stage *s, const struct stage_file *file)
 {
     unsigned char stamp[STAGE_STAMP];
-    struct stage_name name = {.id = id_of(file->name, file->raw), .proof = file->proof};
+    struct stage_name name = {.id = id_of(file->name, file->where), .proof = file->proof};
     bool stamped = file->proof == STAGE_STAMPED;
     if (stamped)
         make_stamp(s, name.id, stamp);
@@ -115,16 +118,17 @@ bool stage_list(struct stage *stage, const struct stage_file *files, uint32_t n,
 
 /* ---- proofs ---- */
 
-static const struct folder *folder_of(const struct stage *s, bool raw)
+static const struct folder *folder_of(const struct stage *s, enum stage_where where)
 {
-    return raw ? &s->raw : &s->dir;
+    return where == STAGE_RAW ? &s->raw : where == STAGE_TEMPLATES ? &s->templates : &s->dir;
 }
 
-static bool not_ours(const struct stage *s, const char *name, bool raw, struct tp_error *err)
+static bool not_ours(const struct stage *s, const char *name, enum stage_where where,
+                     struct tp_error *err)
 {
     char path[IO_PATH_MAX];
     return tp_fail(err, TP_E_FOREIGN, "%s: was not made by this command; move it away",
-                   folder_path(path, folder_of(s, raw), name));
+                   folder_path(path, folder_of(s, where), name));
 }
 
 static bool holds(const struct stage_name *name, const struct io_map *map)
@@ -165,55 +169,57 @@ static bool has_one_name(int fd)
 }
 
 /* A file that is there, opened with flags, and what it proves; -1 where it is no file of ours. */
-static int open_proven(const struct stage *s, const char *name, bool raw, int flags,
+static int open_proven(const struct stage *s, const char *name, enum stage_where where, int flags,
                        struct io_identity *who, struct io_map *map, enum proof *proof,
                        struct tp_error *err)
 {
-    const struct folder *folder = folder_of(s, raw);
+    const struct folder *folder = folder_of(s, where);
     struct folder_entry entry;
     *map = (struct io_map){0};
     if (!folder_look(folder, name, &entry, err))
         return -1;
     if (entry.kind != FOLDER_FILE) {
-        not_ours(s, name, raw, err);
+        not_ours(s, name, where, err);
         return -1;
     }
     int fd = folder_open_file(folder, name, flags, who, err);
     if (fd >= 0 && io_map(fd, name, who->size, map, err)) {
-        *proof = proof_of(s, id_of(name, raw), map);
+        *proof = proof_of(s, id_of(name, where), map);
         if (*proof != PROOF_NONE && has_one_name(fd))
             return fd;
-        not_ours(s, name, raw, err);
+        not_ours(s, name, where, err);
     }
     io_unmap(map);
     io_close(&fd, name, NULL);
     return -1;
 }
 
-static bool check_proven(const struct stage *s, const char *name, bool raw, struct tp_error *err)
+static bool check_proven(const struct stage *s, const char *name, enum stage_where where,
+                         struct tp_error *err)
 {
     struct io_identity who;
     struct io_map map;
     enum proof proof;
-    int fd = open_proven(s, name, raw, O_RDONLY, &who, &map, &proof, err);
+    int fd = open_proven(s, name, where, O_RDONLY, &who, &map, &proof, err);
     bool ok = fd >= 0;
     io_unmap(&map);
     io_close(&fd, name, NULL);
     return ok;
 }
 
-static bool is_there(const struct stage *s, const char *name, bool raw, bool *there,
+static bool is_there(const struct stage *s, const char *name, enum stage_where where, bool *there,
                      struct tp_error *err)
 {
     struct folder_entry entry = {0};
-    bool ok = folder_look(folder_of(s, raw), name, &entry, err);
+    bool ok = folder_look(folder_of(s, where), name, &entry, err);
     *there = entry.kind != FOLDER_NOTHING;
     return ok;
 }
 
-static void hold(struct stage *s, const char *name, const struct io_identity *who, bool grows)
+static void hold(struct stage *s, const char *name, enum stage_where where,
+                 const struct io_identity *who, bool grows)
 {
-    uint64_t id = id_of(name, false);
+    uint64_t id = id_of(name, where);
     for (size_t i = 0; i < s->n_names; i++)
         if (s->names[i].id == id) {
             s->names[i].held = true;
@@ -222,19 +228,25 @@ static void hold(struct stage *s, const char *name, const struct io_identity *wh
         }
 }
 
-bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err)
+static bool hold_file(struct stage *s, const char *name, enum stage_where where, int fd,
+                      struct tp_error *err)
 {
     char path[IO_PATH_MAX];
     struct io_identity who;
-    folder_path(path, &stage->dir, name);
-    if (!is_listed(stage, name, false))
-        return not_ours(stage, name, false, err);
+    folder_path(path, folder_of(s, where), name);
+    if (!is_listed(s, name, where))
+        return not_ours(s, name, where, err);
     if (fchmod(fd, 0666 & ~folder_umask()) != 0)
         return tp_fail_errno(err, "%s: chmod", path);
     if (!io_identify(fd, path, &who, err))
         return false;
-    hold(stage, name, &who, false);
+    hold(s, name, where, &who, false);
     return true;
+}
+
+bool stage_hold(struct stage *stage, const char *name, int fd, struct tp_error *err)
+{
+    return hold_file(stage, name, STAGE_TOP, fd, err);
 }
 
 bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err)
@@ -242,31 +254,42 @@ bool stage_hold_log(struct stage *stage, const char *name, struct tp_error *err)
     struct io_identity who;
     struct io_map map;
     enum proof proof;
-    int fd = open_proven(stage, name, false, O_RDONLY, &who, &map, &proof, err);
+    int fd = open_proven(stage, name, STAGE_TOP, O_RDONLY, &who, &map, &proof, err);
     if (fd >= 0)
-        hold(stage, name, &who, true);
+        hold(stage, name, STAGE_TOP, &who, true);
     io_unmap(&map);
     return fd >= 0 && io_close(&fd, name, err);
 }
 
 /* ---- files ---- */
 
-bool stage_make_raw(struct stage *stage, struct tp_error *err)
+static struct folder *inner(struct stage *s, enum stage_where where)
 {
-    struct stage_file raw = {.name = RAW, .proof = STAGE_FOLDER, .data = ""};
+    return where == STAGE_RAW ? &s->raw : &s->templates;
+}
+
+static bool enter(struct stage *s, enum stage_where where, struct tp_error *err)
+{
+    struct folder *folder = inner(s, where);
+    return folder->fd >= 0 || folder_enter(folder, &s->dir, folders[where], err);
+}
+
+bool stage_make_folder(struct stage *stage, enum stage_where where, struct tp_error *err)
+{
+    const char *name = folders[where];
+    struct stage_file file = {.name = name, .proof = STAGE_FOLDER, .data = ""};
     bool there;
-    return stage_list(stage, &raw, 1, err) && is_there(stage, RAW, false, &there, err) &&
-           (there || folder_mkdir(&stage->dir, RAW, err)) &&
-           folder_enter(&stage->raw, &stage->dir, RAW, err);
+    return stage_list(stage, &file, 1, err) && is_there(stage, name, STAGE_TOP, &there, err) &&
+           (there || folder_mkdir(&stage->dir, name, err)) && enter(stage, where, err);
 }
 
 /* A file of these bytes, which gets its name when it has them; -1 on error. */
-static int make_file(struct stage *s, const char *name, bool raw, const void *data, uint64_t n,
-                     struct tp_error *err)
+static int make_file(struct stage *s, const char *name, enum stage_where where, const void *data,
+                     uint64_t n, struct tp_error *err)
 {
-    const struct folder *folder = folder_of(s, raw);
+    const struct folder *folder = folder_of(s, where);
     char temp[OUTPUT_TEMP_MAX], path[IO_PATH_MAX];
-    struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .raw = raw};
+    struct stage_file file = {.name = temp, .proof = STAGE_OWN, .data = "", .where = where};
     int fd;
     folder_path(path, folder, name);
     if (!folder_unnamed(folder, &fd, err))
@@ -281,7 +304,7 @@ static int make_file(struct stage *s, const char *name, bool raw, const void *da
     return -1;
 }
 
-int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t size,
+int stage_file_open(struct stage *stage, const char *name, enum stage_where where, uint64_t size,
                     enum stage_found *found, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
@@ -291,17 +314,17 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     bool there;
     unsigned char stamp[STAGE_STAMP];
     tp_assert(size >= STAGE_STAMP);
-    make_stamp(stage, id_of(name, raw), stamp);
-    folder_path(path, folder_of(stage, raw), name);
-    if (!is_there(stage, name, raw, &there, err))
+    make_stamp(stage, id_of(name, where), stamp);
+    folder_path(path, folder_of(stage, where), name);
+    if (!is_there(stage, name, where, &there, err))
         return -1;
-    int fd = there ? open_proven(stage, name, raw, O_RDWR, &who, &map, &proof, err)
-                   : make_file(stage, name, raw, stamp, sizeof stamp, err);
+    int fd = there ? open_proven(stage, name, where, O_RDWR, &who, &map, &proof, err)
+                   : make_file(stage, name, where, stamp, sizeof stamp, err);
     io_unmap(&map);
     *found = !there ? STAGE_MADE : proof == PROOF_COMPLETE ? STAGE_COMPLETE : STAGE_UNFINISHED;
     bool ok = fd >= 0;
     if (ok && (who.size > size || (*found == STAGE_COMPLETE && who.size != size)))
-        ok = not_ours(stage, name, raw, err);
+        ok = not_ours(stage, name, where, err);
     if (ok && *found != STAGE_COMPLETE && who.size != size)
         ok = io_reserve(fd, path, size, err);
     if (ok)
@@ -310,164 +333,192 @@ int stage_file_open(struct stage *stage, const char *name, bool raw, uint64_t si
     return -1;
 }
 
-bool stage_file_finish(struct stage *stage, const char *name, bool raw, int fd,
+bool stage_file_finish(struct stage *stage, const char *name, enum stage_where where, int fd,
                        const unsigned char *head, uint64_t n, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
-    struct stage_file file = {name, STAGE_HEAD, head, STAGE_STAMP, raw};
-    folder_path(path, folder_of(stage, raw), name);
+    struct stage_file file = {name, STAGE_HEAD, head, STAGE_STAMP, where};
+    folder_path(path, folder_of(stage, where), name);
     return stage_list(stage, &file, 1, err) &&
            io_write_at(fd, path, head + STAGE_STAMP, n - STAGE_STAMP, STAGE_STAMP, err) &&
            io_sync(fd, path, err) && io_write_at(fd, path, head, STAGE_STAMP, 0, err) &&
-           io_sync(fd, path, err) && (raw || stage_hold(stage, name, fd, err));
+           io_sync(fd, path, err) && (where == STAGE_RAW || hold_file(stage, name, where, fd, err));
 }
 
-static bool put_new(struct stage *s, const char *name, bool raw, const void *data, uint64_t n,
-                    struct tp_error *err)
+static bool put_new(struct stage *s, const char *name, enum stage_where where, const void *data,
+                    uint64_t n, struct tp_error *err)
 {
-    int fd = make_file(s, name, raw, data, n, err);
-    bool ok = fd >= 0 && (raw || stage_hold(s, name, fd, err));
+    int fd = make_file(s, name, where, data, n, err);
+    bool ok = fd >= 0 && (where == STAGE_RAW || hold_file(s, name, where, fd, err));
     return io_close(&fd, name, ok ? err : NULL) && ok;
 }
 
-bool stage_put(struct stage *stage, const char *name, bool raw, const void *data, uint64_t n,
-               struct tp_error *err)
+bool stage_put(struct stage *stage, const char *name, enum stage_where where, const void *data,
+               uint64_t n, struct tp_error *err)
 {
     struct io_identity who;
     struct io_map map;
     enum proof proof;
     bool there;
-    if (!is_there(stage, name, raw, &there, err))
+    if (!is_there(stage, name, where, &there, err))
         return false;
     if (!there)
-        return put_new(stage, name, raw, data, n, err);
-    int fd = open_proven(stage, name, raw, O_RDONLY, &who, &map, &proof, err);
+        return put_new(stage, name, where, data, n, err);
+    int fd = open_proven(stage, name, where, O_RDONLY, &who, &map, &proof, err);
     bool ok = fd >= 0;
     bool same = ok && map.size == n && (n == 0 || memcmp(map.data, data, n) == 0);
     io_unmap(&map);
-    ok = ok && (!same || raw || stage_hold(stage, name, fd, err));
+    ok = ok && (!same || where == STAGE_RAW || hold_file(stage, name, where, fd, err));
     ok = io_close(&fd, name, ok ? err : NULL) && ok;
-    return ok && (same || (folder_unlink(folder_of(stage, raw), name, err) &&
-                           put_new(stage, name, raw, data, n, err)));
+    return ok && (same || (folder_unlink(folder_of(stage, where), name, err) &&
+                           put_new(stage, name, where, data, n, err)));
 }
 
-bool stage_remove(struct stage *stage, const char *name, bool raw, struct tp_error *err)
+bool stage_remove(struct stage *stage, const char *name, enum stage_where where,
+                  struct tp_error *err)
 {
     bool there;
-    if (!is_there(stage, name, raw, &there, err))
+    if (!is_there(stage, name, where, &there, err))
         return false;
-    return !there ||
-           (check_proven(stage, name, raw, err) && folder_unlink(folder_of(stage, raw), name, err));
+    return !there || (check_proven(stage, name, where, err) &&
+                      folder_unlink(folder_of(stage, where), name, err));
 }
 
 /* ---- all of them ---- */
 
-typedef bool (*name_fn)(struct stage *s, const char *name, bool raw, struct tp_error *err);
+typedef bool (*name_fn)(struct stage *s, const char *name, enum stage_where where,
+                        struct tp_error *err);
 
-/* What is done with every name of a folder but one; raw/ is a name of the folder around it. */
-static bool each_name(struct stage *s, bool raw, const char *but, name_fn fn, struct tp_error *err)
+/* What is done with every name of a folder but one; a folder in it is a name of the folder around
+ * it. */
+static bool each_name(struct stage *s, enum stage_where where, const char *but, name_fn fn,
+                      struct tp_error *err)
 {
     struct mem_arena arena = {0};
     struct folder_names names;
-    bool ok = folder_read_names(folder_of(s, raw), &arena, &names, err);
+    bool ok = folder_read_names(folder_of(s, where), &arena, &names, err);
     for (size_t i = 0; ok && i < names.count; i++)
         if (strcmp(names.list[i], but) != 0)
-            ok = fn(s, names.list[i], raw, err);
+            ok = fn(s, names.list[i], where, err);
     mem_arena_free(&arena);
     return ok;
 }
 
-static bool is_raw_folder(const struct stage *s, const char *name, bool raw)
+/* The folder of ours that has this name in the folder where; STAGE_TOP: none. */
+static enum stage_where folder_named(const struct stage *s, const char *name,
+                                     enum stage_where where)
 {
     struct folder_entry entry;
-    return !raw && strcmp(name, RAW) == 0 && is_listed(s, RAW, false) &&
-           folder_look(&s->dir, RAW, &entry, NULL) && entry.kind == FOLDER_FOLDER;
+    for (enum stage_where in = STAGE_RAW; where == STAGE_TOP && in < STAGE_WHERES; in++)
+        if (strcmp(name, folders[in]) == 0 && is_listed(s, name, STAGE_TOP) &&
+            folder_look(&s->dir, name, &entry, NULL) && entry.kind == FOLDER_FOLDER)
+            return in;
+    return STAGE_TOP;
 }
 
-static bool enter_raw(struct stage *s, struct tp_error *err)
-{
-    return s->raw.fd >= 0 || folder_enter(&s->raw, &s->dir, RAW, err);
-}
-
-static bool check_one_listed(struct stage *s, const char *name, bool raw, struct tp_error *err)
+static bool check_one_listed(struct stage *s, const char *name, enum stage_where where,
+                             struct tp_error *err)
 {
     struct folder_entry entry;
-    if (is_raw_folder(s, name, raw))
-        return enter_raw(s, err) && each_name(s, true, "", check_one_listed, err);
-    return folder_look(folder_of(s, raw), name, &entry, err) &&
-           ((entry.kind == FOLDER_FILE && is_listed(s, name, raw)) || not_ours(s, name, raw, err));
+    enum stage_where in = folder_named(s, name, where);
+    if (in != STAGE_TOP)
+        return enter(s, in, err) && each_name(s, in, "", check_one_listed, err);
+    return folder_look(folder_of(s, where), name, &entry, err) &&
+           ((entry.kind == FOLDER_FILE && is_listed(s, name, where)) ||
+            not_ours(s, name, where, err));
 }
 
 bool stage_check_listed(struct stage *stage, struct tp_error *err)
 {
-    return each_name(stage, false, stage_log_name(stage), check_one_listed, err);
+    return each_name(stage, STAGE_TOP, stage_log_name(stage), check_one_listed, err);
 }
 
 struct held_check {
     const struct stage *stage;
+    enum stage_where where;
     struct tp_error *err;
     bool ok;
 };
 
-static bool is_held(const struct stage *s, const char *name, struct tp_error *err)
+static bool is_held(const struct stage *s, const char *name, enum stage_where where,
+                    struct tp_error *err)
 {
-    uint64_t id = id_of(name, false);
+    uint64_t id = id_of(name, where);
     struct folder_entry entry;
     bool held = false;
-    if (!folder_look(&s->dir, name, &entry, err))
+    if (!folder_look(folder_of(s, where), name, &entry, err))
         return false;
     for (size_t i = 0; i < s->n_names && !held; i++) {
         const struct stage_name *n = &s->names[i];
         held = n->id == id && n->held && n->who.ino == entry.who.ino &&
                n->who.dev == entry.who.dev && (n->grows || io_identity_equal(&n->who, &entry.who));
     }
-    return held || not_ours(s, name, false, err);
+    return held || not_ours(s, name, where, err);
 }
 
 static void check_one_held(void *arg, const char *name)
 {
     struct held_check *c = arg;
-    if (c->ok && strcmp(name, stage_log_name(c->stage)) != 0)
-        c->ok = is_held(c->stage, name, c->err);
+    const struct stage *s = c->stage;
+    if (!c->ok || (c->where == STAGE_TOP && strcmp(name, stage_log_name(s)) == 0))
+        return;
+    if (c->where == STAGE_TOP && s->templates.fd >= 0 && strcmp(name, TEMPLATES_FOLDER) == 0 &&
+        folder_leads_to(&s->dir, name, s->templates.fd)) {
+        struct held_check inside = {s, STAGE_TEMPLATES, c->err, true};
+        c->ok = folder_list(&s->templates, check_one_held, &inside, c->err) && inside.ok;
+        return;
+    }
+    c->ok = is_held(s, name, c->where, c->err);
 }
 
 bool stage_check_held(const struct stage *stage, struct tp_error *err)
 {
-    struct held_check check = {stage, err, true};
+    struct held_check check = {stage, STAGE_TOP, err, true};
     return folder_list(&stage->dir, check_one_held, &check, err) && check.ok;
 }
 
-static bool check_one_proven(struct stage *s, const char *name, bool raw, struct tp_error *err)
+static bool check_one_proven(struct stage *s, const char *name, enum stage_where where,
+                             struct tp_error *err)
 {
-    if (is_raw_folder(s, name, raw))
-        return enter_raw(s, err) && each_name(s, true, "", check_one_proven, err);
-    return check_proven(s, name, raw, err);
+    enum stage_where in = folder_named(s, name, where);
+    if (in != STAGE_TOP)
+        return enter(s, in, err) && each_name(s, in, "", check_one_proven, err);
+    return check_proven(s, name, where, err);
 }
 
-static bool delete_one(struct stage *s, const char *name, bool raw, struct tp_error *err)
+static bool delete_one(struct stage *s, const char *name, enum stage_where where,
+                       struct tp_error *err);
+
+static bool remove_folder(struct stage *s, enum stage_where where, struct tp_error *err)
 {
-    if (is_raw_folder(s, name, raw))
-        return stage_remove_raw(s, err);
-    return stage_remove(s, name, raw, err);
+    const char *name = folders[where];
+    bool there;
+    if (!is_there(s, name, STAGE_TOP, &there, err))
+        return false;
+    if (!there)
+        return true;
+    bool ok = enter(s, where, err) && each_name(s, where, "", check_one_proven, err) &&
+              each_name(s, where, "", delete_one, err);
+    folder_close(inner(s, where));
+    return ok && folder_rmdir(&s->dir, name, err);
+}
+
+static bool delete_one(struct stage *s, const char *name, enum stage_where where,
+                       struct tp_error *err)
+{
+    enum stage_where in = folder_named(s, name, where);
+    return in != STAGE_TOP ? remove_folder(s, in, err) : stage_remove(s, name, where, err);
 }
 
 bool stage_remove_raw(struct stage *stage, struct tp_error *err)
 {
-    bool there;
-    if (!is_there(stage, RAW, false, &there, err))
-        return false;
-    if (!there)
-        return true;
-    bool ok = enter_raw(stage, err) && each_name(stage, true, "", check_one_proven, err) &&
-              each_name(stage, true, "", delete_one, err);
-    folder_close(&stage->raw);
-    return ok && folder_rmdir(&stage->dir, RAW, err);
+    return remove_folder(stage, STAGE_RAW, err);
 }
 
 bool stage_clear(struct stage *stage, struct tp_error *err)
 {
-    bool ok = each_name(stage, false, stage_log_name(stage), check_one_proven, err) &&
-              each_name(stage, false, stage_log_name(stage), delete_one, err);
+    bool ok = each_name(stage, STAGE_TOP, stage_log_name(stage), check_one_proven, err) &&
+              each_name(stage, STAGE_TOP, stage_log_name(stage), delete_one, err);
     if (ok) {
         stage->n_names = 0;
         stage->made = false;

@@ -426,6 +426,27 @@ struct tokenizer_added tokenizer_file_added(const struct tokenizer_file *file, u
     };
 }
 
+/* Each of the two groups of added tokens is in order. */
+uint32_t tokenizer_file_named(const struct tokenizer_file *file, const void *bytes, size_t n)
+{
+    for (int group = 0; group < 2; group++) {
+        uint32_t low = group ? file->added_raw : 0;
+        uint32_t high = group ? file->added_count : file->added_raw;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            struct tokenizer_added a = tokenizer_file_added(file, middle);
+            int order = memcmp(a.content.data, bytes, a.content.n < n ? a.content.n : n);
+            if (order == 0 && a.content.n == n)
+                return a.id;
+            if (order < 0 || (order == 0 && a.content.n < n))
+                low = middle + 1;
+            else
+                high = middle;
+        }
+    }
+    return tokenizer_file_find(file, bytes, n);
+}
+
 struct tokenizer_step tokenizer_file_step(const struct tokenizer_file *file, uint32_t i)
 {
     const unsigned char *entry = file->section[SECTION_STEPS] + STEP_BYTES * (size_t)i;

@@ -216,6 +216,9 @@ static inline uint32_t tokenizer_file_byte_id(const struct tokenizer_file *file,
 /* The token of the vocabulary with this content, TOKEN_NONE where there is none. */
 uint32_t tokenizer_file_find(const struct tokenizer_file *file, const void *bytes, size_t n);
 
+/* The token that is this text: an added one, else one of the vocabulary; TOKEN_NONE. */
+uint32_t tokenizer_file_named(const struct tokenizer_file *file, const void *bytes, size_t n);
+
 /* What left and right merge to. false: they do not. */
 bool tokenizer_file_merge(const struct tokenizer_file *file, uint32_t left, uint32_t right,
                           uint32_t *rank, uint32_t *id);

@@ -10,7 +10,7 @@ bool chat_session_open(struct chat_session *session, const struct chat_session_s
     *s = (struct chat_session){.setup = *setup};
     s->messages = json_array();
     bool ok =
-        choice_read(&s->choice, setup->bundle, &setup->choice, err) &&
+        choice_read(&s->choice, setup->bundle, setup->tokenizer, &setup->choice, err) &&
         detokenizer_open(&s->text, &setup->tokenizer->file, true,
                          setup->n < setup->context ? setup->n : setup->context, setup->stops,
                          setup->n_stops, err) &&

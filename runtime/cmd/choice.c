@@ -1,6 +1,7 @@
 #include "choice.h"
 
 #include "mem.h"
+#include <string.h>
 
 static bool read_config(struct choice *c, const struct bundle *bundle, struct tp_error *err)
 {
@@ -12,7 +13,9 @@ static bool read_config(struct choice *c, const struct bundle *bundle, struct tp
         return true;
     if (!bundle_read_file(bundle, file, &data, &n, err))
         return false;
-    bool ok = generation_config_read(file->name, data, n, bundle->model.vocab, &c->config, err);
+    struct findings known = {.quiet = true}; /* convert has said them */
+    bool ok =
+        generation_config_read(file->name, data, n, bundle->model.vocab, &known, &c->config, err);
     mem_free(data);
     return ok;
 }
@@ -44,24 +47,37 @@ static struct sampler_options sampling_of(const struct choice_given *o,
     return s;
 }
 
-bool choice_read(struct choice *choice, const struct bundle *bundle,
-                 const struct choice_given *given, struct tp_error *err)
-{
-    struct choice *c = choice;
-    if (!read_config(c, bundle, err))
-        return false;
-    c->sampling = sampling_of(given, &c->config);
-    c->eos = c->config.n_eos ? c->config.eos_id : bundle->model.eos_id;
-    c->n_eos = c->config.n_eos ? c->config.n_eos : bundle->model.n_eos;
-    return sampler_check(&c->sampling, err);
-}
-
 static bool is_one_of(const int64_t *list, uint64_t n, uint32_t id)
 {
     for (uint64_t i = 0; i < n; i++)
         if (list[i] == (int64_t)id)
             return true;
     return false;
+}
+
+/* generation_config.json's, else config.json's; and the tokenizer's: published models have what
+ * ends an answer in one of them alone. */
+static void read_eos(struct choice *c, const struct model_config *model,
+                     const struct tokenizer *tokenizer)
+{
+    bool own = c->config.n_eos > 0;
+    c->n_eos = own ? c->config.n_eos : model->n_eos;
+    memcpy(c->eos, own ? c->config.eos_id : model->eos_id, c->n_eos * sizeof *c->eos);
+    uint32_t end = tokenizer ? tokenizer_end(tokenizer) : TOKEN_NONE;
+    if (end < model->vocab && !is_one_of(c->eos, c->n_eos, end))
+        c->eos[c->n_eos++] = end;
+}
+
+bool choice_read(struct choice *choice, const struct bundle *bundle,
+                 const struct tokenizer *tokenizer, const struct choice_given *given,
+                 struct tp_error *err)
+{
+    struct choice *c = choice;
+    if (!read_config(c, bundle, err))
+        return false;
+    c->sampling = sampling_of(given, &c->config);
+    read_eos(c, &bundle->model, tokenizer);
+    return sampler_check(&c->sampling, err);
 }
 
 bool choice_ban_holes(const struct tokenizer *tokenizer, uint64_t vocab, const int64_t *eos,

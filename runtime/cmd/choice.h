@@ -15,14 +15,17 @@ struct choice_given {
 struct choice {
     struct generation_config config;
     struct sampler_options sampling; /* has passed sampler_check */
-    const int64_t *eos;              /* [n_eos] of config or the bundle's model */
+    int64_t eos[MODEL_EOS_MAX + 1];  /* [n_eos] of config or the bundle's model, and the
+                                     * tokenizer's */
     uint64_t n_eos;
 };
 
-/* Borrows from bundle. Any option that shapes a distribution asks for sampling; --temp 0 is greedy
- * whatever else is given. config.ignored names what generation_config.json asks for in vain. */
+/* tokenizer: of the bundle, NULL where it has none. Any option that shapes a distribution asks for
+ * sampling; --temp 0 is greedy whatever else is given. config.ignored names what of
+ * generation_config.json is not followed. */
 bool choice_read(struct choice *choice, const struct bundle *bundle,
-                 const struct choice_given *given, struct tp_error *err);
+                 const struct tokenizer *tokenizer, const struct choice_given *given,
+                 struct tp_error *err);
 /* Marks [vocab] of ids that are no tokens, which are not drawn; mem_free. NULL without an error
  * where there are none. The most likely id is taken as it is: greedy results are those of the
  * reference. */

@@ -30,9 +30,9 @@ bool run_write_trace(struct run *run, struct tp_error *err)
     return output_file_close(&run->trace, ok, err);
 }
 
-void run_note_choice(const struct choice *choice)
+void run_note_choice(const struct run *run, const struct choice *choice)
 {
-    if (choice->config.ignored)
+    if (choice->config.ignored && !run->options->report.quiet)
         tp_message("tprun", "note", "generation_config.json: %s is ignored",
                    choice->config.ignored);
 }
@@ -94,8 +94,11 @@ static bool open_chat(struct run *run, struct tp_error *err)
     if (!run->has_tokenizer)
         return tp_fail(err, TP_E_TK_UNSUPPORTED, "%s: no tokenizer, a chat needs one",
                        run->bundle.dir);
-    return chat_open(&run->chat, &run->tokenizer, run->options->parse_special, &why) ||
-           tp_fail(err, why.code, "%s: %s", run->bundle.dir, why.text);
+    const struct run_options *o = run->options;
+    bool ok = chat_open(&run->chat, &run->tokenizer, o->chat_template, o->parse_special, &why);
+    if (ok && o->command == RUN_CHAT) /* it gives no tools */
+        ok = chat_template_find(&run->tokenizer.file, o->chat_template, false, &why) != NULL;
+    return ok || tp_fail(err, why.code, "%s: %s", run->bundle.dir, why.text);
 }
 
 struct spared {

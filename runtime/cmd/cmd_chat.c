@@ -329,7 +329,7 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     };
     if (!chat_session_open(&talk->session, &setup, err))
         return false;
-    run_note_choice(&talk->session.choice);
+    run_note_choice(run, &talk->session.choice);
     return run_open_engine(run, true, rows, err) &&
            batch_open(&talk->batch, &run->engine, run->chunk, err) &&
            chat_input_open(&talk->input, options->history, commands, interrupt_flag(), err);

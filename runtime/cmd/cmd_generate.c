@@ -209,9 +209,11 @@ static bool open_texts(struct printer *p, struct tp_error *err)
 static bool open_printer(struct printer *p, struct tp_error *err)
 {
     const struct run_options *o = p->run->options;
-    if (!choice_read(&p->choice, &p->run->bundle, &o->choice, err) || !open_texts(p, err))
+    const struct tokenizer *tokenizer = p->run->has_tokenizer ? &p->run->tokenizer : NULL;
+    if (!choice_read(&p->choice, &p->run->bundle, tokenizer, &o->choice, err) ||
+        !open_texts(p, err))
         return false;
-    run_note_choice(&p->choice);
+    run_note_choice(p->run, &p->choice);
     if (o->chat)
         chat_set_stops(&p->run->chat, p->choice.eos, p->choice.n_eos);
     return true;

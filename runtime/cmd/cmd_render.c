@@ -12,7 +12,11 @@
 #include <time.h>
 
 struct render_job {
-    struct chat_template chat;
+    const char *asked; /* name of the template; NULL: as transformers chooses, for each line */
+    struct tokenizer tokenizer; /* without --template */
+    char *tokenizer_bytes;
+    bool has_tokenizer;
+    struct chat_template chat; /* of the line before */
     struct jinja_options options;
     bool origin;
 };
@@ -30,16 +34,23 @@ static bool read_now(const char *text, int64_t *now, struct tp_error *err)
     return true;
 }
 
-/* The template of a bundle or a compiled tokenizer, with its variables. */
+/* The template that the line gets, of a bundle or a compiled tokenizer. */
+static bool choose_template(struct render_job *job, bool tools, struct tp_error *err)
+{
+    if (!job->has_tokenizer)
+        return true;
+    const struct tokenizer_file *file = &job->tokenizer.file;
+    const char *name = chat_template_find(file, job->asked, tools, err);
+    if (!name || (job->chat.name && strcmp(job->chat.name, name) == 0))
+        return name != NULL;
+    chat_template_close(&job->chat);
+    return chat_template_open(&job->chat, file, name, err);
+}
+
 static bool open_bundle(struct render_job *job, const char *path, struct tp_error *err)
 {
-    struct tokenizer tokenizer = {0};
-    char *bytes;
-    bool ok = tokenizer_open_either(path, &tokenizer, &bytes, err) &&
-              chat_template_open(&job->chat, &tokenizer.file, false, err);
-    tokenizer_close(&tokenizer);
-    mem_free(bytes);
-    return ok;
+    job->has_tokenizer = tokenizer_open_either(path, &job->tokenizer, &job->tokenizer_bytes, err);
+    return job->has_tokenizer;
 }
 
 static bool open_template(struct render_job *job, const char *path, struct tp_error *err)
@@ -105,7 +116,7 @@ static bool render_line(const struct render_job *job, const char *name, const js
     return ok;
 }
 
-static bool render_text(const struct render_job *job, const char *line, size_t n, uint64_t number,
+static bool render_text(struct render_job *job, const char *line, size_t n, uint64_t number,
                         struct tp_error *err)
 {
     char name[48];
@@ -114,14 +125,15 @@ static bool render_text(const struct render_job *job, const char *line, size_t n
     if (!variables)
         return false;
     bool ok = json_is_object(variables)
-                  ? render_line(job, name, variables, err)
+                  ? choose_template(job, json_find(variables, "tools") != NULL, err) &&
+                        render_line(job, name, variables, err)
                   : tp_fail(err, TP_E_JSON, "%s: %s found, an object of variables expected", name,
                             json_type_name(variables));
     json_decref(variables);
     return ok;
 }
 
-static bool render_lines(const struct render_job *job, struct line_reader *in, struct tp_error *err)
+static bool render_lines(struct render_job *job, struct line_reader *in, struct tp_error *err)
 {
     bool live = line_reader_is_live(in), more;
     char *line;
@@ -144,12 +156,15 @@ bool cmd_render(const struct run_options *options, struct report *report, struct
 {
     (void)report;
     struct line_reader in = {.fd = 0};
-    struct render_job job = {.origin = options->origin};
+    struct render_job job = {.asked = options->chat_template, .origin = options->origin};
     bool ok = read_now(options->now, &job.options.now, err) &&
               (options->template_file ? open_template(&job, options->template_file, err)
                                       : open_bundle(&job, options->bundle, err)) &&
               render_lines(&job, &in, err);
     line_reader_free(&in);
     chat_template_close(&job.chat);
+    if (job.has_tokenizer)
+        tokenizer_close(&job.tokenizer);
+    mem_free(job.tokenizer_bytes);
     return ok;
 }

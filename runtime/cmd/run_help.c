@@ -33,12 +33,16 @@
     "  --layers N              the first N layers of the model alone (changes results)\n"          \
     "  --trace FILE            hashes of the residual stream, per sequence and layer\n"
 
+#define HELP_TEMPLATE                                                                              \
+    "  --chat-template NAME    the template of that name (default: with tools tool_use where it "  \
+    "is\n"                                                                                         \
+    "                          there, else default)\n"
+
 #define HELP_CONVERSATION                                                                          \
     "conversations\n"                                                                              \
     "  --chat                  a text is what a user says: the model's chat template is put\n"     \
     "                          around it. Lines of --prompts may give \"messages\" and "           \
-    "\"tools\"\n"                                                                                  \
-    "  --system TEXT           with a system message\n"                                            \
+    "\"tools\"\n" HELP_TEMPLATE "  --system TEXT           with a system message\n"                \
     "  --parse-special         take control tokens from what messages say, as transformers does\n"
 
 #define HELP_CHAT                                                                                  \
@@ -56,8 +60,7 @@
     "  --repetition-penalty R  of tokens that stand in the conversation, 1 is none\n"              \
     "  --seed S                default 0\n"                                                        \
     "  --stop TEXT             end an answer before TEXT (up to 4)\n\n"                            \
-    "the conversation\n"                                                                           \
-    "  --system TEXT           begin with a system message\n"                                      \
+    "the conversation\n" HELP_TEMPLATE "  --system TEXT           begin with a system message\n"   \
     "  --parse-special         take control tokens from what messages say, as transformers does\n" \
     "  --context N             tokens it may have (default: the model's, at most 4096)\n"          \
     "  --kv-dtype f32|bf16|f16  type of the KV cache (changes results)\n"                          \
@@ -108,7 +111,7 @@ static const struct {
      "Render a chat template: each line of stdin is a JSON object of variables, each line of\n"
      "stdout a JSON string, or {\"error\": ..., \"line\": N} where the rendering failed.\n"
      "FILE is a compiled tokenizer.\n\n"
-     "  --template FILE         this template; it has no variables but the line's\n"
+     "  --template FILE         this template; it has no variables but the line's\n" HELP_TEMPLATE
      "  --now \"YYYY-MM-DD HH:MM:SS\"\n"
      "                          what strftime_now shows (default: now, in local time)\n"
      "  --origin                print {\"text\", \"data\": [[begin, end], ...]}: which bytes\n"

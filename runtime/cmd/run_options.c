@@ -48,6 +48,7 @@ enum option_id {
     OPT_NOW,
     OPT_ORIGIN,
     OPT_CHAT,
+    OPT_CHAT_TEMPLATE,
     OPT_SYSTEM,
     OPT_PARSE_SPECIAL,
     OPT_PENALTY,
@@ -83,6 +84,7 @@ static const struct argument table[] = {
     {"repetition-penalty", 1, OPT_PENALTY, CHOICE},
     {"repeat-penalty", 1, OPT_PENALTY, CHOICE},
     {"chat", 0, OPT_CHAT, RUN_GENERATE},
+    {"chat-template", 1, OPT_CHAT_TEMPLATE, CHOICE | RUN_RENDER},
     {"system", 1, OPT_SYSTEM, CHOICE},
     {"system-prompt", 1, OPT_SYSTEM, CHOICE},
     {"parse-special", 0, OPT_PARSE_SPECIAL, CHOICE},
@@ -228,6 +230,9 @@ static bool parse_chat(struct run_options *o, int id, const char *value, struct 
     switch (id) {
     case OPT_CHAT:
         return o->chat = true;
+    case OPT_CHAT_TEMPLATE:
+        o->chat_template = value;
+        return true;
     case OPT_SYSTEM:
         o->prompts.system = value;
         return true;
@@ -351,6 +356,9 @@ static bool take_args(struct run_options *o, int n, struct tp_error *err)
 static bool check(const struct run_options *o, enum run_command command, const char *name,
                   struct tp_error *err)
 {
+    if (command == RUN_RENDER && o->template_file && o->chat_template)
+        return tp_fail(err, TP_E_USAGE, "%s: --template and --chat-template exclude each other",
+                       name);
     if (command == RUN_RENDER)
         return !o->bundle != !o->template_file ||
                tp_fail(err, TP_E_USAGE, "%s: %s given, one expected", name,
@@ -368,9 +376,13 @@ static bool check(const struct run_options *o, enum run_command command, const c
                        name);
     if (command == RUN_LOGITS && !o->output)
         return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
-    if (command == RUN_GENERATE && !o->chat && (o->prompts.system || o->parse_special))
-        return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name,
-                       o->prompts.system ? "--system" : "--parse-special");
+    const char *lonely = o->chat             ? NULL
+                         : o->prompts.system ? "--system"
+                         : o->parse_special  ? "--parse-special"
+                         : o->chat_template  ? "--chat-template"
+                                             : NULL;
+    if (command == RUN_GENERATE && lonely)
+        return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name, lonely);
     if (o->fast && (o->exact || o->trace))
         return tp_fail(err, TP_E_USAGE, "%s: --fast and %s exclude each other", name,
                        o->exact ? "--exact" : "--trace");

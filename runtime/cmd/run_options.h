@@ -53,7 +53,8 @@ struct run_options {
     int n_stops;
     bool ignore_eos, ids, json;
     /* conversations */
-    bool chat; /* generate --chat */
+    bool chat;                 /* generate --chat */
+    const char *chat_template; /* its name; NULL: as transformers chooses */
     bool parse_special;
     bool stats, no_reuse;            /* chat */
     const char *history;             /* chat: file */

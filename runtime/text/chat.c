@@ -5,11 +5,17 @@
 #include "utf8.h"
 #include <string.h>
 
-bool chat_open(struct chat *chat, struct tokenizer *tokenizer, bool parse_special,
-               struct tp_error *err)
+bool chat_open(struct chat *chat, struct tokenizer *tokenizer, const char *asked,
+               bool parse_special, struct tp_error *err)
 {
-    struct chat c = {.tokenizer = tokenizer, .parse_special = parse_special, .now = chat_now()};
-    if (!chat_template_open(&c.template, &tokenizer->file, false, err))
+    const struct tokenizer_file *file = &tokenizer->file;
+    struct chat c = {
+        .tokenizer = tokenizer, .asked = asked, .parse_special = parse_special, .now = chat_now()};
+    struct tp_error why = {0};
+    const char *name = chat_template_find(file, asked, false, &why);
+    if (!name && !(name = chat_template_find(file, asked, true, NULL)))
+        return tp_fail(err, why.code, "%s", why.text);
+    if (!chat_template_open(&c.template, file, name, err))
         return false;
     *chat = c;
     return true;
@@ -51,30 +57,34 @@ bool chat_add(json_t *messages, const char *role, const char *text, size_t n, st
 bool chat_encode(const struct chat *chat, const json_t *messages, const json_t *tools,
                  struct token_ids *ids, struct tp_error *err)
 {
+    const struct tokenizer_file *file = &chat->tokenizer->file;
+    const char *name = chat_template_find(file, chat->asked, tools != NULL, err);
+    if (!name)
+        return false;
     struct chat_request request = {messages, tools, true, chat->now};
-    struct chat_template with_tools = {0};
+    struct chat_template other = {0};
     struct jinja_text text = {0};
-    bool ok = !tools || chat_template_open(&with_tools, &chat->tokenizer->file, true, err);
-    ok = ok && chat_template_render(tools ? &with_tools : &chat->template, &request, &text, err) &&
-         tokenizer_encode(chat->tokenizer, text.bytes, text.n, text.origin,
-                          chat->parse_special ? TOKENIZER_PARSE_SPECIAL : 0, ids, err);
+    bool is_open = strcmp(name, chat->template.name) == 0;
+    bool ok = (is_open || chat_template_open(&other, file, name, err)) &&
+              chat_template_render(is_open ? &chat->template : &other, &request, &text, err) &&
+              tokenizer_encode(chat->tokenizer, text.bytes, text.n, text.origin,
+                               chat->parse_special ? TOKENIZER_PARSE_SPECIAL : 0, ids, err);
     jinja_text_free(&text);
-    chat_template_close(&with_tools);
+    chat_template_close(&other);
     return ok;
 }
 
 /* ---- the end of an answer ---- */
 
-static uint32_t find_added(const struct tokenizer_file *file, const char *text, size_t n,
-                           bool whole)
+/* The longest added token that text begins with. */
+static uint32_t find_added(const struct tokenizer_file *file, const char *text, size_t n)
 {
     uint32_t best = TOKEN_NONE;
     size_t longest = 0;
     for (uint32_t i = 0; i < file->added_count; i++) {
         struct tokenizer_added token = tokenizer_file_added(file, i);
         size_t size = token.content.n;
-        if (size <= n && size > longest && (!whole || size == n) &&
-            memcmp(token.content.data, text, size) == 0) {
+        if (size <= n && size > longest && memcmp(token.content.data, text, size) == 0) {
             longest = size;
             best = token.id;
         }
@@ -92,7 +102,7 @@ static uint32_t token_after(const struct tokenizer_file *file, const struct jinj
             continue;
         for (at += n; at < text->n && memchr(" \t\n\v\f\r", text->bytes[at], 6); at++)
             ;
-        return find_added(file, text->bytes + at, text->n - at, false);
+        return find_added(file, text->bytes + at, text->n - at);
     }
     return TOKEN_NONE;
 }
@@ -126,15 +136,10 @@ static void add_stop(struct chat *chat, int64_t id)
 
 void chat_set_stops(struct chat *chat, const int64_t *eos, uint64_t n_eos)
 {
-    const struct tokenizer_file *file = &chat->tokenizer->file;
-    const char *name = json_string_value(json_object_get(chat->template.trusted, "eos_token"));
     chat->n_stops = 0;
     for (uint64_t i = 0; i < n_eos; i++)
         add_stop(chat, eos[i]);
-    uint32_t id = name ? find_added(file, name, strlen(name), true) : TOKEN_NONE;
-    if (id != TOKEN_NONE)
-        add_stop(chat, id);
-    id = chat_turn_end(chat);
+    uint32_t id = chat_turn_end(chat);
     if (id != TOKEN_NONE)
         add_stop(chat, id);
 }

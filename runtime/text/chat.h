@@ -12,28 +12,30 @@ enum { CHAT_STOPS_MAX = MODEL_EOS_MAX + 2 };
 /* {0} is safe to close. */
 struct chat {
     struct tokenizer *tokenizer;   /* borrowed */
-    struct chat_template template; /* without tools */
+    const char *asked;             /* name of the template; NULL: as transformers chooses */
+    struct chat_template template; /* without tools, where there is one */
     bool parse_special; /* control tokens in what people write count, as with transformers */
     int64_t now;
     int64_t stops[CHAT_STOPS_MAX]; /* chat_set_stops */
     uint64_t n_stops;
 };
 
-/* The tokenizer outlives the chat. Errors  those of chat_template_open */
-bool chat_open(struct chat *chat, struct tokenizer *tokenizer, bool parse_special,
-               struct tp_error *err);
+/* asked: as chat_template_find has it. Tokenizer and asked outlive the chat. Errors  there is no
+ * template for conversations, with tools or without; those of chat_template_open */
+bool chat_open(struct chat *chat, struct tokenizer *tokenizer, const char *asked,
+               bool parse_special, struct tp_error *err);
 void chat_close(struct chat *chat);
 
 /* Append a message. Bytes of text that are not UTF-8 become U+FFFD. */
 bool chat_add(json_t *messages, const char *role, const char *text, size_t n, struct tp_error *err);
 /* Append the ids of a conversation that waits for an answer. tools: NULL or an array.
  *
- * Errors  those of chat_template_render and tokenizer_encode */
+ * Errors  those of chat_template_find, chat_template_render and tokenizer_encode */
 bool chat_encode(const struct chat *chat, const json_t *messages, const json_t *tools,
                  struct token_ids *ids, struct tp_error *err);
 
-/* The tokens that end an answer: eos (n_eos at most MODEL_EOS_MAX), eos_token of the tokenizer's
- * configuration, and the control token that the template puts after an answer. */
+/* The tokens that end an answer: eos (n_eos below CHAT_STOPS_MAX), and the control token that the
+ * template puts after an answer. */
 void chat_set_stops(struct chat *chat, const int64_t *eos, uint64_t n_eos);
 /* The added token that stands after an answer in rendered text, white space between them passed
  * over; TOKEN_NONE where there is none, or the template renders no such conversation. */

@@ -1,15 +1,49 @@
 #include "chat_template.h"
 
 #include "json.h"
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
-static bool no_template(const struct tokenizer_file *file, struct tp_error *err)
+static bool has(const struct tokenizer_file *file, enum tokenizer_text_kind kind, const char *name)
+{
+    struct tokenizer_bytes value;
+    return tokenizer_file_find_text(file, kind, name, &value);
+}
+
+/* asked: the name was given. */
+static const char *no_template(const struct tokenizer_file *file, const char *name, bool asked,
+                               struct tp_error *err)
 {
     struct tokenizer_bytes why;
-    if (tokenizer_file_find_text(file, TEXT_REFUSED, "default", &why))
-        return tp_fail(err, TP_E_UNSUPPORTED, "no chat template: %.*s",
-                       (int)(why.n < 400 ? why.n : 400), (const char *)why.data);
-    return tp_fail(err, TP_E_UNSUPPORTED, "no chat template: the model's folder had none");
+    char names[256] = "";
+    for (uint32_t i = 0; i < file->text_count; i++) {
+        struct tokenizer_text text = tokenizer_file_text(file, i);
+        size_t at = strlen(names);
+        if (text.kind == TEXT_TEMPLATE)
+            snprintf(names + at, sizeof names - at, "%s%.*s", at ? ", " : "", (int)text.name.n,
+                     (const char *)text.name.data);
+    }
+    if (tokenizer_file_find_text(file, TEXT_REFUSED, name, &why))
+        tp_fail(err, TP_E_UNSUPPORTED, "no chat template: %.*s", (int)(why.n < 400 ? why.n : 400),
+                (const char *)why.data);
+    else if (*names)
+        tp_fail(err, asked ? TP_E_USAGE : TP_E_UNSUPPORTED,
+                "no chat template \"%.128s\", --chat-template NAME takes one of these: %s", name,
+                names);
+    else
+        tp_fail(err, TP_E_UNSUPPORTED, "no chat template: the model's folder had none");
+    return NULL;
+}
+
+const char *chat_template_find(const struct tokenizer_file *file, const char *asked, bool tools,
+                               struct tp_error *err)
+{
+    static const char with_tools[] = "tool_use";
+    bool is_for_tools =
+        tools && (has(file, TEXT_TEMPLATE, with_tools) || has(file, TEXT_REFUSED, with_tools));
+    const char *name = asked ? asked : is_for_tools ? with_tools : "default";
+    return has(file, TEXT_TEMPLATE, name) ? name : no_template(file, name, asked != NULL, err);
 }
 
 /* The variables of the compiled tokenizer as an object. */
@@ -30,17 +64,13 @@ static json_t *read_variables(const struct tokenizer_file *file, struct tp_error
     return all;
 }
 
-bool chat_template_open(struct chat_template *chat, const struct tokenizer_file *file, bool tools,
-                        struct tp_error *err)
+bool chat_template_open(struct chat_template *chat, const struct tokenizer_file *file,
+                        const char *name, struct tp_error *err)
 {
-    struct chat_template c = {.name = "tool_use"};
-    struct tokenizer_bytes source;
+    struct chat_template c = {.name = name};
+    struct tokenizer_bytes source = {0};
     struct jinja_error why;
-    if (!tools || !tokenizer_file_find_text(file, TEXT_TEMPLATE, c.name, &source)) {
-        c.name = "default";
-        if (!tokenizer_file_find_text(file, TEXT_TEMPLATE, c.name, &source))
-            return no_template(file, err);
-    }
+    tp_assert(tokenizer_file_find_text(file, TEXT_TEMPLATE, name, &source));
     c.compiled = jinja_compile((const char *)source.data, source.n, &why);
     if (!c.compiled)
         return jinja_fail(&why, "chat template", err);

@@ -5,19 +5,24 @@
 #include "jinja.h"
 #include "tokenizer_file.h"
 
+/* Which template a conversation gets, as transformers chooses: the one that is asked for by name;
+ * NULL: with tools "tool_use" where there is one, else "default". The result is asked, or static.
+ *
+ * Errors  NULL: TP_E_UNSUPPORTED, with the reason or the names there are; TP_E_USAGE: none has the
+ *         name that is asked for */
+const char *chat_template_find(const struct tokenizer_file *file, const char *asked, bool tools,
+                               struct tp_error *err);
+
 /* {0} is safe to close. */
 struct chat_template {
     struct jinja_template *compiled;
     json_t *trusted;  /* bos_token, eos_token ...: names to texts */
-    const char *name; /* "default", "tool_use" */
+    const char *name; /* as chat_template_find gave it; borrowed */
 };
 
-/* The default template, or, with tools, "tool_use" where there is one.
- *
- * Errors  TP_E_UNSUPPORTED: none, with the reason; TP_E_TEMPLATE_SYNTAX, TP_E_TK_INVALID: a file
- *         that tpshard would not have made */
-bool chat_template_open(struct chat_template *chat, const struct tokenizer_file *file, bool tools,
-                        struct tp_error *err);
+/* Errors  TP_E_TEMPLATE_SYNTAX, TP_E_TK_INVALID: a file that tpshard would not have made */
+bool chat_template_open(struct chat_template *chat, const struct tokenizer_file *file,
+                        const char *name, struct tp_error *err);
 void chat_template_close(struct chat_template *chat);
 
 /* What apply_chat_template passes beside the special tokens. */

@@ -178,3 +178,11 @@ bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
     }
     return !special || encode_post(&e, file->post_before, file->post_count);
 }
+
+uint32_t tokenizer_end(const struct tokenizer *tokenizer)
+{
+    struct tokenizer_bytes name;
+    return tokenizer_file_find_text(&tokenizer->file, TEXT_VARIABLE, "eos_token", &name)
+               ? tokenizer_file_named(&tokenizer->file, name.data, name.n)
+               : TOKEN_NONE;
+}

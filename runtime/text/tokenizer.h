@@ -54,6 +54,9 @@ bool tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t n,
                       const unsigned char *origin, unsigned flags, struct token_ids *list,
                       struct tp_error *err);
 
+/* The token that ends a text by the tokenizer's own configuration (eos_token); TOKEN_NONE. */
+uint32_t tokenizer_end(const struct tokenizer *tokenizer);
+
 /* A token at all, not a hole and not out of range: what may be sampled. */
 static inline bool tokenizer_is_token(const struct tokenizer *tokenizer, uint32_t id)
 {

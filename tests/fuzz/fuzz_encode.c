@@ -44,7 +44,7 @@ static void open_one(const char *path)
     if (count == TOKENIZERS_MAX || !strstr(path, "tokeni") ||
         !io_read_file(path, JSON_MAX, &json, &n, &err))
         return;
-    if (tokenizer_compile(path, json, n, NULL, &compiled, &bytes, &err)) {
+    if (tokenizer_compile(path, json, n, NULL, NULL, &compiled, &bytes, &err)) {
         /* the compiled bytes stay: the tokenizer borrows them */
         tp_assert(tokenizer_open_bytes(compiled, bytes, path, &tokenizers[count], &err));
         keeps[count] = keeps_text(&tokenizers[count].file);

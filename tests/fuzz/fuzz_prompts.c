@@ -30,11 +30,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     uint64_t bytes;
     (void)argc, (void)argv;
     tp_assert(io_read_file(path, JSON_MAX, &json, &n, &err));
-    tp_assert(tokenizer_compile(path, json, n, &(struct tokenizer_texts){&template, 1}, &compiled,
-                                &bytes, &err));
+    tp_assert(tokenizer_compile(path, json, n, &(struct tokenizer_texts){&template, 1}, NULL,
+                                &compiled, &bytes, &err));
     /* the compiled bytes stay: the tokenizer borrows them */
     tp_assert(tokenizer_open_bytes(compiled, bytes, path, &tokenizer, &err));
-    tp_assert(chat_open(&chat, &tokenizer, false, &err));
+    tp_assert(chat_open(&chat, &tokenizer, NULL, false, &err));
     mem_free(json);
     return 0;
 }

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tp_error err = {0};
     struct tokenizer t = {0};
     struct token_ids ids = {0};
-    if (!tokenizer_compile("fuzz", (const char *)data, size, NULL, &compiled, &n, &err)) {
+    if (!tokenizer_compile("fuzz", (const char *)data, size, NULL, NULL, &compiled, &n, &err)) {
         tp_assert(err.code != TP_OK && err.text[0]);
         return 0;
     }

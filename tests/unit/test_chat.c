@@ -27,9 +27,9 @@ static void talk_open(struct talk *t, const char *template, const char *eos)
     fixture_add(doc, "<end>!", LONG, "");
     char *text = json_dumps(doc, 0);
     json_decref(doc);
-    if (!tokenizer_compile("f", text, strlen(text), &texts, &t->data, &n, &err) ||
+    if (!tokenizer_compile("f", text, strlen(text), &texts, NULL, &t->data, &n, &err) ||
         !tokenizer_open_bytes(t->data, n, "fixture", &t->tokenizer, &err) ||
-        !chat_open(&t->chat, &t->tokenizer, false, &err))
+        !chat_open(&t->chat, &t->tokenizer, NULL, false, &err))
         fail_msg("%s", err.text);
     free(text);
 }
@@ -73,23 +73,41 @@ static void a_turn_without_such_a_token_has_no_end(void **state)
         TOKEN_NONE);
 }
 
-static void stops_are_those_of_all_three_sources_once(void **state)
+static void stops_are_those_that_are_given_and_the_templates_once(void **state)
 {
     (void)state;
     struct talk t;
-    talk_open(&t, "{% for m in messages %}{{ m.content }}<end>{% endfor %}", "</s>");
+    talk_open(&t, "{% for m in messages %}{{ m.content }}<end>{% endfor %}", NULL);
     chat_set_stops(&t.chat, (const int64_t[]){7, END}, 2);
-    assert_int_equal(t.chat.n_stops, 3);
+    assert_int_equal(t.chat.n_stops, 2);
     assert_int_equal(t.chat.stops[0], 7);
     assert_int_equal(t.chat.stops[1], END);
-    assert_int_equal(t.chat.stops[2], ADDED_0 + 1);
     chat_set_stops(&t.chat, NULL, 0);
-    assert_int_equal(t.chat.n_stops, 2);
+    assert_int_equal(t.chat.n_stops, 1);
     talk_close(&t);
-    talk_open(&t, "x", "</s> and more"); /* no token */
+    talk_open(&t, "x", NULL);
     chat_set_stops(&t.chat, (const int64_t[]){5}, 1);
     assert_int_equal(t.chat.n_stops, 1);
     talk_close(&t);
+}
+
+static void a_tokenizer_ends_with_its_eos_token(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *eos;
+        uint32_t id;
+    } cases[] = {{"</s>", ADDED_0 + 1},
+                 {"<end>!", LONG},
+                 {"a", 'a'},
+                 {"</s> and more", TOKEN_NONE},
+                 {NULL, TOKEN_NONE}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct talk t;
+        talk_open(&t, "x", cases[i].eos);
+        assert_int_equal(tokenizer_end(&t.tokenizer), cases[i].id);
+        talk_close(&t);
+    }
 }
 
 static void what_a_message_says_is_never_a_control_token(void **state)
@@ -167,9 +185,9 @@ static void a_refused_template_says_why(void **state)
     json_t *doc = fixture_doc(NULL);
     char *text = json_dumps(doc, 0);
     json_decref(doc);
-    assert_true(tokenizer_compile("f", text, strlen(text), &texts, &data, &n, &err));
+    assert_true(tokenizer_compile("f", text, strlen(text), &texts, NULL, &data, &n, &err));
     assert_true(tokenizer_open_bytes(data, n, "fixture", &tokenizer, &err));
-    assert_false(chat_open(&chat, &tokenizer, false, &err));
+    assert_false(chat_open(&chat, &tokenizer, NULL, false, &err));
     assert_int_equal(err.code, TP_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "f:1:2: because"));
     tokenizer_close(&tokenizer);
@@ -177,16 +195,73 @@ static void a_refused_template_says_why(void **state)
     free(text);
 }
 
+/* Names that are there ("!": refused), the one that is asked for, tools: as get_chat_template of
+ * transformers 5 chooses. */
+static void a_template_is_chosen_as_the_reference_does(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *names[4], *asked;
+        bool tools;
+        const char *found, *says;
+    } cases[] = {
+        {{"default", "tool_use"}, NULL, false, "default", NULL},
+        {{"default", "tool_use"}, NULL, true, "tool_use", NULL},
+        {{"default", "rag"}, NULL, true, "default", NULL},
+        {{"default", "rag"}, "rag", true, "rag", NULL},
+        {{"default", "tool_use"}, "default", true, "default", NULL},
+        {{"rag", "tool_use"}, NULL, true, "tool_use", NULL},
+        {{"rag", "tool_use"}, NULL, false, NULL, "rag, tool_use"},
+        {{"rag"}, NULL, true, NULL, "one of these: rag"},
+        {{"default", "rag"}, "tool_use", true, NULL, "\"tool_use\", --chat-template"},
+        {{NULL}, NULL, false, NULL, "had none"},
+        {{NULL}, "rag", false, NULL, "had none"},
+        {{"default", "!tool_use"}, NULL, true, NULL, "because"},
+        {{"default", "!tool_use"}, NULL, false, "default", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pack_text list[4];
+        struct tokenizer_texts texts = {list, 0};
+        struct tp_error err = {0};
+        struct tokenizer tokenizer;
+        unsigned char *data;
+        uint64_t n;
+        for (; cases[i].names[texts.count]; texts.count++) {
+            const char *name = cases[i].names[texts.count];
+            bool refused = *name == '!';
+            list[texts.count] = (struct pack_text){
+                refused ? TEXT_REFUSED : TEXT_TEMPLATE, name + refused, refused ? "because" : "x",
+                (uint32_t)strlen(name + refused), refused ? 7 : 1};
+        }
+        json_t *doc = fixture_doc(NULL);
+        char *text = json_dumps(doc, 0);
+        json_decref(doc);
+        assert_true(tokenizer_compile("f", text, strlen(text), &texts, NULL, &data, &n, &err));
+        assert_true(tokenizer_open_bytes(data, n, "fixture", &tokenizer, &err));
+        const char *found =
+            chat_template_find(&tokenizer.file, cases[i].asked, cases[i].tools, &err);
+        if (cases[i].found)
+            assert_string_equal(found, cases[i].found);
+        else if (found || !strstr(err.text, cases[i].says))
+            fail_msg("case %zu: %s", i, err.text);
+        tokenizer_close(&tokenizer);
+        mem_free(data);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_turn_ends_with_the_added_token_after_the_answer),
         cmocka_unit_test(a_turn_without_such_a_token_has_no_end),
-        cmocka_unit_test(stops_are_those_of_all_three_sources_once),
+        cmocka_unit_test(stops_are_those_that_are_given_and_the_templates_once),
+        cmocka_unit_test(a_tokenizer_ends_with_its_eos_token),
         cmocka_unit_test(what_a_message_says_is_never_a_control_token),
         cmocka_unit_test(bytes_that_are_no_utf8_are_replaced),
         cmocka_unit_test(messages_are_prepared_as_the_reference_does),
         cmocka_unit_test(a_refused_template_says_why),
+        cmocka_unit_test(a_template_is_chosen_as_the_reference_does),
     };
     return cmocka_run_group_tests_name("chat", tests, NULL, NULL);
 }

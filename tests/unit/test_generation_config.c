@@ -12,12 +12,21 @@
 #include <cmocka.h>
 
 static struct generation_config g;
+static struct findings findings;
 static struct tp_error error;
 
-static bool parse(const char *text)
+static bool read_as(bool strict, const char *text)
 {
     error = (struct tp_error){0};
-    return generation_config_read("generation_config.json", text, strlen(text), 512, &g, &error);
+    findings = (struct findings){.quiet = true, .strict = strict};
+    return generation_config_read("generation_config.json", text, strlen(text), 512, &findings, &g,
+                                  &error);
+}
+
+/* Every field is usable. */
+static bool parse(const char *text)
+{
+    return read_as(false, text) && findings.warnings == 0;
 }
 
 static void an_empty_file_is_greedy_as_in_transformers(void **state)
@@ -50,36 +59,97 @@ static void what_is_not_done_is_named(void **state)
     assert_string_equal(g.ignored, "suppress_tokens");
 }
 
-static void row_60_impossible_values_are_refused_by_field(void **state)
+static void row_60_what_is_not_usable_is_left_out_by_field(void **state)
 {
     (void)state;
     static const struct {
         const char *text, *field;
     } cases[] = {
-        {"{\"temperature\": -1}", "temperature"},
-        {"{\"temperature\": \"hot\"}", "temperature"},
-        {"{\"temperature\": 1e300}", "temperature"},
-        {"{\"temperature\": NaN}", "NaN"},
-        {"{\"top_k\": -5}", "top_k"},
-        {"{\"top_k\": 1.5}", "top_k"},
-        {"{\"top_p\": 1.5}", "top_p"},
-        {"{\"top_p\": -0.1}", "top_p"},
-        {"{\"min_p\": 2}", "min_p"},
-        {"{\"repetition_penalty\": 0}", "repetition_penalty"},
+        {"{\"do_sample\": true, \"temperature\": -1}", "temperature"},
+        {"{\"do_sample\": true, \"temperature\": \"hot\"}", "temperature"},
+        {"{\"do_sample\": true, \"temperature\": 1e300}", "temperature"},
+        {"{\"do_sample\": true, \"temperature\": 1e-9}", "temperature"},
+        {"{\"do_sample\": true, \"temperature\": NaN}", "NaN"},
+        {"{\"do_sample\": true, \"top_k\": -5}", "top_k"},
+        {"{\"do_sample\": true, \"top_k\": 1.5}", "top_k"},
+        {"{\"do_sample\": true, \"top_k\": [20]}", "top_k"},
+        {"{\"do_sample\": true, \"top_k\": 1000000000000000000000000000000}", "top_k"},
+        {"{\"do_sample\": true, \"top_p\": 1.5}", "top_p"},
+        {"{\"do_sample\": true, \"top_p\": -0.1}", "top_p"},
+        {"{\"do_sample\": true, \"min_p\": 2}", "min_p"},
+        {"{\"do_sample\": true, \"repetition_penalty\": 0}", "repetition_penalty"},
         {"{\"do_sample\": 1}", "do_sample"},
-        {"{\"eos_token_id\": 512}", "eos_token_id"},
-        {"{\"eos_token_id\": [-1]}", "eos_token_id"},
-        {"{\"eos_token_id\": [[1]]}", "eos_token_id"},
+        {"{\"do_sample\": \"true\"}", "do_sample"},
         {"[]", "object"},
         {"", "empty"},
         {"{", "line"},
+        {"{\"do_sample\": true,}", "line"},
+        {"\xef\xbb\xbf{\"do_sample\": true}", "line"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (parse(cases[i].text) || !strstr(error.text, cases[i].field) ||
+        struct generation_config greedy = generation_config_default();
+        if (!read_as(false, cases[i].text) || findings.warnings != 1 || !g.ignored || g.do_sample ||
+            g.temperature != greedy.temperature || g.top_k != greedy.top_k ||
+            g.top_p != greedy.top_p || g.min_p != greedy.min_p ||
+            g.repetition_penalty != greedy.repetition_penalty)
+            fail_msg("%s: %u warnings", cases[i].text, findings.warnings);
+        if (read_as(true, cases[i].text) || !strstr(error.text, cases[i].field) ||
             !strstr(error.text, "generation_config.json"))
             fail_msg("%s: %s", cases[i].text, error.text);
         assert_int_equal(tp_code_exit(error.code), TP_EXIT_INPUT);
     }
+}
+
+static void the_other_fields_count(void **state)
+{
+    (void)state;
+    assert_true(read_as(false,
+                        "{\"do_sample\": true, \"temperature\": 0.6, \"top_k\": -1, \"top_p\":"
+                        " 0.9, \"min_p\": [], \"eos_token_id\": 7}"));
+    assert_true(findings.warnings == 2 && !g.do_sample && g.temperature == 0.6 && g.top_p == 0.9 &&
+                g.n_eos == 1 && g.eos_id[0] == 7);
+    assert_string_equal(g.ignored, "top_k");
+}
+
+static void an_end_that_is_no_token_is_left_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint32_t warnings;
+        uint64_t n_eos;
+    } cases[] = {
+        {"512", 1, 0},
+        {"[-1]", 1, 0},
+        {"[[1], 3]", 1, 1},
+        {"[3, null, 511]", 1, 2},
+        {"[2.5, \"3\"]", 2, 0},
+        {"\"2\"", 1, 0},
+        {"{}", 1, 0},
+        {"[]", 0, 0},
+        {"[7.0]", 0, 1},
+        {"true", 1, 0},
+        {"1e30", 1, 0},
+        {"[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", 1,
+         MODEL_EOS_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"do_sample\": true, \"eos_token_id\": %s}", cases[i].text);
+        if (!read_as(false, text) || findings.warnings != cases[i].warnings ||
+            g.n_eos != cases[i].n_eos || !g.do_sample)
+            fail_msg("%s: %u warnings, %llu ids", text, findings.warnings,
+                     (unsigned long long)g.n_eos);
+        assert_int_equal(read_as(true, text), cases[i].warnings == 0);
+    }
+}
+
+static void whole_numbers_may_be_written_as_fractions_and_have_any_size(void **state)
+{
+    (void)state;
+    assert_true(parse("{\"top_k\": 20.0, \"max_length\": 1000000000000000000000000000000,"
+                      " \"eos_token_id\": 2.0, \"num_beams\": 1.0}"));
+    assert_true(g.top_k == 20 && g.n_eos == 1 && g.eos_id[0] == 2 && !g.ignored);
 }
 
 /* What a bundle's file says must not end a run as a wrong option would. */
@@ -98,7 +168,7 @@ static void what_is_read_is_what_the_sampler_takes(void **state)
             double *const fields[] = {&options.temperature, &options.top_p, &options.min_p,
                                       &options.repetition_penalty};
             *fields[k] = values[v];
-            if (parse(text) != sampler_check(&options, &err))
+            if (!read_as(false, text) || !findings.warnings != sampler_check(&options, &err))
                 fail_msg("%s: %s%s", text, error.text, err.text);
         }
 }
@@ -109,7 +179,10 @@ int main(void)
         cmocka_unit_test(an_empty_file_is_greedy_as_in_transformers),
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(what_is_not_done_is_named),
-        cmocka_unit_test(row_60_impossible_values_are_refused_by_field),
+        cmocka_unit_test(row_60_what_is_not_usable_is_left_out_by_field),
+        cmocka_unit_test(the_other_fields_count),
+        cmocka_unit_test(an_end_that_is_no_token_is_left_out),
+        cmocka_unit_test(whole_numbers_may_be_written_as_fractions_and_have_any_size),
         cmocka_unit_test(what_is_read_is_what_the_sampler_takes),
     };
     return cmocka_run_group_tests_name("generation_config", tests, NULL, NULL);

@@ -223,7 +223,8 @@ static void published_generation_configs_are_read(void **state)
         struct tp_error err = {0};
         struct generation_config g;
         assert_true(io_read_file(found.gl_pathv[i], GENERATION_CONFIG_BYTES_MAX, &data, &n, &err));
-        if (!generation_config_read(found.gl_pathv[i], data, n, 262144, &g, &err))
+        struct findings findings = {.strict = true};
+        if (!generation_config_read(found.gl_pathv[i], data, n, 262144, &findings, &g, &err))
             fail_msg("%s", err.text);
         assert_true(g.n_eos >= 1 && g.ignored == NULL);
         mem_free(data);

@@ -436,7 +436,7 @@ static void windows_of_characters_and_unknown_ones_merge_as_the_whole(void **sta
         struct fixture f = {0};
         snprintf(path, sizeof path, "tests/data/tokenizers/%s/tokenizer.json", names[i]);
         assert_true(io_read_file(path, 1 << 24, &json, &json_n, NULL));
-        assert_true(tokenizer_compile(path, json, json_n, NULL, &f.data, &f.n, NULL));
+        assert_true(tokenizer_compile(path, json, json_n, NULL, NULL, &f.data, &f.n, NULL));
         assert_true(tokenizer_open_bytes(f.data, f.n, path, &f.tokenizer, NULL));
         for (int round = 0; round < 100; round++) {
             char text[400] = "";

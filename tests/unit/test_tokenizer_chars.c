@@ -221,7 +221,7 @@ static void texts_go_along_by_kind_and_name(void **state)
     uint64_t n;
     struct tokenizer_file file;
     struct tokenizer_bytes value;
-    assert_true(tokenizer_compile("t", json, strlen(json), &texts, &data, &n, NULL));
+    assert_true(tokenizer_compile("t", json, strlen(json), &texts, NULL, &data, &n, NULL));
     assert_true(tokenizer_file_open(data, n, "t", &file, NULL));
     assert_int_equal(file.text_count, 3);
     assert_true(tokenizer_file_find_text(&file, TEXT_VARIABLE, "bos_token", &value));

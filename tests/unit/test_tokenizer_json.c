@@ -79,8 +79,8 @@ static void malformed_json_is_refused(void **state)
         unsigned char *data;
         uint64_t n;
         struct tp_error err = {0};
-        assert_false(
-            tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), NULL, &data, &n, &err));
+        assert_false(tokenizer_compile("tokenizer.json", texts[i], strlen(texts[i]), NULL, NULL,
+                                       &data, &n, &err));
         assert_int_equal(err.code, TP_E_TK_INVALID);
         assert_memory_equal(err.text, "tokenizer.json: ", 16);
     }
@@ -89,10 +89,12 @@ static void malformed_json_is_refused(void **state)
     struct tp_error err = {0};
     unsigned char *data;
     uint64_t n;
-    assert_false(tokenizer_compile("tokenizer.json", deep, sizeof deep, NULL, &data, &n, &err));
+    assert_false(
+        tokenizer_compile("tokenizer.json", deep, sizeof deep, NULL, NULL, &data, &n, &err));
     assert_int_equal(err.code, TP_E_TK_INVALID);
     err = (struct tp_error){0};
-    assert_false(tokenizer_compile("tokenizer.json", "", (256u << 20) + 1, NULL, &data, &n, &err));
+    assert_false(
+        tokenizer_compile("tokenizer.json", "", (256u << 20) + 1, NULL, NULL, &data, &n, &err));
     assert_int_equal(err.code, TP_E_LIMIT);
 }
 
@@ -225,60 +227,130 @@ static void put(const char *name, const char *text)
     assert_true(output_file_put(path, text, strlen(text), NULL));
 }
 
-static enum tp_code compile_folder(const char *config, const struct model_config *model,
-                                   const char *says)
+/* What a folder with this tokenizer_config.json costs: so many warnings, and with strict findings
+ * an error that says so. */
+static void assert_folder(const char *config, const struct model_config *model, uint32_t warnings,
+                          const char *says)
 {
-    unsigned char *data;
+    unsigned char *data = NULL;
     uint64_t n;
     struct tp_error err = {0};
+    struct findings findings = {.quiet = true}, strict = {.strict = true};
     put("tokenizer_config.json", config);
-    if (tokenizer_compile_dir(folder, model, NULL, &data, &n, &err))
-        mem_free(data);
-    if (says && !strstr(err.text, says))
+    if (!tokenizer_compile_dir(folder, model, NULL, &findings, &data, &n, &err))
         fail_msg("%s", err.text);
-    return err.code;
+    mem_free(data);
+    if (findings.warnings != warnings)
+        fail_msg("%s: %u warnings", config, findings.warnings);
+    bool taken = tokenizer_compile_dir(folder, model, NULL, &strict, &data, &n, &err);
+    assert_int_equal(taken, warnings == 0);
+    if (taken)
+        mem_free(data);
+    else if (err.code != TP_E_TK_INVALID || !strstr(err.text, says))
+        fail_msg("%s: %s", config, err.text);
 }
 
-static void a_folder_whose_files_disagree_is_refused(void **state)
+static void what_files_say_otherwise_is_a_warning(void **state)
 {
     (void)state;
-    static struct model_config model = {.vocab = 302, .bos_id = 300};
+    static struct model_config model = {.vocab = 302, .bos_id = 300, .eos_id = {301}, .n_eos = 1};
     assert_non_null(mkdtemp(folder));
     json_t *doc = fixture_doc(NULL);
     char *text = json_dumps(doc, 0);
     put("tokenizer.json", text);
     json_decref(doc);
     free(text);
-    assert_int_equal(compile_folder("{}", NULL, NULL), TP_OK);
-    assert_int_equal(
-        compile_folder("{\"bos_token\": \"<s>\", \"added_tokens_decoder\":"
-                       "{\"300\": {\"content\": \"<s>\"}, \"301\": {\"content\": \"</s>\"}}}",
-                       &model, NULL),
-        TP_OK);
-    assert_int_equal(compile_folder("{\"bos_token\": {\"content\": \"</s>\"}}", &model,
-                                    "\"</s>\" has id 301, config.json: 300"),
-                     TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"bos_token\": \"<bos>\"}", NULL, "no such token"),
-                     TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}",
-                                    NULL, "\"<s>\" has id 5, tokenizer.json: 300"),
-                     TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}",
-                                    NULL, "malformed"),
-                     TP_E_TK_INVALID);
-    assert_int_equal(compile_folder("{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}}}",
-                                    NULL, "no such token"),
-                     TP_E_TK_INVALID);
-    model.vocab = 301;
-    assert_int_equal(compile_folder("{}", &model, "ids up to 301, config.json: vocab_size 301"),
-                     TP_E_TK_INVALID);
+    assert_folder("{}", NULL, 0, NULL);
+    assert_folder("{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"added_tokens_decoder\":"
+                  "{\"300\": {\"content\": \"<s>\"}, \"301\": {\"content\": \"</s>\"}}}",
+                  &model, 0, NULL);
+    assert_folder("{\"bos_token\": {\"content\": \"</s>\"}}", &model, 1,
+                  "\"</s>\" has id 301, config.json: 300");
+    assert_folder("{\"eos_token\": \"<s>\"}", &model, 1, "\"<s>\" has id 300, config.json: 301");
+    assert_folder("{\"bos_token\": \"<bos>\"}", NULL, 1, "no such token");
+    assert_folder("{\"pad_token\": \"<pad>\", \"mask_token\": null}", NULL, 1, "no such token");
+    assert_folder("{\"eos_token\": [\"</s>\"], \"bos_token\": 5}", NULL, 2, "bos_token: a text");
+    assert_folder("{\"added_tokens_decoder\": {\"5\": {\"content\": \"<s>\"}}}", NULL, 1,
+                  "\"<s>\" has id 5, tokenizer.json has it with 300");
+    assert_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}", NULL, 1,
+                  "malformed");
+    assert_folder("{\"added_tokens_decoder\": [1]}", NULL, 1, "malformed");
+    assert_folder(
+        "{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}, \"401\": {\"content\":"
+        " \"<u>\"}}}",
+        NULL, 1, "no such token (and 1 more)");
+    assert_folder("nonsense", NULL, 0, NULL); /* chat_source says it */
+    model.vocab = 301;                        /* </s> has no row */
+    assert_folder("{\"eos_token\": \"</s>\", \"added_tokens_decoder\": {\"301\": {\"content\":"
+                  " \"</s>\"}}}",
+                  &model, 1, "1 token, \"</s>\" (301), but vocab_size of config.json is 301");
     char path[IO_PATH_MAX];
     io_join(path, folder, "tokenizer.json", NULL);
     unlink(path);
-    assert_int_equal(compile_folder("{}", NULL, "tokenizer.json"), TP_E_IO);
+    unsigned char *data;
+    uint64_t n;
+    struct tp_error err = {0};
+    struct findings findings = {0};
+    assert_false(tokenizer_compile_dir(folder, NULL, NULL, &findings, &data, &n, &err));
+    assert_int_equal(err.code, TP_E_IO);
     io_join(path, folder, "tokenizer_config.json", NULL);
     unlink(path);
     rmdir(folder);
+}
+
+/* Tokens without a row, merges that need them, and what the post-processor puts of them. */
+static void what_has_no_row_is_taken_out(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"added_tokens\": [{\"id\": 6, \"content\": \"<p>\"}, {\"id\": 3, \"content\": \"<q>\"}],"
+        " \"post_processor\": {\"type\": \"BertProcessing\", \"cls\": [\"<p>\", 6], \"sep\": "
+        "[\"<q>\", 3]}, \"model\": {\"unk_token\": \"abc\", \"vocab\": {\"a\": 0, \"b\": 1, "
+        "\"ab\": "
+        "2, \"c\": 4, \"abc\": 5, \"abcc\": 7}, \"merges\": [\"a b\", \"ab c\", \"abc c\"]}}";
+    static const struct {
+        uint32_t rows, dropped, tokens, merges, post, before;
+        const char *names;
+    } cases[] = {
+        {8, 0, 8, 3, 2, 1, ""},
+        {7, 1, 7, 2, 2, 1, "\"abcc\" (7)"},
+        {6, 2, 6, 2, 1, 0, "\"abcc\" (7), \"<p>\" (6)"},
+        {5, 3, 5, 1, 1, 0, "\"abc\" (5), \"abcc\" (7), \"<p>\" (6)"},
+        {2, 6, 2, 0, 0, 0, "\"ab\" (2), \"c\" (4), \"abc\" (5)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tokenizer_rows rows = {.count = cases[i].rows};
+        struct tokenizer_file file;
+        struct tp_error err = {0};
+        struct tokenizer_pair pair;
+        unsigned char *data;
+        uint64_t n;
+        uint32_t merges = 0;
+        if (!tokenizer_compile("t", json, sizeof json - 1, NULL, &rows, &data, &n, &err))
+            fail_msg("%s", err.text);
+        assert_true(tokenizer_file_open(data, n, "t", &file, &err));
+        for (uint32_t k = 0; k < file.merge_slots; k++)
+            merges += tokenizer_file_pair(&file, k, &pair);
+        assert_int_equal(rows.dropped, cases[i].dropped);
+        assert_string_equal(rows.names, cases[i].names);
+        assert_int_equal(file.tokens, cases[i].tokens);
+        assert_int_equal(merges, cases[i].merges);
+        assert_int_equal(file.post_count, cases[i].post);
+        assert_int_equal(file.post_before, cases[i].before);
+        assert_int_equal(file.unk, cases[i].rows > 5 ? 5 : TOKEN_NONE);
+        tokenizer_rows_free(&rows);
+        mem_free(data);
+    }
+    struct tokenizer_rows rows = {.count = 1};
+    struct tp_error err = {0};
+    unsigned char *data;
+    uint64_t n;
+    static const char negative[] =
+        "{\"model\": {\"vocab\": {\"a\": 0, \"b\": -1}, \"merges\": []}}";
+    assert_false(
+        tokenizer_compile("t", negative, sizeof negative - 1, NULL, &rows, &data, &n, &err));
+    assert_non_null(strstr(err.text, "\"b\": id 0 to 2^31 - 1"));
+    tokenizer_rows_free(&rows);
 }
 
 int main(void)
@@ -291,7 +363,8 @@ int main(void)
         cmocka_unit_test(long_tokens_are_refused),
         cmocka_unit_test(the_post_processor_is_checked),
         cmocka_unit_test(what_is_not_supported_is_named),
-        cmocka_unit_test(a_folder_whose_files_disagree_is_refused),
+        cmocka_unit_test(what_files_say_otherwise_is_a_warning),
+        cmocka_unit_test(what_has_no_row_is_taken_out),
     };
     return cmocka_run_group_tests_name("tokenizer.json", tests, NULL, NULL);
 }

@@ -74,13 +74,14 @@ static bool open_one(struct opened *o, const char *folder)
         assert_non_null(pipe);
         size_t n = fread(text, 1, 32u << 20, pipe);
         assert_int_equal(pclose(pipe), 0);
-        ok = tokenizer_compile("tokenizer.json", text, n, NULL, &o->data, &bytes, &err);
+        ok = tokenizer_compile("tokenizer.json", text, n, NULL, NULL, &o->data, &bytes, &err);
         mem_free(text);
     } else {
         const char *dir = shared(folder);
         if (!dir)
             return false;
-        ok = tokenizer_compile_dir(dir, NULL, NULL, &o->data, &bytes, &err);
+        ok = tokenizer_compile_dir(dir, NULL, NULL, &(struct findings){.strict = true}, &o->data,
+                                   &bytes, &err);
     }
     if (!ok || !tokenizer_open_bytes(o->data, bytes, folder, &o->tokenizer, &err))
         fail_msg("%s: %s", folder, err.text);

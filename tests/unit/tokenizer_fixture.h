@@ -89,8 +89,8 @@ static bool fixture_compile(json_t *doc, unsigned char **data, uint64_t *n)
     assert_non_null(text);
     json_decref(doc);
     fixture_error = (struct tp_error){0};
-    bool ok =
-        tokenizer_compile("tokenizer.json", text, strlen(text), NULL, data, n, &fixture_error);
+    bool ok = tokenizer_compile("tokenizer.json", text, strlen(text), NULL, NULL, data, n,
+                                &fixture_error);
     free(text);
     return ok;
 }

@@ -212,11 +212,17 @@ static bool open_journal(struct writer *w, struct tp_error *err)
            tp_fail(err, TP_E_JOURNAL_OTHER, "%s: is of another conversion; use --restart", j->path);
 }
 
-static bool list_rank_files(struct writer *w, bool raw, struct tp_error *err)
+/* Rank files before compression. */
+static enum stage_where place_of_ranks(const struct writer *w)
+{
+    return w->request->compress == COMPRESS_NONE ? STAGE_TOP : STAGE_RAW;
+}
+
+static bool list_rank_files(struct writer *w, enum stage_where where, struct tp_error *err)
 {
     struct stage_file files[PARTITION_TP_MAX];
     for (uint64_t r = 0; r < w->request->tp_size; r++)
-        files[r] = (struct stage_file){.name = w->names[r], .proof = STAGE_STAMPED, .raw = raw};
+        files[r] = (struct stage_file){.name = w->names[r], .proof = STAGE_STAMPED, .where = where};
     return stage_list(w->stage, files, (uint32_t)w->request->tp_size, err);
 }
 
@@ -252,9 +258,9 @@ static bool check_gaps(const struct writer *w, uint64_t rank, struct tp_error *e
  * then. */
 static bool remove_frames(struct writer *w, struct tp_error *err)
 {
-    bool ok = list_rank_files(w, false, err);
+    bool ok = list_rank_files(w, STAGE_TOP, err);
     for (uint64_t r = 0; ok && r < w->request->tp_size; r++)
-        ok = stage_remove(w->stage, w->names[r], false, err);
+        ok = stage_remove(w->stage, w->names[r], STAGE_TOP, err);
     return ok;
 }
 
@@ -262,11 +268,12 @@ static bool remove_frames(struct writer *w, struct tp_error *err)
  * next. */
 static bool open_rank_files(struct writer *w, struct tp_error *err)
 {
-    bool raw = w->request->compress != COMPRESS_NONE;
-    if ((raw && (!remove_frames(w, err) || !stage_make_raw(w->stage, err))) ||
-        !list_rank_files(w, raw, err))
+    enum stage_where where = place_of_ranks(w);
+    if ((where == STAGE_RAW &&
+         (!remove_frames(w, err) || !stage_make_folder(w->stage, STAGE_RAW, err))) ||
+        !list_rank_files(w, where, err))
         return false;
-    const struct folder *folder = raw ? &w->stage->raw : &w->stage->dir;
+    const struct folder *folder = where == STAGE_RAW ? &w->stage->raw : &w->stage->dir;
     char path[IO_PATH_MAX];
     for (uint64_t r = 0; r < w->request->tp_size; r++) {
         const struct rank_plan *plan = &w->bundle.plans[r];
@@ -275,7 +282,7 @@ static bool open_rank_files(struct writer *w, struct tp_error *err)
         enum stage_found found;
         folder_path(path, folder, w->names[r]);
         f->path = mem_arena_copy(&w->arena, path, strlen(path), err);
-        f->fd = f->path ? stage_file_open(w->stage, w->names[r], raw, size, &found, err) : -1;
+        f->fd = f->path ? stage_file_open(w->stage, w->names[r], where, size, &found, err) : -1;
         f->writable = f->fd >= 0 && found != STAGE_COMPLETE;
         if (f->fd < 0 || (found != STAGE_MADE && !check_gaps(w, r, err)))
             return false;
@@ -323,7 +330,7 @@ static bool finish_rank_file(struct writer *w, uint64_t rank, struct tp_error *e
         return false;
     w->bundle.ranks[rank] = (struct bundle_rank){plan->data_offset + plan->data_bytes,
                                                  hash_bytes(bytes, SHARD_HEADER_BYTES)};
-    bool ok = f->writable ? stage_file_finish(w->stage, w->names[rank], w->request->compress, f->fd,
+    bool ok = f->writable ? stage_file_finish(w->stage, w->names[rank], place_of_ranks(w), f->fd,
                                               bytes, plan->data_offset, err)
                           : check_head(w, rank, bytes, err);
     mem_free(bytes);
@@ -342,24 +349,24 @@ static bool put_files(struct writer *w, struct tp_error *err)
     if (!stage_list(w->stage, files, q->n_files, err))
         return false;
     for (uint32_t i = 0; i < q->n_files; i++)
-        if (!stage_put(w->stage, files[i].name, false, files[i].data, files[i].n, err))
+        if (!stage_put(w->stage, files[i].name, STAGE_TOP, files[i].data, files[i].n, err))
             return false;
     return true;
 }
 
-static bool put(struct writer *w, const char *name, bool raw, const void *data, uint64_t n,
-                struct tp_error *err)
+static bool put(struct writer *w, const char *name, enum stage_where where, const void *data,
+                uint64_t n, struct tp_error *err)
 {
-    struct stage_file file = {name, STAGE_WHOLE, data, n, raw};
-    return stage_list(w->stage, &file, 1, err) && stage_put(w->stage, name, raw, data, n, err);
+    struct stage_file file = {name, STAGE_WHOLE, data, n, where};
+    return stage_list(w->stage, &file, 1, err) && stage_put(w->stage, name, where, data, n, err);
 }
 
-static bool put_manifest(struct writer *w, const char *name, bool raw, struct hash128 *hash,
-                         struct tp_error *err)
+static bool put_manifest(struct writer *w, const char *name, enum stage_where where,
+                         struct hash128 *hash, struct tp_error *err)
 {
     size_t n;
     char *text = bundle_manifest_text(&w->bundle, w->fill.heads, &n, err);
-    bool ok = text && put(w, name, raw, text, n, err);
+    bool ok = text && put(w, name, where, text, n, err);
     if (ok)
         *hash = hash_bytes(text, n);
     mem_free(text);
@@ -370,14 +377,14 @@ static bool put_manifest(struct writer *w, const char *name, bool raw, struct ha
  * along. */
 static bool run_selftest(struct writer *w, struct tp_error *err)
 {
-    bool raw = w->request->compress != COMPRESS_NONE;
+    enum stage_where where = place_of_ranks(w);
     char threads[16], partial[IO_PATH_MAX], folder[IO_PATH_MAX],
         *data; /* by a path that is no option */
     size_t n;
     struct hash128 hash;
     snprintf(threads, sizeof threads, "%d", w->request->threads);
     if (!io_join(partial, w->stage->place->parent.path, w->stage->place->partial, err) ||
-        !io_join(folder, partial, raw ? "raw" : "", err))
+        !io_join(folder, partial, where == STAGE_RAW ? "raw" : "", err))
         return false;
     const char *const arguments[] = {"selftest",  "--record", folder, "-q",
                                      "--threads", threads,    NULL};
@@ -385,14 +392,15 @@ static bool run_selftest(struct writer *w, struct tp_error *err)
     w->bundle.compress = COMPRESS_NONE;
     double start = clock_seconds();
     begin_phase(w, "selftest: tprun answers fixed prompts", 0);
-    bool ok = put_manifest(w, BUNDLE_MANIFEST_OPEN, raw, &hash, err);
+    bool ok = put_manifest(w, BUNDLE_MANIFEST_OPEN, where, &hash, err);
     w->bundle.compress = w->request->compress;
     if (!ok || !child_run_tprun(arguments, BUNDLE_MANIFEST_MAX, &w->progress, &data, &n, err))
         return false;
-    ok = add_file(w, BUNDLE_SELFTEST, data, n, err) && put(w, BUNDLE_SELFTEST, false, data, n, err);
+    ok = add_file(w, BUNDLE_SELFTEST, data, n, err) &&
+         put(w, BUNDLE_SELFTEST, STAGE_TOP, data, n, err);
     mem_free(data);
     w->report.selftest_seconds = clock_seconds() - start;
-    return ok && stage_remove(w->stage, BUNDLE_MANIFEST_OPEN, raw, err);
+    return ok && stage_remove(w->stage, BUNDLE_MANIFEST_OPEN, where, err);
 }
 
 /* ---- compression ---- */
@@ -405,7 +413,7 @@ static bool squeeze_one(struct writer *w, uint64_t rank, int raw_fd, int fd, str
     unsigned char *bytes =
         squeeze_rank(raw_fd, fd, path, &w->bundle.model, &w->bundle.plans[rank],
                      &w->fill.heads[rank], w->request->threads, &w->progress, &to->file_bytes, err);
-    bool ok = bytes && stage_file_finish(w->stage, w->names[rank], false, fd, bytes,
+    bool ok = bytes && stage_file_finish(w->stage, w->names[rank], STAGE_TOP, fd, bytes,
                                          w->bundle.plans[rank].data_offset, err);
     if (ok)
         to->head_hash = hash_bytes(bytes, SHARD_HEADER_BYTES);
@@ -421,12 +429,12 @@ static bool squeeze_all(struct writer *w, struct tp_error *err)
         enum stage_found found;
         int fd = -1, raw_fd = folder_open_file(&w->stage->raw, w->names[r], 0, NULL, err);
         bool ok = raw_fd >= 0 &&
-                  (fd = stage_file_open(w->stage, w->names[r], false,
+                  (fd = stage_file_open(w->stage, w->names[r], STAGE_TOP,
                                         w->bundle.plans[r].data_offset, &found, err)) >= 0 &&
                   squeeze_one(w, r, raw_fd, fd, err);
         ok = io_close(&fd, w->names[r], err) && ok;
         io_close(&raw_fd, w->names[r], NULL);
-        if (!ok || !stage_remove(w->stage, w->names[r], true, err))
+        if (!ok || !stage_remove(w->stage, w->names[r], STAGE_RAW, err))
             return false;
         w->progress.before += w->bundle.plans[r].data_bytes;
     }
@@ -469,7 +477,7 @@ static bool make(struct writer *w, struct hash128 *manifest, struct tp_error *er
     if ((q->selftest && !run_selftest(w, err)) || (q->compress && !squeeze_all(w, err)))
         return false;
     begin_phase(w, "syncing", 0);
-    return put_manifest(w, BUNDLE_MANIFEST, false, manifest, err) &&
+    return put_manifest(w, BUNDLE_MANIFEST, STAGE_TOP, manifest, err) &&
            stage_remove_raw(w->stage, err);
 }
 

@@ -44,6 +44,7 @@ struct export
     int *fds;                 /* [n_files] */
     struct bundle_file *made; /* [n_made] what its manifest says */
     uint32_t n_made;
+    json_t *templates;    /* NAME to text, of the folder additional_chat_templates; or NULL */
     uint64_t *first_job;  /* [n_tensors + 1] */
     uint64_t block_bytes; /* f32 and stored bytes of the rows of a block together, about */
     int threads;
@@ -188,14 +189,50 @@ static bool export_tensors(struct export *x, struct tp_error *err)
 /* Files of the bundle that an export has no use for. */
 static bool is_bundles_own(const char *name)
 {
-    return strcmp(name, BUNDLE_SELFTEST) == 0 || strcmp(name, BUNDLE_TOKENIZER) == 0;
+    return strcmp(name, BUNDLE_SELFTEST) == 0 || strcmp(name, BUNDLE_TOKENIZER) == 0 ||
+           strcmp(name, BUNDLE_TEMPLATES) == 0;
+}
+
+/* The name of the file of a template; "" where NAME is none that a file could have. */
+static const char *template_file(const char *name, char file[256])
+{
+    size_t n = (size_t)snprintf(file, 256, "%s.jinja", name);
+    if (n > 255 || !io_name_is_plain(file, n))
+        *file = '\0';
+    return file;
+}
+
+/* Additional chat templates, which the bundle has as one file. */
+static bool read_templates(struct export *x, struct tp_error *err)
+{
+    static const char file[] = BUNDLE_TEMPLATES;
+    const struct bundle_file *f = bundle_find_file(&x->source.bundle, file);
+    char *data, name[256];
+    size_t n;
+    const char *key;
+    json_t *text;
+    if (!f)
+        return true;
+    if (!bundle_read_file(&x->source.bundle, f, &data, &n, err))
+        return false;
+    x->templates = json_parse(file, data, n, TP_E_TK_INVALID, err);
+    mem_free(data);
+    if (x->templates && !json_is_object(x->templates))
+        return tp_fail(err, TP_E_TK_INVALID, "%s: an object expected", file);
+    json_object_foreach(x->templates, key, text)
+    {
+        if (!*template_file(key, name) || !(json_is_string(text) || json_is_null(text)))
+            return tp_fail(err, TP_E_TK_INVALID, "%s: \"%s\": is no template's name and text", file,
+                           tp_name_cut((char[TP_NAME_BUF]){0}, key, strlen(key)));
+    }
+    return x->templates != NULL;
 }
 
 /* Every name that the folder is going to have; made is what the manifest will list. */
 static bool list_names(struct export *x, const char ***names, uint32_t *n, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
-    uint64_t most = (uint64_t)x->plan.n_files + b->n_files + 2;
+    uint64_t most = (uint64_t)x->plan.n_files + b->n_files + json_object_size(x->templates) + 3;
     *names = mem_arena_alloc(&x->plan.arena, most * sizeof **names, err);
     x->made = mem_arena_alloc(&x->plan.arena, most * sizeof *x->made, err);
     *n = 0;
@@ -206,17 +243,20 @@ static bool list_names(struct export *x, const char ***names, uint32_t *n, struc
     for (uint32_t i = 0; i < b->n_files; i++)
         if (!is_bundles_own(b->files[i].name))
             (*names)[(*n)++] = b->files[i].name;
+    if (x->templates)
+        (*names)[(*n)++] = TEMPLATES_FOLDER;
     if (x->plan.n_files > 1)
         (*names)[(*n)++] = EXPORT_INDEX;
     (*names)[(*n)++] = BUNDLE_EXPORT;
     return true;
 }
 
-static void add_made(struct export *x, const char *name, uint64_t bytes, struct hash128 hash)
+static void add_made(struct export *x, const char *folder, const char *name, uint64_t bytes,
+                     struct hash128 hash)
 {
     struct bundle_file *f = &x->made[x->n_made++];
     *f = (struct bundle_file){.bytes = bytes, .hash = hash};
-    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(f->name, sizeof f->name, "%s%s", folder, name);
 }
 
 static bool create_files(struct export *x, struct tp_error *err)
@@ -231,7 +271,7 @@ static bool create_files(struct export *x, struct tp_error *err)
     ok = ok && stage_list(&x->output.stage, list, x->plan.n_files, err);
     for (uint32_t i = 0; ok && i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
-        x->fds[i] = stage_file_open(&x->output.stage, f->name, false,
+        x->fds[i] = stage_file_open(&x->output.stage, f->name, STAGE_TOP,
                                     f->header_bytes + f->data_bytes, &found, err);
         ok = x->fds[i] >= 0;
     }
@@ -260,8 +300,8 @@ static bool finish_files(struct export *x, struct tp_error *err)
     struct jobs jobs = {.count = x->plan.n_files, .run = hash_file, .arg = x};
     for (uint32_t i = 0; i < x->plan.n_files; i++) {
         const struct export_file *f = &x->plan.files[i];
-        add_made(x, f->name, f->header_bytes + f->data_bytes, (struct hash128){0});
-        if (!stage_file_finish(&x->output.stage, f->name, false, x->fds[i],
+        add_made(x, "", f->name, f->header_bytes + f->data_bytes, (struct hash128){0});
+        if (!stage_file_finish(&x->output.stage, f->name, STAGE_TOP, x->fds[i],
                                (const unsigned char *)f->header, f->header_bytes, err))
             return false;
     }
@@ -271,10 +311,10 @@ static bool finish_files(struct export *x, struct tp_error *err)
 static bool put_small(struct export *x, const char *name, const char *data, size_t n,
                       struct tp_error *err)
 {
-    struct stage_file file = {name, STAGE_WHOLE, data, n, false};
-    add_made(x, name, n, hash_bytes(data, n));
+    struct stage_file file = {name, STAGE_WHOLE, data, n, STAGE_TOP};
+    add_made(x, "", name, n, hash_bytes(data, n));
     return stage_list(&x->output.stage, &file, 1, err) &&
-           stage_put(&x->output.stage, name, false, data, n, err);
+           stage_put(&x->output.stage, name, STAGE_TOP, data, n, err);
 }
 
 static bool has_other_dtype(const struct bundle *b)
@@ -342,6 +382,35 @@ static bool copy_files(struct export *x, struct tp_error *err)
     return true;
 }
 
+static bool put_template(struct export *x, const char *name, const json_t *text,
+                         struct tp_error *err)
+{
+    struct stage *stage = &x->output.stage;
+    const char *data = json_string_value(text);
+    size_t n = json_string_length(text);
+    struct stage_file file = {name, STAGE_WHOLE, data, n, STAGE_TEMPLATES};
+    add_made(x, TEMPLATES_FOLDER "/", name, n, hash_bytes(data, n));
+    return stage_list(stage, &file, 1, err) &&
+           stage_put(stage, name, STAGE_TEMPLATES, data, n, err);
+}
+
+static bool write_templates(struct export *x, struct tp_error *err)
+{
+    const char *key;
+    char name[256];
+    json_t *text;
+    bool ok = true, made = false;
+    json_object_foreach(x->templates, key, text)
+    {
+        if (!ok || !json_is_string(text)) /* convert has left it out */
+            continue;
+        ok = (made || stage_make_folder(&x->output.stage, STAGE_TEMPLATES, err)) &&
+             put_template(x, template_file(key, name), text, err);
+        made = true;
+    }
+    return ok;
+}
+
 static bool write_index(struct export *x, struct tp_error *err)
 {
     size_t n;
@@ -371,12 +440,18 @@ static uint64_t bytes_on_disk(const struct export *x)
 {
     enum { FOLDERS = 16 << 10, NAMED = 512 }; /* a file's entries in log and manifest */
     const struct bundle *b = &x->source.bundle;
+    const char *key;
+    json_t *text;
     uint64_t bytes = FOLDERS + room_of_file((x->plan.n_files + b->n_files) * (uint64_t)NAMED);
     for (uint32_t i = 0; i < x->plan.n_files; i++)
         bytes += room_of_file(x->plan.files[i].header_bytes + x->plan.files[i].data_bytes) +
                  (x->plan.n_files > 1 ? x->plan.files[i].header_bytes : 0);
     for (uint32_t i = 0; i < b->n_files; i++)
         bytes += is_bundles_own(b->files[i].name) ? 0 : room_of_file(b->files[i].bytes);
+    json_object_foreach(x->templates, key, text)
+    {
+        bytes += room_of_file(json_string_length(text)) + NAMED;
+    }
     return bytes;
 }
 
@@ -385,7 +460,7 @@ static bool open_output(struct export *x, bool *done, struct tp_error *err)
     const char **names;
     uint32_t n;
     struct stage_run run = {.hash = run_hash(x), .restart = x->options->restart};
-    return list_names(x, &names, &n, err) &&
+    return read_templates(x, err) && list_names(x, &names, &n, err) &&
            output_open(&x->output, &run, names, n, bytes_on_disk(x), done, err) &&
            (*done || x->output.stage.n_names == 0 ||
             stage_begin_again(&x->output.stage, &run, err));
@@ -445,7 +520,8 @@ static bool export_bundle(struct export *x, struct tp_error *err)
         return false;
     if (!done && (!create_files(x, err) || !export_tensors(x, err) ||
                   !x->source.source.unchanged(&x->source.source, err) || !finish_files(x, err) ||
-                  !copy_files(x, err) || !write_index(x, err) || !publish(x, err)))
+                  !copy_files(x, err) || !write_templates(x, err) || !write_index(x, err) ||
+                  !publish(x, err)))
         return false;
     interrupt_off(TP_EXIT_OK);
     double seconds = clock_seconds() - start, gb = (double)x->plan.bytes * 1e-9;
@@ -464,6 +540,7 @@ static bool run_export(const struct options *options, struct tp_error *err)
     bool ok = export_bundle(&x, err);
     for (uint32_t i = 0; x.fds && i < x.plan.n_files; i++)
         io_close(&x.fds[i], x.plan.files[i].name, NULL);
+    json_decref(x.templates);
     mem_free(x.fds);
     mem_free(x.first_job);
     export_plan_free(&x.plan);

@@ -33,7 +33,7 @@ static bool compile_dir(const struct options *o, const struct model_config *mode
     if (!chat_source_read(&chat, o->args[0], &findings, err))
         return false;
     struct tokenizer_texts texts = chat_source_texts(&chat);
-    bool ok = tokenizer_compile_dir(o->args[0], model, &texts, data, n, err);
+    bool ok = tokenizer_compile_dir(o->args[0], model, &texts, &findings, data, n, err);
     chat_source_free(&chat);
     return ok;
 }

@@ -1,6 +1,7 @@
 #include "model_folder.h"
 
 #include "bundle.h"
+#include "chat_folder.h"
 #include "chat_source.h"
 #include "commands.h"
 #include "generation_config.h"
@@ -16,10 +17,10 @@ enum { FILE_BYTES_MAX = 256 << 20 };
 static const char *const travelling[] = {
     "config.json",           "generation_config.json",  "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-    "chat_template.json",
+    "chat_template.json",    "added_tokens.json",
 };
 
-static const char *const others[] = {"tokenizer.model", CHAT_TEMPLATES_FOLDER};
+static const char *const others[] = {"tokenizer.model", TEMPLATES_FOLDER};
 
 static void print_unused(const struct findings *findings, const struct checkpoint *ck)
 {
@@ -76,21 +77,21 @@ static void check_template_link(void *arg, const char *name)
 {
     struct template_links *c = arg;
     char path[IO_PATH_MAX];
-    if (ends_with(name, ".jinja")) /* others do not travel */
+    if (ends_with(name, CHAT_FOLDER_SUFFIX)) /* others do not travel */
         c->ok = c->ok && io_join(path, c->folder, name, c->err) && check_link(c->dir, path, c->err);
 }
 
 bool model_folder_check_links(const char *dir, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
-    struct template_links check = {dir, CHAT_TEMPLATES_FOLDER, true, err};
+    struct template_links check = {dir, TEMPLATES_FOLDER, true, err};
     for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
         if (!check_link(dir, travelling[i], err))
             return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!check_link(dir, others[i], err))
             return false;
-    return io_join(path, dir, CHAT_TEMPLATES_FOLDER, err) &&
+    return io_join(path, dir, TEMPLATES_FOLDER, err) &&
            (!io_is_dir(path) ||
             (folder_list_path(path, check_template_link, &check, err) && check.ok));
 }
@@ -249,56 +250,85 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     return ok;
 }
 
-/* Without a tokenizer, or with one of a kind not supported, ids still work: one note, no error. */
-static bool add_tokenizer(struct model_folder *f, bool present, struct tp_error *err)
+/* Without a tokenizer, with one of a kind not supported or one that is malformed, ids still work. */
+static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_texts *texts,
+                              struct tp_error *err)
 {
+    static const char ids_only[] = "the bundle takes token ids only";
     unsigned char *data;
     uint64_t n;
     struct tp_error why = {0};
-    char path[IO_PATH_MAX];
-    struct chat_source chat;
-    if (!io_join(path, f->dir, "tokenizer.model", err))
-        return false;
-    if (!present && !io_exists(path)) {
-        finding_note(&f->findings, "%s: no tokenizer.json: the bundle takes token ids only",
-                     f->dir);
-        return true;
-    }
-    if (!chat_source_read(&chat, f->dir, &f->findings, err))
-        return false;
-    struct tokenizer_texts texts = chat_source_texts(&chat);
-    bool ok = tokenizer_compile_dir(f->dir, &f->config->model, &texts, &data, &n, &why);
-    chat_source_free(&chat);
-    if (ok) {
+    if (tokenizer_compile_dir(f->dir, &f->config->model, texts, &f->findings, &data, &n, &why)) {
         add_file(f, BUNDLE_TOKENIZER, data, n);
         return true;
     }
-    if (why.code != TP_E_TK_UNSUPPORTED) {
-        *err = why;
-        return false;
+    if (why.code == TP_E_TK_UNSUPPORTED) {
+        finding_note(&f->findings, "%s: %s", why.text, ids_only);
+        return true;
     }
-    finding_note(&f->findings, "%s: the bundle takes token ids only", why.text);
-    return true;
+    if (why.code ==
+        TP_E_LIMIT) /* of ours, for a tokenizer: it costs no more than one that is bad */
+        why.code = TP_E_TK_INVALID;
+    if (f->findings.strict)
+        return tp_fail(err, why.code, "%s", why.text);
+    return finding_forgive(&f->findings, &why, ids_only, err);
+}
+
+static bool add_tokenizer(struct model_folder *f, bool present, struct tp_error *err)
+{
+    char path[IO_PATH_MAX], *text;
+    size_t n;
+    struct chat_source chat;
+    if (!chat_source_read(&chat, f->dir, &f->findings, err))
+        return false;
+    struct tokenizer_texts texts = chat_source_texts(&chat);
+    bool ok = io_join(path, f->dir, "tokenizer.model", err);
+    if (ok && json_object_size(chat.folder)) {
+        text = json_text(chat.folder, &n, err);
+        ok = text != NULL;
+        if (ok)
+            add_file(f, BUNDLE_TEMPLATES, text, n);
+    }
+    if (ok && (present || io_exists(path)))
+        ok = compile_tokenizer(f, &texts, err);
+    else if (ok)
+        finding_note(&f->findings, "%s: no tokenizer.json: the bundle takes token ids only",
+                     f->dir);
+    chat_source_free(&chat);
+    return ok;
+}
+
+/* One that is too large for a bundle stays behind. */
+static bool read_file(struct model_folder *f, const char *name, bool *present, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    struct generation_config generation;
+    char path[IO_PATH_MAX], *data;
+    size_t n;
+    *present = false;
+    if (!io_join(path, f->dir, name, err))
+        return false;
+    if (!io_exists(path))
+        return true;
+    *present = true;
+    if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, &why)) {
+        if (why.code == TP_E_LIMIT)
+            why.code = TP_E_IX_FIELD;
+        return finding_forgive(&f->findings, &why, "it is left out", err);
+    }
+    add_file(f, name, data, n);
+    return strcmp(name, "generation_config.json") != 0 ||
+           generation_config_read(path, data, n, f->config->model.vocab, &f->findings, &generation,
+                                  err);
 }
 
 bool model_folder_read_files(struct model_folder *folder, struct tp_error *err)
 {
-    bool tokenizer = false;
+    bool tokenizer = false, present;
     for (size_t i = 1; i < sizeof travelling / sizeof *travelling; i++) {
-        char path[IO_PATH_MAX], *data;
-        size_t n;
-        if (!io_join(path, folder->dir, travelling[i], err))
+        if (!read_file(folder, travelling[i], &present, err))
             return false;
-        if (!io_exists(path))
-            continue;
-        if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, err))
-            return false;
-        add_file(folder, travelling[i], data, n);
-        struct generation_config generation;
-        if (strcmp(travelling[i], "generation_config.json") == 0 &&
-            !generation_config_read(path, data, n, folder->config->model.vocab, &generation, err))
-            return false;
-        tokenizer |= strcmp(travelling[i], "tokenizer.json") == 0;
+        tokenizer |= present && strcmp(travelling[i], "tokenizer.json") == 0;
     }
     bool ok = add_tokenizer(folder, tokenizer, err);
     folder->source.warnings = folder->findings.warnings;

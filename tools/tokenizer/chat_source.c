@@ -1,17 +1,14 @@
 #include "chat_source.h"
 
-#include "commands.h"
-#include "folder.h"
+#include "chat_folder.h"
+#include "io.h"
 #include "jinja.h"
 #include "json.h"
 #include "utf8.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { CONFIG_MAX = 16 << 20 };
 static const char config_name[] = "tokenizer_config.json";
-static const char suffix[] = ".jinja";
 
 struct reader {
     struct chat_source *out;
@@ -23,9 +20,10 @@ struct reader {
 
 /* ---- texts ---- */
 
-static bool add_text(struct chat_source *out, enum tokenizer_text_kind kind, const char *name,
+static bool add_text(struct reader *in, enum tokenizer_text_kind kind, const char *name,
                      const char *value, size_t n, struct tp_error *err)
 {
+    struct chat_source *out = in->out;
     char *own_name = mem_arena_copy(&out->arena, name, strlen(name), err);
     char *own_value = mem_arena_copy(&out->arena, value, n, err);
     if (!own_name || !own_value)
@@ -35,20 +33,13 @@ static bool add_text(struct chat_source *out, enum tokenizer_text_kind kind, con
                               strcmp(out->list[i].name, name) != 0))
         i++;
     if (i == sizeof out->list / sizeof *out->list)
-        return tp_fail(err, TP_E_LIMIT, "more than %u chat templates and variables", i);
+        return finding_warn(in->findings, TP_E_TK_INVALID, err,
+                            "%s: more than %u chat templates and tokens: \"%s\" is left out",
+                            in->dir, i, name);
     out->list[i] =
         (struct pack_text){kind, own_name, own_value, (uint32_t)strlen(name), (uint32_t)n};
     out->count += i == out->count;
     return true;
-}
-
-static bool is_utf8(const char *text, size_t n)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    size_t at = 0, k = 1;
-    while (at < n && (k = utf8_length(s + at, n - at)))
-        at += k;
-    return k != 0;
 }
 
 /* ---- trying a template ---- */
@@ -78,30 +69,24 @@ static bool is_limit(const struct jinja_error *why)
                                            strncmp(why->text, overflow, sizeof overflow - 1) == 0);
 }
 
-/* One rendering within the limits. *unsupported is what it needed and we have not; an error that
- * the template means to raise is its own affair. */
+/* One rendering. *reason is what it needed and we have not, or the limit that it ran into; an error
+ * that the template means to raise is its own affair. */
 static bool try_render(const struct chat_source *source, const struct jinja_template *compiled,
-                       const char *where, struct tp_error *unsupported, struct tp_error *err)
+                       const char *where, struct tp_error *reason, struct tp_error *err)
 {
     const struct jinja_options options = {0};
     struct jinja_error why;
     struct jinja_text text = {0};
     json_t *data = trial_data(), *variables = trial_variables(source);
-    bool ok = jinja_render(compiled, variables, data, &options, &text, &why);
-    if (ok) {
+    bool ok = true;
+    if (jinja_render(compiled, variables, data, &options, &text, &why))
         jinja_text_free(&text);
-    } else if (why.failure == JINJA_SYNTAX) {
-        jinja_fail(&why, where, unsupported);
-        ok = true;
-    } else if (!is_limit(&why) && why.failure != JINJA_MEMORY) {
+    else if (why.failure == JINJA_MEMORY)
+        ok = jinja_fail(&why, where, err);
+    else if (why.failure == JINJA_SYNTAX || is_limit(&why))
+        jinja_fail(&why, where, reason);
+    else
         jinja_error_free(&why);
-        ok = true;
-    } else {
-        struct tp_error limit = {0};
-        bool memory = why.failure == JINJA_MEMORY;
-        jinja_fail(&why, where, &limit);
-        tp_fail(err, memory ? TP_E_MEMORY : TP_E_TEMPLATE, "%s", limit.text);
-    }
     json_decref(data);
     json_decref(variables);
     return ok;
@@ -111,7 +96,15 @@ static bool refuse(struct reader *in, const char *name, const char *why, struct 
 {
     return finding_warn(in->findings, TP_E_TEMPLATE, err, "%s: chat template \"%s\" is left out",
                         why, name) &&
-           add_text(in->out, TEXT_REFUSED, name, why, strlen(why), err);
+           add_text(in, TEXT_REFUSED, name, why, strlen(why), err);
+}
+
+static bool refuse_unread(struct reader *in, const char *where, const char *name,
+                          struct tp_error *err)
+{
+    struct tp_error why = {0};
+    tp_fail(&why, TP_E_TEMPLATE, "%s: 1 to %u bytes of UTF-8 expected", where, JINJA_SOURCE_MAX);
+    return refuse(in, name, why.text, err);
 }
 
 /* where: file and field, for messages */
@@ -119,45 +112,41 @@ static bool add_template(struct reader *in, const char *where, const char *name,
                          size_t n, struct tp_error *err)
 {
     struct jinja_error why;
-    struct tp_error syntax = {0};
+    struct tp_error reason = {0};
     char cut[TP_NAME_BUF];
     in->any = true;
-    if (n > JINJA_SOURCE_MAX)
-        return tp_fail(err, TP_E_LIMIT, "%s: %zu bytes, at most %u allowed", where, n,
-                       JINJA_SOURCE_MAX);
     if (strlen(name) == 0 || strlen(name) > CHAT_NAME_BYTES_MAX)
-        return tp_fail(err, TP_E_LIMIT, "%s: template name \"%s\": 1 to %d bytes allowed", where,
-                       tp_name_cut(cut, name, strlen(name)), CHAT_NAME_BYTES_MAX);
-    if (!is_utf8(text, n)) {
-        snprintf(syntax.text, sizeof syntax.text, "%s: UTF-8 expected", where);
-        return refuse(in, name, syntax.text, err);
-    }
+        return finding_warn(in->findings, TP_E_TK_INVALID, err,
+                            "%s: template name \"%s\": 1 to %d bytes expected: it is left out",
+                            where, tp_name_cut(cut, name, strlen(name)), CHAT_NAME_BYTES_MAX);
+    if (n == 0 || n > JINJA_SOURCE_MAX || !utf8_is_valid(text, n))
+        return refuse_unread(in, where, name, err);
+    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 &&
+        !finding_warn(in->findings, TP_E_TEMPLATE, err,
+                      "%s: begins with a byte order mark, which is part of every prompt", where))
+        return false;
     struct jinja_template *compiled = jinja_compile(text, n, &why);
-    if (!compiled) {
-        bool limit = why.failure == JINJA_LIMIT, memory = why.failure == JINJA_MEMORY;
-        jinja_fail(&why, where, &syntax);
-        if (limit || memory)
-            return tp_fail(err, memory ? TP_E_MEMORY : TP_E_TEMPLATE, "%s", syntax.text);
-        return refuse(in, name, syntax.text, err);
-    }
-    bool ok = try_render(in->out, compiled, where, &syntax, err) &&
-              (syntax.code ? refuse(in, name, syntax.text, err)
-                           : add_text(in->out, TEXT_TEMPLATE, name, text, n, err));
+    if (!compiled && why.failure == JINJA_MEMORY)
+        return jinja_fail(&why, where, err);
+    if (!compiled)
+        jinja_fail(&why, where, &reason);
+    bool ok = !compiled || try_render(in->out, compiled, where, &reason, err);
+    ok = ok && (reason.code ? refuse(in, name, reason.text, err)
+                            : add_text(in, TEXT_TEMPLATE, name, text, n, err));
     jinja_template_free(compiled);
     return ok;
 }
 
 /* ---- variables ---- */
 
-static const char *const attributes[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                         "pad_token", "cls_token", "mask_token"};
-enum { ATTRIBUTES = sizeof attributes / sizeof *attributes };
+const char *const chat_tokens[CHAT_TOKENS] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                              "pad_token", "cls_token", "mask_token"};
 
 /* What a tokenizer class of transformers takes where its configuration does not have the key, in
- * the order of `attributes`. */
+ * the order of chat_tokens. */
 static const struct {
     const char *name;
-    const char *tokens[ATTRIBUTES];
+    const char *tokens[CHAT_TOKENS];
 } classes[] = {
     {"LlamaTokenizer", {"<s>", "</s>", "<unk>"}},
     {"CodeLlamaTokenizer", {"<s>", "</s>", "<unk>"}},
@@ -166,7 +155,7 @@ static const struct {
     {"GemmaTokenizer", {"<bos>", "<eos>", "<unk>", NULL, "<pad>", NULL, "<mask>"}},
 };
 
-static const char *class_token(const json_t *config, size_t attribute)
+static const char *class_token(const json_t *config, size_t token)
 {
     const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
     size_t n = name ? strlen(name) : 0;
@@ -174,32 +163,31 @@ static const char *class_token(const json_t *config, size_t attribute)
         n -= 4;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strlen(classes[i].name) == n && memcmp(classes[i].name, name, n) == 0)
-            return classes[i].tokens[attribute];
+            return classes[i].tokens[token];
     return NULL;
 }
 
-/* A token as configuration files give it: a text, or an object that holds one. */
-static const json_t *token_text(const json_t *token)
+const json_t *chat_token_text(const json_t *token)
 {
     if (json_is_object(token))
         token = json_object_get(token, "content");
     return json_is_string(token) ? token : NULL;
 }
 
-static bool add_token(struct chat_source *out, const char *name, const json_t *token,
+static bool add_token(struct reader *in, const char *name, const json_t *token,
                       struct tp_error *err)
 {
-    const json_t *text = token_text(token);
+    const json_t *text = chat_token_text(token);
     if (!text || strlen(name) > CHAT_NAME_BYTES_MAX)
         return true;
-    return add_text(out, TEXT_VARIABLE, name, json_string_value(text), json_string_length(text),
+    return add_text(in, TEXT_VARIABLE, name, json_string_value(text), json_string_length(text),
                     err);
 }
 
-static bool is_attribute(const char *name)
+static bool is_chat_token(const char *name)
 {
-    for (size_t i = 0; i < ATTRIBUTES; i++)
-        if (strcmp(attributes[i], name) == 0)
+    for (size_t i = 0; i < CHAT_TOKENS; i++)
+        if (strcmp(chat_tokens[i], name) == 0)
             return true;
     return false;
 }
@@ -213,45 +201,49 @@ static bool add_own_tokens(struct reader *in, struct tp_error *err)
     json_object_foreach(in->config, key, value)
     {
         size_t n = strlen(key);
-        if (ok && n > 6 && strcmp(key + n - 6, "_token") == 0 && !is_attribute(key))
-            ok = add_token(in->out, key, value, err);
+        if (ok && n > 6 && strcmp(key + n - 6, "_token") == 0 && !is_chat_token(key))
+            ok = add_token(in, key, value, err);
     }
     json_object_foreach(json_object_get(in->config, "extra_special_tokens"), key, value)
     {
         const char *name = key;
-        ok = ok && add_token(in->out, name, value, err);
+        ok = ok && add_token(in, name, value, err);
     }
     return ok;
 }
 
-static bool read_json(const char *dir, const char *name, json_t **out, struct tp_error *err)
+/* *out: NULL where there is none, or it is malformed. */
+static bool read_json(const struct reader *in, const char *name, json_t **out, struct tp_error *err)
 {
+    struct tp_error why = {0};
     char path[IO_PATH_MAX];
     *out = NULL;
-    if (!io_join(path, dir, name, err))
+    if (!io_join(path, in->dir, name, err))
         return false;
     if (!io_exists(path))
         return true;
-    *out = json_read_wide(path, CONFIG_MAX, TP_E_TK_INVALID, err);
-    return *out != NULL;
+    *out = json_read_wide(path, CHAT_CONFIG_MAX, TP_E_TK_INVALID, &why);
+    if (why.code == TP_E_LIMIT)
+        why.code = TP_E_TK_INVALID;
+    return *out || finding_forgive(in->findings, &why, "the file is ignored", err);
 }
 
 static bool add_variables(struct reader *in, struct tp_error *err)
 {
     json_t *map = NULL;
     if (!json_find(in->config, "added_tokens_decoder") &&
-        !read_json(in->dir, "special_tokens_map.json", &map, err))
+        !read_json(in, "special_tokens_map.json", &map, err))
         return false;
     bool ok = true;
-    for (size_t i = 0; ok && i < ATTRIBUTES; i++) {
-        const char *name = attributes[i], *own;
+    for (size_t i = 0; ok && i < CHAT_TOKENS; i++) {
+        const char *name = chat_tokens[i], *own;
         const json_t *value = json_object_get(map, name);
         if (!value)
             value = json_object_get(in->config, name);
         if (value)
-            ok = add_token(in->out, name, value, err);
+            ok = add_token(in, name, value, err);
         else if ((own = class_token(in->config, i)))
-            ok = add_text(in->out, TEXT_VARIABLE, name, own, strlen(own), err);
+            ok = add_text(in, TEXT_VARIABLE, name, own, strlen(own), err);
     }
     json_decref(map);
     return ok && (!in->config || add_own_tokens(in, err));
@@ -259,67 +251,49 @@ static bool add_variables(struct reader *in, struct tp_error *err)
 
 /* ---- templates ---- */
 
-/* A template in a file of its own, relative to the folder, if it is there. */
-static bool read_template_file(struct reader *in, const char *file, const char *name,
-                               struct tp_error *err)
+/* chat_template.jinja, if it is there. */
+static bool read_template_file(struct reader *in, struct tp_error *err)
 {
+    static const char name[] = "default", file[] = "chat_template.jinja";
+    struct tp_error why = {0};
     char path[IO_PATH_MAX], *text;
     size_t n;
     if (!io_join(path, in->dir, file, err))
         return false;
     if (!io_exists(path))
         return true;
-    if (!io_read_file(path, JINJA_SOURCE_MAX, &text, &n, err))
-        return false;
-    bool ok = add_template(in, file, name, text, n, err);
-    mem_free(text);
-    return ok;
-}
-
-struct names {
-    char *list[CHAT_TEMPLATES_MAX];
-    uint32_t count;
-    bool too_many;
-    struct mem_arena arena;
-    struct tp_error *err;
-};
-
-static void add_name(void *arg, const char *name)
-{
-    struct names *names = arg;
-    size_t n = strlen(name), end = sizeof suffix - 1;
-    if (n <= end || strcmp(name + n - end, suffix) != 0)
-        return;
-    names->too_many |= names->count == CHAT_TEMPLATES_MAX;
-    if (!names->too_many)
-        names->list[names->count] = mem_arena_copy(&names->arena, name, n - end, names->err);
-    if (!names->too_many && names->list[names->count])
-        names->count++;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    if (io_read_file(path, JINJA_SOURCE_MAX, &text, &n, &why)) {
+        bool ok = add_template(in, file, name, text, n, err);
+        mem_free(text);
+        return ok;
+    }
+    in->any = true;
+    return why.code == TP_E_LIMIT ? refuse_unread(in, file, name, err)
+                                  : tp_fail(err, why.code, "%s", why.text);
 }
 
 static bool read_template_folder(struct reader *in, struct tp_error *err)
 {
-    char path[IO_PATH_MAX], file[512];
-    struct names names = {.err = err};
-    if (!io_join(path, in->dir, CHAT_TEMPLATES_FOLDER, err))
+    const char *key;
+    json_t *text;
+    char where[sizeof TEMPLATES_FOLDER + CHAT_NAME_BYTES_MAX + sizeof CHAT_FOLDER_SUFFIX];
+    if (!chat_folder_read(in->dir, in->findings, &in->out->folder, err))
         return false;
-    if (!io_is_dir(path))
-        return true;
-    bool ok = folder_list_path(path, add_name, &names, err) && err->code == TP_OK;
-    if (ok && names.too_many)
-        ok = tp_fail(err, TP_E_LIMIT, "%s: more than %d templates", path, CHAT_TEMPLATES_MAX);
-    qsort(names.list, names.count, sizeof *names.list, compare_names);
-    for (uint32_t i = 0; ok && i < names.count; i++) {
-        snprintf(file, sizeof file, "%s/%s%s", CHAT_TEMPLATES_FOLDER, names.list[i], suffix);
-        ok = read_template_file(in, file, names.list[i], err);
+    json_object_foreach(in->out->folder, key, text)
+    {
+        const char *name = key;
+        snprintf(where, sizeof where, "%s/%s%s", TEMPLATES_FOLDER, name, CHAT_FOLDER_SUFFIX);
+        if (json_is_string(text)) {
+            if (!add_template(in, where, name, json_string_value(text), json_string_length(text),
+                              err))
+                return false;
+            continue;
+        }
+        in->any = true;
+        if (!refuse_unread(in, where, name, err))
+            return false;
     }
-    mem_arena_free(&names.arena);
-    return ok;
+    return true;
 }
 
 static bool add_json_template(struct reader *in, const char *file, const char *name,
@@ -328,9 +302,10 @@ static bool add_json_template(struct reader *in, const char *file, const char *n
     char where[64];
     snprintf(where, sizeof where, "%s: chat_template", file);
     if (!json_is_string(text) || !name)
-        return tp_fail(err, TP_E_TK_INVALID,
-                       "%s: a text, or a list of {name, template} expected, %s found", where,
-                       json_type_name(text));
+        return finding_warn(
+            in->findings, TP_E_TK_INVALID, err,
+            "%s: a text, or a list of {name, template} expected, %s found: it is left out", where,
+            json_type_name(text));
     return add_template(in, where, name, json_string_value(text), json_string_length(text), err);
 }
 
@@ -354,8 +329,9 @@ static bool read_json_templates(struct reader *in, const char *file, const json_
     if (!json_is_array(value))
         return add_json_template(in, file, "default", value, err);
     if (json_array_size(value) > CHAT_TEMPLATES_MAX)
-        return tp_fail(err, TP_E_LIMIT, "%s: %zu chat templates, at most %d allowed", file,
-                       json_array_size(value), CHAT_TEMPLATES_MAX);
+        return finding_warn(in->findings, TP_E_TK_INVALID, err,
+                            "%s: %zu chat templates, at most %d allowed: they are left out", file,
+                            json_array_size(value), CHAT_TEMPLATES_MAX);
     for (size_t i = 0; ok && i < json_array_size(value); i++) {
         item = json_array_get(value, i);
         ok = add_json_template(in, file, json_string_value(json_object_get(item, "name")),
@@ -367,8 +343,7 @@ static bool read_json_templates(struct reader *in, const char *file, const json_
 static bool add_templates(struct reader *in, struct tp_error *err)
 {
     static const char legacy[] = "chat_template.json";
-    if (!read_template_file(in, "chat_template.jinja", "default", err) ||
-        !read_template_folder(in, err))
+    if (!read_template_file(in, err) || !read_template_folder(in, err))
         return false;
     if (!in->any &&
         !read_json_templates(in, config_name, json_find(in->config, "chat_template"), err))
@@ -376,7 +351,7 @@ static bool add_templates(struct reader *in, struct tp_error *err)
     if (in->any)
         return true;
     json_t *file;
-    if (!read_json(in->dir, legacy, &file, err))
+    if (!read_json(in, legacy, &file, err))
         return false;
     bool ok = read_json_templates(in, legacy, json_find(file, "chat_template"), err);
     json_decref(file);
@@ -388,7 +363,7 @@ bool chat_source_read(struct chat_source *source, const char *dir, struct findin
 {
     struct reader in = {.out = source, .dir = dir, .findings = findings};
     *source = (struct chat_source){0};
-    bool ok = read_json(dir, config_name, &in.config, err) && add_variables(&in, err) &&
+    bool ok = read_json(&in, config_name, &in.config, err) && add_variables(&in, err) &&
               add_templates(&in, err);
     json_decref(in.config);
     if (!ok)
@@ -398,6 +373,7 @@ bool chat_source_read(struct chat_source *source, const char *dir, struct findin
 
 void chat_source_free(struct chat_source *source)
 {
+    json_decref(source->folder);
     mem_arena_free(&source->arena);
     *source = (struct chat_source){0};
 }

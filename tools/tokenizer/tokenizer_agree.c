@@ -1,101 +1,215 @@
 #include "tokenizer_agree.h"
 
+#include "chat_source.h"
 #include "checked.h"
 #include "io.h"
 #include "json.h"
-#include "tokenizer_file.h"
+#include <stdio.h>
 #include <string.h>
 
-enum { CONFIG_MAX = 16 << 20 };
 static const char config_name[] = "tokenizer_config.json";
 
-/* The id of an added token by its content; TOKEN_NONE. Each of the two groups is in order. */
-static uint32_t added_id(const struct tokenizer_file *file, const char *content, size_t n)
+struct comparing {
+    const struct tokenizer_file *file;
+    const struct model_config *model; /* or NULL */
+    const json_t *without;
+    struct findings *findings;
+};
+
+/* Entries of a file that tokenizer.json has otherwise. */
+struct differing {
+    char first[2 * TP_NAME_BUF]; /* what is wrong with it */
+    uint32_t count;
+};
+
+/* text: a token's, which has that id; id NULL: any. */
+static void compare(const struct comparing *c, const json_t *text, const uint64_t *id,
+                    struct differing *d)
 {
-    for (int group = 0; group < 2; group++) {
-        uint32_t low = group ? file->added_raw : 0;
-        uint32_t high = group ? file->added_count : file->added_raw;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            struct tokenizer_added a = tokenizer_file_added(file, middle);
-            int order = memcmp(a.content.data, content, a.content.n < n ? a.content.n : n);
-            if (order == 0 && a.content.n == n)
-                return a.id;
-            if (order < 0 || (order == 0 && a.content.n < n))
-                low = middle + 1;
-            else
-                high = middle;
-        }
-    }
-    return tokenizer_file_find(file, content, n);
+    char name[TP_NAME_BUF], other[48] = "no such token", own[32] = "";
+    size_t n = json_string_length(text);
+    uint32_t found = tokenizer_file_named(c->file, json_string_value(text), n);
+    bool left_out = json_object_getn(c->without, json_string_value(text), n) ||
+                    (id && found == TOKEN_NONE && c->model && *id >= c->model->vocab);
+    if (left_out || (found != TOKEN_NONE && (!id || found == *id)) || d->count++ > 0)
+        return;
+    if (found != TOKEN_NONE)
+        snprintf(other, sizeof other, "it with %u", found);
+    if (id)
+        snprintf(own, sizeof own, " has id %llu", (unsigned long long)*id);
+    snprintf(d->first, sizeof d->first, "token \"%s\"%s, tokenizer.json has %s",
+             tp_name_cut(name, json_string_value(text), n), own, other);
 }
 
-static bool check_added(const struct tokenizer_file *file, const json_t *decoder,
-                        struct tp_error *err)
+static void malformed(struct differing *d, const char *key)
+{
+    char name[TP_NAME_BUF];
+    if (d->count++ == 0)
+        snprintf(d->first, sizeof d->first, "entry \"%s\" is malformed",
+                 tp_name_cut(name, key, strlen(key)));
+}
+
+static bool warn_of(const struct comparing *c, const char *where, const struct differing *d,
+                    struct tp_error *err)
+{
+    char more[48] = "";
+    if (d->count > 1)
+        snprintf(more, sizeof more, " (and %u more)", d->count - 1);
+    return !d->count || finding_warn(c->findings, TP_E_TK_INVALID, err,
+                                     "%s: %s%s; tokenizer.json counts", where, d->first, more);
+}
+
+/* {"7": {"content": "<s>"}} */
+static bool check_decoder(const struct comparing *c, const json_t *decoder, struct tp_error *err)
 {
     const char *key;
     json_t *entry;
+    uint64_t id;
+    struct differing d = {0};
+    if (decoder && !json_is_object(decoder))
+        malformed(&d, json_type_name(decoder));
     json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
     {
-        char name[TP_NAME_BUF];
         const json_t *content = json_object_get(entry, "content");
-        uint64_t id;
-        if (!json_is_string(content) || !tp_parse_u64(key, strlen(key), &id))
-            return tp_fail(err, TP_E_TK_INVALID, "%s: added_tokens_decoder: malformed entry",
-                           config_name);
-        size_t n = json_string_length(content);
-        uint32_t found = added_id(file, json_string_value(content), n);
-        if (found == id)
-            continue;
-        tp_name_cut(name, json_string_value(content), n);
-        if (found == TOKEN_NONE)
-            return tp_fail(err, TP_E_TK_INVALID,
-                           "%s: token \"%s\" has id %llu, tokenizer.json has no such token",
-                           config_name, name, (unsigned long long)id);
-        return tp_fail(err, TP_E_TK_INVALID, "%s: token \"%s\" has id %llu, tokenizer.json: %u",
-                       config_name, name, (unsigned long long)id, found);
+        if (json_is_string(content) && tp_parse_u64(key, strlen(key), &id))
+            compare(c, content, &id, &d);
+        else
+            malformed(&d, key);
     }
-    return true;
+    return warn_of(c, "tokenizer_config.json: added_tokens_decoder", &d, err);
 }
 
-static bool check_bos(const struct tokenizer_file *file, const json_t *bos,
-                      const struct model_config *model, struct tp_error *err)
+/* added_tokens.json, {"<s>": 7}: read where tokenizer_config.json has no added_tokens_decoder. */
+static bool check_added(const struct comparing *c, const json_t *added, struct tp_error *err)
 {
-    if (json_is_object(bos))
-        bos = json_object_get(bos, "content");
-    if (!json_is_string(bos))
-        return true;
-    char name[TP_NAME_BUF];
-    uint32_t id = added_id(file, json_string_value(bos), json_string_length(bos));
-    tp_name_cut(name, json_string_value(bos), json_string_length(bos));
-    if (id == TOKEN_NONE)
-        return tp_fail(err, TP_E_TK_INVALID,
-                       "%s: bos_token \"%s\", tokenizer.json has no such token", config_name, name);
-    if (model && model->bos_id >= 0 && model->bos_id != (int64_t)id)
-        return tp_fail(err, TP_E_TK_INVALID, "%s: bos_token \"%s\" has id %u, config.json: %lld",
-                       config_name, name, id, (long long)model->bos_id);
-    return true;
+    const char *key;
+    json_t *value;
+    struct differing d = {0};
+    json_object_foreach((json_t *)(uintptr_t)added, key, value)
+    {
+        double number = json_is_number(value) ? json_number_value(value) : -1;
+        if (!(number >= 0 && number < INT32_MAX)) {
+            malformed(&d, key);
+            continue;
+        }
+        uint64_t id = (uint64_t)number;
+        json_t *text = json_string(key);
+        compare(c, text, &id, &d);
+        json_decref(text);
+    }
+    return warn_of(c, "added_tokens.json", &d, err);
 }
 
-bool tokenizer_agree(const char *dir, const struct model_config *model, const unsigned char *data,
-                     uint64_t n, struct tp_error *err)
+/* A list of tokens, or an object that names them. */
+static bool check_more(const struct comparing *c, const char *where, const json_t *tokens,
+                       struct tp_error *err)
+{
+    const char *key;
+    json_t *value;
+    size_t i;
+    struct differing d = {0};
+    json_array_foreach(tokens, i, value)
+    {
+        if (chat_token_text(value))
+            compare(c, chat_token_text(value), NULL, &d);
+    }
+    json_object_foreach((json_t *)(uintptr_t)tokens, key, value)
+    {
+        if (chat_token_text(value))
+            compare(c, chat_token_text(value), NULL, &d);
+    }
+    return warn_of(c, where, &d, err);
+}
+
+static bool check_bos(const struct comparing *c, const char *name, uint32_t id,
+                      struct tp_error *err)
+{
+    const struct model_config *m = c->model;
+    return !m || m->bos_id < 0 || m->bos_id == (int64_t)id ||
+           finding_warn(c->findings, TP_E_TK_INVALID, err,
+                        "%s: bos_token \"%s\" has id %u, config.json: %lld; the tokenizer's counts",
+                        config_name, name, id, (long long)m->bos_id);
+}
+
+static bool check_eos(const struct comparing *c, const char *name, uint32_t id,
+                      struct tp_error *err)
+{
+    const struct model_config *m = c->model;
+    bool same = !m || m->n_eos == 0;
+    for (uint64_t i = 0; !same && i < m->n_eos; i++)
+        same = m->eos_id[i] == (int64_t)id;
+    return same ||
+           finding_warn(
+               c->findings, TP_E_TK_INVALID, err,
+               "%s: eos_token \"%s\" has id %u, config.json: %lld; an answer ends at either",
+               config_name, name, id, (long long)m->eos_id[0]);
+}
+
+/* bos_token, eos_token ... */
+static bool check_token(const struct comparing *c, const char *key, const json_t *value,
+                        struct tp_error *err)
+{
+    char name[TP_NAME_BUF];
+    const json_t *text = chat_token_text(value);
+    if (!value)
+        return true;
+    if (!text)
+        return finding_warn(c->findings, TP_E_TK_INVALID, err,
+                            "%s: %s: a text expected, %s found: it is ignored", config_name, key,
+                            json_type_name(value));
+    size_t n = json_string_length(text);
+    uint32_t id = tokenizer_file_named(c->file, json_string_value(text), n);
+    tp_name_cut(name, json_string_value(text), n);
+    if (id == TOKEN_NONE) /* what was left out was said */
+        return json_object_getn(c->without, json_string_value(text), n) ||
+               finding_warn(c->findings, TP_E_TK_INVALID, err,
+                            "%s: %s \"%s\", tokenizer.json has no such token: it stays a text",
+                            config_name, key, name);
+    return strcmp(key, "bos_token") == 0   ? check_bos(c, name, id, err)
+           : strcmp(key, "eos_token") == 0 ? check_eos(c, name, id, err)
+                                           : true;
+}
+
+/* A file that is no JSON is somebody else's affair: *out NULL. */
+static bool read_json(const char *dir, const char *name, json_t **out, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    char path[IO_PATH_MAX];
+    *out = NULL;
+    if (!io_join(path, dir, name, err))
+        return false;
+    if (io_exists(path))
+        *out = json_read_wide(path, CHAT_CONFIG_MAX, TP_E_TK_INVALID, &why);
+    return (why.code != TP_E_IO && why.code != TP_E_MEMORY) ||
+           tp_fail(err, why.code, "%s", why.text);
+}
+
+static bool check(const struct comparing *c, const json_t *config, const json_t *added,
+                  struct tp_error *err)
+{
+    const json_t *decoder = json_find(config, "added_tokens_decoder");
+    bool ok = check_decoder(c, decoder, err) && (decoder || check_added(c, added, err)) &&
+              check_more(c, "tokenizer_config.json: additional_special_tokens",
+                         json_find(config, "additional_special_tokens"), err) &&
+              check_more(c, "tokenizer_config.json: extra_special_tokens",
+                         json_find(config, "extra_special_tokens"), err);
+    for (size_t i = 0; ok && i < CHAT_TOKENS; i++)
+        ok = check_token(c, chat_tokens[i], json_find(config, chat_tokens[i]), err);
+    return ok;
+}
+
+bool tokenizer_agree(const char *dir, const struct model_config *model, const json_t *without,
+                     const unsigned char *data, uint64_t n, struct findings *findings,
+                     struct tp_error *err)
 {
     struct tokenizer_file file;
-    char path[IO_PATH_MAX];
-    if (!tokenizer_file_open(data, n, "tokenizer.json", &file, err) ||
-        !io_join(path, dir, config_name, err))
-        return false;
-    if (model && file.tokens > model->vocab)
-        return tp_fail(err, TP_E_TK_INVALID,
-                       "tokenizer.json: ids up to %u, config.json: vocab_size %llu",
-                       file.tokens - 1, (unsigned long long)model->vocab);
-    if (!io_exists(path))
-        return true;
-    json_t *config = json_read_wide(path, CONFIG_MAX, TP_E_TK_INVALID, err);
-    if (!config)
-        return false;
-    bool ok = check_added(&file, json_find(config, "added_tokens_decoder"), err) &&
-              check_bos(&file, json_find(config, "bos_token"), model, err);
+    const struct comparing comparing = {&file, model, without, findings};
+    json_t *config = NULL, *added = NULL;
+    bool ok = tokenizer_file_open(data, n, "tokenizer.json", &file, err) &&
+              read_json(dir, config_name, &config, err) &&
+              read_json(dir, "added_tokens.json", &added, err) &&
+              check(&comparing, config, added, err);
     json_decref(config);
+    json_decref(added);
     return ok;
 }

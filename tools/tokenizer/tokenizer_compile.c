@@ -23,6 +23,7 @@ struct compiling {
     struct tokenizer_vocab vocab;
     struct pack_merge *merges;
     struct tokenizer_parts parts;
+    struct tokenizer_rows *rows;
 };
 
 static bool check_affixes(struct compiling *c)
@@ -96,6 +97,7 @@ static void choose_model(struct compiling *c)
 
 static bool check_post(struct compiling *c)
 {
+    c->post.count = tokenizer_rows_keep(c->rows, c->post.ids, c->post.count, &c->post.before);
     for (uint32_t i = 0; i < c->post.count; i++) {
         uint32_t id = c->post.ids[i];
         if (id >= c->vocab.token_count || !c->vocab.tokens[id].used)
@@ -122,7 +124,8 @@ static bool read_parts(struct compiling *c)
     c->vocab.model = c->parts.model;
     c->vocab.fallback = c->parts.model_flags & MODEL_BYTE_FALLBACK;
     return tokenizer_vocab_read(&c->vocab, root) && read_unk(c) && check_post(c) &&
-           tokenizer_merges_read(in, c->model, c->vocab.vocab, &c->merges, &c->parts.merge_count);
+           tokenizer_merges_read(in, c->model, c->vocab.vocab, c->rows->tokens, &c->merges,
+                                 &c->parts.merge_count);
 }
 
 /* Added tokens that stand alone: apart from what? */
@@ -167,37 +170,59 @@ static bool compile(struct compiling *c, const struct tokenizer_texts *texts, un
     return tokenizer_pack(parts, data, bytes, c->in.err);
 }
 
-bool tokenizer_compile(const char *file, const char *json, size_t n,
-                       const struct tokenizer_texts *texts, unsigned char **data, uint64_t *bytes,
-                       struct tp_error *err)
+static bool compile_document(const char *file, json_t *root, const struct tokenizer_texts *texts,
+                             struct tokenizer_rows *rows, unsigned char **data, uint64_t *bytes,
+                             struct tp_error *err)
 {
-    if (n > TOKENIZER_JSON_MAX)
-        return tp_fail(err, TP_E_LIMIT, "%s: %zu bytes, at most %llu allowed", file, n,
-                       TOKENIZER_JSON_MAX);
+    if (!json_is_object(root))
+        return tp_fail(err, TP_E_TK_INVALID, "%s: an object expected at top level", file);
     struct compiling *c = mem_alloc(sizeof *c, err);
-    json_t *root = c ? json_parse(file, json, n, TP_E_TK_INVALID, err) : NULL;
-    bool ok = root && (json_is_object(root) ||
-                       tp_fail(err, TP_E_TK_INVALID, "%s: an object expected at top level", file));
-    if (ok) {
-        c->in = (struct tokenizer_reading){.file = file, .arena = &c->arena, .err = err};
-        c->root = root;
-        ok = compile(c, texts, data, bytes);
-        tokenizer_vocab_free(&c->vocab);
-        mem_free(c->merges);
-        mem_arena_free(&c->arena);
-    }
-    json_decref(root);
+    if (!c)
+        return false;
+    c->in = (struct tokenizer_reading){.file = file, .arena = &c->arena, .err = err};
+    c->root = root;
+    c->rows = rows;
+    bool ok = tokenizer_rows_apply(rows, root, err) && compile(c, texts, data, bytes);
+    tokenizer_vocab_free(&c->vocab);
+    mem_free(c->merges);
+    mem_arena_free(&c->arena);
     mem_free(c);
     return ok;
 }
 
+bool tokenizer_compile(const char *file, const char *json, size_t n,
+                       const struct tokenizer_texts *texts, struct tokenizer_rows *rows,
+                       unsigned char **data, uint64_t *bytes, struct tp_error *err)
+{
+    struct tokenizer_rows all = {0};
+    if (n > TOKENIZER_JSON_MAX)
+        return tp_fail(err, TP_E_LIMIT, "%s: %zu bytes, at most %llu allowed", file, n,
+                       TOKENIZER_JSON_MAX);
+    json_t *root = json_parse(file, json, n, TP_E_TK_INVALID, err);
+    bool ok = root && compile_document(file, root, texts, rows ? rows : &all, data, bytes, err);
+    json_decref(root);
+    return ok;
+}
+
+static bool warn_of_rows(const struct tokenizer_rows *rows, const char *file,
+                         struct findings *findings, struct tp_error *err)
+{
+    return !rows->dropped ||
+           finding_warn(findings, TP_E_TK_INVALID, err,
+                        "%s: %u token%s, %s%s, but vocab_size of config.json is %llu: %s left out",
+                        file, rows->dropped, rows->dropped == 1 ? "" : "s", rows->names,
+                        rows->dropped > TOKENIZER_ROWS_SHOWN ? " the first" : "",
+                        (unsigned long long)rows->count, rows->dropped == 1 ? "it is" : "they are");
+}
+
 bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
-                           const struct tokenizer_texts *texts, unsigned char **data,
-                           uint64_t *bytes, struct tp_error *err)
+                           const struct tokenizer_texts *texts, struct findings *findings,
+                           unsigned char **data, uint64_t *bytes, struct tp_error *err)
 {
     static const char file[] = "tokenizer.json";
     char path[IO_PATH_MAX], *json;
     size_t n;
+    struct tokenizer_rows rows = {.count = model ? model->vocab : 0};
     if (!io_join(path, dir, "tokenizer.model", err))
         return false;
     bool sentencepiece = io_exists(path);
@@ -207,12 +232,14 @@ bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
         return tp_fail(err, TP_E_TK_UNSUPPORTED, "tokenizer.model without a tokenizer.json");
     if (!io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
         return false;
-    bool ok = tokenizer_compile(file, json, n, texts, data, bytes, err);
-    mem_free(json);
-    if (ok && !tokenizer_agree(dir, model, *data, *bytes, err)) {
+    bool made = tokenizer_compile(file, json, n, texts, &rows, data, bytes, err);
+    bool ok = made && warn_of_rows(&rows, file, findings, err) &&
+              tokenizer_agree(dir, model, rows.tokens, *data, *bytes, findings, err);
+    if (made && !ok) {
         mem_free(*data);
         *data = NULL;
-        ok = false;
     }
+    tokenizer_rows_free(&rows);
+    mem_free(json);
     return ok;
 }

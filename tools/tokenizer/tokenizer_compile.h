@@ -7,9 +7,10 @@
  * bytes.
  */
 #pragma once
-#include "error.h"
+#include "findings.h"
 #include "model_config.h"
 #include "tokenizer_pack.h"
+#include "tokenizer_rows.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,17 +22,18 @@ struct tokenizer_texts {
     uint32_t count;
 };
 
-/* json: n bytes of tokenizer.json; file: its name in errors; texts may be NULL. The caller frees
- * *data with mem_free.
+/* json: n bytes of tokenizer.json; file: its name in errors; texts and rows may be NULL. The caller
+ * frees *data with mem_free, and *rows.
  *
  * Errors  TP_E_TK_INVALID (exit 3), TP_E_TK_UNSUPPORTED (exit 4), TP_E_LIMIT, TP_E_MEMORY */
 bool tokenizer_compile(const char *file, const char *json, size_t n,
-                       const struct tokenizer_texts *texts, unsigned char **data, uint64_t *bytes,
-                       struct tp_error *err);
+                       const struct tokenizer_texts *texts, struct tokenizer_rows *rows,
+                       unsigned char **data, uint64_t *bytes, struct tp_error *err);
 
 /* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model,
- * where it is not NULL: ids beyond the embedding, control tokens or a bos that differ are
- * TP_E_TK_INVALID with both values. A tokenizer.model alone is TP_E_TK_UNSUPPORTED. */
+ * where it is not NULL: tokens beyond the embedding, which are left out, and what the files say of
+ * control tokens otherwise (tokenizer_agree) are findings. A tokenizer.model alone is
+ * TP_E_TK_UNSUPPORTED. */
 bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
-                           const struct tokenizer_texts *texts, unsigned char **data,
-                           uint64_t *bytes, struct tp_error *err);
+                           const struct tokenizer_texts *texts, struct findings *findings,
+                           unsigned char **data, uint64_t *bytes, struct tp_error *err);

@@ -6,7 +6,7 @@
 
 struct merging {
     const struct tokenizer_reading *in;
-    const json_t *vocab;
+    const json_t *vocab, *without;
     struct pack_merge *merges;
     uint32_t merge_count;
 };
@@ -58,27 +58,39 @@ static bool merge_id(struct merging *c, size_t number, struct span name, uint32_
     return true;
 }
 
+static bool is_without(const struct merging *c, struct span name)
+{
+    return json_object_getn(c->without, name.s, name.n) != NULL;
+}
+
 static bool read_merge(struct merging *c, const json_t *merge, size_t number, char *joined)
 {
     struct span part[2];
     struct pack_merge *out = &c->merges[c->merge_count];
-    if (!merge_parts(c, merge, number, part) || !merge_id(c, number, part[0], &out->left) ||
-        !merge_id(c, number, part[1], &out->right))
+    if (!merge_parts(c, merge, number, part))
+        return false;
+    if (is_without(c, part[0]) || is_without(c, part[1]))
+        return true;
+    if (!merge_id(c, number, part[0], &out->left) || !merge_id(c, number, part[1], &out->right))
         return false;
     /* both are in the vocabulary: neither is longer than a token may be */
     memcpy(joined, part[0].s, part[0].n);
     memcpy(joined + part[0].n, part[1].s, part[1].n);
-    if (!merge_id(c, number, (struct span){joined, part[0].n + part[1].n}, &out->id))
+    struct span whole = {joined, part[0].n + part[1].n};
+    if (is_without(c, whole))
+        return true;
+    if (!merge_id(c, number, whole, &out->id))
         return false;
     c->merge_count++;
     return true;
 }
 
 bool tokenizer_merges_read(const struct tokenizer_reading *in, const json_t *model,
-                           const json_t *vocab, struct pack_merge **out, uint32_t *out_count)
+                           const json_t *vocab, const json_t *without, struct pack_merge **out,
+                           uint32_t *out_count)
 {
     const json_t *merges = json_object_get(model, "merges");
-    struct merging c = {.in = in, .vocab = vocab};
+    struct merging c = {.in = in, .vocab = vocab, .without = without};
     if (!json_is_array(merges))
         return tp_fail(in->err, TP_E_TK_INVALID, "%s: model: merges: an array expected, %s found",
                        in->file, json_type_name(merges));
