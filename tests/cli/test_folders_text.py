@@ -388,5 +388,24 @@ def test_export_gives_templates_back():
         error_line(tpshard("export", bundle, "-o", d + "/e", "-q", "--force", status=None), 2, "additional_chat_templates")
 
 
+def test_an_export_of_templates_that_is_killed_is_brought_to_its_end():
+    """At any of its file calls, over an older export that has a file of somebody's: nothing of that is lost."""
+    with Folder() as d:
+        path = folder(d + "/m", {"chat_template.jinja": TEMPLATE, **{f"additional_chat_templates/{n}.jinja": n + TEMPLATE for n in "abc"}})
+        bundle = converted(path, count=0)
+        command = ("export", bundle, "-o", d + "/e", "-q", "--force")
+        tpshard(*command)
+        whole = harness.tree_bytes(d + "/e")
+        count = tpshard(*command, env={**os.environ, "TP_FAULT": "count"}).stderr.decode()
+        calls = int(count.split("io calls: ")[1].split()[0])
+        assert calls > 100, count
+        for k in range(1, calls + 1, max(1, calls // (60 // min(harness.SHARE, 10)))):
+            put(d + "/e/mine.txt", "mine")
+            tpshard(*command, status=None, env={**os.environ, "TP_FAULT": f"kill:{k}"})
+            tpshard(*command)
+            assert harness.tree_bytes(d + "/e") == {**whole, "mine.txt": b"mine"}, k
+            assert not os.path.exists(d + "/e.partial"), k
+
+
 if __name__ == "__main__":
     harness.main(globals())

@@ -155,7 +155,7 @@ static bool check(const struct source *source, int threads, struct tp_error *err
 {
     const struct source_bundle *s = self_of(source);
     struct folder folder;
-    struct owned owned = {.folder.fd = -1};
+    struct owned owned = OWNED_CLOSED;
     bool ok = folder_open(&folder, s->bundle.dir, err) &&
               owned_open(&owned, &folder, ".", s->bundle.dir, err);
     if (ok && !hash_equal(owned.id, s->bundle.manifest_hash))
