@@ -74,6 +74,9 @@ class Sweep:
 
 def bundle(folder, name="b", **changes):
     tiny_model(f"{folder}/{name}-model", **changes)
+    os.mkdir(f"{folder}/{name}-model/additional_chat_templates")
+    with open(f"{folder}/{name}-model/additional_chat_templates/tool_use.jinja", "w") as f:
+        f.write("{{ messages[0].content }}")
     tpshard("convert", f"{folder}/{name}-model", "-o", f"{folder}/{name}", "-q", "--no-selftest", "--tp", "2")
     return f"{folder}/{name}"
 

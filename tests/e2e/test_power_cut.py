@@ -217,9 +217,16 @@ def test_a_bundle_is_cut_anew():
         cut(d, nothing, ["reshard", d + "/b", "--tp", "2"])
 
 
+def add_templates(model, *names):
+    os.mkdir(model + "/additional_chat_templates")
+    for name in names:
+        open(f"{model}/additional_chat_templates/{name}.jinja", "w").write(name * 40)
+
+
 def test_an_export():
     with Folder() as d:
         tiny_model(d + "/m")
+        add_templates(d + "/m", "a", "b")
         tpshard("convert", d + "/m", "-o", d + "/b", "-q", "--no-selftest", "--tp", "3")
         cut(d, nothing, ["export", d + "/b"])
 
@@ -228,6 +235,8 @@ def test_an_export_is_replaced():
     with Folder() as d:
         tiny_model(d + "/m")
         tiny_model(d + "/other", vocab_size=48)
+        add_templates(d + "/m", "a", "b")
+        add_templates(d + "/other", "b", "c")
         for name in ("m", "other"):
             tpshard("convert", f"{d}/{name}", "-o", f"{d}/b-{name}", "-q", "--no-selftest")
         cut(d, lambda root: tpshard("export", d + "/b-other", "-o", root + "/X", "-q"), ["export", d + "/b-m", "--force"])
