@@ -22,14 +22,13 @@ struct differing {
     uint32_t count;
 };
 
-/* text: a token's, which has that id; id NULL: any. */
-static void compare(const struct comparing *c, const json_t *text, const uint64_t *id,
+/* A token that has that id; id NULL: any. */
+static void compare(const struct comparing *c, const char *text, size_t n, const uint64_t *id,
                     struct differing *d)
 {
     char name[TP_NAME_BUF], other[48] = "no such token", own[32] = "";
-    size_t n = json_string_length(text);
-    uint32_t found = tokenizer_file_named(c->file, json_string_value(text), n);
-    bool left_out = json_object_getn(c->without, json_string_value(text), n) ||
+    uint32_t found = tokenizer_file_named(c->file, text, n);
+    bool left_out = json_object_getn(c->without, text, n) ||
                     (id && found == TOKEN_NONE && c->model && *id >= c->model->vocab);
     if (left_out || (found != TOKEN_NONE && (!id || found == *id)) || d->count++ > 0)
         return;
@@ -38,7 +37,7 @@ static void compare(const struct comparing *c, const json_t *text, const uint64_
     if (id)
         snprintf(own, sizeof own, " has id %llu", (unsigned long long)*id);
     snprintf(d->first, sizeof d->first, "token \"%s\"%s, tokenizer.json has %s",
-             tp_name_cut(name, json_string_value(text), n), own, other);
+             tp_name_cut(name, text, n), own, other);
 }
 
 static void malformed(struct differing *d, const char *key)
@@ -72,7 +71,7 @@ static bool check_decoder(const struct comparing *c, const json_t *decoder, stru
     {
         const json_t *content = json_object_get(entry, "content");
         if (json_is_string(content) && tp_parse_u64(key, strlen(key), &id))
-            compare(c, content, &id, &d);
+            compare(c, json_string_value(content), json_string_length(content), &id, &d);
         else
             malformed(&d, key);
     }
@@ -93,11 +92,16 @@ static bool check_added(const struct comparing *c, const json_t *added, struct t
             continue;
         }
         uint64_t id = (uint64_t)number;
-        json_t *text = json_string(key);
-        compare(c, text, &id, &d);
-        json_decref(text);
+        compare(c, key, strlen(key), &id, &d);
     }
     return warn_of(c, "added_tokens.json", &d, err);
+}
+
+static void compare_any(const struct comparing *c, const json_t *token, struct differing *d)
+{
+    const json_t *text = chat_token_text(token);
+    if (text)
+        compare(c, json_string_value(text), json_string_length(text), NULL, d);
 }
 
 /* A list of tokens, or an object that names them. */
@@ -110,13 +114,11 @@ static bool check_more(const struct comparing *c, const char *where, const json_
     struct differing d = {0};
     json_array_foreach(tokens, i, value)
     {
-        if (chat_token_text(value))
-            compare(c, chat_token_text(value), NULL, &d);
+        compare_any(c, value, &d);
     }
     json_object_foreach((json_t *)(uintptr_t)tokens, key, value)
     {
-        if (chat_token_text(value))
-            compare(c, chat_token_text(value), NULL, &d);
+        compare_any(c, value, &d);
     }
     return warn_of(c, where, &d, err);
 }
