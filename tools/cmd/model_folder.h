@@ -30,7 +30,8 @@ struct model_folder {
  * With follow_links model_folder_check_links is left out. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);
-/* Read what travels beside config.json, compile the tokenizer. */
+/* Read what travels beside config.json, compile the tokenizer. What is wrong with any of it is a
+ * finding, and the rest counts. */
 bool model_folder_read_files(struct model_folder *folder, struct tp_error *err);
 /* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache:
  * TP_E_IX_LINK names the one that is. */
