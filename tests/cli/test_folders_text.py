@@ -113,7 +113,7 @@ def test_a_malformed_tokenizer_json_is_left_out():
         "byte": (edited(lambda d: (d["model"].update(byte_fallback=True), d["model"]["vocab"].update({"<0xZZ>": 511}))), ""),
         "post": (edited(lambda d: d["post_processor"].update(single=[])), "post_processor"),
         "comma": (b'{"version": "1.0",}', "line 1"), "empty": (b"", "empty"), "list": (b"[]", "object"), "half": (b'{"model": {"ty', "line 1"),
-        "pointer": (POINTER, "tokenizer.json"), "page": (PAGE, "tokenizer.json"), "mark": (b"\xef\xbb\xbf{}", "tokenizer.json"),
+        "pointer": (POINTER, "Git LFS pointer"), "page": (PAGE, "HTML page"), "mark": (b"\xef\xbb\xbf{}", "byte order mark"),
         "binary": (bytes(range(256)), "tokenizer.json"), "deep": (b'{"a":' + b"[" * 99 + b"]" * 99 + b"}", "nested"),
         "huge id": (edited(lambda d: d["model"]["vocab"].update(new="X"))and json.dumps(vocab(new=7777)).replace("7777", "1" + "0" * 30), "tokenizer.json"),
     }
@@ -331,6 +331,7 @@ def test_what_is_wrong_with_a_template_costs_that_one():
     hostile = "{% for i in range(10**4) %}{% for j in range(10**4) %}{% endfor %}{% endfor %}"
     with Folder() as d:
         cases = (({"chat_template.jinja": "{% if %}"}, "chat_template.jinja:1:", "default"), ({"chat_template.jinja": hostile}, "chat_template.jinja:1:", "default"),
+                 ({"chat_template.jinja": POINTER}, "Git LFS pointer", "default"), ({"chat_template.jinja": PAGE}, "HTML page", "default"),
                  ({"chat_template.jinja": b"\xff"}, "UTF-8", "default"), ({"chat_template.jinja": "x" * ((1 << 20) + 1)}, "1048576", "default"),
                  ({"chat_template.jinja": TEMPLATE, "additional_chat_templates/tool_use.jinja": "{{ range(10**12) }}"}, "tool_use.jinja:1:", "tool_use"),
                  ({"chat_template.jinja": TEMPLATE, "additional_chat_templates/tool_use.jinja": b"a\xffb"}, "tool_use.jinja", "tool_use"),

@@ -84,7 +84,7 @@ static void row_60_what_is_not_usable_is_left_out_by_field(void **state)
         {"", "empty"},
         {"{", "line"},
         {"{\"do_sample\": true,}", "line"},
-        {"\xef\xbb\xbf{\"do_sample\": true}", "line"},
+        {"\xef\xbb\xbf{\"do_sample\": true}", "byte order mark"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct generation_config greedy = generation_config_default();

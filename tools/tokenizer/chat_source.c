@@ -1,6 +1,7 @@
 #include "chat_source.h"
 
 #include "chat_folder.h"
+#include "file_kind.h"
 #include "io.h"
 #include "jinja.h"
 #include "json.h"
@@ -121,7 +122,10 @@ static bool add_template(struct reader *in, const char *where, const char *name,
                             where, tp_name_cut(cut, name, strlen(name)), CHAT_NAME_BYTES_MAX);
     if (n == 0 || n > JINJA_SOURCE_MAX || !utf8_is_valid(text, n))
         return refuse_unread(in, where, name, err);
-    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 &&
+    size_t mark = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    if (!file_kind_check(where, text + mark, n - mark, "a template", TP_E_TEMPLATE, &reason))
+        return refuse(in, name, reason.text, err);
+    if (mark &&
         !finding_warn(in->findings, TP_E_TEMPLATE, err,
                       "%s: begins with a byte order mark, which is part of every prompt", where))
         return false;
