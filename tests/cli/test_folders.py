@@ -538,6 +538,8 @@ def named(path, status, *words, cwd=None, but=()):
 
 
 def test_a_name_of_the_hub_is_told_how_to_get_it(d):
+    d += "/here"  # beside which nothing stands
+    os.mkdir(d)
     for path, name in (("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B"), ("https://huggingface.co/a/b_c.d", "a/b_c.d"), ("hf://meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
                        ("https://huggingface.co/a/b/tree/main", "a/b")):
         named(path, 5, "no such folder", f"hf download {name} --local-dir DIR", cwd=d)
