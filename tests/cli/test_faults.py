@@ -204,6 +204,9 @@ def test_a_matrix_of_one_value_is_a_warning():
                 lines = tpshard("convert", m.model, "-o", m.bundle, "--no-selftest", "--force", *args).stderr.decode().splitlines()
                 found = [l for l in lines if "one value" in l]
                 assert len(found) == 1 and found[0].startswith("tpshard: warning: "), lines
+                assert json.load(open(m.bundle + "/manifest.json"))["source"]["warnings"] == 1
+                error_line(tpshard("convert", m.model, "-o", m.bundle + ".s", "--no-selftest", "--strict", *args, status=None), 3, "one value", tensors[0])
+                assert not os.path.exists(m.bundle + ".s")
                 assert f'"{tensors[0]}" the first' in found[0] and ("1 weight matrix has" if value == 0 else "3 weight matrices have") in found[0], found
         assert not convert(m.model, m.bundle, "--force").stderr
 

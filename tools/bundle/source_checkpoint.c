@@ -15,7 +15,7 @@ struct source_input {
     const unsigned char *data; /* mapped, any alignment */
     enum dtype dtype;          /* as stored */
     uint64_t rows, cols;
-    _Atomic bool varies; /* prepare found two values */
+    _Atomic bool prepared, varies; /* prepare saw values; it found two */
     uint32_t *scales; /* [rows] constants of rows, where the format has them; filled by prepare */
 };
 
@@ -210,21 +210,30 @@ static void look_for_another(struct source_input *in, uint64_t at, uint64_t n)
 {
     size_t element = dtype_bytes(in->dtype);
     const unsigned char *data = in->data + at * element;
+    in->prepared = true;
     if (!in->varies && (memcmp(data, in->data, element) != 0 ||
                         memcmp(data, data + element, (n - 1) * element) != 0))
         in->varies = true;
 }
 
-uint32_t source_checkpoint_constant(const struct source_checkpoint *s, char name[TP_NAME_BUF])
+/* Matrices of one value throughout, bit by bit, of those that were prepared; of biases and norms it
+ * is usual. Said once. */
+static bool warn_of_constant(struct source_checkpoint *s, struct tp_error *err)
 {
+    char name[TP_NAME_BUF];
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->whole.n_tensors; i++) {
+    for (uint32_t i = 0; i < s->whole.n_tensors && !s->constant_said; i++) {
         const struct source_input *in = &s->inputs[i];
-        if (s->whole.tensors[i].layout == LAYOUT_PANEL16 && !in->varies &&
+        if (s->whole.tensors[i].layout == LAYOUT_PANEL16 && in->prepared && !in->varies &&
             in->rows * in->cols > 1 && n++ == 0)
             tp_name_cut(name, in->stored->name, in->stored->name_len);
     }
-    return n;
+    s->constant_said |= n > 0;
+    return !n ||
+           finding_warn(
+               s->findings, TP_E_ST_TENSOR, err,
+               "%s: %u weight %s one value throughout, \"%s\" the first; is the checkpoint whole?",
+               s->checkpoint->dir, n, n == 1 ? "matrix has" : "matrices have", name);
 }
 
 static bool prepare(const struct source *source, uint32_t index, uint32_t piece, bool known,
@@ -273,14 +282,17 @@ static json_t *tensors_json(const struct source_checkpoint *s, const struct hash
 static json_t *describe(const struct source *source, const struct hash128 *digests,
                         struct tp_error *err)
 {
-    const struct source_checkpoint *s = self_of(source);
+    struct source_checkpoint *s = source->state;
+    if (!warn_of_constant(s, err))
+        return NULL;
+    uint32_t count = s->findings->warnings;
     json_t *unused = json_array();
     for (uint32_t i = 0; i < s->checkpoint->count; i++) {
         const struct checkpoint_tensor *t = &s->checkpoint->tensors[i];
         if (!t->used)
             json_array_append_new(unused, json_stringn(t->tensor->name, t->tensor->name_len));
     }
-    json_t *warnings = s->warnings ? json_integer(s->warnings) : NULL;
+    json_t *warnings = count ? json_integer(count) : NULL;
     json_t *layers_of = s->layers_of ? json_integer((json_int_t)s->layers_of) : NULL;
     json_t *root = json_pack("{s:o, s:o, s:o*, s:o*}", "tensors", tensors_json(s, digests),
                              "unused", unused, "warnings", warnings, "layers_of", layers_of);
@@ -478,10 +490,10 @@ bool source_checkpoint_survey(const struct checkpoint *checkpoint, const struct 
 
 bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *checkpoint,
                             const struct model_config *model, struct recipe recipe,
-                            struct tp_error *err)
+                            struct findings *findings, struct tp_error *err)
 {
-    *s =
-        (struct source_checkpoint){.checkpoint = checkpoint, .prefix = hf_names_prefix(checkpoint)};
+    *s = (struct source_checkpoint){
+        .checkpoint = checkpoint, .findings = findings, .prefix = hf_names_prefix(checkpoint)};
     if (!rank_plan_build(model, recipe, 1, 0, &s->whole, err))
         return false;
     s->source = (struct source){.model = model,

@@ -147,18 +147,6 @@ static bool show(const struct writer_request *request, const struct options *o,
                       o->json, err);
 }
 
-/* Of biases and norms it is usual. */
-static void print_constant(const struct source_checkpoint *source)
-{
-    char name[TP_NAME_BUF];
-    uint32_t n = source_checkpoint_constant(source, name);
-    if (n)
-        tp_message(
-            TPSHARD, "warning",
-            "%s: %u weight %s one value throughout, \"%s\" the first; is the checkpoint whole?",
-            source->checkpoint->dir, n, n == 1 ? "matrix has" : "matrices have", name);
-}
-
 static bool convert(struct model_folder *folder, const struct options *o, struct output *output,
                     struct tp_error *err)
 {
@@ -186,10 +174,8 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
     if (!run_hash("convert", &folder->config->model, folder->recipe, &request, err) ||
         !writer_run(&request, err))
         return false;
-    if (!o->quiet) {
-        print_constant(&folder->source);
+    if (!o->quiet)
         print_done(o, &request, folder->layers_of);
-    }
     return true;
 }
 

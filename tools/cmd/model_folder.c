@@ -237,7 +237,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
                                           : survey.widest;
         folder->recipe = recipe ? *recipe : recipe_of(dtype, options->quant);
         ok = source_checkpoint_open(&folder->source, &folder->checkpoint, model, folder->recipe,
-                                    err) &&
+                                    &folder->findings, err) &&
              list_inputs(folder, err) &&
              checkpoint_check_index(&folder->checkpoint, &folder->findings, err);
         if (folder->layers_of > model->n_layers)
@@ -330,9 +330,7 @@ bool model_folder_read_files(struct model_folder *folder, struct tp_error *err)
             return false;
         tokenizer |= present && strcmp(travelling[i], "tokenizer.json") == 0;
     }
-    bool ok = add_tokenizer(folder, tokenizer, err);
-    folder->source.warnings = folder->findings.warnings;
-    return ok;
+    return add_tokenizer(folder, tokenizer, err);
 }
 
 void model_folder_close(struct model_folder *folder)
