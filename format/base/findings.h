@@ -7,6 +7,7 @@
 struct findings {
     bool quiet;        /* say nothing; count all the same */
     bool strict;       /* a warning is an error */
+    bool files_said;   /* who takes the files has said which are no regular ones */
     uint32_t warnings; /* so far; the manifest has the number */
 };
 

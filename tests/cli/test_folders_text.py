@@ -346,6 +346,51 @@ def test_what_is_wrong_with_a_template_costs_that_one():
                 assert word in render(bundle, TOOLS, status=4), "another one in its place"
 
 
+def test_of_too_many_templates_the_last_by_name_are_left_out():
+    """Whatever the order of the folder; never those that a chat takes without a name."""
+    names = [f"t{i:03}" for i in range(80)] + ["tool_use", "default"]
+    with Folder() as d:
+        for i, order in enumerate((names, names[::-1])):
+            path = folder(f"{d}/{i}", {f"additional_chat_templates/{n}.jinja": n + TEMPLATE for n in order}, drop=["chat_template"])
+            bundle = converted(path, "82 templates, at most 64", '"t062"')
+            assert sorted(load(bundle + "/additional_chat_templates.json")) == ["default"] + names[:62] + ["tool_use"]
+            assert render(bundle) == "default" + BODY and render(bundle, TOOLS) == "tool_use" + BODY + "#1"
+
+
+def test_a_list_of_templates_without_names_is_said_once():
+    nameless = [{"template": TEMPLATE}, {"name": 7, "template": TEMPLATE}, {"name": "default"}, "text"]
+    with Folder() as d:
+        for i, (value, word) in enumerate(((nameless, "4 of 4 entries"), (nameless[:2] + [{"name": "default", "template": TEMPLATE}], "2 of 3 entries"))):
+            bundle = converted(folder(f"{d}/{i}", chat_template=value), f"tokenizer_config.json: chat_template: {word}")
+            assert render(bundle) == BODY if i else render(bundle, status=4)
+
+
+def test_what_is_no_regular_file_is_left_out_and_said_once():
+    with Folder() as d:
+        files = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json", "chat_template.jinja",
+                 "chat_template.json", "additional_chat_templates/tool_use.jinja")
+        for i, name in enumerate(files):
+            for make in os.mkdir, os.mkfifo:
+                path = folder(f"{d}/{i}{make.__name__}", drop=["added_tokens_decoder", "chat_template"])
+                os.makedirs(os.path.dirname(f"{path}/{name}"), exist_ok=True)
+                if os.path.exists(f"{path}/{name}"):
+                    os.remove(f"{path}/{name}")
+                make(f"{path}/{name}")
+                bundle = converted(path, name + ": not a regular file", IDS_ONLY if name == "tokenizer.json" else "it is left out" if "/" in name else name)
+                assert greedy(bundle) == GREEDY
+                if name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja") or "/" in name:
+                    done = tpshard("tokenizer", path, "-o", path + ".t", status=None)
+                    assert name + ": not a regular file" in done.stderr.decode() and (done.returncode != 0) == (name == "tokenizer.json"), done.stderr
+
+
+def test_an_added_tokens_json_that_is_none_is_ignored():
+    with Folder() as d:
+        for i, value in enumerate((POINTER, PAGE, b"", b"[1]", b"\xef\xbb\xbf{}", b"{", b'{"a": 1, "a": 2}')):
+            bundle = converted(folder(f"{d}/{i}", {"added_tokens.json": value}, drop=["added_tokens_decoder"]), "added_tokens.json", "the file is ignored")
+            assert encode(bundle, "hello") == [1, 259, 305, 81]
+        converted(folder(d + "/beside", {"added_tokens.json": b""}, added_tokens_decoder={"1": {"content": "<s>"}}), count=0)  # nobody asks
+
+
 def test_a_tokenizer_config_that_is_no_json_is_ignored():
     with Folder() as d:
         for i, value in enumerate((b"{", b"", b"[1]", PAGE, POINTER, b'{"bos_token": "<s>",}', b"\xef\xbb\xbf{}", b'{"a": 1, "a": 2}')):

@@ -217,7 +217,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
                               &folder->findings};
     struct source_survey survey;
     *folder = (struct model_folder){
-        .dir = dir, .findings = {.quiet = options->quiet, .strict = options->strict}};
+        .dir = dir,
+        .findings = {.quiet = options->quiet, .strict = options->strict, .files_said = true}};
     if (!model_path_check(dir, false, err))
         return false;
     if (!options->follow_links && !model_folder_check_links(dir, err))
@@ -250,11 +251,12 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     return ok;
 }
 
+static const char ids_only[] = "the bundle takes token ids only";
+
 /* Without a tokenizer, with one of a kind not supported or one that is malformed, ids still work. */
 static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_texts *texts,
                               struct tp_error *err)
 {
-    static const char ids_only[] = "the bundle takes token ids only";
     unsigned char *data;
     uint64_t n;
     struct tp_error why = {0};
@@ -266,6 +268,8 @@ static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_tex
         finding_note(&f->findings, "%s: %s", why.text, ids_only);
         return true;
     }
+    if (why.code == TP_E_NOT_REGULAR)
+        return true; /* was said */
     if (why.code ==
         TP_E_LIMIT) /* of ours, for a tokenizer: it costs no more than one that is bad */
         why.code = TP_E_TK_INVALID;
@@ -292,8 +296,7 @@ static bool add_tokenizer(struct model_folder *f, bool present, struct tp_error 
     if (ok && (present || io_exists(path)))
         ok = compile_tokenizer(f, &texts, err);
     else if (ok)
-        finding_note(&f->findings, "%s: no tokenizer.json: the bundle takes token ids only",
-                     f->dir);
+        finding_note(&f->findings, "%s: no tokenizer.json: %s", f->dir, ids_only);
     chat_source_free(&chat);
     return ok;
 }
@@ -314,7 +317,8 @@ static bool read_file(struct model_folder *f, const char *name, bool *present, s
     if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, &why)) {
         if (why.code == TP_E_LIMIT)
             why.code = TP_E_IX_FIELD;
-        return finding_forgive(&f->findings, &why, "it is left out", err);
+        bool ids = why.code == TP_E_NOT_REGULAR && strcmp(name, "tokenizer.json") == 0;
+        return finding_forgive(&f->findings, &why, ids ? ids_only : "it is left out", err);
     }
     add_file(f, name, data, n);
     return strcmp(name, "generation_config.json") != 0 ||

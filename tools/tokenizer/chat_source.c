@@ -216,27 +216,37 @@ static bool add_own_tokens(struct reader *in, struct tp_error *err)
     return ok;
 }
 
-/* *out: NULL where there is none, or it is malformed. */
-static bool read_json(const struct reader *in, const char *name, json_t **out, struct tp_error *err)
+static bool is_said(const struct findings *findings, const struct tp_error *why)
+{
+    return findings->files_said && why->code == TP_E_NOT_REGULAR;
+}
+
+bool chat_config_read(const char *dir, const char *name, struct findings *findings, json_t **out,
+                      struct tp_error *err)
 {
     struct tp_error why = {0};
     char path[IO_PATH_MAX];
     *out = NULL;
-    if (!io_join(path, in->dir, name, err))
+    if (!io_join(path, dir, name, err))
         return false;
     if (!io_exists(path))
         return true;
     *out = json_read_wide(path, CHAT_CONFIG_MAX, TP_E_TK_INVALID, &why);
     if (why.code == TP_E_LIMIT)
         why.code = TP_E_TK_INVALID;
-    return *out || finding_forgive(in->findings, &why, "the file is ignored", err);
+    if (*out || (findings ? is_said(findings, &why) : tp_code_exit(why.code) == TP_EXIT_INPUT))
+        return true;
+    if (findings)
+        return finding_forgive(findings, &why, "the file is ignored", err);
+    *err = why;
+    return false;
 }
 
 static bool add_variables(struct reader *in, struct tp_error *err)
 {
     json_t *map = NULL;
     if (!json_find(in->config, "added_tokens_decoder") &&
-        !read_json(in, "special_tokens_map.json", &map, err))
+        !chat_config_read(in->dir, "special_tokens_map.json", in->findings, &map, err))
         return false;
     bool ok = true;
     for (size_t i = 0; ok && i < CHAT_TOKENS; i++) {
@@ -271,9 +281,11 @@ static bool read_template_file(struct reader *in, struct tp_error *err)
         mem_free(text);
         return ok;
     }
+    if (why.code != TP_E_LIMIT)
+        return is_said(in->findings, &why) ||
+               finding_forgive(in->findings, &why, "it is left out", err);
     in->any = true;
-    return why.code == TP_E_LIMIT ? refuse_unread(in, file, name, err)
-                                  : tp_fail(err, why.code, "%s", why.text);
+    return refuse_unread(in, file, name, err);
 }
 
 static bool read_template_folder(struct reader *in, struct tp_error *err)
@@ -305,12 +317,34 @@ static bool add_json_template(struct reader *in, const char *file, const char *n
 {
     char where[64];
     snprintf(where, sizeof where, "%s: chat_template", file);
-    if (!json_is_string(text) || !name)
+    if (!json_is_string(text))
         return finding_warn(
             in->findings, TP_E_TK_INVALID, err,
             "%s: a text, or a list of {name, template} expected, %s found: it is left out", where,
             json_type_name(text));
     return add_template(in, where, name, json_string_value(text), json_string_length(text), err);
+}
+
+/* [{"name": ..., "template": ...}] */
+static bool read_list(struct reader *in, const char *file, const json_t *list, struct tp_error *err)
+{
+    uint32_t bad = 0;
+    if (json_array_size(list) > CHAT_TEMPLATES_MAX)
+        return finding_warn(in->findings, TP_E_TK_INVALID, err,
+                            "%s: %zu chat templates, at most %d allowed: they are left out", file,
+                            json_array_size(list), CHAT_TEMPLATES_MAX);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i), *text = json_object_get(item, "template");
+        const char *name = json_string_value(json_object_get(item, "name"));
+        if (!name || !json_is_string(text))
+            bad++;
+        else if (!add_json_template(in, file, name, text, err))
+            return false;
+    }
+    return !bad || finding_warn(in->findings, TP_E_TK_INVALID, err,
+                                "%s: chat_template: %u of %zu entries without a name and a "
+                                "template, both texts: left out",
+                                file, bad, json_array_size(list));
 }
 
 /* chat_template of a JSON file: a text, a list, or an object of names. */
@@ -332,16 +366,7 @@ static bool read_json_templates(struct reader *in, const char *file, const json_
     }
     if (!json_is_array(value))
         return add_json_template(in, file, "default", value, err);
-    if (json_array_size(value) > CHAT_TEMPLATES_MAX)
-        return finding_warn(in->findings, TP_E_TK_INVALID, err,
-                            "%s: %zu chat templates, at most %d allowed: they are left out", file,
-                            json_array_size(value), CHAT_TEMPLATES_MAX);
-    for (size_t i = 0; ok && i < json_array_size(value); i++) {
-        item = json_array_get(value, i);
-        ok = add_json_template(in, file, json_string_value(json_object_get(item, "name")),
-                               json_object_get(item, "template"), err);
-    }
-    return ok;
+    return read_list(in, file, value, err);
 }
 
 static bool add_templates(struct reader *in, struct tp_error *err)
@@ -355,7 +380,7 @@ static bool add_templates(struct reader *in, struct tp_error *err)
     if (in->any)
         return true;
     json_t *file;
-    if (!read_json(in, legacy, &file, err))
+    if (!chat_config_read(in->dir, legacy, in->findings, &file, err))
         return false;
     bool ok = read_json_templates(in, legacy, json_find(file, "chat_template"), err);
     json_decref(file);
@@ -367,8 +392,8 @@ bool chat_source_read(struct chat_source *source, const char *dir, struct findin
 {
     struct reader in = {.out = source, .dir = dir, .findings = findings};
     *source = (struct chat_source){0};
-    bool ok = read_json(&in, config_name, &in.config, err) && add_variables(&in, err) &&
-              add_templates(&in, err);
+    bool ok = chat_config_read(dir, config_name, findings, &in.config, err) &&
+              add_variables(&in, err) && add_templates(&in, err);
     json_decref(in.config);
     if (!ok)
         chat_source_free(source);

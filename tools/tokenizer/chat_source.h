@@ -43,5 +43,12 @@ static inline struct tokenizer_texts chat_source_texts(const struct chat_source 
     return (struct tokenizer_texts){source->list, source->count};
 }
 
+/* DIR/NAME, an object; *out: NULL where there is none, or it is malformed, which is a finding (findings
+ * NULL: somebody else's).
+ *
+ * Errors  those of findings that are strict; TP_E_IO, TP_E_MEMORY */
+bool chat_config_read(const char *dir, const char *name, struct findings *findings, json_t **out,
+                      struct tp_error *err);
+
 /* A token as configuration files give it: a text, or an object that holds one. NULL: neither. */
 const json_t *chat_token_text(const json_t *token);

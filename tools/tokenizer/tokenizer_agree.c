@@ -2,7 +2,6 @@
 
 #include "chat_source.h"
 #include "checked.h"
-#include "io.h"
 #include "json.h"
 #include <stdio.h>
 #include <string.h>
@@ -172,25 +171,11 @@ static bool check_token(const struct comparing *c, const char *key, const json_t
                                            : true;
 }
 
-/* A file that is no JSON is somebody else's affair: *out NULL. */
-static bool read_json(const char *dir, const char *name, json_t **out, struct tp_error *err)
-{
-    struct tp_error why = {0};
-    char path[IO_PATH_MAX];
-    *out = NULL;
-    if (!io_join(path, dir, name, err))
-        return false;
-    if (io_exists(path))
-        *out = json_read_wide(path, CHAT_CONFIG_MAX, TP_E_TK_INVALID, &why);
-    return (why.code != TP_E_IO && why.code != TP_E_MEMORY) ||
-           tp_fail(err, why.code, "%s", why.text);
-}
-
 static bool check(const struct comparing *c, const json_t *config, const json_t *added,
                   struct tp_error *err)
 {
     const json_t *decoder = json_find(config, "added_tokens_decoder");
-    bool ok = check_decoder(c, decoder, err) && (decoder || check_added(c, added, err)) &&
+    bool ok = check_decoder(c, decoder, err) && check_added(c, added, err) &&
               check_more(c, "tokenizer_config.json: additional_special_tokens",
                          json_find(config, "additional_special_tokens"), err) &&
               check_more(c, "tokenizer_config.json: extra_special_tokens",
@@ -208,8 +193,9 @@ bool tokenizer_agree(const char *dir, const struct model_config *model, const js
     const struct comparing comparing = {&file, model, without, findings};
     json_t *config = NULL, *added = NULL;
     bool ok = tokenizer_file_open(data, n, "tokenizer.json", &file, err) &&
-              read_json(dir, config_name, &config, err) &&
-              read_json(dir, "added_tokens.json", &added, err) &&
+              chat_config_read(dir, config_name, NULL, &config, err) &&
+              (json_find(config, "added_tokens_decoder") ||
+               chat_config_read(dir, "added_tokens.json", findings, &added, err)) &&
               check(&comparing, config, added, err);
     json_decref(config);
     json_decref(added);
