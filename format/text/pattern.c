@@ -11,6 +11,15 @@ enum {
     NESTING_MAX = 250,
 };
 
+/* Is it no pattern for Oniguruma either? */
+static bool is_malformed(int why)
+{
+    return why == PCRE2_ERROR_END_BACKSLASH || why == PCRE2_ERROR_MISSING_SQUARE_BRACKET ||
+           why == PCRE2_ERROR_CLASS_RANGE_ORDER || why == PCRE2_ERROR_QUANTIFIER_INVALID ||
+           why == PCRE2_ERROR_MISSING_CLOSING_PARENTHESIS ||
+           why == PCRE2_ERROR_UNMATCHED_CLOSING_PARENTHESIS;
+}
+
 static pcre2_code *compile(const char *text, size_t n, const char *what, struct tp_error *err)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
@@ -30,7 +39,10 @@ static pcre2_code *compile(const char *text, size_t n, const char *what, struct 
     if (!code) {
         PCRE2_UCHAR reason[128];
         pcre2_get_error_message(why, reason, sizeof reason);
-        tp_fail(err, why == PCRE2_ERROR_HEAP_FAILED ? TP_E_MEMORY : TP_E_TK_UNSUPPORTED,
+        tp_fail(err,
+                why == PCRE2_ERROR_HEAP_FAILED ? TP_E_MEMORY
+                : is_malformed(why)            ? TP_E_TK_INVALID
+                                               : TP_E_TK_UNSUPPORTED,
                 "%s: offset %zu: %s", what, (size_t)at, (const char *)reason);
     }
     return code;

@@ -17,7 +17,7 @@ struct pattern {
 
 /* text: n bytes of UTF-8, any bytes are safe. what names the pattern in errors.
  *
- * Errors  TP_E_TK_UNSUPPORTED: not a pattern of PCRE2; TP_E_MEMORY */
+ * Errors  TP_E_TK_INVALID: not a pattern; TP_E_TK_UNSUPPORTED: not one of PCRE2; TP_E_MEMORY */
 bool pattern_open(struct pattern *pattern, const char *text, size_t n, const char *what,
                   struct tp_error *err);
 void pattern_close(struct pattern *pattern); /* {0} is allowed */

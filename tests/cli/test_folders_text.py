@@ -111,6 +111,8 @@ def test_a_malformed_tokenizer_json_is_left_out():
         "long": (vocab(**{"q" * 65537: 511}), "65536"), "long, added": (added(token(511, "<" * 1025)), "1024"),
         "no model": (edited(lambda d: d.pop("model")), "model"), "no vocab": (edited(lambda d: (d.update(added_tokens=[]), d["model"].update(vocab={}))), "empty vocab"),
         "byte": (edited(lambda d: (d["model"].update(byte_fallback=True), d["model"]["vocab"].update({"<0xZZ>": 511}))), ""),
+        **{f"regex {r}": (edited(lambda d, r=r: d.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": r}, "behavior": "Isolated", "invert": False})), "tokenizer.json: pre_tokenizer")
+           for r in ("((", "[a", "a)", "*")},
         "post": (edited(lambda d: d["post_processor"].update(single=[])), "post_processor"),
         "comma": (b'{"version": "1.0",}', "line 1"), "empty": (b"", "empty"), "list": (b"[]", "object"), "half": (b'{"model": {"ty', "line 1"),
         "pointer": (POINTER, "Git LFS pointer"), "page": (PAGE, "HTML page"), "mark": (b"\xef\xbb\xbf{}", "byte order mark"),
@@ -199,6 +201,13 @@ def test_bos_and_eos_that_differ_are_a_warning_and_the_tokenizers_count():
             assert encode(bundle, "hello") == [1, 259, 305, 81], name  # bos: tokenizer.json's, whatever add_bos_token is
             for name in os.listdir(f"{d}/{i}"):
                 assert not name.endswith(".json") or name == "tokenizer.json" or os.path.exists(f"{bundle}/{name}")
+
+
+def test_an_added_token_that_stands_twice_with_one_id_is_taken_once():
+    with Folder() as d:
+        for i, special in enumerate((True, False)):
+            twice = lambda doc: doc["added_tokens"].append({**next(t for t in doc["added_tokens"] if t["content"] == "<s>"), "special": special})
+            assert encode(converted(folder(f"{d}/{i}", {"tokenizer.json": edited(twice)}), count=0), "<s>hello") == [1, 1, 259, 305, 81]
 
 
 def test_add_bos_token_leaves_tokenizer_json_as_it_is():

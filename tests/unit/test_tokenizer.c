@@ -289,16 +289,28 @@ static void patterns_mean_what_oniguruma_means(void **state)
     assert_false(matches("\\p{Han}", "\xe3\x80\x81")); /* shared by scripts */
     assert_true(matches("^(?m:a.b)$", "a\nb"));
     assert_true(matches("^a{,2}$", "aa"));
-    static const char *const refused[] = {"\\X",      "\\K",   "(a)\\1",  "a(?i)b",  "a{1,2}+",
-                                          "a{2}?",    "[]a]",  "(*FAIL)", "(?<n>a)", "\\",
-                                          "[a-\\d]",  "\\xe4", "[\\s-x]", "(?R)",    "[a",
-                                          "\\p{Xyz}", "[a&&]", "[&&a]",   "[]",      "[[:foo:]]"};
+    static const char *const refused[] = {"\\X",   "\\K",     "(a)\\1",   "a(?i)b",   "a{1,2}+",
+                                          "a{2}?", "[]a]",    "(*FAIL)",  "(?<n>a)",  "[a-\\d]",
+                                          "\\xe4", "[\\s-x]", "(?R)",     "\\p{Xyz}", "[a&&]",
+                                          "[&&a]", "[]",      "[[:foo:]]"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct tp_text out = {0};
         struct tp_error err = {0};
         if (onig_translate("t", refused[i], strlen(refused[i]), &out, &err))
             fail_msg("%s is not refused", refused[i]);
         assert_int_equal(err.code, TP_E_TK_UNSUPPORTED);
+        mem_free(out.data);
+    }
+    static const char *const none[] = {"\\", "[a", "((", "a)", "*a", "[b-a]", "+"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        struct tp_text out = {0};
+        struct tp_error err = {0};
+        struct pattern pattern = {0};
+        if (onig_translate("t", none[i], strlen(none[i]), &out, &err) &&
+            pattern_open(&pattern, out.data, out.n, "t", &err))
+            fail_msg("%s is not refused", none[i]);
+        if (err.code != TP_E_TK_INVALID)
+            fail_msg("%s: %s", none[i], err.text);
         mem_free(out.data);
     }
 }

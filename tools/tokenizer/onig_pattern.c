@@ -30,7 +30,9 @@ static bool refuse(const struct translation *t, size_t n)
 {
     char name[TP_NAME_BUF];
     size_t left = t->n - t->at;
-    return tp_fail(t->err, TP_E_TK_UNSUPPORTED, "%s: pattern construct %s at offset %zu", t->where,
+    bool cut = left == 1 && t->s[t->at] == '\\';
+    return tp_fail(t->err, cut ? TP_E_TK_INVALID : TP_E_TK_UNSUPPORTED,
+                   "%s: pattern construct %s at offset %zu", t->where,
                    tp_name_cut(name, t->s + t->at, n < left ? n : left), t->at);
 }
 
@@ -290,7 +292,7 @@ static bool class_operands(struct translation *t, struct operand *o, struct tp_t
     *intersection = false;
     while (!starts(t, "]")) {
         if (t->at >= t->n)
-            return tp_fail(t->err, TP_E_TK_UNSUPPORTED, "%s: missing terminating ]", t->where);
+            return tp_fail(t->err, TP_E_TK_INVALID, "%s: missing terminating ]", t->where);
         if (starts(t, "&&")) {
             if (!end_operand(t, o, false, all))
                 return false;

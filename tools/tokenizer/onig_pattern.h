@@ -11,7 +11,7 @@
 
 /* Append the PCRE2 form of pattern, n bytes, to out. where names the pattern in errors.
  *
- * Errors  TP_E_TK_UNSUPPORTED with the construct; TP_E_MEMORY */
+ * Errors  TP_E_TK_UNSUPPORTED with the construct; TP_E_TK_INVALID: it is no pattern; TP_E_MEMORY */
 bool onig_translate(const char *where, const char *pattern, size_t n, struct tp_text *out,
                     struct tp_error *err);
 /* Append a pattern for exactly these bytes. */

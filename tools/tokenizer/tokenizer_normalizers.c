@@ -39,7 +39,7 @@ static bool read_replace(struct normalizing *s, const json_t *value)
         char where[TP_NAME_BUF];
         snprintf(where, sizeof where, "%s: %s", s->in->file, part);
         bool ok = onig_translate(where, step.pattern, n, &text, s->in->err) &&
-                  pattern_open(&compiled, text.data, text.n, part, s->in->err);
+                  pattern_open(&compiled, text.data, text.n, where, s->in->err);
         pattern_close(&compiled);
         step.pattern = ok ? mem_arena_copy(s->in->arena, text.data, text.n, s->in->err) : NULL;
         n = text.n;

@@ -28,8 +28,10 @@ static bool add_split(struct stepping *s, const char *part, enum step_behaviour 
 {
     struct tp_error *err = s->in->err;
     struct pattern compiled = {0};
+    char where[TP_NAME_BUF];
+    snprintf(where, sizeof where, "%s: %s", s->in->file, part);
     bool ok = (pattern->n || tp_text_add(pattern, "(?:)", 4, err)) &&
-              pattern_open(&compiled, pattern->data, pattern->n, part, err);
+              pattern_open(&compiled, pattern->data, pattern->n, where, err);
     pattern_close(&compiled);
     char *kept = ok ? mem_arena_copy(s->in->arena, pattern->data, pattern->n, err) : NULL;
     uint32_t n = (uint32_t)pattern->n; /* PATTERN_BYTES_MAX at most, pattern_open saw to it */

@@ -162,6 +162,9 @@ static bool read_added_entry(struct tokenizer_vocab *c, const json_t *entry, con
     if (n != strlen(name))
         return tp_fail(c->in->err, TP_E_TK_UNSUPPORTED,
                        "%s: added_tokens: NUL in the token of id %u", c->in->file, id);
+    const json_t *first = json_object_get(seen, name);
+    if (first && json_integer_value(first) == (json_int_t)id)
+        return true; /* of two alike the reference takes the first */
     if (!added_once(c, seen, name, id))
         return false;
     const json_t *other = json_object_get(c->vocab, name);
