@@ -31,7 +31,7 @@ bool link_check(const char *dir, const char *name, const char *advice, struct tp
         return tp_fail_errno(err, "%s", dir);
     if (!realpath(path, target))
         return tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
-    return may_lead_to(real, target) ||
+    return !advice || may_lead_to(real, target) ||
            tp_fail(err, TP_E_IX_LINK, "%s: is a link out of the folder, to %.200s%s", path, target,
                    advice);
 }

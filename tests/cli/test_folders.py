@@ -497,6 +497,33 @@ def test_what_config_json_may_have(d):
     taken(m)
 
 
+def test_a_link_that_leads_nowhere_is_named(d):
+    """As a download that was cut short leaves it; by convert, with --follow-links and by verify --against."""
+    harness.convert(checkpoint("mqa-bias"), d + "/bundle")
+    for file in ("model.safetensors", "m-2.safetensors", INDEX, "config.json", "tokenizer.json", "generation_config.json", "additional_chat_templates/a.jinja"):
+        for target in ("../../blobs/0", os.path.basename(file)):  # nothing, itself
+            m = Model(d, "mqa-bias")
+            if file in ("m-2.safetensors", INDEX):
+                m.shards({"m-1.safetensors": m.halves()[0], "m-2.safetensors": m.halves()[1]})
+            m.put(file, b"")
+            os.remove(m.path(file))
+            os.symlink(target, m.path(file))
+            words = (file, "is a link that leads nowhere", *(("hf download again",) if "safetensors" in file else ()))
+            refused(m, 3, *words)
+            refused(m, 3, *words, args=("--follow-links",))
+            error_line(tpshard("verify", d + "/bundle", "--against", m.dir, status=None), 3, *words)
+
+
+def test_a_missing_rms_norm_eps_is_the_default_of_transformers(d):
+    for name in ("qwen3-norm", "llama3-rope"):
+        m = Model(d, name)
+        m.config(rms_norm_eps=...)
+        done = tpshard("convert", m.dir, "-o", m.dir + ".b", "--no-selftest", "--strict", "--force")
+        assert b"no rms_norm_eps: 1e-6 is taken" in done.stderr, done.stderr
+        model = json.load(open(m.dir + ".b/manifest.json"))["model"]
+        assert 1e-6 in model.values(), model
+
+
 # ---- files that are something else ----
 
 KINDS = ((b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "is a Git LFS pointer, not the file: run git lfs pull"),

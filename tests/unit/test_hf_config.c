@@ -508,9 +508,8 @@ static void row_47_needed_fields_have_their_type(void **state)
             snprintf(changes, sizeof changes, "{\"%s\": %s}", size_fields[i], wrong[j]);
             refused(llama, changes, TP_EXIT_INPUT, size_fields[i]);
         }
-    static const char *const needed[] = {"hidden_size",         "num_hidden_layers",
-                                         "num_attention_heads", "intermediate_size",
-                                         "vocab_size",          "rms_norm_eps"};
+    static const char *const needed[] = {"hidden_size", "num_hidden_layers", "num_attention_heads",
+                                         "intermediate_size", "vocab_size"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         snprintf(changes, sizeof changes, "{\"%s\": \"-\"}", needed[i]);
         refused(llama, changes, TP_EXIT_INPUT, needed[i]);
@@ -520,6 +519,9 @@ static void row_47_needed_fields_have_their_type(void **state)
     refused(llama, "{\"tie_word_embeddings\": 1}", TP_EXIT_INPUT, "tie_word_embeddings");
     refused(llama, "{\"attention_bias\": \"no\"}", TP_EXIT_INPUT, "attention_bias");
     refused(llama, "{\"rms_norm_eps\": \"1e-5\"}", TP_EXIT_INPUT, "rms_norm_eps");
+    refused(llama, "{\"rms_norm_eps\": null}", TP_EXIT_INPUT, "rms_norm_eps");
+    assert_true(accepted(llama, "{\"rms_norm_eps\": \"-\"}")->rms_eps ==
+                1e-6); /* as transformers */
     refused(llama, "{\"rope_theta\": [1]}", TP_EXIT_INPUT, "rope_theta");
     refused(llama, "{\"torch_dtype\": 16}", TP_EXIT_INPUT, "torch_dtype");
     refused(llama, "{\"model_type\": 5}", TP_EXIT_INPUT, "model_type");

@@ -201,11 +201,10 @@ static void what_is_not_supported_is_named(void **state)
         "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\X+\"}, \"behavior\": \"Isolated\","
         "\"invert\": false}",
         "pattern construct \\X at offset 0");
-    unsupported(
-        "pre_tokenizer",
-        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
-        "\"invert\": false}",
-        "unmatched");
+    refused("pre_tokenizer",
+            "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a)\"}, \"behavior\": \"Isolated\","
+            "\"invert\": false}",
+            "tokenizer.json: pre_tokenizer Split: offset 1: unmatched");
     refused("pre_tokenizer",
             "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Isolate\","
             "\"invert\": false}",

@@ -54,7 +54,7 @@ static bool compile(const struct options *o, struct hf_config *config, unsigned 
     char path[IO_PATH_MAX];
     if (!has_tokenizer(o->args[0]) && !model_path_check(o->args[0], false, err))
         return false;
-    if ((!o->follow_links && !model_folder_check_links(o->args[0], err)) ||
+    if (!model_folder_check_links(o->args[0], o->follow_links, err) ||
         !io_join(path, o->args[0], "config.json", err))
         return false;
     bool with_model = io_exists(path);

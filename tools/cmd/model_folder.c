@@ -56,11 +56,6 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     return true;
 }
 
-static bool check_link(const char *dir, const char *name, struct tp_error *err)
-{
-    return link_check(dir, name, "; --follow-links takes it", err);
-}
-
 static bool ends_with(const char *name, const char *suffix)
 {
     size_t n = strlen(name), end = strlen(suffix);
@@ -68,7 +63,7 @@ static bool ends_with(const char *name, const char *suffix)
 }
 
 struct template_links {
-    const char *dir, *folder;
+    const char *dir, *folder, *advice;
     bool ok;
     struct tp_error *err;
 };
@@ -78,18 +73,20 @@ static void check_template_link(void *arg, const char *name)
     struct template_links *c = arg;
     char path[IO_PATH_MAX];
     if (ends_with(name, CHAT_FOLDER_SUFFIX)) /* others do not travel */
-        c->ok = c->ok && io_join(path, c->folder, name, c->err) && check_link(c->dir, path, c->err);
+        c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
+                link_check(c->dir, path, c->advice, c->err);
 }
 
-bool model_folder_check_links(const char *dir, struct tp_error *err)
+bool model_folder_check_links(const char *dir, bool follow, struct tp_error *err)
 {
     char path[IO_PATH_MAX];
-    struct template_links check = {dir, TEMPLATES_FOLDER, true, err};
+    const char *advice = follow ? NULL : "; --follow-links takes it";
+    struct template_links check = {dir, TEMPLATES_FOLDER, advice, true, err};
     for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
-        if (!check_link(dir, travelling[i], err))
+        if (!link_check(dir, travelling[i], advice, err))
             return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (!check_link(dir, others[i], err))
+        if (!link_check(dir, others[i], advice, err))
             return false;
     return io_join(path, dir, TEMPLATES_FOLDER, err) &&
            (!io_is_dir(path) ||
@@ -221,7 +218,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
         .findings = {.quiet = options->quiet, .strict = options->strict, .files_said = true}};
     if (!model_path_check(dir, false, err))
         return false;
-    if (!options->follow_links && !model_folder_check_links(dir, err))
+    if (!model_folder_check_links(dir, options->follow_links, err))
         return false;
     folder->config = mem_alloc(sizeof *folder->config, err);
     char *text;

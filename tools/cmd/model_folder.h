@@ -27,15 +27,15 @@ struct model_folder {
 /* Read config, open weights, bind. The recipe is that of the options where recipe is NULL. Notes
  * and warnings are findings. A quantized checkpoint is TP_E_UNSUPPORTED by its scheme,
  * or by a tensor where config.json names none. More layers than there are is TP_E_USAGE.
- * With follow_links model_folder_check_links is left out. */
+ * First comes model_folder_check_links. */
 bool model_folder_open(struct model_folder *folder, const char *dir, const struct options *options,
                        const struct recipe *recipe, struct tp_error *err);
 /* Read what travels beside config.json, compile the tokenizer. What is wrong with any of it is a
  * finding, and the rest counts. */
 bool model_folder_read_files(struct model_folder *folder, struct tp_error *err);
-/* Files that would be copied are no links out of the folder, but into the blobs of a Hub cache:
- * TP_E_IX_LINK names the one that is. */
-bool model_folder_check_links(const char *dir, struct tp_error *err);
+/* Files that would be copied are no links that lead nowhere, nor, without follow, out of the folder,
+ * but into the blobs of a Hub cache: TP_E_IX_LINK names the one that is. */
+bool model_folder_check_links(const char *dir, bool follow, struct tp_error *err);
 /* A file of that name may be read. */
 bool model_folder_reads(const char *name);
 void model_folder_close(struct model_folder *folder); /* {0} is allowed */

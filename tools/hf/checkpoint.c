@@ -1,6 +1,7 @@
 #include "checkpoint.h"
 #include "checked.h"
 #include "folder.h"
+#include "link.h"
 #include "sort_index.h"
 
 #include <stdio.h>
@@ -129,6 +130,16 @@ static const char *missing_text(const struct checkpoint *ck, char buf[MISSING_TE
     return buf;
 }
 
+/* A link that leads nowhere is what a download leaves that was cut short. */
+static bool check_link(const char *dir, const char *name, struct tp_error *err)
+{
+    struct tp_error why = {0};
+    return link_check(dir, name, NULL, &why) ||
+           tp_fail(err, why.code, "%.400s%s", why.text,
+                   why.code == TP_E_IX_LINK ? "; if a download was cut short: hf download again"
+                                            : "");
+}
+
 /* Those of the names that are there; number (NULL, or [count]) gets the place of each. */
 static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t count,
                        uint32_t *number, struct findings *findings, struct tp_error *err)
@@ -145,7 +156,7 @@ static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t
             number[i] = UINT32_MAX;
             continue;
         }
-        if (!safetensors_open(st, path, findings, err))
+        if (!check_link(ck->dir, names[i], err) || !safetensors_open(st, path, findings, err))
             return false;
         if (number)
             number[i] = ck->file_count;
@@ -233,7 +244,7 @@ static bool open_indexed(struct checkpoint *ck, struct findings *findings, struc
 {
     char path[IO_PATH_MAX], *text;
     size_t n;
-    if (!io_join(path, ck->dir, INDEX_NAME, err) ||
+    if (!io_join(path, ck->dir, INDEX_NAME, err) || !check_link(ck->dir, INDEX_NAME, err) ||
         !io_read_file(path, INDEX_TEXT_MAX, &text, &n, err))
         return false;
     bool ok = checkpoint_index_parse(&ck->index, INDEX_NAME, text, n, err);

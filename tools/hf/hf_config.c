@@ -45,8 +45,22 @@ static bool read_heads(const struct json_in *in, const struct hf_architecture *a
     return true;
 }
 
+/* All classes have the same default. */
+static bool read_eps(const struct json_in *in, struct model_config *m,
+                     const struct findings *findings, struct tp_error *err)
+{
+    static const char key[] = "rms_norm_eps";
+    if (!json_object_get(in->object, key))
+        finding_note(findings, "%s: no %s: 1e-6 is taken, as transformers does", in->file, key);
+    else
+        return json_get_double(in, key, &m->rms_eps, err);
+    m->rms_eps = 1e-6;
+    return true;
+}
+
 static bool read_sizes(const struct json_in *in, const struct hf_architecture *a,
-                       struct model_config *m, struct tp_error *err)
+                       struct model_config *m, const struct findings *findings,
+                       struct tp_error *err)
 {
     return get_size(in, "num_hidden_layers", MODEL_LAYERS_MAX, &m->n_layers, err) &&
            get_size(in, "hidden_size", MODEL_WIDTH_MAX, &m->hidden, err) &&
@@ -55,7 +69,7 @@ static bool read_sizes(const struct json_in *in, const struct hf_architecture *a
            get_size(in, "vocab_size", MODEL_VOCAB_MAX, &m->vocab, err) &&
            get_size_or(in, "max_position_embeddings", MODEL_POSITIONS_MAX, a->positions,
                        &m->max_positions, err) &&
-           json_get_double(in, "rms_norm_eps", &m->rms_eps, err) && read_heads(in, a, m, err);
+           read_eps(in, m, findings, err) && read_heads(in, a, m, err);
 }
 
 /* ---- the block ---- */
@@ -230,9 +244,10 @@ static bool read_object(const struct json_in *in, const struct hf_options *optio
     if (!a || !hf_config_keys_check(in, a, options, err))
         return false;
     snprintf(m->architecture, sizeof m->architecture, "%s", a->class_name);
-    if (!read_sizes(in, a, m, err) || !read_biases(in, a, m, err) || !read_dtype(in, m, err) ||
-        !read_windows(in, a, m, findings, err) || !hf_rope_read(in, m, findings, err) ||
-        !read_ids(in, a, m, err) || !hf_quantization_name(in, out->quantization, err))
+    if (!read_sizes(in, a, m, findings, err) || !read_biases(in, a, m, err) ||
+        !read_dtype(in, m, err) || !read_windows(in, a, m, findings, err) ||
+        !hf_rope_read(in, m, findings, err) || !read_ids(in, a, m, err) ||
+        !hf_quantization_name(in, out->quantization, err))
         return false;
     if (json_find(in->object, "auto_map") ||
         json_is_true(json_object_get(in->object, "trust_remote_code")))
