@@ -25,7 +25,13 @@ static const struct {
 };
 /* clang-format on */
 
-static const char *find_not_done(const json_t *object)
+static void leave_out(struct generation_config *out, const char *key)
+{
+    if (out->n_ignored++ == 0)
+        out->ignored = key;
+}
+
+static void find_not_done(const json_t *object, struct generation_config *out)
 {
     for (size_t i = 0; i < sizeof not_done / sizeof *not_done; i++) {
         const json_t *value = json_find(object, not_done[i].key);
@@ -34,9 +40,8 @@ static const char *find_not_done(const json_t *object)
                        (json_is_array(value) && json_array_size(value) == 0) ||
                        (json_is_object(value) && json_object_size(value) == 0);
         if (!neutral)
-            return not_done[i].key;
+            leave_out(out, not_done[i].key);
     }
-    return NULL;
 }
 
 /* ---- fields ---- */
@@ -82,12 +87,6 @@ static bool whole_number(const struct json_in *in, const char *key, double max, 
     return true;
 }
 
-static void leave_out(struct reader *r, const char *key)
-{
-    if (!r->out->ignored)
-        r->out->ignored = key;
-}
-
 /* ok: the field was taken; else why says what is wrong with it. */
 static bool taken(struct reader *r, const char *key, bool ok, struct tp_error *why,
                   struct tp_error *err)
@@ -95,7 +94,7 @@ static bool taken(struct reader *r, const char *key, bool ok, struct tp_error *w
     if (ok)
         return true;
     r->greedy = true;
-    leave_out(r, key);
+    leave_out(r->out, key);
     return finding_forgive(r->findings, why, "it is ignored, and tokens are chosen greedily", err);
 }
 
@@ -122,6 +121,7 @@ static bool read_eos(struct reader *r, uint64_t vocab, struct tp_error *err)
     struct generation_config *out = r->out;
     const json_t *value = json_find(r->in.object, key);
     size_t count = json_is_array(value) ? json_array_size(value) : value != NULL;
+    bool said = false;
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
         double id = json_is_number(item) ? json_number_value(item) : -1;
@@ -130,7 +130,9 @@ static bool read_eos(struct reader *r, uint64_t vocab, struct tp_error *err)
             out->eos_id[out->n_eos++] = (int64_t)id;
             continue;
         }
-        leave_out(r, key);
+        if (!said)
+            leave_out(out, key);
+        said = true;
         if (ok)
             return finding_warn(r->findings, TP_E_CF_TOKEN_ID, err,
                                 "%s: %s: %zu ids, at most %d expected: the others are ignored",
@@ -163,15 +165,14 @@ bool generation_config_read(const char *file, const char *data, size_t n, uint64
                 json_type_name(root));
     if (why.code) {
         json_decref(root);
-        out->ignored = "all of it";
+        leave_out(out, "all of it");
         return finding_forgive(findings, &why,
                                "the file is ignored, and tokens are chosen greedily", err);
     }
     struct reader r = {{root, file, TP_E_CF_GENERATION}, out, findings, false};
     bool ok = read_choice(&r, err) && read_eos(&r, vocab, err);
     out->do_sample &= !r.greedy;
-    if (!out->ignored)
-        out->ignored = find_not_done(root);
+    find_not_done(root, out);
     json_decref(root);
     return ok;
 }

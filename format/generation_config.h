@@ -16,8 +16,9 @@ struct generation_config {
     double repetition_penalty; /* 1: none */
     uint64_t n_eos;            /* 0: config.json's hold */
     int64_t eos_id[MODEL_EOS_MAX];
-    const char *ignored; /* the first key that is not followed: for what it asks (beam search,
-                          * ...), or for what is wrong with it; static text for a note; NULL: none */
+    uint32_t n_ignored;  /* keys that are not followed: for what they ask (beam search, ...),
+                                * or for what is wrong with them */
+    const char *ignored; /* the first of them, static text for a note; NULL: none */
 };
 
 /* No file, and every key a file leaves out or null, as transformers: greedy, temperature 1,

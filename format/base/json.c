@@ -79,6 +79,9 @@ static bool check(const char *file, const char *data, size_t n, enum tp_code cod
         return tp_fail(err, code, "%s: empty file, JSON expected", file);
     if (!file_kind_check(file, data, n, "JSON", code, err))
         return false;
+    const char *nul = memchr(data, '\0', n);
+    if (nul)
+        return tp_fail(err, code, "%s: byte %td is NUL, JSON expected", file, nul - data);
     struct extent extent = measure(data, n);
     if (extent.depth > JSON_DEPTH_MAX)
         return tp_fail(err, code, "%s: JSON nested deeper than %d", file, JSON_DEPTH_MAX);

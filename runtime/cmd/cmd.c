@@ -32,9 +32,13 @@ bool run_write_trace(struct run *run, struct tp_error *err)
 
 void run_note_choice(const struct run *run, const struct choice *choice)
 {
-    if (choice->config.ignored && !run->options->report.quiet)
-        tp_message("tprun", "note", "generation_config.json: %s is ignored",
-                   choice->config.ignored);
+    const struct generation_config *c = &choice->config;
+    char more[32] = "";
+    if (c->n_ignored > 1)
+        snprintf(more, sizeof more, " and %u more", c->n_ignored - 1);
+    if (c->ignored && !run->options->report.quiet)
+        tp_message("tprun", "note", "generation_config.json: %s%s %s ignored", c->ignored, more,
+                   *more ? "are" : "is");
 }
 
 bool run_prompts(struct run *run, struct batch *batch,

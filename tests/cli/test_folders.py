@@ -309,6 +309,25 @@ def test_a_missing_name_comes_with_the_one_that_ends_alike(d):
     assert "alike" not in refused(m, 3, up)
 
 
+def test_an_adapter_in_the_weights_that_is_not_merged_is_a_warning(d):
+    m = Model(d, "mqa-bias")
+    m.t["visual.blocks.0.lora_A.weight"] = m.t[HEAD]  # nobody's
+    m.save()
+    taken(m, "1 tensor is not used", "the manifest lists it")
+    for side in "AB":
+        m.t[f"model.layers.1.self_attn.q_proj.lora_{side}.default.weight"] = m.t[HEAD]
+    m.save()
+    taken(m, f'"model.layers.1.self_attn.q_proj.lora_A.default.weight" is of an adapter that is not merged', strict=False)
+
+
+def test_the_shape_of_a_vector_is_one_number(d):
+    m = Model(d, "mqa-bias")
+    dtype, (n,), raw = m.t["model.norm.weight"]
+    m.t["model.norm.weight"] = (dtype, [1, n], raw)
+    m.save()
+    assert refused(m, 3, f"2 dimensions, 1 x {n}").endswith(f"config.json implies {n}")
+
+
 # ---- tied heads ----
 
 

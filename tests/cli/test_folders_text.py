@@ -262,6 +262,8 @@ def test_a_field_of_generation_config_that_is_not_usable_is_ignored_alone():
             assert greedy(bundle) == GREEDY, value
             note = tprun("generate", bundle, "--prompt-ids", "1", "-n", "1", "--ids").stderr.decode()
             assert f"note: generation_config.json: {field} is ignored" in note, note
+        many = converted(folder(d + "/many", {"generation_config.json": {"top_k": -1, "eos_token_id": [-1, -2], "penalty_alpha": 0.6, "num_beams": 4, "typical_p": 1}}), count=3)
+        assert "note: generation_config.json: top_k and 3 more are ignored" in tprun("generate", many, "--prompt-ids", "1", "-n", "1", "--ids").stderr.decode()
         good = ({"do_sample": False, "temperature": 0.6, "top_p": 0.9}, {"do_sample": None, "temperature": None, "top_k": None}, {"top_k": 20.0, "max_length": 10**30},
                 {"eos_token_id": 2.0}, {})
         for i, value in enumerate(good):

@@ -310,16 +310,18 @@ static uint64_t rows_of(const struct st_tensor *t)
 
 static bool check_shape(const struct source_input *in, const struct tensor *t, struct tp_error *err)
 {
-    char what[160];
+    char what[160], implied[48];
     const struct st_tensor *st = in->stored;
     bool vector = t->layout == LAYOUT_VECTOR_F32;
+    int n = snprintf(implied, sizeof implied, "%llu", (unsigned long long)t->rows);
     if (st->rank == (vector ? 1u : 2u) && st->shape[0] == t->rows &&
         (vector || st->shape[1] == t->cols))
         return true;
-    snprintf(what, sizeof what,
-             "shape has %u dimensions, %llu x %llu; config.json implies %llu x %llu%s", st->rank,
-             (unsigned long long)rows_of(st), (unsigned long long)(st->rank > 1 ? st->shape[1] : 1),
-             (unsigned long long)t->rows, (unsigned long long)t->cols,
+    if (!vector)
+        snprintf(implied + n, sizeof implied - (size_t)n, " x %llu", (unsigned long long)t->cols);
+    snprintf(what, sizeof what, "shape has %u dimensions, %llu x %llu; config.json implies %s%s",
+             st->rank, (unsigned long long)rows_of(st),
+             (unsigned long long)(st->rank > 1 ? st->shape[1] : 1), implied,
              t->role == ROLE_EMBED || t->role == ROLE_LM_HEAD ? " (vocab_size first)" : "");
     return input_fail(in, TP_E_CF_SHAPE, err, what);
 }

@@ -22,19 +22,6 @@ static const char *const travelling[] = {
 
 static const char *const others[] = {"tokenizer.model", TEMPLATES_FOLDER};
 
-static void print_unused(const struct findings *findings, const struct checkpoint *ck)
-{
-    uint32_t n = 0;
-    char name[TP_NAME_BUF] = "";
-    for (uint32_t i = 0; i < ck->count; i++)
-        if (!ck->tensors[i].used && n++ == 0)
-            tp_name_cut(name, ck->tensors[i].tensor->name, ck->tensors[i].tensor->name_len);
-    if (n)
-        finding_note(findings,
-                     "%s: %u tensors are not used, \"%s\" the first; the manifest lists them",
-                     ck->dir, n, name);
-}
-
 static bool list_inputs(struct model_folder *f, struct tp_error *err)
 {
     const struct checkpoint *ck = &f->checkpoint;
@@ -116,17 +103,54 @@ static bool is_of_layers(const struct st_tensor *t, const char *prefix, uint64_t
     return i > n && layer < n_layers;
 }
 
+static bool contains(const struct st_tensor *t, const char *text)
+{
+    return memmem(t->name, t->name_len, text, strlen(text)) != NULL;
+}
+
+/* A part of an adapter that nobody has merged into the layers. */
+static bool is_of_adapter(const struct st_tensor *t, const char *prefix, uint64_t n_layers)
+{
+    return (contains(t, ".lora_A.") || contains(t, ".lora_B.")) &&
+           is_of_layers(t, prefix, n_layers);
+}
+
+static bool say_unused(struct model_folder *f, struct tp_error *err)
+{
+    const struct checkpoint *ck = &f->checkpoint;
+    const char *prefix = hf_names_prefix(ck);
+    const struct st_tensor *first = NULL, *adapter = NULL;
+    uint32_t n = 0;
+    char name[TP_NAME_BUF];
+    for (uint32_t i = 0; i < ck->count; i++) {
+        const struct st_tensor *t = ck->tensors[i].tensor;
+        if (ck->tensors[i].used)
+            continue;
+        if (n++ == 0)
+            first = t;
+        if (!adapter && is_of_adapter(t, prefix, f->config->model.n_layers))
+            adapter = t;
+    }
+    if (first)
+        finding_note(&f->findings,
+                     "%s: %u tensor%s not used, \"%s\" the first; the manifest lists %s", ck->dir,
+                     n, n == 1 ? " is" : "s are", tp_name_cut(name, first->name, first->name_len),
+                     n == 1 ? "it" : "them");
+    return !adapter ||
+           finding_warn(&f->findings, TP_E_ST_TENSOR, err,
+                        "%s: tensor \"%s\" is of an adapter that is not merged: it is left out",
+                        ck->dir, tp_name_cut(name, adapter->name, adapter->name_len));
+}
+
 /* What a quantized matrix has beside its weight or in its place: more than weight and bias, or no
  * floats. NULL: no matrix of the model is quantized. What the index leaves out does not count. */
 static const struct st_tensor *find_quantized(const struct model_folder *f)
 {
-    static const char matrix[] = "_proj.";
     const char *prefix = hf_names_prefix(&f->checkpoint);
     for (uint32_t i = 0; i < f->checkpoint.count; i++) {
         const struct st_tensor *t = f->checkpoint.tensors[i].tensor;
         const char *end = t->name + t->name_len, *dot = memrchr(t->name, '.', t->name_len);
-        if (!f->checkpoint.tensors[i].indexed || !dot ||
-            !memmem(t->name, t->name_len, matrix, sizeof matrix - 1) ||
+        if (!f->checkpoint.tensors[i].indexed || !dot || !contains(t, "_proj.") ||
             !is_of_layers(t, prefix, f->config->model.n_layers))
             continue;
         size_t n = (size_t)(end - dot);
@@ -241,8 +265,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
         if (folder->layers_of > model->n_layers)
             folder->source.layers_of = folder->layers_of;
     }
-    if (ok)
-        print_unused(&folder->findings, &folder->checkpoint);
+    ok = ok && say_unused(folder, err);
     if (!ok)
         model_folder_close(folder);
     return ok;
