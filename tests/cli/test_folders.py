@@ -328,6 +328,15 @@ def test_the_shape_of_a_vector_is_one_number(d):
     assert refused(m, 3, f"2 dimensions, 1 x {n}").endswith(f"config.json implies {n}")
 
 
+def test_weights_of_another_framework_alone_are_named(d):
+    for file in ("tf_model.h5", "flax_model.msgpack", "model.onnx"):
+        m = Model(d, "mqa-bias")
+        m.put(file, b"x")
+        taken(m)
+        m.clear()
+        refused(m, 4, file, "another framework", "safetensors")
+
+
 # ---- tied heads ----
 
 

@@ -21,7 +21,7 @@ struct listing {
     uint32_t others;              /* further *.safetensors */
     char first[256], second[256]; /* of the others, the least two */
     char aside[256]; /* by Mistral's own names; the weights only if there is nothing else */
-    char pickle[256], gguf[256];
+    char pickle[256], gguf[256], foreign[256];
     bool adapter;
 };
 
@@ -34,6 +34,7 @@ static bool ends_in(const char *name, const char *suffix)
 static void list_name(void *arg, const char *name)
 {
     static const char *const pickles[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl"};
+    static const char *const foreign[] = {".h5", ".msgpack", ".onnx", ".tflite", ".mlmodel"};
     struct listing *found = arg;
     if (name[0] == '.')
         return;
@@ -45,6 +46,9 @@ static void list_name(void *arg, const char *name)
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
         if (ends_in(name, pickles[i]))
             snprintf(found->pickle, sizeof found->pickle, "%s", name);
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (ends_in(name, foreign[i]))
+            snprintf(found->foreign, sizeof found->foreign, "%s", name);
     if (!ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0 ||
         strncmp(name, "adapter_", 8) == 0)
         return;
@@ -80,6 +84,11 @@ static bool fail_no_weights(const struct checkpoint *ck, const struct listing *f
                        "%.200s: only pickle weights (%.80s): pickle is never "
                        "opened, convert them to safetensors",
                        ck->dir, found->pickle);
+    if (*found->foreign)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "%.200s: only weights of another framework (%.80s): get those in "
+                       "safetensors",
+                       ck->dir, found->foreign);
     return tp_fail(err, TP_E_IO, "%.300s: no " SINGLE_NAME ", no " INDEX_NAME, ck->dir);
 }
 
