@@ -1,12 +1,13 @@
 #include "checkpoint.h"
 #include "checked.h"
 #include "folder.h"
-#include "link.h"
 #include "sort_index.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME "model.safetensors.index.json"
@@ -140,13 +141,14 @@ static const char *missing_text(const struct checkpoint *ck, char buf[MISSING_TE
 }
 
 /* A link that leads nowhere is what a download leaves that was cut short. */
-static bool check_link(const char *dir, const char *name, struct tp_error *err)
+static bool check_link(const char *path, struct tp_error *err)
 {
-    struct tp_error why = {0};
-    return link_check(dir, name, NULL, &why) ||
-           tp_fail(err, why.code, "%.400s%s", why.text,
-                   why.code == TP_E_IX_LINK ? "; if a download was cut short: hf download again"
-                                            : "");
+    struct stat st;
+    return stat(path, &st) == 0 || errno != ENOENT || !io_exists(path) ||
+           tp_fail(err, TP_E_IX_LINK,
+                   "%.400s: is a link that leads nowhere; if a download was cut short: hf download "
+                   "again",
+                   path);
 }
 
 /* Those of the names that are there; number (NULL, or [count]) gets the place of each. */
@@ -165,7 +167,7 @@ static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t
             number[i] = UINT32_MAX;
             continue;
         }
-        if (!check_link(ck->dir, names[i], err) || !safetensors_open(st, path, findings, err))
+        if (!check_link(path, err) || !safetensors_open(st, path, findings, err))
             return false;
         if (number)
             number[i] = ck->file_count;
@@ -253,7 +255,7 @@ static bool open_indexed(struct checkpoint *ck, struct findings *findings, struc
 {
     char path[IO_PATH_MAX], *text;
     size_t n;
-    if (!io_join(path, ck->dir, INDEX_NAME, err) || !check_link(ck->dir, INDEX_NAME, err) ||
+    if (!io_join(path, ck->dir, INDEX_NAME, err) || !check_link(path, err) ||
         !io_read_file(path, INDEX_TEXT_MAX, &text, &n, err))
         return false;
     bool ok = checkpoint_index_parse(&ck->index, INDEX_NAME, text, n, err);
