@@ -256,7 +256,7 @@ def test_69_a_catastrophic_pattern_ends_soon():
         with Folder() as d:
             done = tpshard("tokenizer", put(d + "/t", splitting(regex)), "-o", d + "/o", status=None)
             if done.returncode:
-                error_line(done, 4, "pre_tokenizer")
+                error_line(done, 3 if regex in ("a)", "(a", "[a") else 4, "tokenizer.json: pre_tokenizer")
 
 
 def demo_texts():
