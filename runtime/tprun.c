@@ -48,6 +48,8 @@ static bool run_command(int which, int argc, char **argv, struct report *report,
         fputs(run_help(commands[which].id), stdout);
         return true;
     }
+    if (options.report.quiet || options.report.json) /* JSON stands alone */
+        tp_hush_notes();
     interrupt_catch(commands[which].grace_ms);
     return commands[which].run(&options, report, err);
 }

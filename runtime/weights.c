@@ -109,8 +109,7 @@ bool weights_look(struct weights *weights, struct tp_error *err)
         weights->touched = true;
         if (!weights->lost[r] && io_name_is_lost(shard->path, was)) {
             weights->lost[r] = true;
-            tp_message("tprun", "note", "%s: was replaced or removed; the old contents are used",
-                       shard->path);
+            tp_note("%s: was replaced or removed; the old contents are used", shard->path);
         }
     }
     return true;

@@ -41,6 +41,8 @@ static bool run(const struct command *command, int argc, char **argv, struct tp_
     if (!arguments_count(options.args, options.n_args, command->n_args, command->n_args,
                          command->args, err))
         return false;
+    if (options.quiet)
+        tp_hush_notes();
     if (command->grace_ms)
         interrupt_catch(command->grace_ms);
     return command->run(&options, err);

@@ -162,6 +162,25 @@ void tp_message(const char *program, const char *kind, const char *fmt, ...)
     print_line(line, make_line(line, head, text));
 }
 
+static bool hushed;
+
+void tp_hush_notes(void)
+{
+    hushed = true;
+}
+
+void tp_note(const char *fmt, ...)
+{
+    char text[TP_ERROR_LINE_MAX];
+    va_list args;
+    if (hushed)
+        return;
+    va_start(args, fmt);
+    make_text(text, NULL, fmt, args);
+    va_end(args);
+    tp_message(program_name, "note", "%s", text);
+}
+
 void tp_assert_fail(const char *what, const char *file, int line)
 {
     fprintf(stderr, "internal error: %s:%d: assertion failed: %s; please report this\n", file, line,

@@ -160,9 +160,12 @@ enum tp_exit tp_code_exit(enum tp_code code);
 int tp_error_print(const char *program, const struct tp_error *err);
 /* That line alone; its length. */
 size_t tp_error_line(char line[TP_ERROR_LINE_MAX], const char *program, const struct tp_error *err);
-/* One line "PROGRAM: warning: ..." or "PROGRAM: note: ...", escaped alike. kind is that word. */
+/* One line "PROGRAM: warning: ...", escaped alike. kind is that word. */
 void tp_message(const char *program, const char *kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* A note: what is as it may be, and worth a line; said until they are hushed (-q). */
+void tp_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tp_hush_notes(void);
 
 /* A name for an error text: at most 96 bytes of it, then "... (N bytes)". Returns buf. */
 #define TP_NAME_BUF 160

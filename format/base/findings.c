@@ -41,5 +41,5 @@ void finding_note(const struct findings *findings, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    tp_message(tp_program(), "note", "%s", text);
+    tp_note("%s", text);
 }

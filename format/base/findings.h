@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct findings {
-    bool quiet;        /* say nothing; count all the same */
+    bool quiet;        /* they have been said before; count them all the same */
     bool strict;       /* a warning is an error */
     bool files_said;   /* who takes the files has said which are no regular ones */
     uint32_t warnings; /* so far; the manifest has the number */

@@ -173,7 +173,7 @@ static enum chat_read cancelled(struct chat_input *input)
     fputs(again ? "^C" : "^C\n", stdout);
     if (input->warned && !again) {
         fflush(stdout);
-        tp_message("tprun", "note", "Ctrl-C again leaves, as Ctrl-D does");
+        tp_note("Ctrl-C again leaves, as Ctrl-D does");
     }
     return again ? CHAT_READ_END : CHAT_READ_CANCELLED;
 }

@@ -36,9 +36,8 @@ void run_note_choice(const struct run *run, const struct choice *choice)
     char more[32] = "";
     if (c->n_ignored > 1)
         snprintf(more, sizeof more, " and %u more", c->n_ignored - 1);
-    if (c->ignored && !run->options->report.quiet)
-        tp_message("tprun", "note", "generation_config.json: %s%s %s ignored", c->ignored, more,
-                   *more ? "are" : "is");
+    if (c->ignored)
+        tp_note("generation_config.json: %s%s %s ignored", c->ignored, more, *more ? "are" : "is");
 }
 
 bool run_prompts(struct run *run, struct batch *batch,
@@ -164,9 +163,8 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
         run->context = given;
     run_set_chunk(run);
     if (run->context > run->bundle.model.max_positions)
-        tp_message("tprun", "note", "%llu positions, the model was made for %llu",
-                   (unsigned long long)run->context,
-                   (unsigned long long)run->bundle.model.max_positions);
+        tp_note("%llu positions, the model was made for %llu", (unsigned long long)run->context,
+                (unsigned long long)run->bundle.model.max_positions);
     return true;
 }
 
@@ -250,9 +248,8 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
     if (o->header_only)
         tp_message("tprun", "warning",
                    "--verify=header: the weights are used without being checked");
-    if (o->threads > processors_available() && !o->report.quiet)
-        tp_message("tprun", "note", "%d threads take turns on %d processors", o->threads,
-                   processors_available());
+    if (o->threads > processors_available())
+        tp_note("%d threads take turns on %d processors", o->threads, processors_available());
     return count_pages(run, at_once, &setup.n_pages, err) &&
            engine_open(&run->engine, &run->bundle, &setup, err);
 }

@@ -232,7 +232,7 @@ static bool say(struct talk *talk, struct tp_error *err)
         return tp_fail_errno(err, "standard output: cannot be written");
     if (!ok) {
         if (why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
-            tp_message("tprun", "note", "the message is taken back; /clear begins anew");
+            tp_note("the message is taken back; /clear begins anew");
         return refuse(talk, &why, err);
     }
     const struct chat_turn *t = &talk->session.last;
@@ -240,10 +240,10 @@ static bool say(struct talk *talk, struct tp_error *err)
     if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
     if (t->finish == BATCH_CONTEXT)
-        tp_message("tprun", "note", "the context of %llu tokens is full; /clear begins anew",
-                   (unsigned long long)talk->run.context);
+        tp_note("the context of %llu tokens is full; /clear begins anew",
+                (unsigned long long)talk->run.context);
     else if (t->finish == BATCH_LENGTH && talk->input.terminal)
-        tp_message("tprun", "note", "the answer ends here: -n allows %u tokens", t->n_new);
+        tp_note("the answer ends here: -n allows %u tokens", t->n_new);
     if (talk->stats)
         print_stats(talk);
     return true;
@@ -265,9 +265,8 @@ static bool take(struct talk *talk, bool command, struct tp_error *err)
 
 static bool drive(struct talk *talk, struct tp_error *err)
 {
-    if (talk->input.terminal && !talk->run.options->report.quiet)
-        tp_message("tprun", "note", "context %llu tokens; /help lists commands",
-                   (unsigned long long)talk->run.context);
+    if (talk->input.terminal)
+        tp_note("context %llu tokens; /help lists commands", (unsigned long long)talk->run.context);
     while (!talk->ended) {
         bool command;
         switch (chat_input_read(&talk->input, &command, err)) {
@@ -303,8 +302,8 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     if (options->context)
         run->context = options->context;
     if (run->context > most)
-        tp_message("tprun", "note", "%llu positions, the model was made for %llu",
-                   (unsigned long long)run->context, (unsigned long long)most);
+        tp_note("%llu positions, the model was made for %llu", (unsigned long long)run->context,
+                (unsigned long long)most);
     if (run->context >= UINT32_MAX)
         return tp_fail(err, TP_E_USAGE, "--context %llu: at most %u expected",
                        (unsigned long long)run->context, UINT32_MAX - 1);

@@ -153,8 +153,8 @@ bool cmd_tokenize(const struct run_options *options, struct report *report, stru
     bool ok = tokenizer_open_either(options->bundle, &t.tokenizer, &t.bytes, err) &&
               (text ? encode_text(&t, text, strlen(text), err) : do_lines(&t, err));
     if (ok && t.ids.dropped)
-        tp_message("tprun", "note", "bytes that no token stands for were left out: %llu",
-                   (unsigned long long)t.ids.dropped);
+        tp_note("bytes that no token stands for were left out: %llu",
+                (unsigned long long)t.ids.dropped);
     detokenizer_close(&t.text);
     line_reader_free(&t.in);
     token_ids_free(&t.ids);

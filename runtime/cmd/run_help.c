@@ -25,7 +25,7 @@
     "  --verify full|header    header: do not hash the data before using it\n"                     \
     "  -v, --verbose           a report on stderr: files, memory, speeds\n"                        \
     "  --report text|json|none the report as text (-v), as JSON; none: as -q\n"                    \
-    "  -q, --quiet             say nothing of the run\n"                                           \
+    "  -q, --quiet             no notes, no report; warnings are said\n"                           \
     "  -h, --help              this text\n"
 #define HELP_CACHE                                                                                 \
     "  --context N             positions kept per sequence (default: as many as needed)\n"         \

@@ -58,6 +58,21 @@ def test_a_run_says_one_line_of_itself(d):
     assert lines(tprun("selftest", b, status=None))[0].startswith("tprun: error CL02")
 
 
+def test_quiet_hushes_notes_and_no_warning(d):
+    b = demo(d)
+    for command, more in ((["generate", b, "Once", "-n", "1"], {}), (["logits", b, "Once", "-o", d + "/l"], {}), (["chat", b, "-n", "1"], {"input": b"hi\n"})):
+        command += ["--context", "3000", "--threads", "1000", "--verify", "header"]
+        warning = b"tprun: warning: --verify=header: the weights are used without being checked\n"
+        notes = tprun(*command, **more).stderr
+        assert notes.count(b"note: ") == (1 if command[0] == "logits" else 2) and warning in notes, notes
+        assert tprun(*command, "-q", **more).stderr == warning
+        said = tprun(*command, "--report", "json", **more).stderr
+        assert said.startswith(warning) and json.loads(said[len(warning):])["schema"] == 1
+    for asked in (["-q"], ["--report", "json"]):
+        assert b"is full" not in tprun("chat", b, "--context", "20", *asked, input=b"hi\n").stderr
+    assert b"is full" in tprun("chat", b, "--context", "20", input=b"hi\n").stderr
+
+
 def test_on_a_terminal_the_answer_comes_first_and_the_line_below(d):
     b = demo(d)
     pid, fd = pty.fork()

@@ -26,7 +26,7 @@ static const char help[] =
     "      --restart           begin anew where something else unfinished was found\n"
     "      --mem SIZE          memory for buffers at most (default 1G)\n"
     "      --threads N         (default: all processors)\n"
-    "  -q, --quiet             no notes, no report, no progress\n"
+    "  -q, --quiet             no notes, no report, no progress; warnings are said\n"
     "  -v, --verbose           what disk is needed and free\n"
     "\n"
     "The work goes on in MODEL_DIR.partial, which is renamed when all is done; the same command "
@@ -486,16 +486,14 @@ static void print_notes(const struct export *x)
     const char *quant = recipe_quant_name(&b->recipe);
     char layers[LAYERS_TEXT_BUF];
     if (strcmp(quant, "none") != 0)
-        tp_message(TPSHARD, "note", "%s weights become %s: what the codes mean, rounded", quant,
-                   dtype_name(b->recipe.dtype));
+        tp_note("%s weights become %s: what the codes mean, rounded", quant,
+                dtype_name(b->recipe.dtype));
     if (lacks_layers(b))
-        tp_message(TPSHARD, "note", "the %s of the model are exported; config.json says so",
-                   layers_text(layers, b->model.n_layers, b->layers_of));
+        tp_note("the %s of the model are exported; config.json says so",
+                layers_text(layers, b->model.n_layers, b->layers_of));
     if (unused)
-        tp_message(TPSHARD, "note",
-                   "%zu tensors of the checkpoint that the model does not use "
-                   "are not in the bundle",
-                   unused);
+        tp_note("%zu tensor%s of the checkpoint that the model does not use %s not in the bundle",
+                unused, unused == 1 ? "" : "s", unused == 1 ? "is" : "are");
 }
 
 static bool export_bundle(struct export *x, struct tp_error *err)
@@ -510,8 +508,7 @@ static bool export_bundle(struct export *x, struct tp_error *err)
         !source_bundle_open(&x->source, o->args[0], err) ||
         !export_plan_build(&x->plan, &x->source, EXPORT_FILE_BYTES, err) || !plan_memory(x, err))
         return false;
-    if (!o->quiet)
-        print_notes(x);
+    print_notes(x);
     if (!open_output(x, &done, err))
         return false;
     if (!done && o->verbose)

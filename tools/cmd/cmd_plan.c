@@ -326,7 +326,7 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
         .reserved = estimate_reserved(o->gpu_memory, o->memory_fraction),
     };
     if (config->model.dtype == DTYPE_NONE && o->dtype == DTYPE_NONE)
-        tp_message(TPSHARD, "note", "%s: no dtype is named, bf16 is assumed", o->args[0]);
+        tp_note("%s: no dtype is named, bf16 is assumed", o->args[0]);
     return plan_degrees(&p, err);
 }
 

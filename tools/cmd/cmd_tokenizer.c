@@ -23,13 +23,13 @@ static const char help[] =
     "      --strict           a warning about the folder is an error, exit 3\n"
     "      --follow-links     take files that are links out of MODEL_DIR, too\n"
     "      --ignore-key NAME  a key of config.json that is not to be refused; may be repeated\n"
-    "  -q, --quiet            no report\n";
+    "  -q, --quiet            no notes, no report; warnings are said\n";
 
 static bool compile_dir(const struct options *o, const struct model_config *model,
                         unsigned char **data, uint64_t *n, struct tp_error *err)
 {
     struct chat_source chat;
-    struct findings findings = {.quiet = o->quiet, .strict = o->strict};
+    struct findings findings = {.strict = o->strict};
     if (!chat_source_read(&chat, o->args[0], &findings, err))
         return false;
     struct tokenizer_texts texts = chat_source_texts(&chat);
@@ -62,8 +62,7 @@ static bool compile(const struct options *o, struct hf_config *config, unsigned 
         /* a model that cannot be converted may have a tokenizer that can */
         if (tp_code_exit(err->code) != TP_EXIT_UNSUPPORTED)
             return false;
-        if (!o->quiet)
-            tp_message(TPSHARD, "note", "ids are not checked against the model's: %s", err->text);
+        tp_note("ids are not checked against the model's: %s", err->text);
         *err = (struct tp_error){0};
         with_model = false;
     }

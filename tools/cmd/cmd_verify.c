@@ -24,7 +24,7 @@ static const char help[] =
     "      --against MODEL_DIR  convert the checkpoint again, in memory, and compare every value\n"
     "      --ignore-key NAME    as it was given to convert\n"
     "      --threads N          (default: all processors)\n"
-    "  -q, --quiet              no report, no progress\n";
+    "  -q, --quiet              no notes, no report, no progress; warnings are said\n";
 
 struct verify {
     const struct options *options;
@@ -290,9 +290,8 @@ static bool note_others(const struct bundle *bundle, struct tp_error *err)
         if (!is_listed(bundle, names.list[i]) && others++ == 0)
             first = names.list[i];
     if (others)
-        tp_message(TPSHARD, "note",
-                   "%s: %zu name%s that the manifest does not list, \"%.255s\" the first",
-                   bundle->dir, others, others == 1 ? "" : "s", first);
+        tp_note("%s: %zu name%s that the manifest does not list, \"%.255s\" the first", bundle->dir,
+                others, others == 1 ? "" : "s", first);
     folder_close(&folder);
     mem_arena_free(&arena);
     return ok;

@@ -34,7 +34,7 @@ static const char convert_help[] =
     "      --restart                begin anew where an unfinished conversion was found\n"
     "      --layers N               the first N layers, to try a large model\n"
     "      --dry-run [--json]       print the plan, write nothing\n"
-    "  -q, --quiet                  no notes, no report, no progress\n"
+    "  -q, --quiet                  no notes, no report, no progress; warnings are said\n"
     "  -v, --verbose                what disk is needed and free, time of each phase\n"
     "\n"
     "sizes: K, M, G, T and KiB ... are powers of 1024, KB ... of 1000.\n";

@@ -238,8 +238,7 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
                               &folder->findings};
     struct source_survey survey;
     *folder = (struct model_folder){
-        .dir = dir,
-        .findings = {.quiet = options->quiet, .strict = options->strict, .files_said = true}};
+        .dir = dir, .findings = {.strict = options->strict, .files_said = true}};
     if (!model_path_check(dir, false, err))
         return false;
     if (!model_folder_check_links(dir, options->follow_links, err))
