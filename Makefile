@@ -280,6 +280,15 @@ check-includes: ## the direction of includes between rooms
 check-format: ## make format would change nothing
 	@scripts/check_format.sh
 
+# The names of what is installed and removed begin with these: one word each.
+ifneq ($(filter install uninstall,$(MAKECMDGOALS)),)
+  ifneq ($(words "$(PREFIX)$(DESTDIR)"),1)
+    $(error PREFIX and DESTDIR may not hold spaces)
+  endif
+  ifeq ($(filter /%,$(PREFIX)),)
+    $(error PREFIX must begin with /)
+  endif
+endif
 # Below $(DESTDIR)$(PREFIX). Programs are stripped there; those in build/ are not.
 PROGRAMS = tpshard tprun
 STRIP ?= strip
@@ -287,19 +296,22 @@ BASH_COMPLETIONS ?= share/bash-completion/completions
 ZSH_COMPLETIONS ?= share/zsh/site-functions
 FISH_COMPLETIONS ?= share/fish/vendor_completions.d
 INSTALLED = $(PROGRAMS:%=bin/%) $(PROGRAMS:%=share/man/man1/%.1) $(PROGRAMS:%=$(BASH_COMPLETIONS)/%) $(PROGRAMS:%=$(ZSH_COMPLETIONS)/_%) \
-  $(PROGRAMS:%=$(FISH_COMPLETIONS)/%.fish) share/doc/tpshard/README.md share/doc/tpshard/CHANGELOG.md share/doc/tpshard/LICENSE
+  $(PROGRAMS:%=$(FISH_COMPLETIONS)/%.fish) $(addprefix share/doc/tpshard/,$(TEXTS) $(PAGES))
+TEXTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE
+PAGES = $(wildcard docs/*.md docs/*.svg)
 install: all ## programs, man pages, completions and README below PREFIX (default /usr/local), in DESTDIR
 	@install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)))
 	install -s --strip-program=$(STRIP) -m 755 $(PROGRAMS:%=$(B)/%) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(PROGRAMS:%=docs/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tpshard
+	install -m 644 $(TEXTS) $(DESTDIR)$(PREFIX)/share/doc/tpshard
+	install -m 644 $(PAGES) $(DESTDIR)$(PREFIX)/share/doc/tpshard/docs
 	@set -e; umask 022; for p in $(PROGRAMS); do \
 	  scripts/make_completion.sh bash $(B)/$$p >$(DESTDIR)$(PREFIX)/$(BASH_COMPLETIONS)/$$p; \
 	  scripts/make_completion.sh zsh $(B)/$$p >$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETIONS)/_$$p; \
 	  scripts/make_completion.sh fish $(B)/$$p >$(DESTDIR)$(PREFIX)/$(FISH_COMPLETIONS)/$$p.fish; done
 uninstall: ## remove what install made, with the same PREFIX and DESTDIR
 	rm -f $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)
-	@rmdir $(DESTDIR)$(PREFIX)/share/doc/tpshard 2>/dev/null || true
+	@rmdir $(addprefix $(DESTDIR)$(PREFIX)/share/doc/tpshard,/docs /) 2>/dev/null || true
 deb: ## a Debian package of both programs, in build/
 	@$(INSTALL_DEPS) programs && $(INSTALL_DEPS) deb
 	@$(MAKE) --no-print-directory -j$$(nproc) all

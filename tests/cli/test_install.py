@@ -70,6 +70,32 @@ def test_install_puts_everything_below_the_prefix_and_uninstall_removes_it(folde
     make("uninstall", *place)  # of nothing
 
 
+def test_installed_pages_find_each_other(folder):
+    make("install", f"DESTDIR={folder}/root", "PREFIX=/usr")
+    doc = f"{folder}/root/usr/share/doc/tpshard"
+    for page in ("README.md", *(f"docs/{p}" for p in os.listdir(f"{doc}/docs") if p.endswith(".md"))):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", open(f"{doc}/{page}").read()):
+            assert os.path.exists(os.path.join(doc, os.path.dirname(page), link)), (page, link)
+    for program in PROGRAMS:
+        for page in re.findall(r"docs/\w+\.md", open(f"{folder}/root/usr/share/man/man1/{program}.1").read()):
+            assert os.path.exists(f"{doc}/{page}"), page
+    with open(f"{doc}/docs/mine", "w"):
+        pass
+    make("uninstall", f"DESTDIR={folder}/root", "PREFIX=/usr")
+    assert files_below(f"{folder}/root") == {"usr/share/doc/tpshard/docs/mine"}
+
+
+def test_a_place_of_several_words_or_none_is_refused(folder):
+    for goal in ("install", "uninstall"):
+        for place, words in ((f"PREFIX={folder}/a b", "may not hold spaces"), (f"DESTDIR={folder}/a\tb", "may not hold spaces"),
+                             ("PREFIX=opt", "PREFIX must begin with /"), ("PREFIX=", "PREFIX must begin with /")):
+            with open(f"{folder}/a", "w"):
+                pass
+            done = make(goal, place, status=2)
+            assert words in done.stderr.decode() and done.stdout == b"", (place, done)
+            assert os.path.exists(f"{folder}/a"), place
+
+
 # ---- completions ----
 
 def completion(shell, program):
@@ -181,7 +207,8 @@ def test_the_debian_package_holds_what_it_should_and_runs(folder):
     assert {l[1] for l in lines} == {"root/root"} and {l[3] for l in lines} == {"2023-11-14"}
     assert {l[0] for l in lines} == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}
     there = {l[5][2:] for l in lines if not l[5].endswith("/")}
-    wanted = {"usr/share/doc/tpshard/" + f for f in ("README.md", "copyright", "changelog.gz", "changelog.Debian.gz")}
+    wanted = {"usr/share/doc/tpshard/" + f for f in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "copyright", "changelog.gz", "changelog.Debian.gz")}
+    wanted |= {f"usr/share/doc/tpshard/docs/{f}" for f in os.listdir(f"{ROOT}/docs") if f.endswith((".md", ".svg"))}
     for p in PROGRAMS:
         wanted |= {f"usr/bin/{p}", f"usr/share/man/man1/{p}.1.gz", f"usr/share/bash-completion/completions/{p}",
                    f"usr/share/zsh/vendor-completions/_{p}", f"usr/share/fish/vendor_completions.d/{p}.fish"}
