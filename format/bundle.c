@@ -209,12 +209,21 @@ static bool read_manifest(struct bundle *bundle, const char *path, struct tp_err
     return bundle->ranks && bundle->plans && read_ranks(bundle, &top, err);
 }
 
+static bool take_dir(struct bundle *bundle, const char *dir, struct tp_error *err)
+{
+    if (!io_join(bundle->dir, dir, "", err))
+        return false;
+    for (size_t n = strlen(bundle->dir); n > 1 && bundle->dir[n - 1] == '/';)
+        bundle->dir[--n] = '\0';
+    return true;
+}
+
 bool bundle_parse(struct bundle *bundle, const char *dir, const char *path, const char *text,
                   size_t n, struct tp_error *err)
 {
     struct hash128 id;
     *bundle = (struct bundle){.manifest_hash = hash_bytes(text, n), .manifest_bytes = n};
-    bool ok = io_join(bundle->dir, dir, "", err) && sealed_check(path, text, n, err) &&
+    bool ok = take_dir(bundle, dir, err) && sealed_check(path, text, n, err) &&
               (bundle->root = json_parse(path, text, n, TP_E_MANIFEST, err)) &&
               read_manifest(bundle, path, err) && bundle_id_of(bundle, &id, err);
     if (ok && !hash_equal(id, bundle->bundle_id)) {
@@ -240,6 +249,28 @@ static bool check_link(void *arg, const char *name)
     return link_check(look->bundle->dir, name, "", look->err);
 }
 
+static bool holds(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    return io_join(path, dir, name, NULL) && io_exists(path);
+}
+
+/* Nothing there, or something else. */
+static bool fail_absent(const char *dir, const char *manifest, struct tp_error *err)
+{
+    const char *slash = strrchr(dir, '/');
+    if (!io_exists(dir))
+        return tp_fail(err, TP_E_IO, "%s: no such folder", dir);
+    if (!io_is_dir(dir))
+        return tp_fail(err, TP_E_BUNDLE_NONE, "%s: is no folder; name the one that it is in: %.*s",
+                       dir, slash > dir ? (int)(slash - dir) : 1, slash ? dir : ".");
+    if (holds(dir, "config.json") && !holds(dir, "journal"))
+        return tp_fail(err, TP_E_BUNDLE_NONE,
+                       "%s: is a model's folder, no bundle: tpshard convert makes one of it", dir);
+    return tp_fail(err, TP_E_BUNDLE_NONE,
+                   "%s: no %s: not a bundle, or its conversion did not finish", dir, manifest);
+}
+
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err)
 {
     char path[IO_PATH_MAX], *text = NULL;
@@ -247,12 +278,8 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
     *bundle = (struct bundle){0};
     if (!io_join(path, dir, open_manifest ? BUNDLE_MANIFEST_OPEN : BUNDLE_MANIFEST, err))
         return false;
-    if (!io_is_dir(dir))
-        return tp_fail(err, io_exists(dir) ? TP_E_BUNDLE_NONE : TP_E_IO, "%s: no such folder", dir);
-    if (!io_exists(path))
-        return tp_fail(err, TP_E_BUNDLE_NONE,
-                       "%s: no %s: not a bundle, or its conversion did not finish", dir,
-                       io_base_name(path));
+    if (!io_is_dir(dir) || !io_exists(path))
+        return fail_absent(dir, io_base_name(path), err);
     struct tp_error why = {0};
     if (!link_check(dir, io_base_name(path), "", err))
         return false;

@@ -58,14 +58,17 @@ static bool bad(int id, const char *value, const char *expected, struct tp_error
     return argument_bad(table, id, value, expected, err);
 }
 
-static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
+static bool parse_tp(struct options *o, bool list, const char *value, struct tp_error *err)
 {
     o->n_tp = 0;
+    if (!list && value[strspn(value, "0123456789")])
+        return bad(OPT_TP, value, "a number from 1 to 48", err);
     for (const char *at = value;; at++) {
         size_t n = strcspn(at, ",");
         uint64_t tp;
         if (!tp_parse_u64(at, n, &tp))
-            return bad(OPT_TP, value, "a number, or numbers with commas", err);
+            return bad(OPT_TP, value,
+                       list ? "numbers from 1 to 48 with commas" : "a number from 1 to 48", err);
         if (tp < 1 || tp > PARTITION_TP_MAX)
             return tp_fail(err, TP_E_TP_RANGE, "--tp %llu: 1 to %d ranks are possible",
                            (unsigned long long)tp, PARTITION_TP_MAX);
@@ -80,6 +83,7 @@ static bool parse_tp(struct options *o, const char *value, struct tp_error *err)
 
 struct parse {
     struct options *options;
+    enum command_id command;
     const char *quant, *group, *offset; /* NULL: not given */
 };
 
@@ -101,11 +105,12 @@ static bool parse_quant(const struct parse *words, struct tp_error *err)
     o->quant = none ? NULL : stored_by_options(quant, group, offset);
     bool known = none ? group == 0 && strcmp(offset, "none") == 0 : o->quant != NULL;
     return known ||
-           tp_fail(err, TP_E_UNSUPPORTED,
-                   "--quant %s: no such format%s%s%s%s (int4 has --group 32, 64, 128, --offset "
-                   "none, zero, min)",
-                   quant, words->group ? " with --group " : "", words->group ? words->group : "",
-                   words->offset ? " with --offset " : "", words->offset ? words->offset : "");
+           tp_fail(
+               err, TP_E_UNSUPPORTED,
+               "--quant %s%s%s%s%s: no such format; int4 alone takes --group 32, 64 or 128, and "
+               "--offset none, zero or min",
+               quant, words->group ? " --group " : "", words->group ? words->group : "",
+               words->offset ? " --offset " : "", words->offset ? words->offset : "");
 }
 
 static bool parse_size(int id, const char *value, uint64_t *bytes, struct tp_error *err)
@@ -121,7 +126,8 @@ static bool parse_number(struct options *o, int id, const char *value, struct tp
     case OPT_MEM:
         return parse_size(id, value, &o->memory, err);
     case OPT_GPU_MEM:
-        return parse_size(id, value, &o->gpu_memory, err);
+        return parse_size(id, value, &o->gpu_memory, err) &&
+               (o->gpu_memory >= 1 << 20 || bad(id, value, "at least 1M, such as 16G,", err));
     case OPT_MEM_FRACTION:
         return (tp_parse_double(value, &o->memory_fraction) && o->memory_fraction >= 0.01 &&
                 o->memory_fraction <= 1) ||
@@ -146,18 +152,16 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     struct options *o = words->options;
     switch (id) {
     case OPT_OUTPUT:
-        o->output = value;
-        return *value || bad(OPT_OUTPUT, value, "a path", err);
+        return argument_path(table, id, value, &o->output, err);
     case OPT_AGAINST:
-        o->against = value;
-        return true;
+        return argument_path(table, id, value, &o->against, err);
     case OPT_IGNORE_KEY:
         if (o->n_ignore_keys == OPTIONS_IGNORE_MAX)
             return bad(OPT_IGNORE_KEY, value, "at most 16 of them", err);
         o->ignore_keys[o->n_ignore_keys++] = value;
         return true;
     case OPT_TP:
-        return parse_tp(o, value, err);
+        return parse_tp(o, words->command == COMMAND_PLAN, value, err);
     case OPT_QUANT:
         words->quant = value;
         return true;
@@ -207,13 +211,23 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     }
 }
 
+static bool check(const struct options *o, enum command_id command, struct tp_error *err)
+{
+    if (command != COMMAND_TOKENIZER && o->output && strcmp(o->output, "-") == 0)
+        return tp_fail(err, TP_E_USAGE, "-o -: a folder is made: name one");
+    const char *lonely =
+        command == COMMAND_CONVERT && o->json && !o->dry_run ? "--json goes with --dry-run"
+        : o->memory_fraction && !o->gpu_memory               ? "--mem-fraction goes with --gpu-mem"
+                                                             : NULL;
+    return !lonely || tp_fail(err, TP_E_USAGE, "%s", lonely);
+}
+
 bool options_parse(struct options *options, enum command_id command, int argc, char **argv,
                    struct tp_error *err)
 {
     *options = (struct options){.memory = UINT64_C(1) << 30, .context = 8192, .batch = 1};
-    options->memory_fraction = 0.9; /* as tprun has it */
     options->threads = processors_available();
-    struct parse parse = {.options = options};
+    struct parse parse = {.options = options, .command = command};
     struct arguments arguments = {.table = table,
                                   .command = command,
                                   .take = take,
@@ -222,5 +236,5 @@ bool options_parse(struct options *options, enum command_id command, int argc, c
                                   .rest_max = OPTIONS_ARGS_MAX};
     bool ok = arguments_parse(&arguments, argc, argv, err) && parse_quant(&parse, err);
     options->n_args = arguments.n_rest;
-    return ok;
+    return ok && (options->help || check(options, command, err));
 }

@@ -28,7 +28,7 @@ struct options {
     enum compress compress;
     uint64_t memory;        /* --mem, bytes */
     uint64_t gpu_memory;    /* --gpu-mem, bytes; 0: not given */
-    double memory_fraction; /* --mem-fraction: what may be planned of it */
+    double memory_fraction; /* --mem-fraction: what may be planned of it; 0: not given */
     uint64_t layers;        /* --layers: the first of the model's; 0: all */
     uint64_t context, batch;
     int threads;

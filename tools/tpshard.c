@@ -39,7 +39,8 @@ static bool run(const struct command *command, int argc, char **argv, struct tp_
         return true;
     }
     if (!arguments_count(options.args, options.n_args, command->n_args, command->n_args,
-                         command->args, err))
+                         command->args, err) ||
+        !arguments_paths(options.args, options.n_args, err))
         return false;
     if (options.quiet)
         tp_hush_notes();

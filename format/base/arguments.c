@@ -15,12 +15,33 @@ static const struct argument *of_id(const struct argument *table, unsigned comma
     return NULL;
 }
 
+/* The option that is being taken, as it was given: its letter, or one of its names; "": none. */
+static char as_given[TP_NAME_BUF];
+
+static void note_given(const struct option *name, int id)
+{
+    if (name)
+        snprintf(as_given, sizeof as_given, "--%s", name->name);
+    else
+        snprintf(as_given, sizeof as_given, "-%c", id);
+}
+
 bool argument_bad(const struct argument *table, int id, const char *value, const char *expected,
                   struct tp_error *err)
 {
     char name[TP_NAME_BUF];
-    return tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected", of_id(table, ~0u, id)->name,
-                   tp_name_cut(name, value, strlen(value)), expected);
+    tp_name_cut(name, value, strlen(value));
+    return *as_given
+               ? tp_fail(err, TP_E_USAGE, "%s: \"%s\" given, %s expected", as_given, name, expected)
+               : tp_fail(err, TP_E_USAGE, "--%s: \"%s\" given, %s expected",
+                         of_id(table, ~0u, id)->name, name, expected);
+}
+
+bool argument_path(const struct argument *table, int id, const char *value, const char **out,
+                   struct tp_error *err)
+{
+    *out = value;
+    return *value || argument_bad(table, id, value, "a path", err);
 }
 
 bool argument_u64(const struct argument *table, int id, const char *value, uint64_t min,
@@ -57,6 +78,14 @@ bool arguments_count(const char *const *given, int n, int min, int max, const ch
         return too_many(given[max], err);
     return n >= min ||
            tp_fail(err, TP_E_USAGE, "%s expected, %s given", expected, n == 0 ? "none" : "one");
+}
+
+bool arguments_paths(const char *const *given, int n, struct tp_error *err)
+{
+    for (int i = 0; i < n; i++)
+        if (!*given[i])
+            return tp_fail(err, TP_E_USAGE, "\"\" given, a path expected");
+    return true;
 }
 
 /* An option, its name as it was given, that this command does not have: another has it, or none. */
@@ -126,12 +155,14 @@ bool arguments_parse(struct arguments *a, int argc, char **argv, struct tp_error
         }
     optind = 0; /* begins anew, even after a command line that was left in the middle */
     opterr = 0;
-    for (int id; (id = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+    for (int id, i = -1; (id = getopt_long(argc, argv, shorts, longs, &i)) != -1; i = -1) {
         if (id == '?' || id == ':')
             return not_taken(a, argv, id == ':', err);
+        note_given(i < 0 ? NULL : &longs[i], id);
         if (!a->take(a->to, id, optarg, err))
             return false;
     }
+    *as_given = '\0';
     for (a->n_rest = 0; optind < argc; optind++) {
         if (a->n_rest == a->rest_max)
             return too_many(argv[optind], err);

@@ -27,8 +27,15 @@ bool arguments_parse(struct arguments *arguments, int argc, char **argv, struct 
 bool arguments_count(const char *const *given, int n, int min, int max, const char *expected,
                      struct tp_error *err);
 
-/* Always false: TP_E_USAGE, "--name: "value" given, ... expected" */
+/* The first n of them are paths: not empty. TP_E_USAGE. */
+bool arguments_paths(const char *const *given, int n, struct tp_error *err);
+
+/* Always false: TP_E_USAGE, "--name: "value" given, ... expected"; while options are taken the name
+ * is the one that was given */
 bool argument_bad(const struct argument *table, int id, const char *value, const char *expected,
                   struct tp_error *err);
 bool argument_u64(const struct argument *table, int id, const char *value, uint64_t min,
                   uint64_t max, uint64_t *out, struct tp_error *err);
+/* value is not empty: *out. */
+bool argument_path(const struct argument *table, int id, const char *value, const char **out,
+                   struct tp_error *err);

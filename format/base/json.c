@@ -104,6 +104,18 @@ static json_t *parse(const char *file, const char *data, size_t n, enum tp_code 
     return root;
 }
 
+json_t *json_parse_line(const char *line, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err)
+{
+    json_error_t why = {0};
+    if (!check(line, data, n, code, err))
+        return NULL;
+    json_t *root = load(line, data, n, &why);
+    if (!root)
+        tp_fail(err, code, "%s column %d: %s", line, why.column, why.text);
+    return root;
+}
+
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err)
 {

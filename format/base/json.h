@@ -14,7 +14,10 @@
  * file of another kind: file_kind.h). The caller owns the result (json_decref). */
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err);
-/* The same, for what Python wrote: integers may have any size (model_max_length is 10^30 in many).
+/* The same, of one line of a file, which `line` names with its number. */
+json_t *json_parse_line(const char *line, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err);
+/* json_parse, for what Python wrote: integers may have any size (model_max_length is 10^30 in many).
  * What 64 bits do not hold becomes a fraction, and of beyond 300 digits it is the size alone. */
 json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
                         struct tp_error *err);

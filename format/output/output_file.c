@@ -164,6 +164,13 @@ bool output_file_open(struct output_file *file, const char *path, struct tp_erro
     return file->fd >= 0;
 }
 
+bool output_file_no_terminal(const struct output_file *file, const char *path, struct tp_error *err)
+{
+    return !isatty(file->fd) ||
+           tp_fail(err, TP_E_USAGE,
+                   "-o %s: a terminal, which shows no bytes; a file or a pipe expected", path);
+}
+
 bool output_file_write(struct output_file *file, const void *data, size_t n, struct tp_error *err)
 {
     file->bytes += n;

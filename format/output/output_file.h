@@ -21,6 +21,9 @@ struct output_file {
 /* Before any work. Errors TP_E_OUTPUT_EXISTS: the name is a folder's, a socket's, or the path goes
  * through a file; TP_E_IO. */
 bool output_file_open(struct output_file *file, const char *path, struct tp_error *err);
+/* For what a terminal cannot show; path as it was given with -o. TP_E_USAGE. */
+bool output_file_no_terminal(const struct output_file *file, const char *path,
+                             struct tp_error *err);
 bool output_file_write(struct output_file *file, const void *data, size_t n, struct tp_error *err);
 /* ok: all was written, the file gets its name, synced; else nothing is left of it. Returns ok,
  * unless that fails. A file that could not be opened may be closed. */

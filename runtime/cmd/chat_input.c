@@ -61,9 +61,12 @@ static bool load_history(struct chat_input *input, struct tp_error *err)
     const char *path = input->history_path;
     HistEvent event;
     struct stat st;
-    if (history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 ||
+    struct place place;
+    bool ok = place_open(&place, path, err); /* what cannot be written at the end is refused now */
+    place_close(&place);
+    if (!ok || history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 ||
         st.st_size == 0)
-        return true;
+        return ok;
     return access(path, R_OK) == 0 ? tp_fail(err, TP_E_OUTPUT_EXISTS,
                                              "%s: is there and is no history; name another", path)
                                    : tp_fail_errno(err, "%s: read", path);
@@ -231,7 +234,11 @@ static enum chat_read read_plain(struct chat_input *input, struct tp_error *err)
     }
     if (c == EOF && total == 0)
         return CHAT_READ_END;
-    return tp_text_add(&input->message, part, n, err) ? CHAT_READ_MESSAGE : CHAT_READ_FAILED;
+    if (!tp_text_add(&input->message, part, n, err))
+        return CHAT_READ_FAILED;
+    if (total && input->message.data[input->message.n - 1] == '\r') /* other systems' line ends */
+        input->message.n--;
+    return CHAT_READ_MESSAGE;
 }
 
 static enum chat_read read_line(struct chat_input *input, struct tp_error *err)

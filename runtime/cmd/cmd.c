@@ -30,7 +30,7 @@ bool run_write_trace(struct run *run, struct tp_error *err)
     return output_file_close(&run->trace, ok, err);
 }
 
-void run_note_choice(const struct run *run, const struct choice *choice)
+void run_note_choice(const struct choice *choice)
 {
     const struct generation_config *c = &choice->config;
     char more[32] = "";

@@ -12,6 +12,7 @@
 #include "terminal.h"
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CONTEXT_DEFAULT = 4096, FILE_BYTES_MAX = 64 << 20 };
@@ -96,39 +97,54 @@ static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
     return true;
 }
 
+/* The path that a command is given: ~/ is what it is to a shell. */
+static bool read_path(const char *command, const char *rest, char path[IO_PATH_MAX],
+                      struct tp_error *err)
+{
+    const char *home = getenv("HOME");
+    if (!*rest)
+        return tp_fail(err, TP_E_USAGE, "/%s: a file expected", command);
+    if (home && strncmp(rest, "~/", 2) == 0)
+        return io_join(path, home, rest + 2, err);
+    size_t n = strlen(rest);
+    if (n >= IO_PATH_MAX)
+        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", rest, IO_PATH_MAX);
+    memcpy(path, rest, n + 1);
+    return true;
+}
+
 static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
 {
+    char path[IO_PATH_MAX];
     size_t n;
-    if (!*rest)
-        return tp_fail(err, TP_E_USAGE, "/save: a file expected");
+    if (!read_path("save", rest, path, err))
+        return false;
     char *text = json_text(talk->session.messages, &n, err);
     if (!text)
         return false;
     text[n++] = '\n'; /* in place of the NUL */
     struct output_file file;
-    bool ok = output_file_open(&file, rest, err) && run_check_output(&talk->run, &file, err) &&
+    bool ok = output_file_open(&file, path, err) && run_check_output(&talk->run, &file, err) &&
               output_file_write(&file, text, n, err);
     mem_free(text);
     if (!output_file_close(&file, ok, err))
         return false;
-    confirm(talk, "saved %s", rest);
+    confirm(talk, "saved %s", path);
     return true;
 }
 
 static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
 {
-    char *text;
+    char path[IO_PATH_MAX], *text;
     size_t n;
-    if (!*rest)
-        return tp_fail(err, TP_E_USAGE, "/load: a file expected");
-    if (!io_read_file(rest, FILE_BYTES_MAX, &text, &n, err))
+    if (!read_path("load", rest, path, err) || !io_read_file(path, FILE_BYTES_MAX, &text, &n, err))
         return false;
-    json_t *messages = json_parse(rest, text, n, TP_E_PROMPT, err);
-    bool ok = messages && chat_session_set_messages(&talk->session, messages, rest, err);
+    json_t *messages = json_parse(path, text, n, TP_E_PROMPT, err);
+    bool ok = messages && chat_session_set_messages(&talk->session, messages, path, err);
     json_decref(messages);
     mem_free(text);
     if (ok)
-        confirm(talk, "loaded %s", rest);
+        confirm(talk, "loaded %s", path);
     return ok;
 }
 
@@ -231,29 +247,38 @@ static bool say(struct talk *talk, struct tp_error *err)
     if (fflush(stdout) != 0)
         return tp_fail_errno(err, "standard output: cannot be written");
     if (!ok) {
-        if (why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
+        ok = refuse(talk, &why, err);
+        if (ok && why.code == TP_E_LIMIT && talk->session.ids.count >= talk->run.context)
             tp_note("the message is taken back; /clear begins anew");
-        return refuse(talk, &why, err);
+        return ok;
     }
     const struct chat_turn *t = &talk->session.last;
     talk->turns++;
     if (interrupt_pending() && !talk->input.terminal)
         return tp_fail(err, TP_E_INTERRUPTED, "interrupted");
     if (t->finish == BATCH_CONTEXT)
-        tp_note("the context of %llu tokens is full; /clear begins anew",
-                (unsigned long long)talk->run.context);
+        tp_note("the context of %llu token%s is full; /clear begins anew",
+                (unsigned long long)talk->run.context, talk->run.context == 1 ? "" : "s");
     else if (t->finish == BATCH_LENGTH && talk->input.terminal)
-        tp_note("the answer ends here: -n allows %u tokens", t->n_new);
+        tp_note("the answer ends here: -n allows %u token%s", t->n_new, t->n_new == 1 ? "" : "s");
     if (talk->stats)
         print_stats(talk);
     return true;
+}
+
+static bool is_blank(const struct tp_text *text)
+{
+    size_t n = 0;
+    while (n < text->n && memchr(" \t\r\n", text->data[n], 4))
+        n++;
+    return n == text->n;
 }
 
 static bool take(struct talk *talk, bool command, struct tp_error *err)
 {
     struct tp_text *message = &talk->input.message;
     struct tp_error why = {0};
-    if (message->n == 0)
+    if (is_blank(message))
         return true;
     interrupt_note(false);
     if (!command || message->data[0] != '/' || (message->n > 1 && message->data[1] == '/'))
@@ -266,7 +291,8 @@ static bool take(struct talk *talk, bool command, struct tp_error *err)
 static bool drive(struct talk *talk, struct tp_error *err)
 {
     if (talk->input.terminal)
-        tp_note("context %llu tokens; /help lists commands", (unsigned long long)talk->run.context);
+        tp_note("context %llu token%s; /help lists commands", (unsigned long long)talk->run.context,
+                talk->run.context == 1 ? "" : "s");
     while (!talk->ended) {
         bool command;
         switch (chat_input_read(&talk->input, &command, err)) {
@@ -328,10 +354,10 @@ static bool open_talk(struct talk *talk, const struct run_options *options, stru
     };
     if (!chat_session_open(&talk->session, &setup, err))
         return false;
-    run_note_choice(run, &talk->session.choice);
-    return run_open_engine(run, true, rows, err) &&
-           batch_open(&talk->batch, &run->engine, run->chunk, err) &&
-           chat_input_open(&talk->input, options->history, commands, interrupt_flag(), err);
+    run_note_choice(&talk->session.choice);
+    return chat_input_open(&talk->input, options->history, commands, interrupt_flag(), err) &&
+           run_open_engine(run, true, rows, err) &&
+           batch_open(&talk->batch, &run->engine, run->chunk, err);
 }
 
 bool cmd_chat(const struct run_options *options, struct report *report, struct tp_error *err)

@@ -213,7 +213,7 @@ static bool open_printer(struct printer *p, struct tp_error *err)
     if (!choice_read(&p->choice, &p->run->bundle, tokenizer, &o->choice, err) ||
         !open_texts(p, err))
         return false;
-    run_note_choice(p->run, &p->choice);
+    run_note_choice(&p->choice);
     if (o->chat)
         chat_set_stops(&p->run->chat, p->choice.eos, p->choice.n_eos);
     return true;

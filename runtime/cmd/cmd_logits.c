@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 struct logits_job {
     struct run *run;
@@ -30,16 +29,6 @@ static bool write_row(void *arg, uint32_t prompt, uint32_t position, const float
     return output_file_write(&job->out, job->row, vocab * sizeof *job->row, err);
 }
 
-static bool open_output(struct logits_job *job, const char *path, struct tp_error *err)
-{
-    return output_file_open(&job->out, path, err) &&
-           (!isatty(job->out.fd) ||
-            tp_fail(err, TP_E_USAGE,
-                    "-o %s: a terminal, which shows no numbers; a file or a pipe "
-                    "expected",
-                    path));
-}
-
 /* What a file that is named .npy begins with: version 1.0, 64 bytes or a multiple. */
 static bool write_head(struct logits_job *job, const char *path, struct tp_error *err)
 {
@@ -63,8 +52,9 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
 {
     struct run run = {0};
     struct logits_job job = {.run = &run};
-    bool ok = open_output(&job, options->output, err) && run_open(&run, options, report, err) &&
-              run_check_output(&run, &job.out, err);
+    bool ok = output_file_open(&job.out, options->output, err) &&
+              output_file_no_terminal(&job.out, options->output, err) &&
+              run_open(&run, options, report, err) && run_check_output(&run, &job.out, err);
     if (ok && run.tracing && output_file_same(&job.out, &run.trace))
         ok = tp_fail(err, TP_E_USAGE, "-o and --trace: both name %s", options->output);
     uint64_t total = run.prompts.total_ids;

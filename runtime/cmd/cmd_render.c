@@ -13,6 +13,7 @@
 
 struct render_job {
     const char *asked; /* name of the template; NULL: as transformers chooses, for each line */
+    const char *path;  /* of the bundle, or of the compiled tokenizer */
     struct tokenizer tokenizer; /* without --template */
     char *tokenizer_bytes;
     bool has_tokenizer;
@@ -40,9 +41,12 @@ static bool choose_template(struct render_job *job, bool tools, struct tp_error 
     if (!job->has_tokenizer)
         return true;
     const struct tokenizer_file *file = &job->tokenizer.file;
-    const char *name = chat_template_find(file, job->asked, tools, err);
-    if (!name || (job->chat.name && strcmp(job->chat.name, name) == 0))
-        return name != NULL;
+    struct tp_error why = {0};
+    const char *name = chat_template_find(file, job->asked, tools, &why);
+    if (!name)
+        return tp_fail(err, why.code, "%s: %s", job->path, why.text);
+    if ((job->chat.name && strcmp(job->chat.name, name) == 0))
+        return true;
     chat_template_close(&job->chat);
     return chat_template_open(&job->chat, file, name, err);
 }
@@ -121,7 +125,7 @@ static bool render_text(struct render_job *job, const char *line, size_t n, uint
 {
     char name[48];
     snprintf(name, sizeof name, "standard input: line %llu", (unsigned long long)number);
-    json_t *variables = json_parse(name, line, n, TP_E_JSON, err);
+    json_t *variables = json_parse_line(name, line, n, TP_E_JSON, err);
     if (!variables)
         return false;
     bool ok = json_is_object(variables)
@@ -156,7 +160,8 @@ bool cmd_render(const struct run_options *options, struct report *report, struct
 {
     (void)report;
     struct line_reader in = {.fd = 0};
-    struct render_job job = {.asked = options->chat_template, .origin = options->origin};
+    struct render_job job = {
+        .asked = options->chat_template, .path = options->bundle, .origin = options->origin};
     bool ok = read_now(options->now, &job.options.now, err) &&
               (options->template_file ? open_template(&job, options->template_file, err)
                                       : open_bundle(&job, options->bundle, err)) &&

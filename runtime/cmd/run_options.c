@@ -141,12 +141,14 @@ static bool parse_real(int id, const char *value, double min, double max, double
 
 static bool parse_isa(struct run_options *o, const char *value, struct tp_error *err)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
     bool known = false;
+    if (strcmp(value, "amx") == 0)
+        return tp_fail(err, TP_E_UNSUPPORTED, "--isa amx: not in this version");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         known |= strcmp(value, names[i]) == 0;
     o->isa = value;
-    return known || bad(OPT_ISA, value, "scalar, avx2, avx512, avx512bf16 or amx", err);
+    return known || bad(OPT_ISA, value, "scalar, avx2, avx512 or avx512bf16", err);
 }
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)
@@ -188,14 +190,12 @@ static bool parse_choice(struct run_options *o, int id, const char *value, struc
         o->prompts.text = value;
         return true;
     case OPT_FILE:
-        o->prompts.text_file = value;
-        return true;
+        return argument_path(table, id, value, &o->prompts.text_file, err);
     case OPT_PROMPT_IDS:
         o->prompts.prompt_ids = value;
         return true;
     case OPT_PROMPTS:
-        o->prompts.prompts_file = value;
-        return true;
+        return argument_path(table, id, value, &o->prompts.prompts_file, err);
     case OPT_N:
         return argument_u64(table, id, value, 0, UINT32_MAX, &o->prompts.n, err);
     case OPT_TEMP:
@@ -241,8 +241,7 @@ static bool parse_chat(struct run_options *o, int id, const char *value, struct 
     case OPT_STATS:
         return o->stats = true;
     case OPT_HISTORY:
-        o->history = value;
-        return true;
+        return argument_path(table, id, value, &o->history, err);
     case OPT_NO_REUSE:
         return o->no_reuse = true;
     default:
@@ -258,8 +257,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     bool given;
     switch (id) {
     case OPT_OUTPUT:
-        o->output = value;
-        return *value || bad(id, value, "a path", err);
+        return argument_path(table, id, value, &o->output, err);
     case OPT_RECORD:
         return o->record = true;
     case OPT_DECODE:
@@ -269,8 +267,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
     case OPT_PLAIN:
         return o->plain = true;
     case OPT_TEMPLATE:
-        o->template_file = value;
-        return true;
+        return argument_path(table, id, value, &o->template_file, err);
     case OPT_NOW:
         o->now = value;
         return true;
@@ -311,8 +308,7 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
         return o->header_only || strcmp(value, "full") == 0 ||
                bad(id, value, "header or full", err);
     case OPT_TRACE:
-        o->trace = value;
-        return *value || bad(id, value, "a path", err);
+        return argument_path(table, id, value, &o->trace, err);
     case OPT_REPORT:
         return parse_report(&o->report, value, err);
     case OPT_VERBOSE:
@@ -347,7 +343,8 @@ static bool take_args(struct run_options *o, int n, struct tp_error *err)
 {
     const bool text = o->command & (PROMPTS | RUN_TOKENIZE), none = o->command == RUN_INFO;
     if (!arguments_count(o->args, n, !none && o->command != RUN_RENDER, none ? 0 : 1 + text,
-                         o->command == RUN_TOKENIZE ? "one BUNDLE or FILE" : "one BUNDLE", err))
+                         o->command == RUN_TOKENIZE ? "one BUNDLE or FILE" : "one BUNDLE", err) ||
+        !arguments_paths(o->args, n > 0, err))
         return false;
     o->bundle = o->args[0];
     return true;
@@ -383,6 +380,8 @@ static bool check(const struct run_options *o, enum run_command command, const c
                                              : NULL;
     if (command == RUN_GENERATE && lonely)
         return tp_fail(err, TP_E_USAGE, "%s: %s goes with --chat", name, lonely);
+    if (o->chat && o->prompts.prompt_ids)
+        return tp_fail(err, TP_E_USAGE, "%s: --chat and --prompt-ids exclude each other", name);
     if (o->fast && (o->exact || o->trace))
         return tp_fail(err, TP_E_USAGE, "%s: --fast and %s exclude each other", name,
                        o->exact ? "--exact" : "--trace");

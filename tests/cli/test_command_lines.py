@@ -32,6 +32,24 @@ MISTAKES = (
     ("{}: a value is missing", (["convert", "m", "-o"], "-o"), (["generate", "b", "-p"], "-p")),
     ("{}: a value is missing", (["convert", "m", "--threads"], "--threads"), (["generate", "b", "--threads"], "--threads")),
     ("{}: takes no value", (["verify", "b", "--quiet=1"], "--quiet"), (["generate", "b", "--quiet=1"], "--quiet")),
+    ("{}: a command of {}", (["generate", "b"], "generate", "tprun"), (["help", "convert"], "convert", "tpshard")),
+    ("{}: one argument too many (several words are one in quotation marks)", (["--version", "x"], "x"), (["-V", "x"], "x")),
+    ("{}: one argument too many (several words are one in quotation marks)", (["help", "help", "x"], "x"), (["--help", "help", "x"], "x")),
+    ('"" given, a path expected', (["inspect", ""],), (["generate", "", "x"],)),
+    ('"" given, a path expected', (["diff", "a", ""],), (["render", ""],)),
+    ('{}: "" given, a path expected', (["convert", "m", "-o", ""], "-o"), (["generate", "b", "-f", ""], "-f")),
+    ('{}: "" given, a path expected', (["verify", "b", "--against="], "--against"), (["chat", "b", "--history="], "--history")),
+    # an option is named as it was given
+    ('{}: "{}" given, {} expected', (["convert", "b", "-o", "x", "--thr=0"], "--threads", "0", "1 to 1024"), (["generate", "b", "x", "-n=3"], "-n", "=3", "0 to 4294967295")),
+    ('{}: "{}" given, {} expected', (["convert", "b", "--group", "x"], "--group", "x", "0, 32, 64 or 128"), (["generate", "b", "--max-tokens=x"], "--max-tokens", "x", "0 to 4294967295")),
+    ('{}: "{}" given, {} expected', (["convert", "b", "--tp", "two"], "--tp", "two", "a number from 1 to 48"),
+     (["generate", "b", "--isa", "sse"], "--isa", "sse", "scalar, avx2, avx512 or avx512bf16")),
+    ('{}: "{}" given, {} expected', (["reshard", "b", "--tp", "1,2"], "--tp", "1,2", "a number from 1 to 48"), (["chat", "b", "--temp", "x"], "--temp", "x", "a number from 0 to 1000")),
+    # options that mean nothing alone, or together
+    ("{} goes with {}", (["convert", "m", "-o", "x", "--json"], "--json", "--dry-run"), (["generate", "b", "x", "--system", "s"], "generate: --system", "--chat")),
+    ("{} goes with {}", (["plan", "m", "--mem-fraction", "1"], "--mem-fraction", "--gpu-mem"), (["generate", "b", "x", "--parse-special"], "generate: --parse-special", "--chat")),
+    ("{}", (["plan", "m", "--gpu-mem", "16"], '--gpu-mem: "16" given, at least 1M, such as 16G, expected'),
+     (["generate", "b", "--chat", "--prompt-ids", "1"], "generate: --chat and --prompt-ids exclude each other")),
     ("{}: several options of {} begin like this", (["convert", "m", "--qu"], "--qu", "convert"), (["generate", "b", "--to"], "--to", "generate")),
     ('{}: "{}" given, {} expected', (["verify", "b", "--threads", "many"], "--threads", "many", "1 to 1024"),
      (["generate", "b", "--threads", "many"], "--threads", "many", "1 to 1024")),
@@ -51,6 +69,32 @@ def test_the_same_mistake_has_the_same_words_in_both_programs():
             done = run([PROGRAMS[name][0], *args], 2)
             want = f"{name}: error CL01: {words.format(*own)}\n"
             assert (done.stderr.decode(), done.stdout) == (want, b""), (args, done.stderr, want)
+
+
+def test_a_command_of_the_other_program_is_known_as_one():
+    for name, (path, own) in PROGRAMS.items():
+        for other, (_, commands) in PROGRAMS.items():
+            for command in commands if other != name else ():
+                for args in ([command], ["help", command]):
+                    done = run([path, *args], 2)
+                    assert done.stderr.decode() == f"{name}: error CL01: {command}: a command of {other}\n", done.stderr
+
+
+def test_a_folder_is_made_under_a_name():
+    for command, *args in (("convert", "m"), ("convert", "m", "--dry-run"), ("reshard", "b", "--tp", "2"), ("export", "b"), ("plan", "m")):
+        done = run([TPSHARD, command, *args, "-o", "-"], 2)
+        assert done.stderr == b"tpshard: error CL01: -o -: a folder is made: name one\n", done.stderr
+
+
+def test_what_is_not_in_this_version_is_said_to_be_not():
+    assert run([TPRUN, "generate", "b", "x", "--isa", "amx"], 4).stderr == b"tprun: error CL02: --isa amx: not in this version\n"
+    done = run([TPSHARD, "plan", "m", "--quant", "int4", "--group", "48", "--offset", "min"], None)
+    assert done.stderr.startswith(b"tpshard: error CL0") and b"--group" in done.stderr
+    listed = re.search(r"--isa (\S+)\n", run([TPRUN, "chat", "--help"]).stdout.decode())[1].split("|")
+    refused = run([TPRUN, "chat", "b", "--isa", "sse"], 2).stderr.decode()
+    page = re.search(r"\.It Fl -isa Ar name\n((?s:.*?))default:", read("docs/tprun.1"))[1]
+    assert re.findall(r"\w+", refused.split("given, ")[1].split(" expected")[0].replace(" or ", " ")) == listed
+    assert re.findall(r"(?:scalar|avx\w+)", page) == listed
 
 
 def test_help_is_on_stdout_however_it_is_asked_for():

@@ -90,12 +90,13 @@ static bool check_memory(const struct writer *w, struct tp_error *err)
         uint64_t n = squeeze_worker_bytes(&w->bundle.plans[r]) * (uint64_t)w->request->threads;
         need = n > need ? n : need;
     }
+    need += w->request->tables;
     return need <= w->request->memory ||
            tp_fail(
                err, TP_E_LIMIT,
-               "--mem %llu: %d threads need %llu bytes of buffers; allow more, or fewer threads",
-               (unsigned long long)w->request->memory, w->request->threads,
-               (unsigned long long)need);
+               "--mem %llu: %llu bytes are needed with %d thread%s; allow more, or fewer threads",
+               (unsigned long long)w->request->memory, (unsigned long long)need,
+               w->request->threads, w->request->threads == 1 ? "" : "s");
 }
 
 static bool add_file(struct writer *w, const char *name, const void *data, uint64_t size,

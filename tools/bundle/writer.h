@@ -19,7 +19,8 @@ struct writer_request {
     struct stage_run run;
     const struct named_bytes *files; /* that travel along */
     uint32_t n_files;
-    uint64_t memory; /* bytes of buffers at most */
+    uint64_t memory; /* bytes at most, of tables and buffers */
+    uint64_t tables; /* of them the source's, which are there */
     int threads;
     bool quiet;   /* no progress */
     bool verbose; /* say what disk is needed */

@@ -76,6 +76,8 @@ static const char *range_text(char buf[40], struct range r)
     return buf;
 }
 
+#define FRACTION 0.9 /* as tprun has it */
+
 struct plan {
     const struct options *options;
     const struct hf_config *config;
@@ -96,8 +98,9 @@ static void print_head(const struct plan *p)
            dtype_name(p->request.recipe.dtype));
     if (p->options->quant)
         printf(", layers as %s", p->options->quant->name);
-    printf("; KV cache %s, %llu positions, batch %llu\n", dtype_name(p->request.recipe.dtype),
-           (unsigned long long)p->request.context, (unsigned long long)p->request.batch);
+    printf("; KV cache %s, %llu position%s, batch %llu\n", dtype_name(p->request.recipe.dtype),
+           (unsigned long long)p->request.context, p->request.context == 1 ? "" : "s",
+           (unsigned long long)p->request.batch);
     uint64_t sliding = 0, width = 0;
     for (uint64_t i = 0; i < m->n_layers; i++)
         if (m->window[i]) {
@@ -105,9 +108,10 @@ static void print_head(const struct plan *p)
             width = m->window[i];
         }
     if (sliding)
-        printf("%llu layers see a window of %llu positions; the KV cache holds all of them "
+        printf("%llu layer%s a window of %llu positions; the KV cache holds all of them "
                "nevertheless\n",
-               (unsigned long long)sliding, (unsigned long long)width);
+               (unsigned long long)sliding, sliding == 1 ? " sees" : "s see",
+               (unsigned long long)width);
     if (p->config->quantization[0]) {
         printf("the checkpoint is quantized (");
         shown_put(stdout, p->config->quantization);
@@ -323,7 +327,8 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
             o->context < config->model.max_positions ? o->context : config->model.max_positions,
         .batch = o->batch,
         .gpu_memory = o->gpu_memory,
-        .reserved = estimate_reserved(o->gpu_memory, o->memory_fraction),
+        .reserved =
+            estimate_reserved(o->gpu_memory, o->memory_fraction ? o->memory_fraction : FRACTION),
     };
     if (config->model.dtype == DTYPE_NONE && o->dtype == DTYPE_NONE)
         tp_note("%s: no dtype is named, bf16 is assumed", o->args[0]);

@@ -97,7 +97,7 @@ static bool run_tokenizer(const struct options *o, struct tp_error *err)
     uint64_t n;
     if (!o->output)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
-    if (!output_file_open(&file, o->output, err))
+    if (!output_file_open(&file, o->output, err) || !output_file_no_terminal(&file, o->output, err))
         return output_file_close(&file, false, err);
     struct hf_config *config = mem_alloc(sizeof *config, err);
     bool ok = config && check_output(&file, o->args[0], err) &&

@@ -116,20 +116,10 @@ static bool run_hash(const char *command, const struct model_config *model, stru
     return true;
 }
 
-static bool memory_left(const struct options *o, uint64_t held, uint64_t *left,
-                        struct tp_error *err)
-{
-    *left = o->memory > held ? o->memory - held : 0;
-    return *left || tp_fail(err, TP_E_LIMIT, "--mem %llu: %llu bytes are needed for tables alone",
-                            (unsigned long long)o->memory, (unsigned long long)held);
-}
-
 static bool check_arguments(const struct options *o, struct tp_error *err)
 {
     if (!o->output && !o->dry_run)
         return tp_fail(err, TP_E_USAGE, "-o is missing: the folder to make");
-    if (o->n_tp > 1)
-        return tp_fail(err, TP_E_USAGE, "--tp: one number expected");
     return true;
 }
 
@@ -159,14 +149,15 @@ static bool convert(struct model_folder *folder, const struct options *o, struct
         .run = {.inputs = folder->inputs,
                 .n_inputs = folder->checkpoint.file_count,
                 .restart = o->restart},
+        .memory = o->memory,
         .threads = o->threads,
         .quiet = o->quiet,
         .verbose = o->verbose,
         .selftest = !o->no_selftest,
     };
-    if (!model_folder_read_files(folder, err) ||
-        !memory_left(o, source_checkpoint_bytes(&folder->source), &request.memory, err))
+    if (!model_folder_read_files(folder, err))
         return false;
+    request.tables = source_checkpoint_bytes(&folder->source);
     request.files = folder->files;
     request.n_files = folder->n_files;
     if (o->dry_run)
@@ -184,11 +175,22 @@ static bool decide(struct output *output, const struct options *o, struct tp_err
     return o->dry_run || output_decide(output, o->output, o->args[0], o->force, o->threads, err);
 }
 
+static bool is_no_bundle(const char *dir, struct tp_error *err)
+{
+    struct bundle bundle;
+    struct tp_error why = {0};
+    if (!bundle_open(&bundle, dir, false, &why))
+        return true;
+    bundle_close(&bundle);
+    return tp_fail(err, TP_E_CF_FILE, "%s: is a bundle; tpshard reshard cuts it anew", dir);
+}
+
 static bool run_convert(const struct options *options, struct tp_error *err)
 {
     struct model_folder folder = {0};
     struct output output = OUTPUT_CLOSED;
     bool ok = check_arguments(options, err) && decide(&output, options, err) &&
+              is_no_bundle(options->args[0], err) &&
               model_folder_open(&folder, options->args[0], options, NULL, err) &&
               convert(&folder, options, &output, err);
     model_folder_close(&folder);

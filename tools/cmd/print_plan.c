@@ -64,8 +64,8 @@ bool print_plan(const struct model_config *model, struct recipe recipe, uint64_t
         rank_plan_free(&plan);
     }
     if (!json) {
-        printf("%llu rank files, %llu bytes; nothing was written\n", (unsigned long long)tp_size,
-               (unsigned long long)total);
+        printf("%llu rank file%s, %llu bytes; nothing was written\n", (unsigned long long)tp_size,
+               tp_size == 1 ? "" : "s", (unsigned long long)total);
         return true;
     }
     json_t *root = json_pack("{s:i, s:I, s:I, s:I, s:o, s:o}", "schema", JSON_SCHEMA, "tp_size",
