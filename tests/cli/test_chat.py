@@ -214,7 +214,7 @@ def test_messages_of_several_lines_and_odd_bytes():
             talk(d + "/b", typed + [f"/save {d}/s"], "-n", "1", "--temp", "0")
             assert load(d + "/s")[0]["content"] == meant, (typed, load(d + "/s"))
         done = tprun("chat", d + "/b", "-n", "1", "--temp", "0", input=b"a\xff\xe2\x82b\x00c\r\n\n\n/save " + d.encode() + b"/s")
-        assert load(d + "/s")[0]["content"] == "a\ufffd\ufffdb\0c\r" and done.stdout.count(b"\n") >= 1
+        assert load(d + "/s")[0]["content"] == "a\ufffd\ufffdb\0c" and done.stdout.count(b"\n") >= 1
         assert tprun("chat", d + "/b", input=b"").stdout == b""
 
 
@@ -229,13 +229,28 @@ def test_stop_strings_end_an_answer():
         error_line(talk(d + "/b", [], "--stop", "", status=2), 2, "--stop")
 
 
+def test_line_ends_blanks_and_the_home_folder():
+    with Folder() as d:
+        convert(DEMO, d + "/b")
+        args = ("--temp", "0", "-n", "2")
+        want = talk(d + "/b", [LINES[0], LINES[1] + "\n"], *args)
+        for typed in ([LINES[0] + "\r", LINES[1] + "\r"], ["", LINES[0], "  ", "\t \r", '"""', " ", '"""', LINES[1]]):
+            assert talk(d + "/b", typed, *args).stdout == want.stdout, typed
+        home = {**os.environ, "HOME": d}
+        lines = ["a\\\r", "b\r", "/save ~/s t\r", "/load ~/s t", "/save ~", "/load ~x"]
+        done = tprun("chat", d + "/b", *args, input="".join(l + "\n" for l in lines).encode(), env=home, cwd=d, status=5)
+        assert load(d + "/s t")[0]["content"] == "a\nb" and load(d + "/~") == load(d + "/s t")
+        assert done.stderr.decode().splitlines()[:3] == [f"saved {d}/s t", f"loaded {d}/s t", "saved ~"]
+
+
 def test_a_conversation_that_is_too_long_is_refused_and_stays_usable():
     with Folder() as d:
         convert(DEMO, d + "/b")
         args = ("--temp", "0", "-n", "10", "--context", "60")
         one = talk(d + "/b", [LINES[0]], *args).stdout
         done = talk(d + "/b", [LINES[0], "word " * 80, "/save " + d + "/s", "/reset", LINES[0]], *args, status=6)
-        assert b"--context allows 60" in done.stderr and b"taken back" in done.stderr
+        said = done.stderr.decode().splitlines()
+        assert "--context allows 60" in said[0] and "note: the message is taken back" in said[1], said
         assert len(load(d + "/s")) == 2
         assert done.stdout == one + b"\n" + one
         long = talk(d + "/b", ["word " * 12], "--temp", "0", "-n", "100", "--context", "60")
@@ -541,6 +556,9 @@ def test_what_was_typed_can_be_called_back():
             assert load(d + "/s")[0]["content"] == "Once"
             t.type(b"\x04")
             assert t.close() == 0 and os.stat(d + "/h").st_mode & 0o777 == 0o600
+        for nowhere in (d + "/nodir/h", d + "/h/h"):
+            t = Terminal(d + "/b", "--history", nowhere)
+            assert t.close() in (2, 5) and b"> " not in t.seen and t.seen.count(b"\n") == 1, t.seen
         notes = "not a history"
         open(d + "/notes", "w").write(notes)
         t = Terminal(d + "/b", "--history", d + "/notes", "-q")

@@ -15,7 +15,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import SHARED, Skip, TPSHARD, checkpoint, error_line, float_checkpoints
+from harness import DEMO, SHARED, Skip, TPSHARD, checkpoint, error_line, float_checkpoints
 
 COMMANDS = ("convert", "plan", "inspect", "verify", "diff", "reshard", "export", "tokenizer")
 SUPPORTED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -153,7 +153,7 @@ def test_plan_prints_a_table_of_the_degrees_asked_for(tmp):
     assert "2 of the ranks have no attention heads" in out # 14 heads, 16 ranks
     assert any(r[:1] == ["2"] and "yes" in r for r in rows)
     assert "1.00 GiB of memory a rank, 512.0 MiB of it reserved for the driver\n" in out
-    out, _ = run("plan", checkpoint("qwen2-bias"), "--gpu-mem", "64K")
+    out, _ = run("plan", checkpoint("qwen2-bias"), "--gpu-mem", "1M")
     assert " no " in out and " yes " not in out
 
 
@@ -165,13 +165,54 @@ def test_sizes_are_taken_as_people_type_them(tmp):
     for text, size in {"16G": 16 << 30, "16g": 16 << 30, "16GiB": 16 << 30, "16gib": 16 << 30, "16 GiB": 16 << 30, "16GB": 16 * 10**9,
                        "16 gb": 16 * 10**9, "1.5T": 3 << 39, "0.5 GB": 5 * 10**8, "64K": 1 << 16, "900MB": 9 * 10**8, "123": 123,
                        "123B": 123}.items():
-        assert plan_of("--gpu-mem", text)["gpu_mem"] == size, text
+        if size >= 1 << 20:
+            assert plan_of("--gpu-mem", text)["gpu_mem"] == size, text
+        else:
+            assert f'--gpu-mem: "{text}" given, at least 1M' in run("plan", checkpoint("qwen2-bias"), "--gpu-mem", text, status=2)[1]
         run("convert", checkpoint("qwen2-bias"), "--dry-run", "-q", "--mem", text, status=None if size < 1 << 26 else 0)
     for text in ("16GBB", "16Gi", "16 G B", "G", "-1G", "1.G", ".5G", "1.5.5G", "1,5G", "16P", "0", "0G", "0x10G", "16E", "1e9", " 16G",
                  "99999999999G", "1.1234567G", ""):
         for option in ("--gpu-mem", "--mem"):
             _, err = run("plan" if option == "--gpu-mem" else "convert", checkpoint("qwen2-bias"), option, text, status=2)
             assert f'{option}: "{text}" given, a size such as 512M, 16G or 80 GB expected' in err, err
+
+
+def test_memory_that_does_not_do_is_said_as_it_was_given(tmp):
+    for text, size in (("1", 1), ("100K", 102400), ("200 KB", 200000)):
+        for threads, words in (("1", "with 1 thread;"), ("2", "with 2 threads;")):
+            done = harness.tpshard("convert", DEMO, "-o", tmp + "/b", "--mem", text, "--threads", threads, status=6)
+            error_line(done, 6, f"--mem {size}: ", words)
+
+
+def test_what_is_given_in_place_of_a_bundle_or_a_model_is_named(tmp):
+    convert(tmp, None, source=DEMO)
+    bundle = tmp + "/bundle"
+    for path in (bundle, bundle + "/"):
+        error_line(harness.tpshard("convert", path, "-o", tmp + "/x", status=3), 3, path, "is a bundle; tpshard reshard cuts it anew")
+    shutil.copytree(DEMO, tmp + "/m")
+    write(tmp + "/m/manifest.json", b"{}")  # somebody's own
+    run("convert", tmp + "/m", "-o", tmp + "/mb", "--no-selftest", "-q")
+    commands = ((harness.tpshard, "inspect"), (harness.tpshard, "reshard", "-o", tmp + "/x", "--tp", "2"), (harness.tpshard, "verify"),
+                (harness.tpshard, "export", "-o", tmp + "/x"), (harness.tprun, "generate", "-p", "x"), (harness.tprun, "chat"), (harness.tprun, "render"))
+    for program, command, *args in commands:
+        error_line(program(command, DEMO, *args, status=3), 3, "is a model's folder, no bundle: tpshard convert makes one of it")
+        if command != "render":  # which takes a file, too
+            for path, folder in ((bundle + "/manifest.json", bundle), (DEMO + "/config.json", DEMO)):
+                error_line(program(command, path, *args, status=3), 3, f"{path}: is no folder; name the one that it is in: {folder}")
+    os.mkdir(tmp + "/none")
+    error_line(harness.tprun("chat", tmp + "/none", status=3), 3, "not a bundle")
+    # a bundle's name is said without a slash at its end
+    os.remove(tmp + "/m/tokenizer_config.json")
+    run("convert", tmp + "/m", "-o", tmp + "/plain", "--no-selftest", "-q")
+    for command, said in (("chat", ""), ("render", "//")):
+        line = error_line(harness.tprun(command, tmp + "/plain//", status=4, input=b"{}\n"), 4, "no chat template")
+        assert f"{tmp}/plain{said}: no chat" in line, line
+
+
+def test_one_of_a_thing_is_one(tmp):
+    for tp, words in (("1", "1 rank file, "), ("2", "2 rank files, ")):
+        assert words in run("convert", DEMO, "--dry-run", "--tp", tp)[0]
+    assert ", 1 position, batch 1" in run("plan", DEMO, "--context", "1")[0]
 
 
 def test_a_reserve_for_the_driver_is_never_planned(tmp):

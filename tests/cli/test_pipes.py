@@ -100,6 +100,14 @@ def test_what_cannot_be_read_is_named(tmp):
         error_line(tprun("generate", tmp + "/b", *args, "-q", status=None, **kw), status, word)
 
 
+def test_a_line_is_named_once(tmp):
+    convert(DEMO, tmp + "/b")
+    line = error_line(tprun("generate", tmp + "/b", "--prompts", "-", input=b'{"prompt": "a"}\n\n{"prompt": "a", x}\n', status=3), 3)
+    assert "standard input: line 3 column 17: " in line, line
+    line = error_line(tprun("render", tmp + "/b", input=b'{"messages": []}\n{"x": y}\n', status=3), 3)
+    assert "standard input: line 2 column 7: " in line, line
+
+
 def test_who_waits_for_a_prompt_can_be_interrupted(tmp):
     if os.environ.get("CONFIG") == "tsan":
         raise Skip("the thread sanitizer holds signals back while a call waits")
@@ -209,12 +217,14 @@ def test_logits_as_npy_and_through_a_pipe(tmp):
     assert os.path.getsize(tmp + "/npy") == 4096, "the name ends in npy, without a dot"
 
 
-def test_logits_are_not_shown_on_a_terminal(tmp):
+def test_what_is_no_text_is_not_shown_on_a_terminal(tmp):
     convert(DEMO, tmp + "/b")
     master, slave = terminal()
     for out in ("-", "/dev/stdout", os.ttyname(slave)):
         done = subprocess.run([TPRUN, "logits", tmp + "/b", "--prompt-ids", "1", "-o", out, "-q"], stdout=slave, stderr=subprocess.PIPE)
-        error_line(done, 2, f"-o {out}", "terminal")
+        error_line(done, 2, f"-o {out}", "a terminal, which shows no bytes")
+        done = subprocess.run([harness.TPSHARD, "tokenizer", DEMO, "-o", out, "-q"], stdout=slave, stderr=subprocess.PIPE)
+        error_line(done, 2, f"-o {out}", "a terminal, which shows no bytes")
     os.set_blocking(master, False)
     try:
         assert os.read(master, 1) == b"", "something was written"
