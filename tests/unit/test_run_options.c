@@ -162,7 +162,7 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
     refused(RUN_GENERATE, "generate B -p x --trace=", TP_E_USAGE, "a path");
     refused(RUN_LOGITS, "logits B -p x -o F --seed 3", TP_E_USAGE, "--seed");
     refused(RUN_LOGITS, "logits B -p x", TP_E_USAGE, "-o FILE");
-    refused(RUN_GENERATE, "generate B -p x -n -1", TP_E_USAGE, "--tokens");
+    refused(RUN_GENERATE, "generate B -p x -n -1", TP_E_USAGE, "-n: \"-1\" given");
     refused(RUN_GENERATE, "generate B -p x --temp nan", TP_E_USAGE, "--temp");
     refused(RUN_GENERATE, "generate B -p x --top-p 1.5", TP_E_USAGE, "--top-p");
     refused(RUN_GENERATE, "generate B -p x --chunk 0", TP_E_USAGE, "--chunk");
@@ -194,7 +194,7 @@ static void other_names_of_options_are_those_options(void **state)
     assert_string_equal(options.prompts.system, "S");
     accepted(RUN_GENERATE, "generate B x --max 3");
     assert_int_equal(options.prompts.n, 3);
-    refused(RUN_GENERATE, "generate B x --temperature=hot", TP_E_USAGE, "--temp: \"hot\" given");
+    refused(RUN_GENERATE, "generate B x --temperature=hot", TP_E_USAGE, "--temperature: \"hot\" given");
 }
 
 static void a_text_may_stand_behind_the_bundle(void **state)
