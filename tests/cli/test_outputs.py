@@ -714,9 +714,9 @@ def test_a_file_that_is_read_is_not_replaced_by_one_that_is_written():
 
 def test_an_output_may_begin_with_a_dash():
     with World() as w:
-        for out in ("-x", "--", "-"):
+        for out in ("-x", "--", "./-"):
             w.tpshard("convert", "m", "-o", out, "-q", "--tp", "2", "--force")
-            w.tpshard("verify", "./" + out, "-q")
+            w.tpshard("verify", os.path.join(".", out), "-q")
 
 
 # ---- two writers ----

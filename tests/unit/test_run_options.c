@@ -194,7 +194,8 @@ static void other_names_of_options_are_those_options(void **state)
     assert_string_equal(options.prompts.system, "S");
     accepted(RUN_GENERATE, "generate B x --max 3");
     assert_int_equal(options.prompts.n, 3);
-    refused(RUN_GENERATE, "generate B x --temperature=hot", TP_E_USAGE, "--temperature: \"hot\" given");
+    refused(RUN_GENERATE, "generate B x --temperature=hot", TP_E_USAGE,
+            "--temperature: \"hot\" given");
 }
 
 static void a_text_may_stand_behind_the_bundle(void **state)
