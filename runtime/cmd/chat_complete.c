@@ -3,6 +3,7 @@
 #include "folder.h"
 #include "shown.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SHOWN_MAX = 100, COMMANDS_MAX = 32 };
@@ -78,6 +79,18 @@ static bool is_offered(const char *name, const char *word)
     return (name[0] != '.' || word[0] == '.') && strcmp(shown, name) == 0;
 }
 
+bool chat_path(const char *given, char path[IO_PATH_MAX], struct tp_error *err)
+{
+    const char *home = getenv("HOME");
+    size_t n = strlen(given);
+    if (home && strncmp(given, "~/", 2) == 0)
+        return io_join(path, home, given + 2, err);
+    if (n >= IO_PATH_MAX)
+        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", given, IO_PATH_MAX);
+    memcpy(path, given, n + 1);
+    return true;
+}
+
 static unsigned char complete_file(EditLine *editor, const char *path)
 {
     char dir[IO_PATH_MAX];
@@ -107,7 +120,8 @@ static unsigned char complete_file(EditLine *editor, const char *path)
 unsigned char chat_complete(EditLine *editor, const struct chat_command *commands)
 {
     const LineInfo *line = el_line(editor);
-    char text[IO_PATH_MAX];
+    char text[IO_PATH_MAX], path[IO_PATH_MAX];
+    struct tp_error err = {0};
     size_t n = (size_t)(line->cursor - line->buffer), word = 1;
     if (n >= sizeof text)
         return CC_ERROR;
@@ -121,6 +135,8 @@ unsigned char chat_complete(EditLine *editor, const struct chat_command *command
     for (const struct chat_command *c = commands; c->name; c++)
         if (c->takes == CHAT_TAKES_FILE && strlen(c->name) == word - 1 &&
             memcmp(c->name, text + 1, word - 1) == 0)
-            return complete_file(editor, text + word + strspn(text + word, " "));
+            return chat_path(text + word + strspn(text + word, " "), path, &err)
+                       ? complete_file(editor, path)
+                       : CC_ERROR;
     return CC_ERROR;
 }

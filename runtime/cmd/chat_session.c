@@ -126,8 +126,8 @@ static bool encode(struct chat_session *session, struct tp_error *err)
     if (ids->count == 0)
         return tp_fail(err, TP_E_PROMPT, "the template makes no tokens of the conversation");
     if (ids->count >= run->context)
-        return tp_fail(err, TP_E_LIMIT, "the conversation has %zu tokens, --context allows %llu",
-                       ids->count, (unsigned long long)run->context);
+        return tp_fail(err, TP_E_LIMIT, "the conversation has %zu token%s, --context allows %llu",
+                       ids->count, ids->count == 1 ? "" : "s", (unsigned long long)run->context);
     for (size_t i = 0; i < ids->count; i++)
         if (ids->ids[i] >= run->bundle->model.vocab)
             return tp_fail(err, TP_E_PROMPT, "token id %u, 0 to %llu expected", ids->ids[i],

@@ -12,7 +12,6 @@
 #include "terminal.h"
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { CONTEXT_DEFAULT = 4096, FILE_BYTES_MAX = 64 << 20 };
@@ -97,20 +96,11 @@ static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
     return true;
 }
 
-/* The path that a command is given: ~/ is what it is to a shell. */
 static bool read_path(const char *command, const char *rest, char path[IO_PATH_MAX],
                       struct tp_error *err)
 {
-    const char *home = getenv("HOME");
-    if (!*rest)
-        return tp_fail(err, TP_E_USAGE, "/%s: a file expected", command);
-    if (home && strncmp(rest, "~/", 2) == 0)
-        return io_join(path, home, rest + 2, err);
-    size_t n = strlen(rest);
-    if (n >= IO_PATH_MAX)
-        return tp_fail(err, TP_E_LIMIT, "%.200s...: path longer than %d bytes", rest, IO_PATH_MAX);
-    memcpy(path, rest, n + 1);
-    return true;
+    return *rest ? chat_path(rest, path, err)
+                 : tp_fail(err, TP_E_USAGE, "/%s: a file expected", command);
 }
 
 static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)

@@ -270,7 +270,7 @@ class Terminal:
             raise Skip(f"no terminal to be had: {e}")
         if self.pid == 0:
             # libedit keeps the names of keys' functions for good
-            os.environ.update(TERM="vt100", LC_ALL="C.UTF-8", ASAN_OPTIONS="detect_leaks=0")
+            os.environ.update(TERM="vt100", LC_ALL="C.UTF-8", HOME=os.path.dirname(args[0]), ASAN_OPTIONS="detect_leaks=0")
             os.execv(TPRUN, [TPRUN, "chat", *map(str, args)])
         self.seen = b""
 
@@ -488,6 +488,8 @@ def test_tab_completes_commands_and_names_of_files():
         t.expect("saved ")
         assert load(d + "/w/first")[1]["content"] == "a\tb"
         t.type(f"/load {d}/w/fi\t\r")
+        t.expect(f"loaded {d}/w/first")
+        t.type(f"/load ~/w/fi\t\r")
         t.expect(f"loaded {d}/w/first")
         t.type(f"/load {d}/w/w\t\r")
         t.expect(f"loaded {d}/w/with space")
