@@ -2,6 +2,7 @@
 #include "bundle.h"
 
 #include "checked.h"
+#include "folder.h"
 #include "link.h"
 #include "sealed.h"
 
@@ -249,10 +250,18 @@ static bool check_link(void *arg, const char *name)
     return link_check(look->bundle->dir, name, "", look->err);
 }
 
-static bool holds(const char *dir, const char *name)
+static void look_for_weights(void *arg, const char *name)
 {
-    char path[IO_PATH_MAX];
-    return io_join(path, dir, name, NULL) && io_exists(path);
+    static const char end[] = ".safetensors";
+    size_t n = strlen(name), k = sizeof end - 1;
+    *(bool *)arg |= n > k && strcmp(name + n - k, end) == 0;
+}
+
+/* A bundle's folder may have a config.json, too. */
+static bool is_model_folder(const char *dir)
+{
+    bool weights = false;
+    return folder_list_path(dir, look_for_weights, &weights, NULL) && weights;
 }
 
 /* Nothing there, or something else. */
@@ -264,7 +273,7 @@ static bool fail_absent(const char *dir, const char *manifest, struct tp_error *
     if (!io_is_dir(dir))
         return tp_fail(err, TP_E_BUNDLE_NONE, "%s: is no folder; name the one that it is in: %.*s",
                        dir, slash > dir ? (int)(slash - dir) : 1, slash ? dir : ".");
-    if (holds(dir, "config.json") && !holds(dir, "journal"))
+    if (is_model_folder(dir))
         return tp_fail(err, TP_E_BUNDLE_NONE,
                        "%s: is a model's folder, no bundle: tpshard convert makes one of it", dir);
     return tp_fail(err, TP_E_BUNDLE_NONE,

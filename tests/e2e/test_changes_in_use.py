@@ -20,7 +20,7 @@ from harness import DEMO, Folder, TPRUN, TPSHARD, checkpoint, convert, error_lin
 
 RANK = "rank-001-of-002.tps"
 F_SETPIPE_SZ = 1031
-BEGIN = ("-p", "Once upon a time", "-n", "120", "--ignore-eos", "--temp", "0", "-q", "--threads", "1")
+BEGIN = ("-p", "Once upon a time", "-n", "120", "--ignore-eos", "--temp", "0", "--threads", "1")
 FOLDER = tempfile.TemporaryDirectory(prefix="tpshard-test-")  # of the bundles that tests copy
 
 
