@@ -237,8 +237,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
     struct hf_options keys = {options->ignore_keys, (size_t)options->n_ignore_keys, false,
                               &folder->findings};
     struct source_survey survey;
-    *folder = (struct model_folder){
-        .dir = dir, .findings = {.strict = options->strict, .files_said = true}};
+    *folder = (struct model_folder){.dir = dir,
+                                    .findings = {.strict = options->strict, .files_said = true}};
     if (!model_path_check(dir, false, err))
         return false;
     if (!model_folder_check_links(dir, options->follow_links, err))
