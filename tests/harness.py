@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +26,10 @@ DATA = os.path.join(ROOT, "tests", "data")
 DEMO = os.path.join(DATA, "demo", "stories")
 # Of the combinations an eighth under the sanitizers, which are many times slower, and fewer in `make check`.
 SHARE = 32 if os.environ.get("TIER") == "check" else 8 if os.environ.get("CONFIG", "release") in ("asan", "tsan") else 1
+# What starts in the background ignores signals that the programs are tested with, and they would inherit that.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 class Skip(Exception):

@@ -312,8 +312,10 @@ class Terminal:
 
     def close(self, settings=None):
         """Its exit status, once it has ended. settings: those that the terminal has to have then."""
+        end = time.time() + 120
         while self.read(20):
-            pass
+            if time.time() > end:
+                os.kill(self.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         assert settings in (None, termios.tcgetattr(self.fd)), "the terminal is left in another way"
         os.close(self.fd)
