@@ -217,7 +217,7 @@ static bool check(const struct options *o, enum command_id command, struct tp_er
         return tp_fail(err, TP_E_USAGE, "-o -: a folder is made: name one");
     const char *lonely =
         command == COMMAND_CONVERT && o->json && !o->dry_run ? "--json goes with --dry-run"
-        : o->memory_fraction && !o->gpu_memory               ? "--mem-fraction goes with --gpu-mem"
+        : o->memory_fraction > 0 && !o->gpu_memory           ? "--mem-fraction goes with --gpu-mem"
                                                              : NULL;
     return !lonely || tp_fail(err, TP_E_USAGE, "%s", lonely);
 }

@@ -263,6 +263,15 @@ def test_with_everything_there_nothing_is_asked_of_packages(folder):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), done.stderr
 
 
+def test_clang_builds_both_programs_without_a_warning(folder):
+    if not shutil.which("clang") or os.environ.get("CONFIG", "release") != "release":
+        raise Skip("clang is not installed, or this is another build")
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CI")}
+    done = run(["make", "-j2", "CC=clang", "B=" + folder, "NVCC=", "WERROR="], cwd=ROOT, env=env)
+    assert b"warning" not in done.stderr, done.stderr.decode()
+    assert b"clang" in run([folder + "/tprun", "--version"]).stdout
+
+
 def test_another_machine_than_x86_64_is_refused_by_name(folder):
     with open(f"{folder}/cc", "w") as f:
         f.write("#!/bin/sh\necho aarch64-linux-gnu\n")

@@ -327,8 +327,8 @@ static bool plan(const struct options *o, struct hf_config *config, struct tp_er
             o->context < config->model.max_positions ? o->context : config->model.max_positions,
         .batch = o->batch,
         .gpu_memory = o->gpu_memory,
-        .reserved =
-            estimate_reserved(o->gpu_memory, o->memory_fraction ? o->memory_fraction : FRACTION),
+        .reserved = estimate_reserved(o->gpu_memory,
+                                      o->memory_fraction > 0 ? o->memory_fraction : FRACTION),
     };
     if (config->model.dtype == DTYPE_NONE && o->dtype == DTYPE_NONE)
         tp_note("%s: no dtype is named, bf16 is assumed", o->args[0]);
