@@ -45,7 +45,7 @@ static bool choose_template(struct render_job *job, bool tools, struct tp_error 
     const char *name = chat_template_find(file, job->asked, tools, &why);
     if (!name)
         return tp_fail(err, why.code, "%s: %s", job->path, why.text);
-    if ((job->chat.name && strcmp(job->chat.name, name) == 0))
+    if (job->chat.name && strcmp(job->chat.name, name) == 0)
         return true;
     chat_template_close(&job->chat);
     return chat_template_open(&job->chat, file, name, err);
