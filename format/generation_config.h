@@ -1,5 +1,5 @@
-/* generation_config.json: how the model's author wants tokens chosen. tpshard says what of it is not
- * usable and puts it into the bundle as it came; tprun reads it there. */
+/* generation_config.json: how the model's author wants tokens chosen. tpshard says what of it is
+ * not usable and puts it into the bundle as it came; tprun reads it there. */
 #pragma once
 #include "findings.h"
 #include "model_config.h"

@@ -50,11 +50,11 @@ struct kernels {
 
     /* Of many rows of bf16 values, where an instruction set has more for them than dot; NULL else.
      *   rows_worth  from so many rows on dot_rows of a format is the faster one; 0: there is none
-     *   pack_rows   columns 0 .. blocks * 32 - 1 of M rows, as dot_rows wants them: 16 words a block;
-     *               64-byte aligned rows on both sides; packed may be x, at one stride
-     *   dot_rows    the bits of dot. x [M][x_stride] words; x_stride a multiple of 16 where sums are
-     *               given, which are of piece_sums, sums[m * (x_stride / 16) + b]. Of the formats all
-     *               of whose values are bf16 values; NULL for others */
+     *   pack_rows   columns 0 .. blocks * 32 - 1 of M rows, as dot_rows wants them: 16 words a
+     *               block; 64-byte aligned rows on both sides; packed may be x, at one stride
+     *   dot_rows    the bits of dot. x [M][x_stride] words; x_stride a multiple of 16 where sums
+     *               are given, which are of piece_sums, sums[m * (x_stride / 16) + b]. Of the
+     *               formats all of whose values are bf16 values; NULL for others */
     uint8_t rows_worth[STORED_COUNT];
     void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed,
                       size_t packed_stride);

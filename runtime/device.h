@@ -69,9 +69,9 @@ struct device_type {
      * fast mode. */
     uint32_t fast_above;
     const uint32_t *chunks; /* rows of a span, but for a prompt's last: rising, 0 ends the list */
-    /* What there is of it, as an object that the caller owns: texts, numbers, null for "none", lists
-     * of these or of objects; sizes have keys that end in "_bytes". NULL: the errors of plan where
-     * there is no such device; TP_E_MEMORY. */
+    /* What there is of it, as an object that the caller owns: texts, numbers, null for "none",
+     * lists of these or of objects; sizes have keys that end in "_bytes". NULL: the errors of plan
+     * where there is no such device; TP_E_MEMORY. */
     json_t *(*info)(struct tp_error *err);
     /* TP_E_ISA: there is no such instruction set here. */
     bool (*check_isa)(const char *isa, struct tp_error *err);

@@ -23,7 +23,8 @@ enum { ARGUMENTS_MAX = 64 };
 /* argv[0] is the subcommand. TP_E_USAGE, and the errors of take. */
 bool arguments_parse(struct arguments *arguments, int argc, char **argv, struct tp_error *err);
 
-/* given[n] is what is no option; min to max of them are asked for, `expected` in words. TP_E_USAGE. */
+/* given[n] is what is no option; min to max of them are asked for, `expected` in words.
+ * TP_E_USAGE. */
 bool arguments_count(const char *const *given, int n, int min, int max, const char *expected,
                      struct tp_error *err);
 

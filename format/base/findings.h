@@ -1,5 +1,5 @@
-/* What a folder has that is not as it should be and can be used all the same: said once on stderr, and
- * counted. People who want none of it ask for strict: each is an error then. */
+/* What a folder has that is not as it should be and can be used all the same: said once on stderr,
+ * and counted. People who want none of it ask for strict: each is an error then. */
 #pragma once
 #include "error.h"
 #include <stdint.h>

@@ -17,8 +17,9 @@ json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code co
 /* The same, of one line of a file, which `line` names with its number. */
 json_t *json_parse_line(const char *line, const char *data, size_t n, enum tp_code code,
                         struct tp_error *err);
-/* json_parse, for what Python wrote: integers may have any size (model_max_length is 10^30 in many).
- * What 64 bits do not hold becomes a fraction, and of beyond 300 digits it is the size alone. */
+/* json_parse, for what Python wrote: integers may have any size (model_max_length is 10^30 in
+ * many). What 64 bits do not hold becomes a fraction, and of beyond 300 digits it is the size
+ * alone. */
 json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
                         struct tp_error *err);
 /* io_read_file + json_parse_wide; the top level must be an object. */

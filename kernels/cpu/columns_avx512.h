@@ -1,6 +1,5 @@
-/* What the dots with 512-bit registers share: columns of a panel widened to f32, a register each, its
- * 16 rows the lanes; and tiles of rows.
- */
+/* What the dots with 512-bit registers share: columns of a panel widened to f32, a register each,
+ * its 16 rows the lanes; and tiles of rows. */
 #pragma once
 #include "tables.h"
 

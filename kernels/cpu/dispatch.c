@@ -28,8 +28,8 @@ static bool has_avx512bf16(void)
            __builtin_cpu_supports("avx512vbmi") && pairs_add_in_order();
 }
 
-/* Processors whose VDPBF16PS does more than two FMAs in its time: AMD's. Intel's that have it do less
- * than one, with FMA twice as wide. */
+/* Processors whose VDPBF16PS does more than two FMAs in its time: AMD's. Intel's that have it do
+ * less than one, with FMA twice as wide. */
 static bool bf16_is_fast(void)
 {
     return __builtin_cpu_is("amd");

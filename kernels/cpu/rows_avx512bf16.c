@@ -1,10 +1,11 @@
-/* Dots of many rows with VDPBF16PS, which multiplies pairs of bf16 values: x = fma(low, fma(high, x)).
+/* Dots of many rows with VDPBF16PS, which multiplies pairs of bf16 values:
+ * x = fma(low, fma(high, x)).
  *
  * A chain of docs/numerics.md section 3 takes every other column. So a pair is two neighbours of a
- * chain, the earlier one in its high half: columns (0, 2) of four for the even chain, (1, 3) for the
- * odd one. Rows of x are packed so once; weights of any format, all of whose values are bf16 values
- * here, are unpacked so a strip of blocks at a time, which then serves all rows from the first-level
- * cache. */
+ * chain, the earlier one in its high half: columns (0, 2) of four for the even chain, (1, 3) for
+ * the odd one. Rows of x are packed so once; weights of any format, all of whose values are bf16
+ * values here, are unpacked so a strip of blocks at a time, which then serves all rows from the
+ * first-level cache. */
 #include "columns_avx512.h"
 #include "fma.h"
 
@@ -148,7 +149,8 @@ DOT_ROWS(e4m3, STORED_FP8, 1)
 
 bool pairs_add_in_order(void)
 {
-    /* (1 + 2^-7) (1 - 2^-8), -1, 2^-20 ...: any other order, or a sum of products, rounds otherwise */
+    /* (1 + 2^-7) (1 - 2^-8), -1, 2^-20 ...: any other order, or a sum of products, rounds
+     * otherwise */
     static const uint16_t a[2] = {0x3f81, 0x4b00}, b[2] = {0x3f7f, 0x3f81};
     _Alignas(64) float got[16];
     uint32_t w, x;
@@ -187,8 +189,9 @@ INLINE struct codes codes_of(enum stored_offset offset, const float *zero)
                           _mm512_or_si512(plus, _mm512_slli_epi32(plus, 16))};
 }
 
-/* Pairs of a line's eight columns, even and odd chain in turn. Column 2q of a row is at bit 4q of its word,
- * 2q + 1 at bit 16 + 4q; what stands above the four bits of a code is not looked at, or cut off. */
+/* Pairs of a line's eight columns, even and odd chain in turn. Column 2q of a row is at bit 4q of
+ * its word, 2q + 1 at bit 16 + 4q; what stands above the four bits of a code is not looked at, or
+ * cut off. */
 INLINE void pairs_of_line(enum stored_offset offset, __m512i line, struct codes codes,
                           __m512i pairs[LINE_PAIRS])
 {
@@ -203,8 +206,8 @@ INLINE void pairs_of_line(enum stored_offset offset, __m512i line, struct codes 
     }
 }
 
-/* sum[r] += the dots of R rows with B blocks, whose chains run side by side; each pair is used as soon
- * as it is looked up. */
+/* sum[r] += the dots of R rows with B blocks, whose chains run side by side; each pair is used as
+ * soon as it is looked up. */
 INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const char *w,
                         const uint32_t *x, size_t x_stride, struct codes codes,
                         __m512 sum[TILE_ROWS])

@@ -29,8 +29,9 @@ enum chat_read {
     CHAT_READ_FAILED,
 };
 
-/* Reads standard input. history_path: read now, written at close; TP_E_OUTPUT_EXISTS: it is another
- * file. commands: what Tab knows. interrupted: set by a signal that ends a read, TP_E_INTERRUPTED. */
+/* Reads standard input. history_path: read now, written at close; TP_E_OUTPUT_EXISTS: it is
+ * another file. commands: what Tab knows. interrupted: set by a signal that ends a read,
+ * TP_E_INTERRUPTED. */
 bool chat_input_open(struct chat_input *input, const char *history_path,
                      const struct chat_command *commands, const _Atomic int *interrupted,
                      struct tp_error *err);

@@ -167,7 +167,8 @@ static const struct chat_command commands[] = {
     {0},
 };
 
-/* "/name rest"; line ends in a NUL. Blanks at its end, of Tab or a carriage return, do not count. */
+/* "/name rest"; line ends in a NUL. Blanks at its end, of Tab or a carriage return, do not
+ * count. */
 static bool run_command(struct talk *talk, char *line, struct tp_error *err)
 {
     size_t length = strlen(line), n;

@@ -1,6 +1,6 @@
 /* What a run says of itself on stderr: a line for people; or, asked for, which files and kernels
- * were in use, how long the cold start took, memory planned and used, speeds. docs/tprun.1 fixes the
- * form of the JSON one. */
+ * were in use, how long the cold start took, memory planned and used, speeds. docs/tprun.1 fixes
+ * the form of the JSON one. */
 #pragma once
 #include "batch.h"
 

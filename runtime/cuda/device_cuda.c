@@ -301,7 +301,8 @@ static bool open_memory(struct cuda_device *d, struct tp_error *err)
     return true;
 }
 
-/* NCCL carries what prompts on several GPUs exchange, and all where they do not reach each other. */
+/* NCCL carries what prompts on several GPUs exchange, and all where they do not reach each
+ * other. */
 static bool gathers(const struct cuda_device *d)
 {
     return d->n_gpus > 1 && (d->setup.span_rows_max || d->gpus[0].gathers);

@@ -1,5 +1,6 @@
-/* What the benches share: a clock, medians, and the honest read of memory, the limit of every decode figure: the
- * fastest of several ways, built as the kernels are, so that no engine beats it by its prefetching. */
+/* What the benches share: a clock, medians, and the honest read of memory, the limit of every
+ * decode figure: the fastest of several ways, built as the kernels are, so that no engine beats it
+ * by its prefetching. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -9,8 +10,8 @@ enum { READ_WAYS = 5, READ_ROUNDS = 3 };
 double now(void);                     /* seconds */
 double median(double *values, int n); /* sorts them */
 
-/* The sum of all words, which the compiler cannot leave out. p aligned to 64 bytes; bytes a multiple of 256; what
- * is ahead of the end is asked for and need not exist. */
+/* The sum of all words, which the compiler cannot leave out. p aligned to 64 bytes; bytes a
+ * multiple of 256; what is ahead of the end is asked for and need not exist. */
 uint64_t read_all(int way, const unsigned char *p, size_t bytes);
 const char *read_way_name(int way);
 /* The way whose median of READ_ROUNDS calls of seconds(arg, way) is the least. */

@@ -1,5 +1,5 @@
-/* The input is a file that says more of a tokenizer, beside a tokenizer.json: a byte for which
- * (0 tokenizer_config.json, 1 special_tokens_map.json, 2 chat_template.json), and its text. Whatever
+/* The input is a file that says more of a tokenizer, beside a tokenizer.json: a byte for which (0
+ * tokenizer_config.json, 1 special_tokens_map.json, 2 chat_template.json), and its text. Whatever
  * it is, a compiled tokenizer comes of it, which opens, and so does its template. */
 #include "chat_source.h"
 #include "chat_template.h"

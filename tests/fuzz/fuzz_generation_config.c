@@ -1,5 +1,5 @@
-/* The input is a generation_config.json. What is left of it is what the sampler takes (sampler_check,
- * which is among the kernels). */
+/* The input is a generation_config.json. What is left of it is what the sampler takes
+ * (sampler_check, which is among the kernels). */
 #include "generation_config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -139,7 +139,8 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(again);
 }
 
-/* Rows of bf16 values by dot_rows, of every format that has it, groups of any kind, and zeros that are none. */
+/* Rows of bf16 values by dot_rows, of every format that has it, groups of any kind, and zeros that
+ * are none. */
 static void dots_of_packed_rows_have_the_bits_of_plain_c(void **state)
 {
     (void)state;

@@ -17,8 +17,8 @@ struct source_checkpoint {
 };
 
 /* Bind every tensor of the model and recipe to the checkpoint's, marking those used: presence,
- * dtype and shape are checked here. Of a tied model the embedding or the head may be stored, or both
- * with the same values. Matrices of one value throughout are a finding when a conversion is
+ * dtype and shape are checked here. Of a tied model the embedding or the head may be stored, or
+ * both with the same values. Matrices of one value throughout are a finding when a conversion is
  * described. model, checkpoint and findings are borrowed until close. Errors those of
  * checkpoint_use, TP_E_ST_DTYPE_OTHER, TP_E_CF_SHAPE (both shapes named), TP_E_CF_TIED. */
 bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *checkpoint,

@@ -344,7 +344,8 @@ static void set_layers(json_t *root, uint64_t n)
         json_array_remove(types, json_array_size(types) - 1);
 }
 
-/* config.json with the dtype and number of the layers that are exported, in their own keys' places. */
+/* config.json with the dtype and number of the layers that are exported, in their own keys'
+ * places. */
 static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;

@@ -272,7 +272,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
 
 static const char ids_only[] = "the bundle takes token ids only";
 
-/* Without a tokenizer, with one of a kind not supported or one that is malformed, ids still work. */
+/* Without a tokenizer, with one of a kind not supported or one that is malformed, ids still
+ * work. */
 static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_texts *texts,
                               struct tp_error *err)
 {

@@ -43,8 +43,8 @@ static inline struct tokenizer_texts chat_source_texts(const struct chat_source 
     return (struct tokenizer_texts){source->list, source->count};
 }
 
-/* DIR/NAME, an object; *out: NULL where there is none, or it is malformed, which is a finding (findings
- * NULL: somebody else's).
+/* DIR/NAME, an object; *out: NULL where there is none, or it is malformed, which is a finding
+ * (findings NULL: somebody else's).
  *
  * Errors  those of findings that are strict; TP_E_IO, TP_E_MEMORY */
 bool chat_config_read(const char *dir, const char *name, struct findings *findings, json_t **out,

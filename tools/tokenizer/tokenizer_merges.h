@@ -3,8 +3,8 @@
 #include "tokenizer_pack.h"
 #include "tokenizer_reading.h"
 
-/* model: the object with merges, strings of two parts or pairs; vocab: names to ids, checked. Merges
- * of tokens in `without` (names; NULL: none) are passed over. The caller frees *merges with
+/* model: the object with merges, strings of two parts or pairs; vocab: names to ids, checked.
+ * Merges of tokens in `without` (names; NULL: none) are passed over. The caller frees *merges with
  * mem_free.
  *
  * Errors  TP_E_TK_INVALID with the number of the merge; TP_E_MEMORY */
