@@ -5,6 +5,7 @@
 #include "folder.h"
 #include "link.h"
 #include "sealed.h"
+#include "text.h"
 
 static bool get_hash(const struct json_in *in, const char *key, struct hash128 *out,
                      struct tp_error *err)
@@ -76,12 +77,11 @@ bool bundle_name_is_reserved(const char *name)
     static const char *const names[] = {
         BUNDLE_MANIFEST, BUNDLE_MANIFEST_OPEN, BUNDLE_EXPORT, "journal", "names", "raw"};
     static const char *const ends[] = {".tps", ".safetensors", ".safetensors.index.json"};
-    size_t n = strlen(name);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+        if (tp_ends_in(name, ends[i]))
             return true;
     return false;
 }
@@ -250,20 +250,6 @@ static bool check_link(void *arg, const char *name)
     return link_check(look->bundle->dir, name, "", look->err);
 }
 
-static void look_for_weights(void *arg, const char *name)
-{
-    static const char end[] = ".safetensors";
-    size_t n = strlen(name), k = sizeof end - 1;
-    *(bool *)arg |= n > k && strcmp(name + n - k, end) == 0;
-}
-
-/* A bundle's folder may have a config.json, too. */
-static bool is_model_folder(const char *dir)
-{
-    bool weights = false;
-    return folder_list_path(dir, look_for_weights, &weights, NULL) && weights;
-}
-
 /* Nothing there, or something else. */
 static bool fail_absent(const char *dir, const char *manifest, struct tp_error *err)
 {
@@ -273,11 +259,10 @@ static bool fail_absent(const char *dir, const char *manifest, struct tp_error *
     if (!io_is_dir(dir))
         return tp_fail(err, TP_E_BUNDLE_NONE, "%s: is no folder; name the one that it is in: %.*s",
                        dir, slash > dir ? (int)(slash - dir) : 1, slash ? dir : ".");
-    if (is_model_folder(dir))
-        return tp_fail(err, TP_E_BUNDLE_NONE,
-                       "%s: is a model's folder, no bundle: tpshard convert makes one of it", dir);
     return tp_fail(err, TP_E_BUNDLE_NONE,
-                   "%s: no %s: not a bundle, or its conversion did not finish", dir, manifest);
+                   "%s: no %s: not a bundle, or its conversion did not finish; of a model's folder "
+                   "tpshard convert makes one",
+                   dir, manifest);
 }
 
 bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, struct tp_error *err)

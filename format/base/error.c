@@ -55,9 +55,7 @@ static void set_code(struct tp_error *err, enum tp_code code)
     err->text[sizeof err->text - 1] = '\0';
 }
 
-/* The sentence and, if there is one, ": reason", as much shorter as it must be. */
-static void make_text(char text[TP_ERROR_LINE_MAX], const char *reason, const char *fmt,
-                      va_list args)
+void tp_sentence(char text[TP_ERROR_LINE_MAX], const char *reason, const char *fmt, va_list args)
 {
     va_list again;
     va_copy(again, args);
@@ -85,7 +83,7 @@ bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
         return false;
     va_list args;
     va_start(args, fmt);
-    make_text(err->text, NULL, fmt, args);
+    tp_sentence(err->text, NULL, fmt, args);
     va_end(args);
     set_code(err, code);
     return false;
@@ -98,7 +96,7 @@ bool tp_fail_errno(struct tp_error *err, const char *fmt, ...)
         return false;
     va_list args;
     va_start(args, fmt);
-    make_text(err->text, strerror(saved), fmt, args);
+    tp_sentence(err->text, strerror(saved), fmt, args);
     va_end(args);
     set_code(err, saved == ENOMEM ? TP_E_MEMORY : TP_E_IO);
     return false;
@@ -156,7 +154,7 @@ void tp_message(const char *program, const char *kind, const char *fmt, ...)
     char head[64], text[TP_ERROR_LINE_MAX], line[TP_ERROR_LINE_MAX];
     va_list args;
     va_start(args, fmt);
-    make_text(text, NULL, fmt, args);
+    tp_sentence(text, NULL, fmt, args);
     va_end(args);
     snprintf(head, sizeof head, "%s: %s: ", program, kind);
     print_line(line, make_line(line, head, text));
@@ -176,7 +174,7 @@ void tp_note(const char *fmt, ...)
     if (hushed)
         return;
     va_start(args, fmt);
-    make_text(text, NULL, fmt, args);
+    tp_sentence(text, NULL, fmt, args);
     va_end(args);
     tp_message(program_name, "note", "%s", text);
 }

@@ -140,8 +140,12 @@ struct tp_error {
     char text[TP_ERROR_LINE_MAX]; /* one sentence, raw bytes; escaped when printed */
 };
 
-/* Fill err (unless it already holds an error or is NULL). Always returns false. Of a sentence that
- * is too long, long words (paths, names) lose their middle: file and reason stay. */
+/* The sentence and, if there is one (or NULL), ": reason". Of one that is too long, long words (paths,
+ * names) lose their middle: file and reason stay. */
+void tp_sentence(char text[TP_ERROR_LINE_MAX], const char *reason, const char *fmt, va_list args);
+
+/* Fill err (unless it already holds an error or is NULL). Always returns false. The
+ * text is tp_sentence's. */
 bool tp_fail(struct tp_error *err, enum tp_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same, with ": strerror(errno)" appended, code TP_E_IO (TP_E_MEMORY for ENOMEM). */

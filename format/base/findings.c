@@ -1,7 +1,6 @@
 #include "findings.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 
 bool finding_warn(struct findings *findings, enum tp_code code, struct tp_error *err,
                   const char *fmt, ...)
@@ -9,7 +8,7 @@ bool finding_warn(struct findings *findings, enum tp_code code, struct tp_error 
     char text[TP_ERROR_LINE_MAX];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    tp_sentence(text, NULL, fmt, args);
     va_end(args);
     tp_assert(tp_code_exit(code) == TP_EXIT_INPUT);
     if (findings->strict)
@@ -27,7 +26,7 @@ bool finding_forgive(struct findings *findings, struct tp_error *why, const char
         *err = *why;
         return false;
     }
-    bool ok = finding_warn(findings, why->code, err, "%.400s: %s", why->text, what_follows);
+    bool ok = finding_warn(findings, why->code, err, "%s: %s", why->text, what_follows);
     *why = (struct tp_error){0};
     return ok;
 }
@@ -39,7 +38,7 @@ void finding_note(const struct findings *findings, const char *fmt, ...)
     if (!findings || findings->quiet)
         return;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    tp_sentence(text, NULL, fmt, args);
     va_end(args);
     tp_note("%s", text);
 }

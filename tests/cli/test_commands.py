@@ -195,7 +195,7 @@ def test_what_is_given_in_place_of_a_bundle_or_a_model_is_named(tmp):
     commands = ((harness.tpshard, "inspect"), (harness.tpshard, "reshard", "-o", tmp + "/x", "--tp", "2"), (harness.tpshard, "verify"),
                 (harness.tpshard, "export", "-o", tmp + "/x"), (harness.tprun, "generate", "-p", "x"), (harness.tprun, "chat"), (harness.tprun, "render"))
     for program, command, *args in commands:
-        error_line(program(command, DEMO, *args, status=3), 3, "is a model's folder, no bundle: tpshard convert makes one of it")
+        error_line(program(command, DEMO, *args, status=3), 3, "of a model's folder tpshard convert makes one")
         if command != "render":  # which takes a file, too
             for path, folder in ((bundle + "/manifest.json", bundle), (DEMO + "/config.json", DEMO)):
                 error_line(program(command, path, *args, status=3), 3, f"{path}: is no folder; name the one that it is in: {folder}")

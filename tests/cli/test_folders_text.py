@@ -191,8 +191,9 @@ def test_bos_and_eos_that_differ_are_a_warning_and_the_tokenizers_count():
                  ("decoder", {"added_tokens_decoder": {"7": {"content": "<s>"}}}, ("<s>", "7", "1", "tokenizer.json counts"), 1),
                  ("decoder, new", {"added_tokens_decoder": {"300": {"content": "<t>"}, "301": {"content": "<u>"}}}, ("<t>", "300", "1 more"), 1),
                  ("decoder, odd", {"added_tokens_decoder": {"x": {"content": "<s>"}, "3": 7}}, ("malformed",), 1),
-                 ("decoder, list", {"added_tokens_decoder": []}, ("malformed",), 1),
+                 ("decoder, list", {"added_tokens_decoder": []}, ("an object expected, an array found",), 1),
                  ("more", {"additional_special_tokens": ["<s>", "<t>"], "extra_special_tokens": {"image_token": "<i>"}}, ("<t>", "<i>"), 2),
+                 ("added_tokens.json, half", {"files": {"added_tokens.json": {"<s>": 1.5}}, "drop": ["added_tokens_decoder"]}, ("malformed",), 1),
                  ("added_tokens.json", {"files": {"added_tokens.json": {"<x>": 7, "<s>": 1}}, "drop": ["added_tokens_decoder"]}, ("<x>", "7"), 1),
                  ("class", {"tokenizer_class": "Nonsense"}, (), 0), ("numbers", {"model_max_length": 10**30, "x": [-10**40]}, (), 0))
         for i, (name, changes, words, count) in enumerate(cases):
@@ -410,6 +411,22 @@ def test_a_tokenizer_config_that_is_no_json_is_ignored():
         for i, value in enumerate((b"{", b"[]", b"")):
             files = {"special_tokens_map.json": value, "chat_template.jinja": TEMPLATE}
             assert render(converted(folder(f"{d}/map{i}", files, drop=["added_tokens_decoder"]), "special_tokens_map.json")) == BODY
+
+
+def test_what_is_said_of_a_long_path_keeps_its_end():
+    with Folder() as d:
+        path = d + "/" + "/".join(["x" * 200] * 3)
+        os.makedirs(path)
+        converted(folder(path + "/m", {"generation_config.json": "{"}), "tokens are chosen greedily")
+        converted(folder(path + "/n", {"tokenizer.json": "{"}), "the bundle takes token ids only")
+
+
+def test_a_template_that_is_read_is_no_output():
+    with Folder() as d:
+        path = folder(d + "/m", {"additional_chat_templates/x.jinja": "{{ 1 }}"})
+        for out in ("additional_chat_templates/x.jinja", "tokenizer.json"):
+            error_line(tpshard("tokenizer", path, "-o", f"{path}/{out}", status=None), 2, out, "is a file that is read")
+        assert open(path + "/additional_chat_templates/x.jinja").read() == "{{ 1 }}"
 
 
 def test_export_gives_templates_back():

@@ -346,7 +346,7 @@ static bool put_files(struct writer *w, struct tp_error *err)
     struct stage_file files[BUNDLE_FILES_MAX];
     for (uint32_t i = 0; i < q->n_files; i++)
         files[i] = (struct stage_file){q->files[i].name, STAGE_WHOLE, q->files[i].data,
-                                       q->files[i].size, false};
+                                       q->files[i].size, STAGE_TOP};
     if (!stage_list(w->stage, files, q->n_files, err))
         return false;
     for (uint32_t i = 0; i < q->n_files; i++)

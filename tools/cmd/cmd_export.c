@@ -193,11 +193,12 @@ static bool is_bundles_own(const char *name)
            strcmp(name, BUNDLE_TEMPLATES) == 0;
 }
 
-/* The name of the file of a template; "" where NAME is none that a file could have. */
+/* The name of the file of a template; "" where NAME is none that a file could have, which the
+ * manifest names with its folder. */
 static const char *template_file(const char *name, char file[256])
 {
     size_t n = (size_t)snprintf(file, 256, "%s.jinja", name);
-    if (n > 255 || !io_name_is_plain(file, n))
+    if (n > 255 - sizeof TEMPLATES_FOLDER || !io_name_is_plain(file, n))
         *file = '\0';
     return file;
 }

@@ -72,6 +72,7 @@ static bool compile(const struct options *o, struct hf_config *config, unsigned 
 struct input_check {
     const struct output_file *file;
     const char *dir;
+    bool all; /* of its files are the model's */
     struct tp_error *err;
     bool ok;
 };
@@ -79,15 +80,23 @@ struct input_check {
 static void check_input(void *arg, const char *name)
 {
     struct input_check *c = arg;
-    c->ok =
-        c->ok && (!model_folder_reads(name) || output_file_spares(c->file, c->dir, name, c->err));
+    c->ok = c->ok && ((!c->all && !model_folder_reads(name)) ||
+                      output_file_spares(c->file, c->dir, name, c->err));
+}
+
+static bool check_folder(const struct output_file *file, const char *dir, bool all,
+                         struct tp_error *err)
+{
+    struct input_check check = {file, dir, all, err, true};
+    return !io_is_dir(dir) || (folder_list_path(dir, check_input, &check, err) && check.ok);
 }
 
 /* The output is no file of the model's. */
 static bool check_output(const struct output_file *file, const char *dir, struct tp_error *err)
 {
-    struct input_check check = {file, dir, err, true};
-    return !io_is_dir(dir) || (folder_list_path(dir, check_input, &check, err) && check.ok);
+    char templates[IO_PATH_MAX];
+    return check_folder(file, dir, false, err) && io_join(templates, dir, TEMPLATES_FOLDER, err) &&
+           check_folder(file, templates, true, err);
 }
 
 static bool run_tokenizer(const struct options *o, struct tp_error *err)

@@ -8,6 +8,7 @@
 #include "hf_names.h"
 #include "link.h"
 #include "model_path.h"
+#include "text.h"
 #include "tokenizer_compile.h"
 #include <stdlib.h>
 
@@ -43,12 +44,6 @@ static bool list_inputs(struct model_folder *f, struct tp_error *err)
     return true;
 }
 
-static bool ends_with(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), end = strlen(suffix);
-    return n >= end && strcmp(name + n - end, suffix) == 0;
-}
-
 struct template_links {
     const char *dir, *folder, *advice;
     bool ok;
@@ -59,7 +54,7 @@ static void check_template_link(void *arg, const char *name)
 {
     struct template_links *c = arg;
     char path[IO_PATH_MAX];
-    if (ends_with(name, CHAT_FOLDER_SUFFIX)) /* others do not travel */
+    if (tp_ends_in(name, CHAT_FOLDER_SUFFIX)) /* others do not travel */
         c->ok = c->ok && io_join(path, c->folder, name, c->err) &&
                 link_check(c->dir, path, c->advice, c->err);
 }
@@ -82,7 +77,7 @@ bool model_folder_check_links(const char *dir, bool follow, struct tp_error *err
 
 bool model_folder_reads(const char *name)
 {
-    bool known = ends_with(name, ".safetensors") || ends_with(name, ".safetensors.index.json");
+    bool known = tp_ends_in(name, ".safetensors") || tp_ends_in(name, ".safetensors.index.json");
     for (size_t i = 0; i < sizeof travelling / sizeof *travelling; i++)
         known |= strcmp(name, travelling[i]) == 0;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -336,7 +331,7 @@ static bool read_file(struct model_folder *f, const char *name, bool *present, s
     *present = true;
     if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, &why)) {
         if (why.code == TP_E_LIMIT)
-            why.code = TP_E_IX_FIELD;
+            why.code = TP_E_CF_FILE;
         bool ids = why.code == TP_E_NOT_REGULAR && strcmp(name, "tokenizer.json") == 0;
         return finding_forgive(&f->findings, &why, ids ? ids_only : "it is left out", err);
     }

@@ -2,6 +2,7 @@
 #include "checked.h"
 #include "folder.h"
 #include "sort_index.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,10 +27,11 @@ struct listing {
     bool adapter;
 };
 
-static bool ends_in(const char *name, const char *suffix)
+/* The first by name, whatever order the folder has. */
+static void keep_first(char kept[256], const char *name)
 {
-    size_t n = strlen(name), k = strlen(suffix);
-    return n > k && strcmp(name + n - k, suffix) == 0;
+    if (!*kept || strcmp(name, kept) < 0)
+        snprintf(kept, 256, "%s", name);
 }
 
 static void list_name(void *arg, const char *name)
@@ -42,20 +44,19 @@ static void list_name(void *arg, const char *name)
     found->single |= strcmp(name, SINGLE_NAME) == 0;
     found->index |= strcmp(name, INDEX_NAME) == 0;
     found->adapter |= strncmp(name, "adapter_", 8) == 0;
-    if (ends_in(name, ".gguf"))
-        snprintf(found->gguf, sizeof found->gguf, "%s", name);
+    if (tp_ends_in(name, ".gguf"))
+        keep_first(found->gguf, name);
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
-        if (ends_in(name, pickles[i]))
-            snprintf(found->pickle, sizeof found->pickle, "%s", name);
+        if (tp_ends_in(name, pickles[i]))
+            keep_first(found->pickle, name);
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (ends_in(name, foreign[i]))
-            snprintf(found->foreign, sizeof found->foreign, "%s", name);
-    if (!ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0 ||
+        if (tp_ends_in(name, foreign[i]))
+            keep_first(found->foreign, name);
+    if (!tp_ends_in(name, ".safetensors") || strcmp(name, SINGLE_NAME) == 0 ||
         strncmp(name, "adapter_", 8) == 0)
         return;
     if (strncmp(name, "consolidated", 12) == 0) {
-        if (!*found->aside || strcmp(name, found->aside) < 0)
-            snprintf(found->aside, sizeof found->aside, "%s", name);
+        keep_first(found->aside, name);
         return;
     }
     found->others++;

@@ -3,6 +3,7 @@
 #include "chat_source.h"
 #include "folder.h"
 #include "jinja.h"
+#include "text.h"
 #include "utf8.h"
 #include <limits.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ static void add_name(void *arg, const char *name)
 {
     struct names *names = arg;
     size_t n = strlen(name), end = sizeof CHAT_FOLDER_SUFFIX - 1;
-    if (n <= end || strcmp(name + n - end, CHAT_FOLDER_SUFFIX) != 0)
+    if (n <= end || !tp_ends_in(name, CHAT_FOLDER_SUFFIX))
         return;
     if (!mem_grow((void **)&names->list, &names->cap, names->count + 1, sizeof *names->list,
                   names->err))

@@ -3,6 +3,7 @@
 #include "chat_source.h"
 #include "checked.h"
 #include "json.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,7 +66,9 @@ static bool check_decoder(const struct comparing *c, const json_t *decoder, stru
     uint64_t id;
     struct differing d = {0};
     if (decoder && !json_is_object(decoder))
-        malformed(&d, json_type_name(decoder));
+        return finding_warn(c->findings, TP_E_TK_INVALID, err,
+                            "%s: added_tokens_decoder: an object expected, %s found: it is ignored",
+                            config_name, json_type_name(decoder));
     json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
     {
         const json_t *content = json_object_get(entry, "content");
@@ -86,7 +89,7 @@ static bool check_added(const struct comparing *c, const json_t *added, struct t
     json_object_foreach((json_t *)(uintptr_t)added, key, value)
     {
         double number = json_is_number(value) ? json_number_value(value) : -1;
-        if (!(number >= 0 && number < INT32_MAX)) {
+        if (!(number >= 0 && number < INT32_MAX && number == floor(number))) {
             malformed(&d, key);
             continue;
         }
