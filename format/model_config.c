@@ -225,13 +225,18 @@ bool model_config_from_json(const json_t *object, const char *file, struct model
     return model_config_check(model, file, err);
 }
 
+bool model_config_check_layers(uint64_t n_layers, uint64_t n, const char *file,
+                               struct tp_error *err)
+{
+    return n <= n_layers || tp_fail(err, TP_E_USAGE, "--layers %llu: %s has %llu layers",
+                                    (unsigned long long)n, file, (unsigned long long)n_layers);
+}
+
 bool model_config_take_layers(struct model_config *model, uint64_t n, const char *file,
                               struct tp_error *err)
 {
-    if (n > model->n_layers)
-        return tp_fail(err, TP_E_USAGE,
-                       "%s: the model has %llu layers, the first %llu are asked for", file,
-                       (unsigned long long)model->n_layers, (unsigned long long)n);
+    if (!model_config_check_layers(model->n_layers, n, file, err))
+        return false;
     for (uint64_t i = n; i < model->n_layers; i++)
         model->window[i] = 0;
     model->n_layers = n;

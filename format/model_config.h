@@ -60,8 +60,10 @@ json_t *model_config_to_json(const struct model_config *model, struct tp_error *
 /* The inverse; every field checked against the limits and each other (model_config_check). */
 bool model_config_from_json(const json_t *object, const char *file, struct model_config *model,
                             struct tp_error *err);
-/* The first n layers of it, n >= 1. Where it has no more than that, TP_E_USAGE names them: n is of
- * a command line. */
+/* Are there n layers? n is of a command line: TP_E_USAGE names both numbers. */
+bool model_config_check_layers(uint64_t n_layers, uint64_t n, const char *file,
+                               struct tp_error *err);
+/* The first n layers of it, n >= 1, if it has as many. */
 bool model_config_take_layers(struct model_config *model, uint64_t n, const char *file,
                               struct tp_error *err);
 /* Sizes in range and consistent: n_heads % n_kv_heads == 0, head_dim even, eps and rope numbers

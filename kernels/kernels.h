@@ -125,6 +125,12 @@ struct kernels {
                          uint32_t *ids);
 };
 
+/* Are so many rows of bf16 values worth packing, for weights of that format? */
+static inline bool kernels_packs(const struct kernels *k, enum stored_id stored, size_t rows)
+{
+    return k->rows_worth[stored] && rows >= k->rows_worth[stored];
+}
+
 /* The table for an instruction set, NULL where this CPU lacks it. */
 const struct kernels *kernels_get(enum isa isa);
 const struct kernels *kernels_best(void);

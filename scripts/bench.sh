@@ -6,11 +6,12 @@
 #   PYTHON=python3    for the tokenizers: one that has PyPI's tokenizers, else that part is skipped
 #   SHARED=../shared  its texts and tokenizers
 #   BENCH_7B=1        conversion at Mistral-7B size too (45 GB of disk)
-#   BENCH_DIR=DIR     scratch folder (default BUILD/bench; 8 GB), removed at the end unless KEEP=1
+#   BENCH_DIR=DIR     scratch folder (default BUILD/bench; 8 GB), removed at the end unless it was there before, or KEEP=1
 set -eu
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
 dir=${BENCH_DIR:-$build/bench}
+[ -e "$dir" ] && KEEP=1 # what was there before is not ours to remove
 mkdir -p "$dir"
 [ "${KEEP:-}" = 1 ] || trap 'rm -rf "$dir"' EXIT
 

@@ -5,7 +5,7 @@
 #   DIR              folder with llama-bench and llama-quantize
 #   BUILD=build      our programs
 #   PYTHON=python3   one with PyPI's numpy and gguf, which write the peer's file
-#   BENCH_DIR=DIR    scratch folder (default BUILD/peers; 9 GB), removed at the end unless KEEP=1
+#   BENCH_DIR=DIR    scratch folder (default BUILD/peers; 9 GB), removed at the end unless it was there before, or KEEP=1
 #   ROUNDS=5         of each
 set -eu
 [ $# = 1 ] || { sed -n '2,10p' "$0"; exit 2; }
@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 build=${BUILD:-build}
 dir=${BENCH_DIR:-$build/peers}
 python=${PYTHON:-python3}
+[ -e "$dir" ] && KEEP=1 # what was there before is not ours to remove
 mkdir -p "$dir"
 [ "${KEEP:-}" = 1 ] || trap 'rm -rf "$dir"' EXIT
 

@@ -7,17 +7,17 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Does a program with these headers and libraries build? compiles COMPILER HEADERS [FLAGS ...]
+# Does a program with these headers and libraries build? compiles COMPILER HEADERS [FLAGS ...]; of $language, c or c++
 compiles() {
   compiler=$1 headers=$2
   shift 2
   for h in $headers; do echo "#include <$h>"; done >"$work/try.c"
   echo 'int main(void) { return 0; }' >>"$work/try.c"
-  $compiler -DPCRE2_CODE_UNIT_WIDTH=8 -x c "$work/try.c" -x none -o "$work/try" "$@" >/dev/null 2>&1
+  $compiler -DPCRE2_CODE_UNIT_WIDTH=8 -x "${language:-c}" "$work/try.c" -x none -o "$work/try" "$@" >/dev/null 2>&1
 }
 
 c_compiler() { compiles "$CC" stdio.h -pthread; }
-cxx_compiler() { compiles "$CXX -x c++" stdio.h -pthread; }
+cxx_compiler() { (language=c++ && compiles "$CXX" cstdio -pthread); }
 sanitizers() { compiles "$CC" '' -fsanitize=address,undefined && compiles "$CC" '' -fsanitize=thread; }
 python() { python3 -c 'import concurrent.futures, ctypes, json, pty, subprocess'; }
 library() { compiles "$CC" "$1" "$2"; }

@@ -167,6 +167,11 @@ void tp_hush_notes(void)
     hushed = true;
 }
 
+bool tp_notes_hushed(void)
+{
+    return hushed;
+}
+
 void tp_note(const char *fmt, ...)
 {
     char text[TP_ERROR_LINE_MAX];

@@ -170,6 +170,7 @@ void tp_message(const char *program, const char *kind, const char *fmt, ...)
 /* A note: what is as it may be, and worth a line; said until they are hushed (-q). */
 void tp_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tp_hush_notes(void);
+bool tp_notes_hushed(void);
 
 /* A name for an error text: at most 96 bytes of it, then "... (N bytes)". Returns buf. */
 #define TP_NAME_BUF 160

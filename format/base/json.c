@@ -92,27 +92,25 @@ static bool check(const char *file, const char *data, size_t n, enum tp_code cod
     return true;
 }
 
-static json_t *parse(const char *file, const char *data, size_t n, enum tp_code code,
-                     json_error_t *why, struct tp_error *err)
+struct text {
+    const char *name; /* of the file, or of the line */
+    const char *data;
+    size_t n;
+    enum tp_code code;
+    bool line; /* one of many: its number is in the name */
+};
+
+static json_t *parse(const struct text *t, json_error_t *why, struct tp_error *err)
 {
     memset(why, 0, sizeof *why);
-    if (!check(file, data, n, code, err))
+    if (!check(t->name, t->data, t->n, t->code, err))
         return NULL;
-    json_t *root = load(file, data, n, why);
-    if (!root)
-        tp_fail(err, code, "%s: line %d column %d: %s", file, why->line, why->column, why->text);
-    return root;
-}
-
-json_t *json_parse_line(const char *line, const char *data, size_t n, enum tp_code code,
-                        struct tp_error *err)
-{
-    json_error_t why = {0};
-    if (!check(line, data, n, code, err))
-        return NULL;
-    json_t *root = load(line, data, n, &why);
-    if (!root)
-        tp_fail(err, code, "%s column %d: %s", line, why.column, why.text);
+    json_t *root = load(t->name, t->data, t->n, why);
+    if (!root && t->line)
+        tp_fail(err, t->code, "%s column %d: %s", t->name, why->column, why->text);
+    else if (!root)
+        tp_fail(err, t->code, "%s: line %d column %d: %s", t->name, why->line, why->column,
+                why->text);
     return root;
 }
 
@@ -120,7 +118,7 @@ json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code co
                    struct tp_error *err)
 {
     json_error_t why;
-    return parse(file, data, n, code, &why, err);
+    return parse(&(struct text){file, data, n, code, false}, &why, err);
 }
 
 /* The text with long integers written as fractions, into out (2 n bytes); its length. */
@@ -152,22 +150,39 @@ static size_t widen_integers(const char *data, size_t n, char *out)
     return at;
 }
 
-json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
-                        struct tp_error *err)
+static json_t *parse_wide(const struct text *t, struct tp_error *err)
 {
     json_error_t why;
     struct tp_error refused = {0};
-    json_t *root = parse(file, data, n, code, &why, &refused);
+    json_t *root = parse(t, &why, &refused);
     if (root || json_error_code(&why) != json_error_numeric_overflow) {
         if (!root)
             tp_fail(err, refused.code, "%s", refused.text);
         return root;
     }
-    char *wide = mem_array(n, 2, err);
-    if (wide)
-        root = parse(file, wide, widen_integers(data, n, wide), code, &why, err);
-    mem_free(wide);
+    struct text wide = *t;
+    char *data = mem_array(t->n, 2, err);
+    if (data) {
+        wide.n = widen_integers(t->data, t->n, data);
+        wide.data = data;
+        root = parse(&wide, &why, err);
+    }
+    mem_free(data);
     return root;
+}
+
+json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err)
+{
+    return parse_wide(&(struct text){file, data, n, code, false}, err);
+}
+
+json_t *json_parse_line(const char *line, const char *data, size_t n, bool wide, enum tp_code code,
+                        struct tp_error *err)
+{
+    json_error_t why;
+    const struct text text = {line, data, n, code, true};
+    return wide ? parse_wide(&text, err) : parse(&text, &why, err);
 }
 
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err)

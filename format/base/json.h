@@ -14,13 +14,13 @@
  * file of another kind: file_kind.h). The caller owns the result (json_decref). */
 json_t *json_parse(const char *file, const char *data, size_t n, enum tp_code code,
                    struct tp_error *err);
-/* The same, of one line of a file, which `line` names with its number. */
-json_t *json_parse_line(const char *line, const char *data, size_t n, enum tp_code code,
-                        struct tp_error *err);
 /* json_parse, for what Python wrote: integers may have any size (model_max_length is 10^30 in
  * many). What 64 bits do not hold becomes a fraction, and of beyond 300 digits it is the size
  * alone. */
 json_t *json_parse_wide(const char *file, const char *data, size_t n, enum tp_code code,
+                        struct tp_error *err);
+/* One or the other, of one line of a file, which `line` names with its number. */
+json_t *json_parse_line(const char *line, const char *data, size_t n, bool wide, enum tp_code code,
                         struct tp_error *err);
 /* io_read_file + json_parse_wide; the top level must be an object. */
 json_t *json_read_wide(const char *path, uint64_t limit, enum tp_code code, struct tp_error *err);

@@ -55,8 +55,9 @@ const struct kernels *kernels_get(enum isa isa)
 const struct kernels *kernels_best(void)
 {
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;) {
-        const struct kernels *k = kernels_get(isa);
-        if (k && (isa != ISA_AVX512BF16 || bf16_is_fast()))
+        const struct kernels *k =
+            isa == ISA_AVX512BF16 && !bf16_is_fast() ? NULL : kernels_get(isa);
+        if (k)
             return k;
     }
     return &kernels_scalar;
@@ -78,6 +79,7 @@ size_t kernels_features(const char *names[KERNELS_FEATURES_MAX])
         {"avx512bf16", __builtin_cpu_supports("avx512bf16")},
         {"avx512vbmi", __builtin_cpu_supports("avx512vbmi")},
     };
+    _Static_assert(sizeof all / sizeof *all <= KERNELS_FEATURES_MAX, "room of the caller's");
     size_t n = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].here)

@@ -291,8 +291,7 @@ static struct dot_rows_x rows_for(const struct kernels *self, enum dtype kv, boo
                                   const float *x, size_t stride, size_t columns, size_t count,
                                   float *to, size_t to_stride)
 {
-    size_t worth = self->rows_worth[kv];
-    if (!bf16 || !worth || count < worth)
+    if (!bf16 || !kernels_packs(self, (enum stored_id)kv, count))
         return (struct dot_rows_x){x, stride, count, false};
     self->pack_rows(x, stride, columns / BLOCK_COLS, count, (uint32_t *)(void *)to, to_stride);
     return (struct dot_rows_x){to, to_stride, count, true};

@@ -73,9 +73,8 @@ void run_report(struct run *run, const struct batch *batch)
     report_print(run->report, &run->engine, run->options->report, run->context, run->chunk);
 }
 
-void run_report_line(struct run *run, const struct batch *batch, uint64_t tokens, const char *more)
+void run_report_line(struct run *run, uint64_t tokens, const char *more)
 {
-    run->report->figures = batch->figures;
     report_line(run->report, &run->engine, run->options->report, tokens, more);
 }
 
@@ -171,10 +170,9 @@ bool run_set_lengths(struct run *run, struct tp_error *err)
 /* --layers */
 static bool cut_layers(struct run *run, struct tp_error *err)
 {
-    const uint64_t n = run->options->layers, all = run->bundle.n_layers;
-    if (n > all)
-        return tp_fail(err, TP_E_USAGE, "--layers: %llu given, 1 to %llu expected: the bundle's",
-                       (unsigned long long)n, (unsigned long long)all);
+    const uint64_t n = run->options->layers;
+    if (!model_config_check_layers(run->bundle.n_layers, n, run->bundle.dir, err))
+        return false;
     if (n)
         bundle_cut(&run->bundle, n);
     return true;

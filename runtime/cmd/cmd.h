@@ -45,9 +45,10 @@ bool run_check_output(const struct run *run, const struct output_file *file, str
 bool run_write_trace(struct run *run, struct tp_error *err);
 /* What of generation_config.json is not followed. */
 void run_note_choice(const struct choice *choice);
-/* What the run says of itself, of the batch's figures: where it is asked for; else the line. */
+/* What the run says of itself, of the batch's figures: where it is asked for; else, after it, the
+ * line. */
 void run_report(struct run *run, const struct batch *batch);
-void run_report_line(struct run *run, const struct batch *batch, uint64_t tokens, const char *more);
+void run_report_line(struct run *run, uint64_t tokens, const char *more);
 void run_close(struct run *run);
 
 /* The subcommands: exit status is that of err. */

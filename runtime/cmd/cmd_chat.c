@@ -59,12 +59,11 @@ static const char help[] =
     "commands and their files. What is typed during an answer is for the next line.\n";
 
 /* What a command has done: a line of its own, without the program's name, as help is. */
-__attribute__((format(printf, 2, 3))) static void confirm(const struct talk *talk, const char *fmt,
-                                                          ...)
+__attribute__((format(printf, 1, 2))) static void confirm(const char *fmt, ...)
 {
     char line[IO_PATH_MAX + 32];
     va_list args;
-    if (talk->run.options->report.quiet)
+    if (tp_notes_hushed())
         return;
     va_start(args, fmt);
     vsnprintf(line, sizeof line, fmt, args);
@@ -84,7 +83,7 @@ static bool do_clear(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
     size_t turns = chat_session_forget(&talk->session);
-    confirm(talk, "forgotten: %zu turn%s", turns, turns == 1 ? "" : "s");
+    confirm("forgotten: %zu turn%s", turns, turns == 1 ? "" : "s");
     return true;
 }
 
@@ -92,7 +91,7 @@ static bool do_system(struct talk *talk, const char *rest, struct tp_error *err)
 {
     if (!chat_session_set_system(&talk->session, rest, strlen(rest), err))
         return false;
-    confirm(talk, "system message %s", *rest ? "set" : "removed");
+    confirm("system message %s", *rest ? "set" : "removed");
     return true;
 }
 
@@ -119,7 +118,7 @@ static bool do_save(struct talk *talk, const char *rest, struct tp_error *err)
     mem_free(text);
     if (!output_file_close(&file, ok, err))
         return false;
-    confirm(talk, "saved %s", path);
+    confirm("saved %s", path);
     return true;
 }
 
@@ -134,7 +133,7 @@ static bool do_load(struct talk *talk, const char *rest, struct tp_error *err)
     json_decref(messages);
     mem_free(text);
     if (ok)
-        confirm(talk, "loaded %s", path);
+        confirm("loaded %s", path);
     return ok;
 }
 
@@ -142,7 +141,7 @@ static bool do_stats(struct talk *talk, const char *rest, struct tp_error *err)
 {
     (void)rest, (void)err;
     talk->stats = !talk->stats;
-    confirm(talk, "stats %s", talk->stats ? "on" : "off");
+    confirm("stats %s", talk->stats ? "on" : "off");
     return true;
 }
 

@@ -169,19 +169,20 @@ static void print_line(struct printer *p)
         ended[batch_answer(&p->batch, s)->finish]++;
     }
     if (n > 1)
-        at += (size_t)sprintf(text + at, "%u answers: ", n);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%u answers: ", n);
     const char *between = "";
     for (int i = 0; i < BATCH_FINISHES; i++) {
         if (!ended[i])
             continue;
-        at += (size_t)sprintf(text + at, "%s", between);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s", between);
         if (n > 1)
-            at += (size_t)sprintf(text + at, "%u ", ended[i]);
-        at += (size_t)sprintf(text + at, "%s", batch_finish_name((enum batch_finish)i));
+            at += (size_t)snprintf(text + at, sizeof text - at, "%u ", ended[i]);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s",
+                               batch_finish_name((enum batch_finish)i));
         between = ", ";
     }
-    strcpy(text + at, ")");
-    run_report_line(p->run, &p->batch, tokens, text);
+    snprintf(text + at, sizeof text - at, ")");
+    run_report_line(p->run, tokens, text);
 }
 
 /* ---- setting up ---- */

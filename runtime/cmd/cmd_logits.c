@@ -69,7 +69,7 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
     ok = ok && run_write_trace(&run, err);
     if (ok) {
         run_report(&run, &job.batch);
-        run_report_line(&run, &job.batch, total, "");
+        run_report_line(&run, total, "");
     }
     batch_close(&job.batch);
     mem_free(job.row);

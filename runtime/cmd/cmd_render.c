@@ -125,7 +125,7 @@ static bool render_text(struct render_job *job, const char *line, size_t n, uint
 {
     char name[48];
     snprintf(name, sizeof name, "standard input: line %llu", (unsigned long long)number);
-    json_t *variables = json_parse_line(name, line, n, TP_E_JSON, err);
+    json_t *variables = json_parse_line(name, line, n, false, TP_E_JSON, err);
     if (!variables)
         return false;
     bool ok = json_is_object(variables)

@@ -195,7 +195,7 @@ static bool check_keys(const char *where, const json_t *object, struct tp_error 
 static bool read_line(struct reader *in, const char *where, uint64_t line, const char *text,
                       size_t n, struct tp_error *err)
 {
-    json_t *object = json_parse_line(where, text, n, TP_E_PROMPT, err);
+    json_t *object = json_parse_line(where, text, n, true, TP_E_PROMPT, err);
     if (!object)
         return false;
     struct json_in fields = {object, where, TP_E_PROMPT};

@@ -372,7 +372,7 @@ static bool check(const struct run_options *o, enum run_command command, const c
         return tp_fail(err, TP_E_USAGE, "%s: --decode reads standard input, a text was given too",
                        name);
     if (command == RUN_LOGITS && !o->output)
-        return tp_fail(err, TP_E_USAGE, "%s: -o FILE expected", name);
+        return tp_fail(err, TP_E_USAGE, "-o is missing: the file to make");
     const char *lonely = o->chat             ? NULL
                          : o->prompts.system ? "--system"
                          : o->parse_special  ? "--parse-special"

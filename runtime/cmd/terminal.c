@@ -1,6 +1,7 @@
 #include "terminal.h"
 
 #include "interrupt.h"
+#include <errno.h>
 #include <signal.h>
 #include <termios.h>
 #include <unistd.h>
@@ -14,15 +15,18 @@ static struct sigaction others[SIGNALS];
 /* Ctrl-Z and Ctrl-\ do what they do elsewhere, at a terminal that is as it was. */
 static void on_signal(int number)
 {
+    int kept = errno;
     interrupt_restore_terminal();
     if (number != SIGTSTP) {
         signal(number, SIG_DFL);
         raise(number);
+        errno = kept;
         return;
     }
     raise(SIGSTOP);
     if (tcgetpgrp(STDIN_FILENO) == getpgrp())
         tcsetattr(STDIN_FILENO, TCSANOW, &hushed);
+    errno = kept;
 }
 
 void terminal_hush(bool by_key)

@@ -22,7 +22,8 @@ static uint64_t sums_floats(const struct cpu_rank *r)
 /* A stack of partial sums, or a tile of up; then the sums of x over pieces; then packed rows. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
-    return TREE_STACK_MAX * TILE_FLOATS + sums_floats(r) + tile_rows(r) * r->x_stride_max / 2;
+    uint64_t packed = r->kernels->pack_rows ? tile_rows(r) * r->x_stride_max / 2 : 0;
+    return TREE_STACK_MAX * TILE_FLOATS + sums_floats(r) + packed;
 }
 
 static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
@@ -93,8 +94,7 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
                       struct tile all, tile_fn *fn, void *arg)
 {
     const struct kernels *k = r->kernels;
-    uint64_t worth = k->rows_worth[w->stored->id];
-    bool packed = r->bf16 && worth && all.n >= worth;
+    bool packed = r->bf16 && kernels_packs(k, w->stored->id, all.n);
     uint64_t rows = packed ? CPU_PACKED_TILE : CPU_ROW_TILE;
     uint64_t width = all.n > rows && !packed ? CPU_PANEL_GROUP : range_count(panels);
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
@@ -129,23 +129,30 @@ static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
         full_dot(r, job->w, p, t, out + p * PANEL_ROWS, job->stride);
 }
 
+/* The panels of the three in one row, so that the shares are even. */
+static void qkv_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
+{
+    struct full_job *jobs = arg;
+    uint64_t first = 0;
+    for (int i = 0; i < 3; i++) {
+        uint64_t n = jobs[i].w->panels;
+        uint64_t begin = group.begin > first ? group.begin - first : 0;
+        uint64_t end = group.end > first ? min_u64(group.end - first, n) : 0;
+        if (begin < end)
+            full_tile(r, &jobs[i], t, (struct range){begin, end});
+        first += n;
+    }
+}
+
 void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, struct share share)
 {
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct tile all = all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows);
-    /* the panels of the three in one row, so that the shares are even */
     struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
-    uint64_t first = 0;
-    for (int i = 0; i < 3; i++) {
-        uint64_t n = jobs[i].w->panels;
-        uint64_t begin = mine.begin > first ? mine.begin - first : 0;
-        uint64_t end = mine.end > first ? min_u64(mine.end - first, n) : 0;
-        if (begin < end)
-            each_tile(r, jobs[i].w, (struct range){begin, end}, all, full_tile, &jobs[i]);
-        first += n;
-    }
+    each_tile(r, &w->q, mine,
+              all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows),
+              qkv_tile, jobs);
 }
 
 /* ---- gate, up ---- */

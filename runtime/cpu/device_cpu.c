@@ -7,7 +7,6 @@
 #include "processors.h"
 #include "rope.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* The LM head runs over as many rows at a time as this holds. */
@@ -15,12 +14,19 @@ enum { LOGIT_SLICE_BYTES = 16 << 20 };
 
 /* ---- memory of a rank ---- */
 
+static const struct kernels *kernels_of(const struct device_setup *setup)
+{
+    enum isa isa;
+    return setup->isa && isa_from_name(setup->isa, &isa) ? kernels_get(isa) : kernels_best();
+}
+
 static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint64_t rank)
 {
     const struct model_config *model = setup->model;
     const struct partition *partition = &setup->plans[rank].partition;
     uint64_t d = model->head_dim;
     r->model = model;
+    r->kernels = kernels_of(setup);
     r->kv_dtype = setup->kv_dtype;
     r->rows_max = setup->rows_max;
     r->n_pages = setup->n_pages;
@@ -223,7 +229,6 @@ static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_wei
     const struct partition *partition = &d->setup.plans[rank].partition;
     r->device = d;
     r->weights = weights;
-    r->kernels = d->kernels;
     r->bf16 = weights->arithmetic == DTYPE_BF16;
     set_sizes(r, &d->setup, rank);
     if (!place_rank(r, partition, err))
@@ -235,12 +240,11 @@ static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_wei
 
 static struct device *open_device(const struct device_setup *setup, struct tp_error *err)
 {
-    enum isa isa;
     struct cpu_device *d = mem_alloc(sizeof *d, err);
     if (!d)
         return NULL;
     d->setup = *setup;
-    d->kernels = setup->isa && isa_from_name(setup->isa, &isa) ? kernels_get(isa) : kernels_best();
+    d->kernels = kernels_of(setup);
     d->device = (struct device){.type = &device_cpu, .kernels = d->kernels->name};
     d->frequencies = mem_array(setup->model->head_dim / 2, sizeof *d->frequencies, err);
     bool ok = d->frequencies && place_shared(d, err) &&

@@ -20,7 +20,7 @@ struct job {
     const char *weights;
     size_t bytes, M, stride;
     const float *x, *sums;
-    uint32_t *packed; /* x as dot_rows takes it */
+    uint32_t *packed; /* x as dot_rows takes it, per thread */
     float *out;       /* per thread M * 16 */
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
@@ -47,14 +47,14 @@ static void work(void *arg, int index, int count)
     if (!job->kernels)
         job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
                               (last - first) * panel);
-    size_t worth = job->kernels ? job->kernels->rows_worth[job->stored->id] : 0;
-    bool packed = worth && job->M >= worth;
+    bool packed = job->kernels && kernels_packs(job->kernels, job->stored->id, job->M);
+    uint32_t *rows = job->packed + (size_t)index * job->M * (job->stride / 2);
     if (packed)
-        job->kernels->pack_rows(job->x, job->stride, COLUMNS / BLOCK_COLS, job->M, job->packed,
+        job->kernels->pack_rows(job->x, job->stride, COLUMNS / BLOCK_COLS, job->M, rows,
                                 job->stride / 2);
     for (size_t p = first; job->kernels && p < last; p++)
         if (packed)
-            job->kernels->dot_rows[job->stored->id](job->weights + p * panel, pieces, job->packed,
+            job->kernels->dot_rows[job->stored->id](job->weights + p * panel, pieces, rows,
                                                     job->stride / 2, job->sums, job->M, out, 16);
         else
             job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
     float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
-    uint32_t *packed = mem_map_alloc(256 * stride / 2 * sizeof *packed, &err);
+    uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * stride / 2 * sizeof *packed, &err);
     float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
     if (!weights || !x || !sums || !packed || !out)
         return tp_error_print("bench_kernels", &err);

@@ -14,6 +14,7 @@ PROGRAMS = {"tpshard": (TPSHARD, "convert plan inspect verify diff reshard expor
             "tprun": (TPRUN, "generate chat logits selftest tokenize render info".split())}
 # What both say, and what they are asked; {} are the words of each that differ.
 MISTAKES = (
+    ("-o is missing: the file to make", (["tokenizer", "m"],), (["logits", "b", "-p", "x"],)),
     ("{}: no such command (--help lists them)", (["frobnicate"], "frobnicate"), (["frobnicate"], "frobnicate")),
     ("{}: no such command (--help lists them)", (["--frobnicate"], "--frobnicate"), (["--frobnicate"], "--frobnicate")),
     ("{}: no such command (--help lists them)", (["help", "x"], "x"), (["help", "x"], "x")),

@@ -442,11 +442,16 @@ def test_where_config_names_no_dtype_the_widest_of_what_is_used_counts(d):
 
 
 def test_quantization_is_decided_by_the_weights_of_the_model(d):
-    leftovers = ({"quant_method": "gptq", "bits": 4}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, {"quant_method": "fp8"}, {"unknown": 1})
-    for config in leftovers:
-        m = Model(d, "mqa-bias")
-        m.config(quantization_config=config)
-        taken(m, "the tensors are plain")
+    leftovers = ({"quant_method": "gptq", "bits": 4}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, {"quant_method": "fp8"}, {"unknown": 1}, "int8", [8], True)
+    for key in ("quantization_config", "compression_config"):
+        for config in leftovers:
+            m = Model(d, "mqa-bias")
+            m.config(**{key: config})
+            taken(m, "the tensors are plain")
+        for config in ({}, [], False, None):
+            m = Model(d, "mqa-bias")
+            m.config(**{key: config})
+            taken(m)
     m = Model(d, "mqa-bias")
     m.put("quantize_config.json", {"bits": 4})
     taken(m)
@@ -598,7 +603,7 @@ def test_a_name_of_the_hub_is_told_how_to_get_it(d):
     d += "/here"  # beside which nothing stands
     os.mkdir(d)
     for path, name in (("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B"), ("https://huggingface.co/a/b_c.d", "a/b_c.d"), ("hf://meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
-                       ("https://huggingface.co/a/b/tree/main", "a/b")):
+                       ("https://huggingface.co/a/b/tree/main", "a/b"), ("hf.co/a/b", "a/b"), ("a/b@main", "a/b"), ("a/b-GGUF:Q4_0", "a/b-GGUF")):
         named(path, 5, "no such folder", f"hf download {name} --local-dir DIR", cwd=d)
     os.makedirs(d + "/models")
     for path in ("models/qwen", "none", "./a/b", "a/b/c", "/a/b", d + "/none", "a/", "../x"):

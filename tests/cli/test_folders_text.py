@@ -131,6 +131,14 @@ def test_a_malformed_tokenizer_json_is_left_out():
                 assert a.read() == b.read(), "it travels as it came"
 
 
+def test_integers_of_any_size_in_tokenizer_json_are_read():
+    with Folder() as d:
+        want = encode(converted(folder(d + "/m"), count=0), "Hello there")
+        for i, change in enumerate((lambda doc: doc.update(x=10**50), lambda doc: doc.update(more=[-10**30]),
+                                    lambda doc: doc.update(truncation={"max_length": 2**64 - 1, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}))):
+            assert encode(converted(folder(f"{d}/{i}", {"tokenizer.json": edited(change)}), count=0), "Hello there") == want
+
+
 def test_a_tokenizer_json_larger_than_any_is_left_out():
     with Folder() as d:
         path = folder(d + "/m")

@@ -168,7 +168,7 @@ def test_layers_are_those_that_convert_takes(d):
         report = json.loads(tprun(*args, "--report", "json").stderr)
         assert (report["layers"], report["model_layers"]) == (2, 3)
     assert results(d, d + "/two", "--layers", "1") == results(d, d + "/all", "--layers", "1")
-    error_line(tprun(*args, "--layers", "3", status=None), 2, "--layers: 3 given, 1 to 2 expected: the bundle's")
+    error_line(tprun(*args, "--layers", "3", status=None), 2, "--layers 3: ", " has 2 layers")
 
 
 def test_what_is_left_out_is_neither_read_nor_checked_nor_counted(d):
@@ -211,7 +211,7 @@ def test_more_layers_than_there_are_is_an_error(d):
     for command in (["generate"], ["logits", "-o", d + "/l"]):
         for n in ("7", "1000"):
             assert error_line(tprun(*command, b, "a", "--layers", n, status=None), 2) == \
-                f"tprun: error CL01: --layers: {n} given, 1 to 6 expected: the bundle's"
+                f"tprun: error CL01: --layers {n}: {b} has 6 layers"
         for n in ("0", "-1", "x", "1025", ""):
             error_line(tprun(*command, b, "a", "--layers", n, status=None), 2, "--layers", f'"{n}" given')
     error_line(tprun("selftest", b, "--layers", "1", status=None), 2, "--layers: an option of other commands, not of selftest")

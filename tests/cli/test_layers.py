@@ -139,7 +139,7 @@ def test_layers_that_there_are_not_are_a_wrong_command_line(tmp):
     model = checkpoint("qwen2-window")
     layers = config(model)["num_hidden_layers"]
     for command in (["convert", model, "-o", tmp + "/b"], ["plan", model]):
-        error_line(tpshard(*command, "--layers", layers + 1, status=None), 2, f"{layers} layers", f"first {layers + 1} ")
+        error_line(tpshard(*command, "--layers", layers + 1, status=None), 2, f"--layers {layers + 1}: ", f" has {layers} layers")
         for n in ("0", "-1", "1.5", "", "1025", "all"):
             error_line(tpshard(*command, "--layers", n, status=None), 2, "--layers", f'"{n}"', "1 to 1024")
     assert not os.listdir(tmp)

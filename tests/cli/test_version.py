@@ -80,6 +80,10 @@ def leaves(value, name=""):
 def test_info_says_what_the_machine_has():
     info = json.loads(tprun("info", "--json").stdout)
     assert info.pop("schema") == 1
+    with open(os.path.join(ROOT, "docs", "tprun.1")) as f:
+        page = re.search(r"(?ms)^\.Ss info\n(.*?)^\.Ss", f.read()).group(1)
+    keys = {k for value in info.values() for k in value}
+    assert not [k for k in keys if not re.search(rf"\b{k}\b", page)], keys
     cpu, kernel = info["cpu"], open("/proc/cpuinfo").read()
     flags = re.search(r"(?m)^flags\s*: (.*)$", kernel).group(1).split()
     assert set(cpu["features"]) == {f.replace("_", "") for f in flags if re.fullmatch("avx2|fma|f16c|avx512(f|bw|vl|dq|_bf16|_?vbmi)", f)}

@@ -161,7 +161,7 @@ static void a_wrong_command_line_is_refused_by_name(void **state)
     refused(RUN_GENERATE, "generate B --tem 1 --t x", TP_E_USAGE, "--t: several options");
     refused(RUN_GENERATE, "generate B -p x --trace=", TP_E_USAGE, "a path");
     refused(RUN_LOGITS, "logits B -p x -o F --seed 3", TP_E_USAGE, "--seed");
-    refused(RUN_LOGITS, "logits B -p x", TP_E_USAGE, "-o FILE");
+    refused(RUN_LOGITS, "logits B -p x", TP_E_USAGE, "-o is missing");
     refused(RUN_GENERATE, "generate B -p x -n -1", TP_E_USAGE, "-n: \"-1\" given");
     refused(RUN_GENERATE, "generate B -p x --temp nan", TP_E_USAGE, "--temp");
     refused(RUN_GENERATE, "generate B -p x --top-p 1.5", TP_E_USAGE, "--top-p");

@@ -273,7 +273,7 @@ static void what_files_say_otherwise_is_a_warning(void **state)
                   "\"<s>\" has id 5, tokenizer.json has it with 300");
     assert_folder("{\"added_tokens_decoder\": {\"x\": {\"content\": \"<s>\"}}}", NULL, 1,
                   "malformed");
-    assert_folder("{\"added_tokens_decoder\": [1]}", NULL, 1, "malformed");
+    assert_folder("{\"added_tokens_decoder\": [1]}", NULL, 1, "an array found");
     assert_folder(
         "{\"added_tokens_decoder\": {\"400\": {\"content\": \"<t>\"}, \"401\": {\"content\":"
         " \"<u>\"}}}",

@@ -24,7 +24,8 @@ static bool holds(const char *dir, const char *name)
  * none. */
 static const char *hub_id(const char *path, size_t *n)
 {
-    static const char *const hubs[] = {"https://huggingface.co/", "https://hf.co/", "hf://"};
+    static const char *const hubs[] = {"https://huggingface.co/", "https://hf.co/",
+                                       "huggingface.co/", "hf.co/", "hf://"};
     size_t slashes = 0;
     for (size_t i = 0; i < sizeof hubs / sizeof *hubs; i++)
         if (strncmp(path, hubs[i], strlen(hubs[i])) == 0) {
@@ -33,7 +34,8 @@ static const char *hub_id(const char *path, size_t *n)
         }
     if (!isalnum((unsigned char)*path))
         return NULL;
-    for (*n = 0; path[*n] && (path[*n] != '/' || slashes == 0); ++*n) {
+    /* a revision may follow, or a quantization */
+    for (*n = 0; path[*n] && !strchr("@:", path[*n]) && (path[*n] != '/' || slashes == 0); ++*n) {
         slashes += path[*n] == '/';
         if (!isalnum((unsigned char)path[*n]) && !strchr("-_./", path[*n]))
             return NULL;
@@ -47,7 +49,7 @@ static bool fail_absent(const char *path, struct tp_error *err)
     size_t n;
     const char *id = hub_id(path, &n);
     snprintf(owner, sizeof owner, "%.*s", (int)strcspn(path, "/"), path);
-    if (id && (id != path || (!path[n] && !io_exists(owner))))
+    if (id && (id != path || (path[n] != '/' && !io_exists(owner))))
         return tp_fail(err, TP_E_IO,
                        "%s: no such folder; if a model of the Hub is meant: hf download %.*s "
                        "--local-dir DIR",

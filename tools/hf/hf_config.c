@@ -246,9 +246,9 @@ static bool read_object(const struct json_in *in, const struct hf_options *optio
     snprintf(m->architecture, sizeof m->architecture, "%s", a->class_name);
     if (!read_sizes(in, a, m, findings, err) || !read_biases(in, a, m, err) ||
         !read_dtype(in, m, err) || !read_windows(in, a, m, findings, err) ||
-        !hf_rope_read(in, m, findings, err) || !read_ids(in, a, m, err) ||
-        !hf_quantization_name(in, out->quantization, err))
+        !hf_rope_read(in, m, findings, err) || !read_ids(in, a, m, err))
         return false;
+    hf_quantization_name(in, out->quantization);
     if (json_find(in->object, "auto_map") ||
         json_is_true(json_object_get(in->object, "trust_remote_code")))
         finding_note(findings,

@@ -20,22 +20,28 @@ static long long bits_of(const json_t *block)
     return json_is_integer(bits) ? json_integer_value(bits) : 0;
 }
 
-bool hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX],
-                          struct tp_error *err)
+/* The block that names a quantization, of whichever program; NULL: none does, or an empty one. */
+static const json_t *find_block(const json_t *config)
 {
-    name[0] = 0;
-    const json_t *mlx = json_find(in->object, "quantization");
-    const json_t *block = json_find(in->object, "quantization_config");
-    if (!block)
-        block = mlx;
-    if (!block)
-        return true;
-    if (!json_is_object(block))
-        return tp_fail(err, in->code, "%s: quantization_config: an object expected, %s found",
-                       in->file, json_type_name(block));
-    if (json_object_size(block) == 0)
-        return true;
+    static const char *const keys[] = {"quantization_config", "compression_config", "quantization"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *block = json_find(config, keys[i]);
+        bool empty = json_is_object(block)  ? json_object_size(block) == 0
+                     : json_is_array(block) ? json_array_size(block) == 0
+                                            : json_is_false(block);
+        if (block && !empty)
+            return block;
+    }
+    return NULL;
+}
 
+void hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX])
+{
+    const json_t *block = find_block(in->object);
+    bool mlx = json_find(in->object, "quantization") != NULL;
+    name[0] = 0;
+    if (!block)
+        return;
     const char *method = text(block, "quant_method"), *detail = text(block, "format");
     if (!method && text(block, "quant_algo")) {
         method = "modelopt";
@@ -48,5 +54,4 @@ bool hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MA
                      detail ? detail : "");
     if (bits)
         snprintf(name + n, HF_QUANTIZATION_MAX - (size_t)n, " %lld-bit", bits);
-    return true;
 }

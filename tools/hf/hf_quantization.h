@@ -6,6 +6,6 @@
 #define HF_QUANTIZATION_MAX 96
 
 /* "gptq 4-bit", "awq 4-bit", "compressed-tensors int-quantized", "bitsandbytes 8-bit",
- * "modelopt FP8", "mlx 4-bit" ...; "" where config.json names no scheme. */
-bool hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX],
-                          struct tp_error *err);
+ * "modelopt FP8", "mlx 4-bit" ...; "" where config.json names no scheme. What it is called decides
+ * nothing: the tensors do. */
+void hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MAX]);

@@ -198,7 +198,7 @@ bool tokenizer_compile(const char *file, const char *json, size_t n,
     if (n > TOKENIZER_JSON_MAX)
         return tp_fail(err, TP_E_LIMIT, "%s: %zu bytes, at most %llu allowed", file, n,
                        TOKENIZER_JSON_MAX);
-    json_t *root = json_parse(file, json, n, TP_E_TK_INVALID, err);
+    json_t *root = json_parse_wide(file, json, n, TP_E_TK_INVALID, err);
     bool ok = root && compile_document(file, root, texts, rows ? rows : &all, data, bytes, err);
     json_decref(root);
     return ok;
