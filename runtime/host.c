@@ -37,11 +37,6 @@ const char *host_processor(char name[HOST_PROCESSOR_MAX])
     return strcpy(name, *first ? first : "unknown");
 }
 
-int host_processors_online(void)
-{
-    return (int)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 double host_process_age(void)
 {
     char buf[1024];

@@ -7,8 +7,6 @@ double host_process_age(void);
 /* The processor's name, as it says it; "unknown" where it does not. Returns name. */
 enum { HOST_PROCESSOR_MAX = 49 };
 const char *host_processor(char name[HOST_PROCESSOR_MAX]);
-/* How many processors the machine has running. */
-int host_processors_online(void);
 /* Bytes of memory that the machine has; UINT64_MAX where it does not say. */
 uint64_t host_memory_total(void);
 /* The least that a control group of this process may have; UINT64_MAX: no limit. */

@@ -1,5 +1,6 @@
 #include "link.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -30,7 +31,11 @@ bool link_check(const char *dir, const char *name, const char *advice, struct tp
     if (!realpath(dir, real))
         return tp_fail_errno(err, "%s", dir);
     if (!realpath(path, target))
-        return tp_fail(err, TP_E_IX_LINK, "%s: is a link that leads nowhere", path);
+        return errno == ENOENT ? tp_fail(err, TP_E_IX_LINK,
+                                         "%s: is a link that leads nowhere; if a download was cut "
+                                         "short: hf download again",
+                                         path)
+                               : tp_fail_errno(err, "%s", path);
     return !advice || may_lead_to(real, target) ||
            tp_fail(err, TP_E_IX_LINK, "%s: is a link out of the folder, to %.200s%s", path, target,
                    advice);

@@ -4,6 +4,7 @@
 #include "checked.h"
 #include "io.h"
 #include <sched.h>
+#include <unistd.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,11 @@ static void look_at(void *arg, const char *folder)
         io_kernel_text(path, text + strlen(text), sizeof text / 2);
     }
     *least = less(processors_of_quota(text), *least);
+}
+
+int processors_online(void)
+{
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 int processors_allowed(void)

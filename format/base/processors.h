@@ -5,6 +5,8 @@
  * a quota), rounded up. At least 1. */
 int processors_available(void);
 
+/* Those of the machine that are running. */
+int processors_online(void);
 /* Those it may be put on. */
 int processors_allowed(void);
 /* What the quotas of its control groups come to in processors, rounded up; 0: there is none. */

@@ -49,7 +49,6 @@ static bool add(struct reader *in, const char *where, const char *id, uint64_t n
     memcpy(prompt->ids, in->ids.ids, bytes);
     prompt->n_ids = (uint32_t)in->ids.count;
     prompt->n = (uint32_t)n;
-    prompt->cut = false;
     prompt->n_cached = 0;
     p->total_ids += prompt->n_ids;
     p->count++;

@@ -174,7 +174,7 @@ static json_t *info(struct tp_error *err)
         json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "model",
                   host_processor(model), "features", features, "kernels", sets, "kernels_used",
                   kernels_best()->name, "processors", processors_available(), "processors_online",
-                  host_processors_online(), "processors_allowed", processors_allowed(),
+                  processors_online(), "processors_allowed", processors_allowed(),
                   "processors_quota", quota ? json_integer(quota) : json_null(),
                   "memory_total_bytes", bytes_or_null(host_memory_total()),
                   "memory_available_bytes", bytes_or_null(host_memory_available()),

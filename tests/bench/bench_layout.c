@@ -400,10 +400,10 @@ static size_t differing(const struct row *row, char *panels, float *out)
     return bad;
 }
 
-static double now_of(clockid_t clock)
+static double used_seconds(void)
 {
     struct timespec t;
-    clock_gettime(clock, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -422,11 +422,11 @@ static void *work(void *arg)
     __atomic_sub_fetch(share->waiting, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(share->waiting, __ATOMIC_SEQ_CST))
         ;
-    double used = now_of(CLOCK_THREAD_CPUTIME_ID);
-    share->begin = now_of(CLOCK_MONOTONIC);
+    double used = used_seconds();
+    share->begin = now();
     share->row->stream(share->w, share->panels, share->out);
-    share->end = now_of(CLOCK_MONOTONIC);
-    share->used = now_of(CLOCK_THREAD_CPUTIME_ID) - used;
+    share->end = now();
+    share->used = used_seconds() - used;
     return NULL;
 }
 

@@ -338,7 +338,7 @@ def test_wrong_command_lines():
             error_line(tpshard("convert", model, "-o", out, *args, status=None), status, "--")
             assert not os.path.exists(out) and not os.path.exists(out + ".partial"), args
         error_line(tpshard("convert", model, status=None), 2, "-o")
-        error_line(tpshard("reshard", model, "-o", out, "--tp", "2", status=None), 3, model, "is a model's folder")
+        error_line(tpshard("reshard", model, "-o", out, "--tp", "2", status=None), 3, model, "of a model's folder tpshard convert makes one")
 
 
 def test_an_output_with_a_slash_behind_it_or_without_a_folder_is_itself():

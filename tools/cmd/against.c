@@ -8,20 +8,12 @@
 
 /* ---- what is not in rank files ---- */
 
-static const struct named_bytes *find_file(const struct model_folder *folder, const char *name)
-{
-    for (uint32_t i = 0; i < folder->n_files; i++)
-        if (strcmp(folder->files[i].name, name) == 0)
-            return &folder->files[i];
-    return NULL;
-}
-
 static bool check_files(const struct against *a, struct tp_error *err)
 {
     const struct bundle *bundle = &a->bundle->bundle;
     for (uint32_t i = 0; i < bundle->n_files; i++) {
         const struct bundle_file *f = &bundle->files[i];
-        const struct named_bytes *of_folder = find_file(&a->folder, f->name);
+        const struct named_bytes *of_folder = model_folder_file(&a->folder, f->name);
         if (strcmp(f->name, BUNDLE_SELFTEST) == 0)
             continue;
         if (!of_folder || of_folder->size != f->bytes ||

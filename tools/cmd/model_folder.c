@@ -266,16 +266,25 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
 }
 
 static const char ids_only[] = "the bundle takes token ids only";
+static const char tokenizer_json[] = "tokenizer.json";
 
-/* Without a tokenizer, with one of a kind not supported or one that is malformed, ids still
- * work. */
-static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_texts *texts,
-                              struct tp_error *err)
+const struct named_bytes *model_folder_file(const struct model_folder *f, const char *name)
+{
+    for (uint32_t i = 0; i < f->n_files; i++)
+        if (strcmp(f->files[i].name, name) == 0)
+            return &f->files[i];
+    return NULL;
+}
+
+/* One of a kind that is not supported, or that is malformed, is left out: ids still work. */
+static bool compile_tokenizer(struct model_folder *f, const struct named_bytes *json,
+                              const struct tokenizer_texts *texts, struct tp_error *err)
 {
     unsigned char *data;
     uint64_t n;
     struct tp_error why = {0};
-    if (tokenizer_compile_dir(f->dir, &f->config->model, texts, &f->findings, &data, &n, &why)) {
+    if (tokenizer_compile_read(f->dir, json->data, json->size, &f->config->model, texts,
+                               &f->findings, &data, &n, &why)) {
         add_file(f, BUNDLE_TOKENIZER, data, n);
         return true;
     }
@@ -283,8 +292,6 @@ static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_tex
         finding_note(&f->findings, "%s: %s", why.text, ids_only);
         return true;
     }
-    if (why.code == TP_E_NOT_REGULAR)
-        return true; /* was said */
     if (why.code ==
         TP_E_LIMIT) /* of ours, for a tokenizer: it costs no more than one that is bad */
         why.code = TP_E_TK_INVALID;
@@ -293,25 +300,36 @@ static bool compile_tokenizer(struct model_folder *f, const struct tokenizer_tex
     return finding_forgive(&f->findings, &why, ids_only, err);
 }
 
+static bool note_absent(const struct model_folder *f, struct tp_error *err)
+{
+    char path[IO_PATH_MAX];
+    if (!io_join(path, f->dir, "tokenizer.model", err))
+        return false;
+    finding_note(&f->findings, "%s: %s: %s", f->dir,
+                 io_exists(path) ? "tokenizer.model without a tokenizer.json" : "no tokenizer.json",
+                 ids_only);
+    return true;
+}
+
+/* present: the folder has a tokenizer.json, if only one that was left out. */
 static bool add_tokenizer(struct model_folder *f, bool present, struct tp_error *err)
 {
-    char path[IO_PATH_MAX], *text;
-    size_t n;
+    const struct named_bytes *json = model_folder_file(f, tokenizer_json);
     struct chat_source chat;
+    size_t n;
     if (!chat_source_read(&chat, f->dir, &f->findings, err))
         return false;
-    struct tokenizer_texts texts = chat_source_texts(&chat);
-    bool ok = io_join(path, f->dir, "tokenizer.model", err);
-    if (ok && json_object_size(chat.folder)) {
-        text = json_text(chat.folder, &n, err);
+    bool ok = true;
+    if (json_object_size(chat.folder)) {
+        char *text = json_text(chat.folder, &n, err);
         ok = text != NULL;
         if (ok)
             add_file(f, BUNDLE_TEMPLATES, text, n);
     }
-    if (ok && (present || io_exists(path)))
-        ok = compile_tokenizer(f, &texts, err);
-    else if (ok)
-        finding_note(&f->findings, "%s: no tokenizer.json: %s", f->dir, ids_only);
+    struct tokenizer_texts texts = chat_source_texts(&chat);
+    ok = ok && (json      ? compile_tokenizer(f, json, &texts, err)
+                : present ? true
+                          : note_absent(f, err));
     chat_source_free(&chat);
     return ok;
 }
@@ -332,7 +350,7 @@ static bool read_file(struct model_folder *f, const char *name, bool *present, s
     if (!io_read_file(path, FILE_BYTES_MAX, &data, &n, &why)) {
         if (why.code == TP_E_LIMIT)
             why.code = TP_E_CF_FILE;
-        bool ids = why.code == TP_E_NOT_REGULAR && strcmp(name, "tokenizer.json") == 0;
+        bool ids = strcmp(name, tokenizer_json) == 0;
         return finding_forgive(&f->findings, &why, ids ? ids_only : "it is left out", err);
     }
     add_file(f, name, data, n);
@@ -347,7 +365,7 @@ bool model_folder_read_files(struct model_folder *folder, struct tp_error *err)
     for (size_t i = 1; i < sizeof travelling / sizeof *travelling; i++) {
         if (!read_file(folder, travelling[i], &present, err))
             return false;
-        tokenizer |= present && strcmp(travelling[i], "tokenizer.json") == 0;
+        tokenizer |= present && strcmp(travelling[i], tokenizer_json) == 0;
     }
     return add_tokenizer(folder, tokenizer, err);
 }

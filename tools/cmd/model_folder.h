@@ -33,6 +33,8 @@ bool model_folder_open(struct model_folder *folder, const char *dir, const struc
 /* Read what travels beside config.json, compile the tokenizer. What is wrong with any of it is a
  * finding, and the rest counts. */
 bool model_folder_read_files(struct model_folder *folder, struct tp_error *err);
+/* One of what travels; NULL: the folder has none, or it is left out. */
+const struct named_bytes *model_folder_file(const struct model_folder *folder, const char *name);
 /* Files that would be copied are no links that lead nowhere, nor, without follow, out of the
  * folder, but into the blobs of a Hub cache: TP_E_IX_LINK names the one that is. */
 bool model_folder_check_links(const char *dir, bool follow, struct tp_error *err);

@@ -1,14 +1,13 @@
 #include "checkpoint.h"
 #include "checked.h"
 #include "folder.h"
+#include "link.h"
 #include "sort_index.h"
 #include "text.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME "model.safetensors.index.json"
@@ -141,17 +140,6 @@ static const char *missing_text(const struct checkpoint *ck, char buf[MISSING_TE
     return buf;
 }
 
-/* A link that leads nowhere is what a download leaves that was cut short. */
-static bool check_link(const char *path, struct tp_error *err)
-{
-    struct stat st;
-    return stat(path, &st) == 0 || errno != ENOENT || !io_exists(path) ||
-           tp_fail(err, TP_E_IX_LINK,
-                   "%.400s: is a link that leads nowhere; if a download was cut short: hf download "
-                   "again",
-                   path);
-}
-
 /* Those of the names that are there; number (NULL, or [count]) gets the place of each. */
 static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t count,
                        uint32_t *number, struct findings *findings, struct tp_error *err)
@@ -168,7 +156,7 @@ static bool open_files(struct checkpoint *ck, const char *const *names, uint32_t
             number[i] = UINT32_MAX;
             continue;
         }
-        if (!check_link(path, err) || !safetensors_open(st, path, findings, err))
+        if (!link_check(ck->dir, names[i], NULL, err) || !safetensors_open(st, path, findings, err))
             return false;
         if (number)
             number[i] = ck->file_count;
@@ -256,7 +244,7 @@ static bool open_indexed(struct checkpoint *ck, struct findings *findings, struc
 {
     char path[IO_PATH_MAX], *text;
     size_t n;
-    if (!io_join(path, ck->dir, INDEX_NAME, err) || !check_link(path, err) ||
+    if (!io_join(path, ck->dir, INDEX_NAME, err) || !link_check(ck->dir, INDEX_NAME, NULL, err) ||
         !io_read_file(path, INDEX_TEXT_MAX, &text, &n, err))
         return false;
     bool ok = checkpoint_index_parse(&ck->index, INDEX_NAME, text, n, err);

@@ -204,6 +204,8 @@ bool tokenizer_compile(const char *file, const char *json, size_t n,
     return ok;
 }
 
+static const char json_name[] = "tokenizer.json";
+
 static bool warn_of_rows(const struct tokenizer_rows *rows, const char *file,
                          struct findings *findings, struct tp_error *err)
 {
@@ -215,31 +217,39 @@ static bool warn_of_rows(const struct tokenizer_rows *rows, const char *file,
                         (unsigned long long)rows->count, rows->dropped == 1 ? "it is" : "they are");
 }
 
-bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
-                           const struct tokenizer_texts *texts, struct findings *findings,
-                           unsigned char **data, uint64_t *bytes, struct tp_error *err)
+bool tokenizer_compile_read(const char *dir, const char *json, size_t n,
+                            const struct model_config *model, const struct tokenizer_texts *texts,
+                            struct findings *findings, unsigned char **data, uint64_t *bytes,
+                            struct tp_error *err)
 {
-    static const char file[] = "tokenizer.json";
-    char path[IO_PATH_MAX], *json;
-    size_t n;
     struct tokenizer_rows rows = {.count = model ? model->vocab : 0};
-    if (!io_join(path, dir, "tokenizer.model", err))
-        return false;
-    bool sentencepiece = io_exists(path);
-    if (!io_join(path, dir, file, err))
-        return false;
-    if (sentencepiece && !io_exists(path))
-        return tp_fail(err, TP_E_TK_UNSUPPORTED, "tokenizer.model without a tokenizer.json");
-    if (!io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
-        return false;
-    bool made = tokenizer_compile(file, json, n, texts, &rows, data, bytes, err);
-    bool ok = made && warn_of_rows(&rows, file, findings, err) &&
+    bool made = tokenizer_compile(json_name, json, n, texts, &rows, data, bytes, err);
+    bool ok = made && warn_of_rows(&rows, json_name, findings, err) &&
               tokenizer_agree(dir, model, rows.tokens, *data, *bytes, findings, err);
     if (made && !ok) {
         mem_free(*data);
         *data = NULL;
     }
     tokenizer_rows_free(&rows);
+    return ok;
+}
+
+bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
+                           const struct tokenizer_texts *texts, struct findings *findings,
+                           unsigned char **data, uint64_t *bytes, struct tp_error *err)
+{
+    char path[IO_PATH_MAX], *json;
+    size_t n;
+    if (!io_join(path, dir, "tokenizer.model", err))
+        return false;
+    bool sentencepiece = io_exists(path);
+    if (!io_join(path, dir, json_name, err))
+        return false;
+    if (sentencepiece && !io_exists(path))
+        return tp_fail(err, TP_E_TK_UNSUPPORTED, "tokenizer.model without a tokenizer.json");
+    if (!io_read_file(path, TOKENIZER_JSON_MAX, &json, &n, err))
+        return false;
+    bool ok = tokenizer_compile_read(dir, json, n, model, texts, findings, data, bytes, err);
     mem_free(json);
     return ok;
 }

@@ -30,10 +30,14 @@ bool tokenizer_compile(const char *file, const char *json, size_t n,
                        const struct tokenizer_texts *texts, struct tokenizer_rows *rows,
                        unsigned char **data, uint64_t *bytes, struct tp_error *err);
 
-/* DIR/tokenizer.json, compared with DIR/tokenizer_config.json, where there is one, and with model,
- * where it is not NULL: tokens beyond the embedding, which are left out, and what the files say of
- * control tokens otherwise (tokenizer_agree) are findings. A tokenizer.model alone is
- * TP_E_TK_UNSUPPORTED. */
+/* json: n bytes, what DIR/tokenizer.json has; compared with what DIR's other files say
+ * (tokenizer_agree), and with model, where it is not NULL: tokens beyond the embedding, which are
+ * left out, and what is said otherwise are findings. */
+bool tokenizer_compile_read(const char *dir, const char *json, size_t n,
+                            const struct model_config *model, const struct tokenizer_texts *texts,
+                            struct findings *findings, unsigned char **data, uint64_t *bytes,
+                            struct tp_error *err);
+/* The same of the file. A tokenizer.model alone is TP_E_TK_UNSUPPORTED. */
 bool tokenizer_compile_dir(const char *dir, const struct model_config *model,
                            const struct tokenizer_texts *texts, struct findings *findings,
                            unsigned char **data, uint64_t *bytes, struct tp_error *err);
