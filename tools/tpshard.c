@@ -4,7 +4,6 @@
 #include "error.h"
 #include "program.h"
 #include "interrupt.h"
-#include "io.h"
 #include "subcommand.h"
 #include "version.h"
 

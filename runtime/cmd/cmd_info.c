@@ -84,10 +84,10 @@ bool cmd_info(const struct run_options *options, struct report *report, struct t
 {
     json_t *info = machine_info(err);
     (void)report;
-    if (options->json)
-        return json_print(info, err);
     if (!info)
         return tp_fail(err, TP_E_MEMORY, "what is here does not fit in memory");
+    if (options->json)
+        return json_print(info, err);
     json_object_del(info, "schema");
     print_lines("", info);
     json_decref(info);

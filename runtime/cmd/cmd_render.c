@@ -13,10 +13,9 @@
 
 struct render_job {
     const char *asked; /* name of the template; NULL: as transformers chooses, for each line */
-    const char *path;  /* of the bundle, or of the compiled tokenizer */
-    struct tokenizer tokenizer; /* without --template */
+    const char *path;  /* of the bundle, or of the compiled tokenizer; NULL: --template */
+    struct tokenizer tokenizer; /* of path */
     char *tokenizer_bytes;
-    bool has_tokenizer;
     struct chat_template chat; /* of the line before */
     struct jinja_options options;
     bool origin;
@@ -38,7 +37,7 @@ static bool read_now(const char *text, int64_t *now, struct tp_error *err)
 /* The template that the line gets, of a bundle or a compiled tokenizer. */
 static bool choose_template(struct render_job *job, bool tools, struct tp_error *err)
 {
-    if (!job->has_tokenizer)
+    if (!job->path)
         return true;
     const struct tokenizer_file *file = &job->tokenizer.file;
     struct tp_error why = {0};
@@ -49,12 +48,6 @@ static bool choose_template(struct render_job *job, bool tools, struct tp_error 
         return true;
     chat_template_close(&job->chat);
     return chat_template_open(&job->chat, file, name, err);
-}
-
-static bool open_bundle(struct render_job *job, const char *path, struct tp_error *err)
-{
-    job->has_tokenizer = tokenizer_open_either(path, &job->tokenizer, &job->tokenizer_bytes, err);
-    return job->has_tokenizer;
 }
 
 static bool open_template(struct render_job *job, const char *path, struct tp_error *err)
@@ -145,10 +138,7 @@ static bool render_lines(struct render_job *job, struct line_reader *in, struct 
     while (line_reader_next(in, &line, &n, &more, err)) {
         if (!more)
             return true;
-        size_t blank = 0;
-        while (blank < n && (line[blank] == ' ' || line[blank] == '\t' || line[blank] == '\r'))
-            blank++;
-        if (blank < n && !render_text(job, line, n, in->line, err))
+        if (!line_is_blank(line, n) && !render_text(job, line, n, in->line, err))
             return false;
         if (live && fflush(stdout) != 0)
             return tp_fail_errno(err, "standard output: cannot be written");
@@ -163,13 +153,12 @@ bool cmd_render(const struct run_options *options, struct report *report, struct
     struct render_job job = {
         .asked = options->chat_template, .path = options->bundle, .origin = options->origin};
     bool ok = read_now(options->now, &job.options.now, err) &&
-              (options->template_file ? open_template(&job, options->template_file, err)
-                                      : open_bundle(&job, options->bundle, err)) &&
+              (job.path ? tokenizer_open_either(job.path, &job.tokenizer, &job.tokenizer_bytes, err)
+                        : open_template(&job, options->template_file, err)) &&
               render_lines(&job, &in, err);
     line_reader_free(&in);
     chat_template_close(&job.chat);
-    if (job.has_tokenizer)
-        tokenizer_close(&job.tokenizer);
+    tokenizer_close(&job.tokenizer);
     mem_free(job.tokenizer_bytes);
     return ok;
 }

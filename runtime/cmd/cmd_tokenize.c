@@ -110,20 +110,12 @@ static bool decode_line(struct tokenize *t, const char *line, size_t n, struct t
 
 /* ---- lines ---- */
 
-static bool is_blank(const char *line, size_t n)
-{
-    size_t blank = 0;
-    while (blank < n && strchr(" \t\r", line[blank]) && line[blank])
-        blank++;
-    return blank == n;
-}
-
 /* An empty line is no JSON, but it is a text. */
 static bool do_line(struct tokenize *t, char *line, size_t n, struct tp_error *err)
 {
     if (t->options->decode)
-        return is_blank(line, n) || decode_line(t, line, n, err);
-    return (!t->options->plain && is_blank(line, n)) || encode_line(t, line, n, err);
+        return line_is_blank(line, n) || decode_line(t, line, n, err);
+    return (!t->options->plain && line_is_blank(line, n)) || encode_line(t, line, n, err);
 }
 
 static bool do_lines(struct tokenize *t, struct tp_error *err)

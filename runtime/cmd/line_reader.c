@@ -64,3 +64,11 @@ bool line_reader_is_live(const struct line_reader *reader)
     struct stat st;
     return fstat(reader->fd, &st) != 0 || !S_ISREG(st.st_mode);
 }
+
+bool line_is_blank(const char *line, size_t n)
+{
+    size_t blank = 0;
+    while (blank < n && (line[blank] == ' ' || line[blank] == '\t' || line[blank] == '\r'))
+        blank++;
+    return blank == n;
+}

@@ -21,5 +21,6 @@ struct line_reader {
 bool line_reader_next(struct line_reader *reader, char **text, size_t *n, bool *more,
                       struct tp_error *err);
 void line_reader_free(struct line_reader *reader);
+bool line_is_blank(const char *line, size_t n);
 /* Is the input something that answers are waited for in, not a regular file? */
 bool line_reader_is_live(const struct line_reader *reader);

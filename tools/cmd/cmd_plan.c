@@ -3,7 +3,6 @@
 
 #include "estimate.h"
 #include "hf_config.h"
-#include "io.h"
 #include "model_path.h"
 #include "print_model.h"
 #include "room.h"

@@ -3,7 +3,6 @@
 
 #include "chat_source.h"
 #include "hf_config.h"
-#include "interrupt.h"
 #include "mem.h"
 #include "model_folder.h"
 #include "model_path.h"

@@ -3,14 +3,12 @@
 #include "bundle.h"
 #include "chat_folder.h"
 #include "chat_source.h"
-#include "commands.h"
 #include "generation_config.h"
 #include "hf_names.h"
 #include "link.h"
 #include "model_path.h"
 #include "text.h"
 #include "tokenizer_compile.h"
-#include <stdlib.h>
 
 enum { FILE_BYTES_MAX = 256 << 20 };
 
