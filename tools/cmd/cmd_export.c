@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "clock.h"
+#include "export_config.h"
 #include "export_plan.h"
 #include "interrupt.h"
 #include "jobs.h"
@@ -318,47 +319,11 @@ static bool put_small(struct export *x, const char *name, const char *data, size
            stage_put(&x->output.stage, name, STAGE_TOP, data, n, err);
 }
 
-static bool has_other_dtype(const struct bundle *b)
-{
-    return b->model.dtype != DTYPE_NONE && b->model.dtype != b->recipe.dtype;
-}
-
-static bool lacks_layers(const struct bundle *b)
-{
-    return b->model.n_layers < b->layers_of;
-}
-
-static void set_dtype(json_t *root, enum dtype dtype)
-{
-    static const char *const names[] = {
-        [DTYPE_F32] = "float32", [DTYPE_F16] = "float16", [DTYPE_BF16] = "bfloat16"};
-    const char *key = json_object_get(root, "dtype") ? "dtype" : "torch_dtype";
-    json_object_set_new(root, key, json_string(names[dtype]));
-}
-
-/* max_window_layers may be more than there are layers. */
-static void set_layers(json_t *root, uint64_t n)
-{
-    json_t *types = json_object_get(root, "layer_types");
-    json_object_set_new(root, "num_hidden_layers", json_integer((json_int_t)n));
-    while (json_array_size(types) > n)
-        json_array_remove(types, json_array_size(types) - 1);
-}
-
-/* config.json with the dtype and number of the layers that are exported, in their own keys'
- * places. */
 static bool write_config(struct export *x, const char *data, size_t n, struct tp_error *err)
 {
-    const struct bundle *b = &x->source.bundle;
-    json_t *root = json_parse_wide("config.json", data, n, TP_E_CF_FILE, err);
     size_t size;
-    if (root && has_other_dtype(b))
-        set_dtype(root, b->recipe.dtype);
-    if (root && lacks_layers(b))
-        set_layers(root, b->model.n_layers);
-    char *text = root ? json_text(root, &size, err) : NULL;
+    char *text = export_config_text(&x->source.bundle, data, n, &size, err);
     bool ok = text && put_small(x, "config.json", text, size, err);
-    json_decref(root);
     mem_free(text);
     return ok;
 }
@@ -366,7 +331,7 @@ static bool write_config(struct export *x, const char *data, size_t n, struct tp
 static bool copy_files(struct export *x, struct tp_error *err)
 {
     const struct bundle *b = &x->source.bundle;
-    bool change = has_other_dtype(b) || lacks_layers(b);
+    bool change = export_config_changes(b);
     for (uint32_t i = 0; i < b->n_files; i++) {
         const char *name = b->files[i].name;
         char *data;
@@ -490,7 +455,7 @@ static void print_notes(const struct export *x)
     if (strcmp(quant, "none") != 0)
         tp_note("%s weights become %s: what the codes mean, rounded", quant,
                 dtype_name(b->recipe.dtype));
-    if (lacks_layers(b))
+    if (b->model.n_layers < b->layers_of)
         tp_note("the %s of the model are exported; config.json says so",
                 layers_text(layers, b->model.n_layers, b->layers_of));
     if (unused)
