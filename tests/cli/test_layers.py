@@ -184,7 +184,7 @@ def test_a_manifest_that_says_impossible_layers_is_refused(tmp):
 def test_an_interrupted_run_goes_on_with_the_same_layers_only(tmp):
     model, bundle = checkpoint("qwen2-window"), tmp + "/b"
     convert(model, tmp + "/want", "--layers", 3)
-    env = dict(os.environ, TP_FAULT="kill:sync:9")
+    env = dict(os.environ, TP_FAULT="kill:sync:30")
     convert(model, bundle, "--layers", 3, status=-9, env=env)
     error_line(convert(model, bundle, "--layers", 2, status=None), 8, "--restart")
     error_line(convert(model, bundle, status=None), 8, "--restart")
