@@ -146,24 +146,23 @@ def resident(pid):
 
 
 def soak(name, args, line):
-    """Feed a command lines for SOAK seconds, once it has taken some hundred; its memory after a fifth of them is its memory at the
-    end."""
+    """Feed a command lines for SOAK seconds, a hundred at least, once it has taken some hundred; its memory after a fifth of them
+    is its memory at the end."""
     p = subprocess.Popen([str(a) for a in args], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     fcntl.fcntl(p.stdin, F_SETPIPE_SZ, 4096)  # what is written is read soon
     for _ in range(500):  # what it touches first is touched, however busy the machine is
         p.stdin.write(line)
-    start, sizes, n = time.time(), [], 0
-    while time.time() - start < SOAK:
+    start, sizes = time.time(), []
+    while time.time() - start < SOAK or len(sizes) < 100:
         p.stdin.write(line)
         p.stdin.flush()
-        n += 1
-        sizes.append((time.time() - start, resident(p.pid)))
+        sizes.append(resident(p.pid))
     p.stdin.close()
     text = p.stderr.read().decode()
     assert p.wait() == 0, text
-    first = max(kib for at, kib in sizes if at < SOAK / 5)
-    last = max(kib for at, kib in sizes if at > SOAK * 0.8)
-    print(f"    {name}: {n} lines in {SOAK:.0f} s, {first} KiB after a fifth, {last} KiB at the end")
+    fifth = len(sizes) // 5
+    first, last = max(sizes[:fifth]), max(sizes[-fifth:])
+    print(f"    {name}: {len(sizes)} lines in {SOAK:.0f} s, {first} KiB after a fifth, {last} KiB at the end")
     assert last <= first * 1.01 + 64, f"{name}: grew from {first} to {last} KiB"
 
 
