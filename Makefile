@@ -71,6 +71,8 @@ $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 $(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
 $(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
+# Tiles are in assembly; the rest of it is plain C.
+$(B)/obj/kernels/cpu/rows_amx.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
 $(B)/obj/format/values.o $(B)/obj/format/stored_codes.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
 $(B)/obj/tools/%.o: CFLAGS += $(call rooms,tools)
@@ -122,6 +124,18 @@ $(B)/obj/reordered/%.o: %.c
 	@echo '  CC  $@'
 	$(Q)$(CC) $(CFLAGS) -DTP_TEST_REORDER -MMD -MP -c -o $@ $<
 $(B)/tests/tprun_reordered: $(B)/obj/reordered/kernels/cpu/dot_scalar.o $(call obj,runtime/tprun.c $(RUNTIME) $(filter-out kernels/cpu/dot_scalar.c,$(KERNELS)) $(FORMAT))
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The kernels for the tile unit, over one in memory, in tests where there is no such unit.
+TILES = $(B)/obj/tests/tools/emulated_tiles.o $(B)/obj/tiles/kernels/cpu/rows_amx.o
+$(B)/obj/tiles/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  CC  $@'
+	$(Q)$(CC) $(CFLAGS) -O2 -DTP_TEST_TILES -MMD -MP -c -o $@ $<
+$(B)/tests/test_kernels $(B)/tests/test_attention $(B)/tests/tprun_tiles: $(TILES)
+$(B)/tests/test_kernels $(B)/tests/test_attention $(B)/tests/tprun_tiles: LDFLAGS += -Wl,--wrap=kernels_get
+$(B)/tests/tprun_tiles: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -228,7 +242,7 @@ $(B)/tests/choose_random $(B)/tests/choose_gpu:
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # objects that only rules of patterns name are kept
-.PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/emulated/%.o $(B)/obj/two_inboxes/%.o
+.PRECIOUS: $(B)/obj/%.o $(B)/obj/reordered/%.o $(B)/obj/tiles/%.o $(B)/obj/emulated/%.o $(B)/obj/two_inboxes/%.o
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
@@ -250,7 +264,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 	@for c in asan tsan; do $(MAKE) --no-print-directory -j$$(nproc) emulated config=$$c || exit 1; done
 	@$(MAKE) --no-print-directory run-tests config=$(config)
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
-TEST_TOOLS = tprun_reordered tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
+TEST_TOOLS = tprun_reordered tprun_tiles tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
   forge_random logits_nll encode_bytes record_io.so fail_alloc.so
 build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%)
 run-tests: build-tests check-includes check-format

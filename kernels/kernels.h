@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_COUNT };
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_AMX, ISA_COUNT };
 
 enum { ATTENTION_CHUNK = 256 }; /* a constant of numerics.md */
 
@@ -30,7 +30,7 @@ struct sample_cut {
 
 struct kernels {
     enum isa isa;
-    const char *name; /* "scalar", "avx2", "avx512", "avx512bf16" */
+    const char *name; /* "scalar", "avx2", "avx512", "avx512bf16", "amx" */
 
     /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order of
      * docs/numerics.md section 3, groups included. A row's scale is not applied.
@@ -49,17 +49,27 @@ struct kernels {
                        float *sums);
 
     /* Of many rows of bf16 values, where an instruction set has more for them than dot; NULL else.
-     *   rows_worth  from so many rows on dot_rows of a format is the faster one; 0: there is none
-     *   pack_rows   columns 0 .. blocks * 32 - 1 of M rows, as dot_rows wants them: 16 words a
-     *               block; 64-byte aligned rows on both sides; packed may be x, at one stride
-     *   dot_rows    the bits of dot. x [M][x_stride] words; x_stride a multiple of 16 where sums
-     *               are given, which are of piece_sums, sums[m * (x_stride / 16) + b]. Of the
-     *               formats all of whose values are bf16 values; NULL for others */
+     * A tile of rows is packed once, then meets runs of panels.
+     *   rows_worth   from so many rows on dot_rows of a format is the faster one; 0: there is none
+     *   rows_tile    rows, and panels in a run, that are best together; leaf_panels where a panel
+     *   run_panels   is many short leaves. For speed only
+     *   pack_rows    columns 0 .. blocks * 32 - 1 of M rows of 64-byte aligned x into
+     *                packed_words(blocks, M), in an order of its own
+     *   rows_begin   around calls of dot_rows, by the thread that makes them: rows_end gives back
+     *   rows_end     what the processor keeps for them
+     *   dot_rows     the bits of dot, of `panels` panels, panel_bytes from one's leaf to the next
+     *                one's: out[m * out_stride + p * 16 + r]. The leaf's columns are those of x
+     *                from its block `block` on; x of pack_rows, x_blocks a row. sums of piece_sums,
+     *                sums[m * x_blocks + b]. Of the formats all of whose values are bf16 values;
+     *                NULL for others */
     uint8_t rows_worth[STORED_COUNT];
-    void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed,
-                      size_t packed_stride);
-    void (*dot_rows[STORED_COUNT])(const void *w, struct pieces pieces, const uint32_t *x,
-                                   size_t x_stride, const float *sums, size_t M, float *out,
+    uint16_t rows_tile, run_panels, leaf_panels;
+    void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed);
+    void (*rows_begin)(void);
+    void (*rows_end)(void);
+    void (*dot_rows[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
+                                   struct pieces pieces, const uint32_t *x, size_t x_blocks,
+                                   size_t block, const float *sums, size_t M, float *out,
                                    size_t out_stride);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16,
@@ -90,7 +100,7 @@ struct kernels {
      *               first > last sees nothing here: its state stays untouched
      *   m, l        [M] running maximum and sum; fresh[m] true: nothing joined yet
      *   o           [M][o_stride] running output, head_pad columns
-     *   scratch     M * (256 + head_pad) floats, 64-byte aligned
+     *   scratch     attention_scratch(M, head_pad) floats, 64-byte aligned
      */
     void (*attention_chunk)(const struct kernels *self, const void *k, const void *v, enum dtype kv,
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
@@ -125,6 +135,19 @@ struct kernels {
                          uint32_t *ids);
 };
 
+/* Words of M packed rows: whole strips of 16 rows. */
+static inline size_t packed_words(size_t blocks, size_t M)
+{
+    return (M + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS * (BLOCK_COLS / 2) * blocks;
+}
+
+/* Scores and outputs of a chunk's rows, and one of them, or the queries, packed. */
+static inline size_t attention_scratch(size_t M, size_t head_pad)
+{
+    size_t widest = head_pad > ATTENTION_CHUNK ? head_pad : ATTENTION_CHUNK;
+    return M * (ATTENTION_CHUNK + head_pad) + packed_words(widest / BLOCK_COLS, M);
+}
+
 /* Are so many rows of bf16 values worth packing, for weights of that format? */
 static inline bool kernels_packs(const struct kernels *k, enum stored_id stored, size_t rows)
 {
@@ -135,6 +158,6 @@ static inline bool kernels_packs(const struct kernels *k, enum stored_id stored,
 const struct kernels *kernels_get(enum isa isa);
 const struct kernels *kernels_best(void);
 /* What this processor has of the instructions that tables may use, by name; how many. */
-enum { KERNELS_FEATURES_MAX = 9 };
+enum { KERNELS_FEATURES_MAX = 11 };
 size_t kernels_features(const char *names[KERNELS_FEATURES_MAX]);
 bool isa_from_name(const char *name, enum isa *out);

@@ -10,9 +10,19 @@
 
 enum { PREFETCH_BYTES = 2048 };
 
+/* Of the weights that a row alone reads, a line that is read later. Decoding codes fills the
+ * processor's window before it holds enough reads in flight. */
+INLINE void ask_ahead(bool far, bool codes, const char *w)
+{
+    if (far)
+        _mm_prefetch(w + FAR_BYTES, _MM_HINT_T1);
+    else if (codes)
+        _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+}
+
 /* One block of a tile. */
-INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, const char *w, const float *x,
-                 size_t x_stride, __m512 acc[TILE_ROWS])
+INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
+                 const float *x, size_t x_stride, __m512 acc[TILE_ROWS])
 {
     __m512 even[TILE_ROWS], odd[TILE_ROWS], v[4];
     const float *row[TILE_ROWS];
@@ -24,9 +34,8 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, const char
     }
 #pragma GCC unroll 8
     for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
-        /* Decoding fills the processor's window before it holds enough reads in flight. */
-        if (R == 1 && block_bytes == BLOCK_COLS * PANEL_ROWS)
-            _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+        for (size_t line = 0; R == 1 && line < block_bytes / 8; line += 64)
+            ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS, w + line);
         columns(stored, w, v);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 4; i += 2)
@@ -41,15 +50,16 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, const char
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, const char *w, size_t blocks,
-                 const float *x, size_t x_stride, float *out, size_t out_stride)
+INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
+                 size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
 {
     __m512 acc[TILE_ROWS];
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
-        prefetch_next_page(w + b * block_bytes, block_bytes);
-        step(stored, block_bytes, R, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
+        if (!far)
+            prefetch_next_page(w + b * block_bytes, block_bytes);
+        step(stored, block_bytes, R, far, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
     }
     for (size_t r = 0; r < R; r++)
         _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
@@ -58,7 +68,7 @@ INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, const char
 /* ---- groups of 4-bit codes ---- */
 
 /* One block: eight columns a line, column 2q from bit 4q on, 2q + 1 from bit 16 + 4q on. */
-INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const float *x,
+INLINE void step_int4(enum stored_offset offset, size_t R, bool far, const char *w, const float *x,
                       size_t x_stride, __m512 values, const __m512 bias[4], __m512 acc[TILE_ROWS])
 {
     __m512 even[TILE_ROWS], odd[TILE_ROWS];
@@ -72,7 +82,7 @@ INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const 
 #pragma GCC unroll 4
     for (size_t k = 0; k < BLOCK_COLS; k += 8, w += 64) {
         if (R == 1)
-            _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+            ask_ahead(far, true, w);
         __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
 #pragma GCC unroll 4
         for (unsigned q = 0; q < 4; q++) {
@@ -90,7 +100,7 @@ INLINE void step_int4(enum stored_offset offset, size_t R, const char *w, const 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks,
+INLINE void tile_int4(enum stored_offset offset, size_t R, bool far, const char *w, size_t blocks,
                       const float *x, size_t x_stride, const float *zero, float *out)
 {
     __m512 acc[TILE_ROWS], bias[4], values = values_int4(offset);
@@ -98,7 +108,7 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks; b++)
-        step_int4(offset, R, w + b * 256, x + b * BLOCK_COLS, x_stride, values, bias, acc);
+        step_int4(offset, R, far, w + b * 256, x + b * BLOCK_COLS, x_stride, values, bias, acc);
     for (size_t r = 0; r < R; r++)
         _mm512_store_ps(out + r * PANEL_ROWS, acc[r]);
 }
@@ -106,9 +116,13 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
+    if (M == 1 && prefetch_far()) {
+        tile(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
+        return;
+    }
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(stored, block_bytes, R, w, pieces.blocks, x + m * x_stride, x_stride,                 \
+        tile(stored, block_bytes, R, false, w, pieces.blocks, x + m * x_stride, x_stride,          \
              out + m * out_stride, out_stride);                                                    \
         break
     EACH_TILE(TILE)
@@ -118,9 +132,13 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
+    if (M == 1 && prefetch_far()) {
+        tile_int4(offset, 1, true, (const char *)w, blocks, x, x_stride, zero, acc);
+        return;
+    }
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile_int4(offset, R, (const char *)w, blocks, x + m * x_stride, x_stride, zero,            \
+        tile_int4(offset, R, false, (const char *)w, blocks, x + m * x_stride, x_stride, zero,     \
                   acc + m * PANEL_ROWS);                                                           \
         break
     EACH_TILE(TILE)

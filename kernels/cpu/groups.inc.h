@@ -10,22 +10,6 @@
 
 enum { GROUP_ROWS = 32 }; /* rows of x at once */
 
-/* What a piece's word of each row says; second: of the two pieces that the word serves. */
-static inline __attribute__((always_inline)) void constants_of(enum stored_offset offset,
-                                                               const uint32_t *word, bool second,
-                                                               float *scale, float *zero,
-                                                               float *minimum)
-{
-    unsigned shift = offset == OFFSET_NONE && !second ? 16 : 0;
-    for (size_t r = 0; r < PANEL_ROWS; r++) {
-        scale[r] = f32_from_bits(word[r] << shift & 0xffff0000);
-        zero[r] = offset == OFFSET_NONE   ? 8
-                  : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff)
-                                          : 0;
-        minimum[r] = f32_from_bits(word[r] << 16);
-    }
-}
-
 static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset,
                                                                    DOT_ARGS_OF(GROUP_X))
 {

@@ -268,33 +268,34 @@ static void chunk_join(bool *fresh, float *max, float *sum, float *o, float max_
 /* Rows at once: their maxima and sums wait here while PV reads each panel once for all of them. */
 enum { ROWS_AT_ONCE = 64 };
 
-/* Rows of x and how they lie: packed for dot_rows, or as they are. */
-struct dot_rows_x {
+/* Rows of x as they are, or packed for dot_rows. */
+struct rows_of_x {
     const float *x;
-    size_t stride, count;
-    bool packed;
+    size_t stride, columns, count;
+    const uint32_t *packed; /* or NULL */
 };
 
-static void dots(const struct kernels *self, enum dtype kv, const char *w, size_t columns,
-                 struct dot_rows_x x, float *out, size_t out_stride)
+/* panel_bytes from one panel of w to the next. */
+static void dots(const struct kernels *self, enum dtype kv, const char *w, size_t panel_bytes,
+                 size_t panels, struct rows_of_x x, float *out, size_t out_stride)
 {
-    const struct pieces pieces = {.blocks = (uint32_t)(columns / BLOCK_COLS)};
+    const struct pieces pieces = {.blocks = (uint32_t)(x.columns / BLOCK_COLS)};
     if (x.packed)
-        self->dot_rows[kv](w, pieces, (const uint32_t *)(const void *)x.x, x.stride, NULL, x.count,
-                           out, out_stride);
+        self->dot_rows[kv](w, panel_bytes, panels, pieces, x.packed, pieces.blocks, 0, NULL,
+                           x.count, out, out_stride);
     else
-        self->dot[kv](w, pieces, x.x, x.stride, NULL, x.count, out, out_stride);
+        for (size_t p = 0; p < panels; p++)
+            self->dot[kv](w + p * panel_bytes, pieces, x.x, x.stride, NULL, x.count,
+                          out + p * PANEL_ROWS, out_stride);
 }
 
-/* x, or where that is worth it the same rows packed into `to`, which may be x itself. */
-static struct dot_rows_x rows_for(const struct kernels *self, enum dtype kv, bool bf16,
-                                  const float *x, size_t stride, size_t columns, size_t count,
-                                  float *to, size_t to_stride)
+/* The same rows, packed too where `packed` is room for that. */
+static struct rows_of_x rows_for(const struct kernels *self, const float *x, size_t stride,
+                                 size_t columns, size_t count, uint32_t *packed)
 {
-    if (!bf16 || !kernels_packs(self, (enum stored_id)kv, count))
-        return (struct dot_rows_x){x, stride, count, false};
-    self->pack_rows(x, stride, columns / BLOCK_COLS, count, (uint32_t *)(void *)to, to_stride);
-    return (struct dot_rows_x){to, to_stride, count, true};
+    if (packed)
+        self->pack_rows(x, stride, columns / BLOCK_COLS, count, packed);
+    return (struct rows_of_x){x, stride, columns, count, packed};
 }
 
 static void attention_chunk(const struct kernels *self, const void *k, const void *v, enum dtype kv,
@@ -308,24 +309,28 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
     for (size_t m = 0, rows; m < M; m += rows) {
         rows = M - m < ROWS_AT_ONCE ? M - m : ROWS_AT_ONCE;
         struct span span = visible_blocks(first + m, last + m, rows);
-        if (span.begin == span.end)
+        size_t positions = span.end - span.begin;
+        if (!positions)
             continue;
-        struct dot_rows_x x =
-            rows_for(self, kv, round_p, q + m * q_stride, q_stride, head_pad, rows, o_c, head_pad);
-        for (size_t p = span.begin; p < span.end; p += PANEL_ROWS)
-            dots(self, kv, (const char *)k + p / PANEL_ROWS * head_pad * column_bytes, head_pad, x,
-                 s + p, ATTENTION_CHUNK);
+        uint32_t *packed = round_p && kernels_packs(self, (enum stored_id)kv, rows)
+                               ? (uint32_t *)(void *)(o_c + M * head_pad)
+                               : NULL;
+        if (packed)
+            self->rows_begin();
+        dots(self, kv, (const char *)k + span.begin / PANEL_ROWS * head_pad * column_bytes,
+             head_pad * column_bytes, positions / PANEL_ROWS,
+             rows_for(self, q + m * q_stride, q_stride, head_pad, rows, packed), s + span.begin,
+             ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
                               round_p, &max_c[i], &sum_c[i]);
-        float *p = s + span.begin;
-        size_t positions = span.end - span.begin;
-        x = rows_for(self, kv, round_p, p, ATTENTION_CHUNK, positions, rows, p, ATTENTION_CHUNK);
-        for (size_t c = 0; c < head_pad; c += PANEL_ROWS)
-            dots(self, kv,
-                 (const char *)v + (c / PANEL_ROWS * ATTENTION_CHUNK + span.begin) * column_bytes,
-                 positions, x, o_c + c, head_pad);
+        dots(self, kv, (const char *)v + span.begin * column_bytes, ATTENTION_CHUNK * column_bytes,
+             head_pad / PANEL_ROWS,
+             rows_for(self, s + span.begin, ATTENTION_CHUNK, positions, rows, packed), o_c,
+             head_pad);
+        if (packed)
+            self->rows_end();
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_join(&fresh[m + i], &max[m + i], &sum[m + i], o + (m + i) * o_stride,

@@ -5,6 +5,7 @@
  * stream through the page is undisturbed; with 2 MiB pages it costs nothing.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <xmmintrin.h>
@@ -17,4 +18,14 @@ static inline __attribute__((always_inline)) void prefetch_next_page(const char 
     uintptr_t at = (uintptr_t)w;
     if ((at + LEAD) % PAGE < bytes)
         _mm_prefetch((const char *)((at | (PAGE - 1)) + 1 + PAGE - LINE), _MM_HINT_T0);
+}
+
+/* Intel's cores hold too few reads in flight while a dot widens what it reads: with every line asked
+ * for 16 KiB before, into the second-level cache, it comes to 0.92 - 0.95 (bf16) and 0.83 - 0.86
+ * (int8) of a plain read; with the page alone to 0.75 and 0.68. AMD's gain nothing by it. */
+enum { FAR_BYTES = 16384 };
+
+static inline bool prefetch_far(void)
+{
+    return __builtin_cpu_is("intel");
 }

@@ -11,9 +11,16 @@
 
 enum { STRIP_BLOCKS = 8, BLOCK_PAIRS = BLOCK_COLS / 2 };
 
+void rows_begin_avx512bf16(void)
+{
+}
+
+void rows_end_avx512bf16(void)
+{
+}
+
 /* x rows: of each block the pairs of the two chains in turn. */
-void pack_rows_avx512bf16(const float *x, size_t x_stride, size_t blocks, size_t M,
-                          uint32_t *packed, size_t packed_stride)
+void pack_rows_avx512bf16(PACK_ROWS_ARGS)
 {
     /* dwords of two registers of 16 columns: the first of a pair, the second */
     const __m512i first =
@@ -26,7 +33,7 @@ void pack_rows_avx512bf16(const float *x, size_t x_stride, size_t blocks, size_t
             __m512i pairs = _mm512_or_si512(
                 _mm512_permutex2var_epi32(low, first, high),
                 _mm512_srli_epi32(_mm512_permutex2var_epi32(low, second, high), 16));
-            _mm512_store_si512(packed + m * packed_stride + b * BLOCK_PAIRS, pairs);
+            _mm512_store_si512(packed + (m * blocks + b) * BLOCK_PAIRS, pairs);
         }
 }
 
@@ -119,7 +126,7 @@ INLINE void tiles(const __m512i *pairs, size_t blocks, const uint32_t *x, size_t
 #undef TILE
 }
 
-INLINE void dot_rows(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
+INLINE void panel_rows(enum stored_id stored, size_t block_bytes, DOT_ARGS_OF(uint32_t))
 {
     __m512i pairs[STRIP_BLOCKS * BLOCK_PAIRS];
     (void)sums;
@@ -136,14 +143,14 @@ INLINE void dot_rows(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
                          _mm512_add_ps(_mm512_loadu_ps(out + m * out_stride), _mm512_setzero_ps()));
 }
 
-#define DOT_ROWS(name, stored, bytes)                                                              \
-    void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
+#define PANEL(name, stored, bytes)                                                                 \
+    static void panel_##name(DOT_ARGS_OF(uint32_t))                                                \
     {                                                                                              \
-        dot_rows(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);           \
+        panel_rows(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);         \
     }
-DOT_ROWS(bf16, STORED_BF16, 2)
-DOT_ROWS(i8, STORED_INT8, 1)
-DOT_ROWS(e4m3, STORED_FP8, 1)
+PANEL(bf16, STORED_BF16, 2)
+PANEL(i8, STORED_INT8, 1)
+PANEL(e4m3, STORED_FP8, 1)
 
 /* ---- does the instruction do what is said above? ---- */
 
@@ -304,6 +311,17 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 #define GROUP_X uint32_t
 #define GROUP_X_BLOCK BLOCK_PAIRS
 #include "groups.inc.h"
-GROUPS(dot_rows_avx512bf16_int4_none, OFFSET_NONE)
-GROUPS(dot_rows_avx512bf16_int4_zero, OFFSET_ZERO)
-GROUPS(dot_rows_avx512bf16_int4_min, OFFSET_MINIMUM)
+static GROUPS(panel_int4_none, OFFSET_NONE) static GROUPS(panel_int4_zero,
+                                                          OFFSET_ZERO) static GROUPS(panel_int4_min,
+                                                                                     OFFSET_MINIMUM)
+
+/* A panel after the other. */
+#define DOT_ROWS(name)                                                                             \
+    void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
+    {                                                                                              \
+        for (size_t p = 0; p < panels; p++)                                                        \
+            panel_##name((const char *)w + p * panel_bytes, pieces, x + block * BLOCK_PAIRS,       \
+                         x_blocks * BLOCK_PAIRS, sums, M, out + p * PANEL_ROWS, out_stride);       \
+    }
+    DOT_ROWS(bf16) DOT_ROWS(i8) DOT_ROWS(e4m3) DOT_ROWS(int4_none) DOT_ROWS(int4_zero)
+        DOT_ROWS(int4_min)

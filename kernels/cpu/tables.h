@@ -2,7 +2,8 @@
 #pragma once
 #include "kernels.h"
 
-extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_avx512bf16;
+extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_avx512bf16,
+    kernels_amx;
 
 /* Before a loop whose turns do not depend on each other, whatever overlaps. clang has no such hint
  * that does not also allow sums in another order; it looks at the addresses. */
@@ -16,7 +17,6 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernel
     const void *w, struct pieces pieces, const X *x, size_t x_stride, const float *sums, size_t M, \
         float *out, size_t out_stride
 #define DOT_ARGS DOT_ARGS_OF(float)
-#define DOT_ROWS_ARGS DOT_ARGS_OF(uint32_t)
 #define DOT_DECLARE(isa)                                                                           \
     void dot_##isa##_f32(DOT_ARGS), dot_##isa##_f16(DOT_ARGS), dot_##isa##_bf16(DOT_ARGS);         \
     void dot_##isa##_i8(DOT_ARGS), dot_##isa##_e4m3(DOT_ARGS), dot_##isa##_int4_none(DOT_ARGS);    \
@@ -35,18 +35,60 @@ DOT_DECLARE(avx512);
             [STORED_INT4_G32_ZERO... STORED_INT4_G128_ZERO] = dot_##isa##_int4_zero,               \
             [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
 
-void dot_rows_avx512bf16_bf16(DOT_ROWS_ARGS), dot_rows_avx512bf16_i8(DOT_ROWS_ARGS);
-void dot_rows_avx512bf16_e4m3(DOT_ROWS_ARGS), dot_rows_avx512bf16_int4_none(DOT_ROWS_ARGS);
-void dot_rows_avx512bf16_int4_zero(DOT_ROWS_ARGS), dot_rows_avx512bf16_int4_min(DOT_ROWS_ARGS);
-void pack_rows_avx512bf16(const float *x, size_t x_stride, size_t blocks, size_t M,
-                          uint32_t *packed, size_t packed_stride);
+#define DOT_ROWS_ARGS                                                                              \
+    const void *w, size_t panel_bytes, size_t panels, struct pieces pieces, const uint32_t *x,     \
+        size_t x_blocks, size_t block, const float *sums, size_t M, float *out, size_t out_stride
+#define PACK_ROWS_ARGS const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed
+#define ROWS_DECLARE(isa)                                                                          \
+    void dot_rows_##isa##_bf16(DOT_ROWS_ARGS), dot_rows_##isa##_i8(DOT_ROWS_ARGS);                 \
+    void dot_rows_##isa##_e4m3(DOT_ROWS_ARGS), dot_rows_##isa##_int4_none(DOT_ROWS_ARGS);          \
+    void dot_rows_##isa##_int4_zero(DOT_ROWS_ARGS), dot_rows_##isa##_int4_min(DOT_ROWS_ARGS);      \
+    void pack_rows_##isa(PACK_ROWS_ARGS), rows_begin_##isa(void), rows_end_##isa(void)
+ROWS_DECLARE(avx512bf16);
+ROWS_DECLARE(amx);
+ROWS_DECLARE(emulated); /* amx's in tests, over a tile unit in memory */
+
+#define ROWS_TABLE(isa)                                                                            \
+    .pack_rows = pack_rows_##isa, .rows_begin = rows_begin_##isa, .rows_end = rows_end_##isa,      \
+    .dot_rows = {[STORED_BF16] = dot_rows_##isa##_bf16,                                            \
+                 [STORED_INT8] = dot_rows_##isa##_i8,                                              \
+                 [STORED_FP8] = dot_rows_##isa##_e4m3,                                             \
+                 [STORED_INT4_G32... STORED_INT4_G128] = dot_rows_##isa##_int4_none,               \
+                 [STORED_INT4_G32_ZERO... STORED_INT4_G128_ZERO] = dot_rows_##isa##_int4_zero,     \
+                 [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_rows_##isa##_int4_min}
+/* Few rows pass faster one by one; panels of a run and rows that are multiplied together fit in the
+ * second-level cache with their results. */
+#define ROWS_TABLE_AMX(isa)                                                                        \
+    ROWS_TABLE(isa), .rows_worth = {[STORED_BF16... STORED_COUNT - 1] = 8}, .rows_tile = 128,      \
+                     .run_panels = 16, .leaf_panels = 2
 
 /* VDPBF16PS here: x = fma(low, fma(high, x)), and not another order. */
 bool pairs_add_in_order(void);
+/* TDPBF16PS here: as tile.h has it. */
+bool tiles_add_in_order_amx(void), tiles_add_in_order_emulated(void);
+/* One of them: c += a * b, [16][16] words each, between rows_begin and rows_end. */
+void tile_product_amx(const uint32_t *a, const uint32_t *b, float *c);
+void tile_product_emulated(const uint32_t *a, const uint32_t *b, float *c);
 
 /* Blocks of the piece that begins at block b of a leaf. */
 static inline size_t piece_blocks(struct pieces pieces, size_t b)
 {
     size_t n = b ? pieces.group : pieces.lead, left = pieces.blocks - b;
     return n < left ? n : left;
+}
+
+/* What a piece's word of each row says; second: of the two pieces that the word serves. */
+static inline __attribute__((always_inline)) void constants_of(enum stored_offset offset,
+                                                               const uint32_t *word, bool second,
+                                                               float *scale, float *zero,
+                                                               float *minimum)
+{
+    unsigned shift = offset == OFFSET_NONE && !second ? 16 : 0;
+    for (size_t r = 0; r < PANEL_ROWS; r++) {
+        scale[r] = f32_from_bits(word[r] << shift & 0xffff0000);
+        zero[r] = offset == OFFSET_NONE   ? 8
+                  : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff)
+                                          : 0;
+        minimum[r] = f32_from_bits(word[r] << 16);
+    }
 }

@@ -10,7 +10,7 @@
 #define HELP_MACHINE                                                                               \
     "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
-    "  --isa scalar|avx2|avx512|avx512bf16\n"                                                      \
+    "  --isa scalar|avx2|avx512|avx512bf16|amx\n"                                                  \
     "                          instruction set (default: the best here)\n"                         \
     "  --chunk N               tokens of a prefill step (default 256; on a GPU, without "          \
     "--exact,\n"                                                                                   \

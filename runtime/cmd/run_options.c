@@ -141,14 +141,12 @@ static bool parse_real(int id, const char *value, double min, double max, double
 
 static bool parse_isa(struct run_options *o, const char *value, struct tp_error *err)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
     bool known = false;
-    if (strcmp(value, "amx") == 0)
-        return tp_fail(err, TP_E_UNSUPPORTED, "--isa amx: not in this version");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         known |= strcmp(value, names[i]) == 0;
     o->isa = value;
-    return known || bad(OPT_ISA, value, "scalar, avx2, avx512 or avx512bf16", err);
+    return known || bad(OPT_ISA, value, "scalar, avx2, avx512, avx512bf16 or amx", err);
 }
 
 static bool parse_kv_dtype(struct run_options *o, const char *value, struct tp_error *err)

@@ -6,7 +6,7 @@
 
 /* Rows that go through a group of panels together, and panels of a group: a tile of x and the
  * weights of a group stay in the second-level cache. For speed only: no bit depends on them. */
-enum { CPU_ROW_TILE = 32, CPU_PACKED_TILE = 64, CPU_PANEL_GROUP = 4, CPU_QUERY_TILE = 32 };
+enum { CPU_ROW_TILE = 32, CPU_PANEL_GROUP = 4, CPU_QUERY_TILE = 32 };
 
 /* Which part of a rank's work: threads that work for one rank share it. */
 struct share {

@@ -5,12 +5,15 @@
 #include "checked.h"
 #include <string.h>
 
-enum { TILE_FLOATS = CPU_PACKED_TILE * PANEL_ROWS };
+/* Rows of x that go through panels together at most, packed or not. */
+static uint64_t rows_together(const struct kernels *k)
+{
+    return k->rows_tile > CPU_ROW_TILE ? k->rows_tile : CPU_ROW_TILE;
+}
 
-/* Rows of x that go through panels together at most. */
 static uint64_t tile_rows(const struct cpu_rank *r)
 {
-    return min_u64(r->rows_max, CPU_PACKED_TILE);
+    return min_u64(r->rows_max, rows_together(r->kernels));
 }
 
 /* Of a tile's sums over pieces, at most one for each block; a cache line ends them. */
@@ -19,11 +22,32 @@ static uint64_t sums_floats(const struct cpu_rank *r)
     return align_up(tile_rows(r) * (r->x_stride_max / BLOCK_COLS), 16);
 }
 
-/* A stack of partial sums, or a tile of up; then the sums of x over pieces; then packed rows. */
+/* Results of a tile of rows for so many panels, at least one. */
+static uint64_t results_floats(const struct cpu_rank *r, uint64_t panels)
+{
+    return rows_together(r->kernels) * (panels ? panels : 1) * PANEL_ROWS;
+}
+
+/* A node of a stack of partial sums. */
+static uint64_t node_floats(const struct cpu_rank *r)
+{
+    return results_floats(r, r->kernels->leaf_panels);
+}
+
+/* A stack of partial sums, or a tile of up. */
+static uint64_t stack_floats(const struct cpu_rank *r)
+{
+    uint64_t stack = TREE_STACK_MAX * node_floats(r),
+             up = results_floats(r, r->kernels->run_panels);
+    return stack > up ? stack : up;
+}
+
+/* Behind it the sums of x over pieces; then packed rows. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
-    uint64_t packed = r->kernels->pack_rows ? tile_rows(r) * r->x_stride_max / 2 : 0;
-    return TREE_STACK_MAX * TILE_FLOATS + sums_floats(r) + packed;
+    uint64_t packed =
+        r->kernels->pack_rows ? packed_words(r->x_stride_max / BLOCK_COLS, tile_rows(r)) : 0;
+    return stack_floats(r) + sums_floats(r) + packed;
 }
 
 static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
@@ -36,7 +60,7 @@ struct tile {
     const float *x;
     uint64_t x_stride, row, n;
     float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
-    uint32_t *packed; /* the rows once more, for dot_rows: [n][x_stride / 2]; or NULL */
+    uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
 };
 
 /* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
@@ -52,33 +76,50 @@ static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct 
 static struct tile all_rows(const struct cpu_rank *r, struct share share, const float *x,
                             uint64_t x_stride, uint64_t n)
 {
-    float *sums = cpu_scratch(r, share) + TREE_STACK_MAX * TILE_FLOATS;
+    float *sums = cpu_scratch(r, share) + stack_floats(r);
     float *packed = sums + sums_floats(r);
     return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed};
 }
 
-/* A panel's leaf, which begins at `weights` and at column `at` of x. */
+/* Is this tile packed, for weights of this format? */
+static bool by_rows(const struct cpu_rank *r, const struct matrix *w, struct tile t)
+{
+    return t.packed && r->kernels->dot_rows[w->stored->id];
+}
+
+/* The leaf of `panels` panels, one where rows are not packed, that begins at `weights` in the first
+ * of them and at column `at` of x. */
 static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const void *weights,
-                     struct pieces pieces, struct tile t, uint64_t at, float *out,
+                     uint64_t panels, struct pieces pieces, struct tile t, uint64_t at, float *out,
                      uint64_t out_stride)
 {
     const float *sums = t.sums + at / BLOCK_COLS;
-    if (t.packed && r->kernels->dot_rows[w->stored->id])
-        r->kernels->dot_rows[w->stored->id](weights, pieces, t.packed + at / 2, t.x_stride / 2,
-                                            sums, t.n, out, out_stride);
+    if (by_rows(r, w, t))
+        r->kernels->dot_rows[w->stored->id](weights, w->panel_bytes, panels, pieces, t.packed,
+                                            t.x_stride / BLOCK_COLS, at / BLOCK_COLS, sums, t.n,
+                                            out, out_stride);
     else
         r->kernels->dot[w->stored->id](weights, pieces, t.x + t.row * t.x_stride + at, t.x_stride,
                                        sums, t.n, out, out_stride);
 }
 
-/* out[m][0..16) of one panel: scale and bias after the full dot. */
-static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
+/* The panels that a tile meets at once: of `all`, from `first` on. */
+static struct range run_of(const struct cpu_rank *r, const struct matrix *w, struct tile t,
+                           uint64_t panels, struct range all, uint64_t first)
+{
+    return (struct range){first, min_u64(first + (by_rows(r, w, t) ? panels : 1), all.end)};
+}
+
+/* out[m][0 .. rows of the panels): scale and bias after the full dot. */
+static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    leaf_dot(r, w, panel_of(w, panel), w->pieces, t, 0, out, out_stride);
+    leaf_dot(r, w, panel_of(w, panels.begin), range_count(panels), w->pieces, t, 0, out,
+             out_stride);
     if (!w->scale && !w->bias)
         return;
-    uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
+    uint64_t first = panels.begin * PANEL_ROWS,
+             n = min_u64(panels.end * PANEL_ROWS, w->rows) - first;
     for (uint64_t m = 0; m < t.n; m++)
         r->kernels->scale_bias(out + m * out_stride, w->scale ? w->scale + first : NULL,
                                w->bias ? w->bias + first : NULL, n, out + m * out_stride);
@@ -95,8 +136,10 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
 {
     const struct kernels *k = r->kernels;
     bool packed = r->bf16 && kernels_packs(k, w->stored->id, all.n);
-    uint64_t rows = packed ? CPU_PACKED_TILE : CPU_ROW_TILE;
+    uint64_t rows = packed ? k->rows_tile : CPU_ROW_TILE;
     uint64_t width = all.n > rows && !packed ? CPU_PANEL_GROUP : range_count(panels);
+    if (packed)
+        k->rows_begin();
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
         struct range group = {p, min_u64(p + width, panels.end)};
         for (uint64_t m = 0; m < all.n; m += rows) {
@@ -106,10 +149,12 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
             t.packed = packed ? all.packed : NULL;
             if (packed)
                 k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
-                             t.packed, t.x_stride / 2);
+                             t.packed);
             fn(r, arg, t, group);
         }
     }
+    if (packed)
+        k->rows_end();
 }
 
 /* ---- q, k, v ---- */
@@ -125,8 +170,10 @@ static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     struct full_job *job = arg;
     float *out = job->out + t.row * job->stride;
     sum_pieces(r, job->w, job->w->pieces, t, 0);
-    for (uint64_t p = group.begin; p < group.end; p++)
-        full_dot(r, job->w, p, t, out + p * PANEL_ROWS, job->stride);
+    for (struct range run = {0, group.begin}; run.end < group.end;) {
+        run = run_of(r, job->w, t, r->kernels->run_panels, group, run.end);
+        full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->stride);
+    }
 }
 
 /* The panels of the three in one row, so that the shares are even. */
@@ -159,7 +206,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
 
 struct gate_job {
     const struct layer_weights *w;
-    float *up; /* [CPU_PACKED_TILE][16] */
+    float *up; /* [rows][of a run's panels] */
 };
 
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
@@ -171,18 +218,22 @@ static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     uint64_t stride = w->down.k;
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
     float *act = r->act + t.row * stride;
+    const struct range before = {0, group.begin};
     sum_pieces(r, &w->gate, w->gate.pieces, t, 0);
-    for (uint64_t p = group.begin; p < group.end; p++)
-        full_dot(r, &w->gate, p, t, act + p * PANEL_ROWS, stride);
+    for (struct range run = before; run.end < group.end;) {
+        run = run_of(r, &w->gate, t, r->kernels->run_panels, group, run.end);
+        full_dot(r, &w->gate, run, t, act + run.begin * PANEL_ROWS, stride);
+    }
     if (w->up.stored != w->gate.stored) /* else they are the same */
         sum_pieces(r, &w->up, w->up.pieces, t, 0);
-    for (uint64_t p = group.begin; p < group.end; p++) {
-        float *at = act + p * PANEL_ROWS;
-        uint64_t n = min_u64(PANEL_ROWS, w->gate.rows - p * PANEL_ROWS);
-        full_dot(r, &w->up, p, t, job->up, PANEL_ROWS);
+    for (struct range run = before; run.end < group.end;) {
+        run = run_of(r, &w->up, t, r->kernels->run_panels, group, run.end);
+        uint64_t first = run.begin * PANEL_ROWS, width = range_count(run) * PANEL_ROWS;
+        uint64_t n = min_u64(first + width, w->gate.rows) - first;
+        float *at = act + first;
+        full_dot(r, &w->up, run, t, job->up, width);
         for (uint64_t m = 0; m < t.n; m++)
-            r->kernels->silu_mul(at + m * stride, job->up + m * PANEL_ROWS, n, r->bf16,
-                                 at + m * stride);
+            r->kernels->silu_mul(at + m * stride, job->up + m * width, n, r->bf16, at + m * stride);
     }
 }
 
@@ -201,28 +252,30 @@ struct leaf_job {
     const struct matrix *w;
     const struct leaf_run *leaves;
     const struct cpu_roots *roots;
-    float *stack; /* [TREE_STACK_MAX][CPU_PACKED_TILE][16] */
+    float *stack; /* [TREE_STACK_MAX][node_floats] */
 };
 
-static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
-                       uint64_t panel)
+static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
+                        struct range run)
 {
     const struct matrix *w = job->w;
-    const unsigned char *weights = panel_of(w, panel);
+    const unsigned char *weights = panel_of(w, run.begin);
+    const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
     float *top = job->stack;
     uint64_t at = 0;
-    for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
+    for (uint32_t i = 0; i < job->leaves->count; i++, top += node) {
         const struct leaf *leaf = &job->leaves->leaves[i];
-        leaf_dot(r, w, weights, leaf->pieces, t, at, top, PANEL_ROWS);
+        leaf_dot(r, w, weights, range_count(run), leaf->pieces, t, at, top, width);
         weights += leaf->panel_bytes;
         at += (uint64_t)leaf->pieces.blocks * BLOCK_COLS;
-        for (uint8_t m = job->leaves->merges[i]; m; m--, top -= TILE_FLOATS)
-            r->kernels->add(top - TILE_FLOATS, top, t.n * PANEL_ROWS, top - TILE_FLOATS);
+        for (uint8_t m = job->leaves->merges[i]; m; m--, top -= node)
+            r->kernels->add(top - node, top, t.n * width, top - node);
     }
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
-            memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) + panel * PANEL_ROWS,
-                   job->stack + root * TILE_FLOATS + m * PANEL_ROWS, PANEL_ROWS * sizeof(float));
+            memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +
+                       run.begin * PANEL_ROWS,
+                   job->stack + root * node + m * width, width * sizeof(float));
 }
 
 static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
@@ -231,8 +284,10 @@ static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     for (uint64_t i = 0, at = 0; i < job->leaves->count;
          at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
         sum_pieces(r, job->w, job->leaves->leaves[i].pieces, t, at);
-    for (uint64_t p = group.begin; p < group.end; p++)
-        leaf_panel(r, job, t, p);
+    for (struct range run = {0, group.begin}; run.end < group.end;) {
+        run = run_of(r, job->w, t, r->kernels->leaf_panels, group, run.end);
+        leaf_panels(r, job, t, run);
+    }
 }
 
 static void leaf_dots(const struct cpu_rank *r, const struct step *step, const struct matrix *w,

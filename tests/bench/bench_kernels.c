@@ -48,17 +48,21 @@ static void work(void *arg, int index, int count)
         job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
                               (last - first) * panel);
     bool packed = job->kernels && kernels_packs(job->kernels, job->stored->id, job->M);
-    uint32_t *rows = job->packed + (size_t)index * job->M * (job->stride / 2);
-    if (packed)
-        job->kernels->pack_rows(job->x, job->stride, COLUMNS / BLOCK_COLS, job->M, rows,
-                                job->stride / 2);
-    for (size_t p = first; job->kernels && p < last; p++)
-        if (packed)
-            job->kernels->dot_rows[job->stored->id](job->weights + p * panel, pieces, rows,
-                                                    job->stride / 2, job->sums, job->M, out, 16);
-        else
-            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
-                                               job->stride, job->sums, job->M, out, 16);
+    const struct kernels *k = job->kernels;
+    uint32_t *rows = job->packed + (size_t)index * packed_words(job->stride / BLOCK_COLS, job->M);
+    if (packed) {
+        size_t run = k->run_panels;
+        k->rows_begin();
+        k->pack_rows(job->x, job->stride, job->stride / BLOCK_COLS, job->M, rows);
+        for (size_t p = first; p < last; p += run)
+            k->dot_rows[job->stored->id](
+                job->weights + p * panel, panel, last - p < run ? last - p : run, pieces, rows,
+                job->stride / BLOCK_COLS, 0, job->sums, job->M, out, run * 16);
+        k->rows_end();
+    }
+    for (size_t p = first; k && !packed && p < last; p++)
+        k->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride, job->sums,
+                                job->M, out, 16);
     job->end[index] = now();
 }
 

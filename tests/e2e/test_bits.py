@@ -27,7 +27,7 @@ def isas():
     found = []
     with Folder() as d:
         harness.convert(checkpoint("yarn"), d + "/b")
-        for isa in ("scalar", "avx2", "avx512", "avx512bf16"):
+        for isa in ("scalar", "avx2", "avx512", "avx512bf16", "amx"):
             if tprun("generate", d + "/b", "--prompt-ids", "1", "-n", "1", "--isa", isa, "-q", status=None).returncode == 0:
                 found.append(isa)
             else:
@@ -266,6 +266,19 @@ def test_ranks_that_come_in_any_order():
         counts = [int(n) for n in done.stderr.decode().rsplit("first to come:", 1)[1].split()]
         print(f"    first to come, of three: {counts}")
         assert len(counts) == 3 and min(counts) > sum(counts) // 8, counts
+
+
+def test_kernels_for_tiles_where_there_is_no_tile_unit():
+    """--isa amx of a runtime that has the unit in memory, where the machine has none: leaves, groups, runs of panels."""
+    program = os.path.join(BUILD, "tests", "tprun_tiles")
+    with Folder() as d:
+        wide = synthetic(d + "/s-wide", head_dim=80, hidden_size=72, intermediate_size=1601, num_hidden_layers=1)
+        recipes = [r for r in RECIPES if r[0] not in ("f32", "f16")]
+        for at, (label, recipe) in enumerate(recipes[::min(harness.SHARE, 2)]):
+            for name, model in (("wide", wide), ("llama3-rope", checkpoint("llama3-rope")))[:1 if at else 2]:
+                case = Case(d, f"{name}-{label}", model, (*recipe, "--dtype", "bf16"), lengths=(1, 9, 140))
+                for tp, i, chunk in ((1, 2, 4096), (3, None, 33), (2, 1, 4096)):
+                    case.check(tp, i, isa="amx", chunk=chunk, program=program)
 
 
 def test_a_reordered_kernel_is_seen():

@@ -157,8 +157,14 @@ static inline void assert_same_bits(const float *a, const float *b, size_t n, co
 
 static inline const char *isa_name(enum isa isa)
 {
-    static const char *const names[ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
     return names[isa];
+}
+
+/* tests/tools/emulated_tiles.c: rows of its own, all else plain C. */
+static inline bool is_emulated(const struct kernels *k)
+{
+    return k->dot[STORED_F32] == kernels_get(ISA_SCALAR)->dot[STORED_F32];
 }
 
 /* The tables other than the scalar one that run here; says so about the others, once. */
@@ -167,11 +173,12 @@ static inline size_t other_tables(const struct kernels *tables[ISA_COUNT])
     static bool said;
     size_t n = 0;
     for (enum isa isa = ISA_AVX2; isa < ISA_COUNT; isa++) {
-        tables[n] = kernels_get(isa);
-        if (tables[n])
-            n++;
+        const struct kernels *k = kernels_get(isa);
+        if (k && !is_emulated(k))
+            tables[n++] = k;
         else if (!said)
-            print_message("SKIP: this CPU lacks %s\n", isa_name(isa));
+            print_message("SKIP: this CPU lacks %s%s\n", isa_name(isa),
+                          k ? "; its rows run on an emulated unit" : "");
     }
     said = true;
     return n;

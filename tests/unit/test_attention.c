@@ -138,7 +138,7 @@ static void attend(const struct kernels *kernels, const struct cache *c,
                    const struct query *queries, size_t rows, float scale, float *out)
 {
     float *q = test_memory(rows * c->head_pad * 4), *o = test_memory(rows * c->head_pad * 4);
-    float *scratch = test_memory(rows * (256 + c->head_pad) * 4);
+    float *scratch = test_memory(attention_scratch(rows, c->head_pad) * 4);
     float max[ROWS], sum[ROWS];
     bool fresh[ROWS];
     int first[ROWS], last[ROWS];
@@ -268,7 +268,7 @@ static void a_row_that_sees_nothing_keeps_its_state(void **state)
     (void)state;
     struct cache c;
     cache_build(&c, DTYPE_F32, 32);
-    static _Alignas(64) float q[2 * 32], o[2 * 32], scratch[2 * (256 + 32)];
+    static _Alignas(64) float q[2 * 32], o[2 * 32], scratch[2 * (256 + 32 + 128 * 16)];
     for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++) {
         const struct kernels *k = kernels_get(isa);
         if (!k)

@@ -4,6 +4,7 @@
 
 #include "fma.h"
 #include "math64.h"
+#include "tables.h"
 
 static const enum stored_id dtypes[] = {STORED_F32, STORED_F16, STORED_BF16, STORED_INT8,
                                         STORED_FP8};
@@ -139,47 +140,144 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(again);
 }
 
-/* Rows of bf16 values by dot_rows, of every format that has it, groups of any kind, and zeros that
- * are none. */
+/* What a run of panels is multiplied with: leaves of any number of blocks, groups of any kind, zeros
+ * that are none, somewhere in longer rows. */
+struct rows_case {
+    enum stored_id id;
+    struct pieces pieces;
+    size_t panels, panel_bytes, block; /* of the leaf in rows of x */
+    size_t sums_stride;
+    uint32_t *w;
+    float *x, *sums, *want; /* want [ROWS_MOST][panels * 16] */
+};
+enum { ROWS_MOST = 150, ROWS_BLOCKS = 24, ROWS_PANELS = 35, ROWS_STRIDE = ROWS_BLOCKS * 32 };
+
+static void rows_random(struct rows_case *c, enum stored_id id)
+{
+    const struct kernels *scalar = kernels_get(ISA_SCALAR);
+    uint32_t group = stored_of(id)->group / 32, lead = group ? 1 + random_below(group) : 0;
+    uint32_t blocks = 1 + random_below(random_below(3) ? 10 : ROWS_BLOCKS);
+    c->id = id;
+    c->pieces = (struct pieces){blocks, lead < blocks ? lead : blocks, group};
+    c->panels = 1 + random_below(random_below(3) ? 4 : ROWS_PANELS);
+    c->panel_bytes = blocks * 1024 + 64 * random_below(9);
+    c->block = random_below(ROWS_BLOCKS - blocks + 1);
+    for (size_t p = 0; p < c->panels; p++) {
+        uint32_t *w = c->w + p * c->panel_bytes / 4;
+        if (!group)
+            panel_random(id, w, blocks * 32);
+        for (size_t i = 0; group && i < blocks * 256; i++)
+            w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                   (random_below(2) ? random_below(16) : f32_to_bf16(random_scaled(-20, 10)));
+    }
+    fill_rows(c->x, ROWS_MOST, ROWS_STRIDE);
+    scalar->round_bf16(c->x, ROWS_MOST * ROWS_STRIDE);
+    if (group)
+        scalar->piece_sums(c->pieces, c->x + c->block * 32, ROWS_STRIDE, ROWS_MOST, c->sums);
+    for (size_t p = 0; p < c->panels; p++)
+        scalar->dot[id](c->w + p * c->panel_bytes / 4, c->pieces, c->x + c->block * 32, ROWS_STRIDE,
+                        c->sums, ROWS_MOST, c->want + p * 16, c->panels * 16);
+}
+
+static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, size_t M)
+{
+    const size_t width = c->panels * 16, stride = width + random_below(3) * 5;
+    uint32_t *packed = test_memory(packed_words(ROWS_BLOCKS, M) * 4);
+    float *x = test_memory(M * ROWS_STRIDE * 4), *got = test_memory(M * stride * 4);
+    char what[80];
+    snprintf(what, sizeof what, "%s %s, %u blocks, %zu panels, %zu rows", k->name,
+             stored_of(c->id)->name, c->pieces.blocks, c->panels, M);
+    memcpy(x, c->x, M * ROWS_STRIDE * 4); /* so that nothing behind them is read */
+    k->pack_rows(x, ROWS_STRIDE, ROWS_BLOCKS, M, packed);
+    k->rows_begin();
+    k->dot_rows[c->id](c->w, c->panel_bytes, c->panels, c->pieces, packed, ROWS_BLOCKS, c->block,
+                       c->sums, M, got, stride);
+    k->rows_end();
+    for (size_t m = 0; m < M; m++) {
+        assert_same_bits(got + m * stride, c->want + m * width, width, what);
+        for (size_t i = width; i < stride; i++)
+            assert_int_equal(f32_bits(got[m * stride + i]), 0);
+    }
+    free(packed);
+    free(x);
+    free(got);
+}
+
 static void dots_of_packed_rows_have_the_bits_of_plain_c(void **state)
 {
     (void)state;
-    enum { ROWS = 70, BLOCKS = 19, STRIDE = BLOCKS * 32, OUT = 19 };
-    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
-    size_t n_tables = other_tables(tables);
-    uint32_t *w = test_memory(BLOCKS * 1024), *packed = test_memory(ROWS * STRIDE * 2);
-    float *x = test_memory(ROWS * STRIDE * 4), *want = test_memory(ROWS * OUT * 4),
-          *got = test_memory(ROWS * OUT * 4), *sums = test_memory(ROWS * BLOCKS * 4);
-    for (unsigned id = STORED_BF16; id < STORED_COUNT; id++)
-        for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
-            uint32_t group = stored_of(id)->group / 32, lead = group ? 1 + random_below(group) : 0;
-            struct pieces pieces = {blocks, lead < blocks ? lead : blocks, group};
-            if (group)
-                for (size_t i = 0; i < BLOCKS * 256; i++)
-                    w[i] =
-                        (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
-                        (random_below(2) ? random_below(16) : f32_to_bf16(random_scaled(-20, 10)));
-            else
-                panel_random(id, w, blocks * 32);
-            fill_rows(x, ROWS, STRIDE);
-            scalar->round_bf16(x, ROWS * STRIDE);
-            if (group)
-                scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
-            scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
-            for (size_t t = 0; t < n_tables; t++)
-                for (size_t M = 1; M <= ROWS && tables[t]->dot_rows[id]; M++) {
-                    memset(got, 0, ROWS * OUT * 4);
-                    tables[t]->pack_rows(x, STRIDE, blocks, M, packed, STRIDE / 2);
-                    tables[t]->dot_rows[id](w, pieces, packed, STRIDE / 2, sums, M, got, OUT);
-                    assert_rows(got, want, M, OUT, tables[t]->name);
-                }
+    struct rows_case c = {.w = test_memory(ROWS_PANELS * (ROWS_BLOCKS + 1) * 1024),
+                          .x = test_memory(ROWS_MOST * ROWS_STRIDE * 4),
+                          .sums = test_memory(ROWS_MOST * ROWS_BLOCKS * 4),
+                          .want = test_memory(ROWS_MOST * ROWS_PANELS * 16 * 4)};
+    for (int round = 0; round < 8; round++)
+        for (unsigned id = STORED_BF16; id < STORED_COUNT; id++) {
+            rows_random(&c, id);
+            for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++) {
+                const struct kernels *k = kernels_get(isa);
+                for (int i = 0; i < 4 && k && k->dot_rows[id]; i++)
+                    assert_dot_rows(k, &c, 1 + random_below(i ? 40 : ROWS_MOST));
+            }
         }
-    free(w);
-    free(packed);
-    free(x);
-    free(want);
+    free(c.w);
+    free(c.x);
+    free(c.sums);
+    free(c.want);
+}
+
+/* A tile of x, a tile of weights, the sums before: bf16 values and sums of any kind. */
+static void tiles_random(uint32_t *a, uint32_t *b, float *c)
+{
+    for (size_t i = 0; i < 256; i++) {
+        bool huge = random_below(8) == 0;
+        float f[4];
+        for (int k = 0; k < 4; k++)
+            f[k] = huge ? random_scaled(-126, 100) : random_hostile();
+        a[i] = f32_bits(f[0]) >> 16 | (f32_bits(f[1]) & 0xffff0000);
+        b[i] = f32_bits(f[2]) >> 16 | (f32_bits(f[3]) & 0xffff0000);
+        c[i] = random_below(4) ? random_hostile() : random_scaled(-126, 100);
+    }
+}
+
+/* The emulated unit's product is a block of the order; the instruction is the emulated unit. */
+static void a_tile_is_a_block_of_the_order(void **state)
+{
+    (void)state;
+    const struct kernels *scalar = kernels_get(ISA_SCALAR), *amx = kernels_get(ISA_AMX);
+    const bool here = !is_emulated(amx);
+    uint32_t *a = test_memory(1024), *b = test_memory(1024);
+    float *c = test_memory(1024), *got = test_memory(1024), x[32], want[16];
+    if (!here)
+        print_message("SKIP: this CPU lacks amx; the instruction is not compared\n");
+    kernels_get(ISA_AMX)->rows_begin();
+    for (int round = 0; round < (here ? 50000 : 500); round++) {
+        tiles_random(a, b, c);
+        memcpy(got, c, 1024);
+        rows_begin_emulated();
+        tile_product_emulated(a, b, got);
+        for (size_t m = 0; m < 16 && round < 500; m++) {
+            for (size_t k = 0; k < 16; k++) {
+                x[2 * k] = f32_from_bits(a[m * 16 + k] << 16);
+                x[2 * k + 1] = f32_from_bits(a[m * 16 + k] & 0xffff0000);
+            }
+            scalar->dot[STORED_BF16](b, blocks_of(1), x, 32, NULL, 1, want, 16);
+            for (size_t n = 0; n < 16; n++)
+                want[n] = c[m * 16 + n] + want[n]; /* whose zeros have no sign */
+            for (size_t n = 0; n < 16; n++)
+                assert_true(want[n] == got[m * 16 + n] || isnan(want[n]));
+        }
+        if (here) {
+            tile_product_amx(a, b, c);
+            for (size_t i = 0; i < 256; i++)
+                assert_true(f32_bits(c[i]) == f32_bits(got[i]) || isnan(got[i]));
+        }
+    }
+    kernels_get(ISA_AMX)->rows_end();
+    assert_true(tiles_add_in_order_emulated());
+    free(a);
+    free(b);
+    free(c);
     free(got);
-    free(sums);
 }
 
 /* One row over the pieces of a leaf, read word by word as format.md has them, in plain loops. */
@@ -549,6 +647,7 @@ static void tables_are_found_by_name(void **state)
     assert_true(isa_from_name("avx2", &isa) && isa == ISA_AVX2);
     assert_true(isa_from_name("avx512", &isa) && isa == ISA_AVX512);
     assert_true(isa_from_name("avx512bf16", &isa) && isa == ISA_AVX512BF16);
+    assert_true(isa_from_name("amx", &isa) && isa == ISA_AMX);
     assert_false(isa_from_name("sse", &isa));
     assert_non_null(kernels_get(ISA_SCALAR));
     assert_non_null(kernels_best());
@@ -562,6 +661,7 @@ int main(void)
         cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
         cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(dots_of_packed_rows_have_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(a_tile_is_a_block_of_the_order, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(dots_over_groups_are_those_of_the_document, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
