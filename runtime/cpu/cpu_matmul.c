@@ -3,6 +3,7 @@
 #include "cpu.h"
 
 #include "checked.h"
+#include "first_pass.h"
 #include <string.h>
 
 enum { TILE_FLOATS = CPU_PACKED_TILE * PANEL_ROWS };
@@ -26,8 +27,12 @@ uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
     return TREE_STACK_MAX * TILE_FLOATS + sums_floats(r) + packed;
 }
 
-static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
+/* A panel that is about to be read. */
+static const unsigned char *panel_of(const struct cpu_rank *r, const struct matrix *w,
+                                     uint64_t panel)
 {
+    if (r->weights->pass)
+        pass_panel(r->weights->pass, w, panel);
     return w->w + panel * w->panel_bytes;
 }
 
@@ -75,7 +80,7 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, uint64_t panel,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    leaf_dot(r, w, panel_of(w, panel), w->pieces, t, 0, out, out_stride);
+    leaf_dot(r, w, panel_of(r, w, panel), w->pieces, t, 0, out, out_stride);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panel * PANEL_ROWS, n = min_u64(PANEL_ROWS, w->rows - first);
@@ -208,7 +213,7 @@ static void leaf_panel(const struct cpu_rank *r, const struct leaf_job *job, str
                        uint64_t panel)
 {
     const struct matrix *w = job->w;
-    const unsigned char *weights = panel_of(w, panel);
+    const unsigned char *weights = panel_of(r, w, panel);
     float *top = job->stack;
     uint64_t at = 0;
     for (uint32_t i = 0; i < job->leaves->count; i++, top += TILE_FLOATS) {
