@@ -202,6 +202,8 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     const bool later = setup->verify && e->mapped && !setup->at_once;
     bool ok = weights_open(&e->weights, bundle, err) &&
               team_start(&e->team, setup->threads, TEAM_STACK, err);
+    if (ok && !setup->device->copies)
+        read_ahead_start(&e->ahead, bundle, e->weights.shards);
     if (ok)
         comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
                           setup->deadline);
@@ -233,6 +235,7 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
 void engine_close(struct engine *engine)
 {
     struct engine *e = engine;
+    read_ahead_stop(&e->ahead);
     if (e->device)
         e->device->type->close(e->device);
     team_stop(&e->team);

@@ -7,6 +7,7 @@
 #include "bundle.h"
 #include "device.h"
 #include "kv_cache.h"
+#include "read_ahead.h"
 #include "trace.h"
 #include "weights.h"
 
@@ -39,6 +40,7 @@ struct engine {
     struct team team;
     struct comm comm;
     struct weights weights;
+    struct read_ahead ahead; /* of the weights */
     struct device *device;
     struct kv_cache cache;
     struct step step;

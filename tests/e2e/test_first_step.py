@@ -71,6 +71,7 @@ def commands(path, d):
     yield ["logits", path, "--prompt-ids", long, "-o", f"{d}/logits"]
     yield ["logits", path, "--prompt-ids", long, "-o", f"{d}/logits.npy", "--chunk", "3"]
     yield ["generate", path, "--prompt-ids", long, "-n", "2", "--json"]
+    yield ["logits", path, "--prompt-ids", "3", "-o", "-"]
 
 
 def refused(args, d, status=7):
@@ -102,7 +103,7 @@ def places_of(path):
 
 def check_places(path, tp, ranks, d):
     """Each place in turn, the command and the number of threads going round; what is said is what verify says."""
-    rounds = itertools.cycle(itertools.product(range(5), (2, 1, 3, 4)))
+    rounds = itertools.cycle(itertools.product(range(6), (2, 1, 3, 4)))
     for rank in ranks:
         file = rank_file(path, rank)
         for what, at in places_of(file)[::harness.SHARE]:
