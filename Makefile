@@ -68,8 +68,8 @@ $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(B)/obj/kernels/cpu/%_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
-$(B)/obj/kernels/cpu/%_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(B)/obj/kernels/cpu/%_avx2.o $(B)/obj/format/base/%_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
+$(B)/obj/kernels/cpu/%_avx512.o $(B)/obj/format/base/%_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
 # Tiles are in assembly; the rest of it is plain C.
 $(B)/obj/kernels/cpu/rows_amx.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512

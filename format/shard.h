@@ -105,6 +105,9 @@ void shard_close(struct shard *shard);
  * and chunk. Any thread. */
 bool shard_check_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                        struct tp_error *err);
+/* The same for who has hashed the file bytes. */
+bool shard_compare_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
+                         struct hash128 hash, struct tp_error *err);
 /* Check that all bytes of the data area outside chunks are zero, but for those before an unused
  * one. */
 bool shard_check_padding(const struct shard *shard, const struct rank_plan *plan,

@@ -93,13 +93,19 @@ static bool chunk_fail(const struct shard *shard, const struct tensor *t, uint32
                    tensor_name(name, t->role, t->layer, t->part), i, t->n_chunks, what);
 }
 
+bool shard_compare_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
+                         struct hash128 hash, struct tp_error *err)
+{
+    return hash_equal(hash, shard->head.chunks[tensor->first_chunk + i].file_hash) ||
+           chunk_fail(shard, tensor, i, "hash does not match, the file is damaged", err);
+}
+
 bool shard_check_chunk(const struct shard *shard, const struct tensor *tensor, uint32_t i,
                        struct tp_error *err)
 {
     const struct chunk *chunk = &shard->head.chunks[tensor->first_chunk + i];
-    return hash_equal(hash_bytes(shard->data + chunk->file_offset, chunk->file_bytes),
-                      chunk->file_hash) ||
-           chunk_fail(shard, tensor, i, "hash does not match, the file is damaged", err);
+    return shard_compare_chunk(
+        shard, tensor, i, hash_bytes(shard->data + chunk->file_offset, chunk->file_bytes), err);
 }
 
 static bool all_zero(const unsigned char *p, uint64_t n)

@@ -198,17 +198,22 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     struct engine *e = engine;
     *e = (struct engine){.bundle = bundle, .setup = *setup};
     double t0 = clock_seconds();
+    e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
+    const bool later = setup->verify && e->mapped && !setup->at_once;
     bool ok = weights_open(&e->weights, bundle, err) &&
               team_start(&e->team, setup->threads, TEAM_STACK, err);
+    if (ok && !setup->device->copies)
+        read_ahead_start(&e->ahead, bundle, e->weights.shards);
     if (ok)
         comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
                           setup->deadline);
     ok = ok && plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
-         weights_load(&e->weights, bundle, &e->team, setup->verify && !setup->device->copies, err);
+         weights_load(&e->weights, bundle, &e->team,
+                      setup->verify && !setup->device->copies && !later, err) &&
+         (!later || weights_defer(&e->weights, bundle, err));
     double t2 = clock_seconds();
-    e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
     ok = ok && open_device(e, err) &&
          weights_settle(&e->weights, bundle, &e->team, setup->verify, err) && shake_hands(e, err) &&
          kv_cache_init(&e->cache, setup->n_sequences, setup->positions_max, setup->n_pages, err) &&
@@ -230,6 +235,7 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
 void engine_close(struct engine *engine)
 {
     struct engine *e = engine;
+    read_ahead_stop(&e->ahead);
     if (e->device)
         e->device->type->close(e->device);
     team_stop(&e->team);
@@ -300,10 +306,22 @@ static bool look(struct engine *e, struct tp_error *err)
     return weights_look(&e->weights, err);
 }
 
+/* The first step has read most of the weights, and hashed what it read. */
+static bool finish_first(struct engine *e, struct tp_error *err)
+{
+    if (!e->weights.pass)
+        return true;
+    const double start = clock_seconds();
+    bool ok = weights_finish(&e->weights, e->bundle, &e->team, err);
+    e->hash_seconds += clock_seconds() - start;
+    return ok;
+}
+
 bool engine_step(struct engine *engine, struct tp_error *err)
 {
-    engine->steps++;
-    return engine->device->type->step(engine->device, &engine->step, err) && look(engine, err);
+    struct engine *e = engine;
+    e->steps++;
+    return e->device->type->step(e->device, &e->step, err) && finish_first(e, err) && look(e, err);
 }
 
 bool engine_settle(struct engine *engine, struct tp_error *err)

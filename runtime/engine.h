@@ -7,6 +7,7 @@
 #include "bundle.h"
 #include "device.h"
 #include "kv_cache.h"
+#include "read_ahead.h"
 #include "trace.h"
 #include "weights.h"
 
@@ -19,7 +20,8 @@ struct engine_setup {
     uint32_t span_rows_max; /* of a span; 0: no prompt is run fast */
     uint32_t n_sequences, n_pages;
     const uint64_t *positions_max; /* [n_sequences] */
-    bool verify;                   /* hash all data before use */
+    bool verify;                   /* hash all data before anything that comes of it is seen */
+    bool at_once;                  /* before the first step, not in it: where it is waited for */
     bool files;                    /* the travelling files too: not before a bundle is complete */
     bool trace;
     double memory_fraction; /* of a GPU's memory */
@@ -38,6 +40,7 @@ struct engine {
     struct team team;
     struct comm comm;
     struct weights weights;
+    struct read_ahead ahead; /* of the weights */
     struct device *device;
     struct kv_cache cache;
     struct step step;

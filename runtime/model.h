@@ -17,8 +17,10 @@ struct matrix {
     const struct stored *stored;
     uint64_t rows, k, panels, panel_bytes;
     struct pieces pieces; /* of a row that no leaves cut */
-    const float *scale;   /* [rows], NULL where not quantized */
-    const float *bias;    /* [rows], NULL where absent */
+    uint32_t first_chunk; /* in the rank's file */
+    uint64_t chunk_panels;
+    const float *scale; /* [rows], NULL where not quantized */
+    const float *bias;  /* [rows], NULL where absent */
 };
 
 struct leaf {
@@ -53,9 +55,10 @@ struct rank_weights {
     struct matrix lm_head;        /* like embed; the same where tied */
     struct leaf_run attention, mlp;
     const uint32_t
-        *o_columns;        /* [columns of the rank's heads] where each is in a row of o's x, which
+        *o_columns;          /* [columns of the rank's heads] where each is in a row of o's x, which
                                   is padded as o is */
-    uint64_t decode_bytes; /* of weights read for one token */
+    uint64_t decode_bytes;   /* of weights read for one token */
+    struct pass_chunk *pass; /* [chunks of the file] until the first step has been; else NULL */
 };
 
 /* Norms by number: 2 * layer the one before attention, 2 * layer + 1 the MLP's, 2 * n_layers the

@@ -1,10 +1,20 @@
 #include "weights.h"
 
+#include "first_pass.h"
 #include "jobs.h"
 #include "kernels.h"
 
+static void end_pass(struct weights *weights)
+{
+    for (uint64_t r = 0; weights->pass && r < weights->tp_size; r++)
+        weights->ranks[r].pass = NULL;
+    mem_map_free(weights->pass, weights->pass_bytes);
+    weights->pass = NULL;
+}
+
 void weights_close(struct weights *weights)
 {
+    end_pass(weights);
     for (uint64_t r = 0; weights->shards && r < weights->tp_size; r++) {
         if (weights->decoded[r])
             mem_map_free(weights->decoded[r], weights->decoded_bytes[r]);
@@ -54,6 +64,18 @@ struct load {
     _Atomic uint64_t hashed_bytes;
 };
 
+/* What the first pass has left of a chunk. */
+static bool finish_chunk(struct pass_chunk *pass, const struct shard *shard, const struct tensor *t,
+                         uint32_t c, struct tp_error *err)
+{
+    const struct chunk *chunk = &shard->head.chunks[t->first_chunk + c];
+    const uint64_t done = atomic_load(&pass->bytes);
+    if (done == 0)
+        return shard_check_chunk(shard, t, c, err);
+    hash_add(&pass->stream, shard->data + chunk->file_offset + done, chunk->file_bytes - done);
+    return shard_compare_chunk(shard, t, c, hash_end(&pass->stream), err);
+}
+
 static bool load_job(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
 {
     struct load *load = arg;
@@ -68,11 +90,13 @@ static bool load_job(void *arg, uint64_t job, unsigned char *space, struct tp_er
         return true;
     const struct tensor *t = rank_plan_of_chunk(plan, chunk);
     uint32_t c = (uint32_t)chunk - t->first_chunk;
+    struct pass_chunk *pass = load->weights->ranks[rank].pass;
     unsigned char *decoded = load->weights->decoded[rank];
     load->hashed_bytes += shard->head.chunks[chunk].file_bytes;
-    return decoded
-               ? shard_read_chunk(shard, t, c, decoded + t->offset + c * t->chunk_bytes, space, err)
-               : shard_check_chunk(shard, t, c, err);
+    if (decoded)
+        return shard_read_chunk(shard, t, c, decoded + t->offset + c * t->chunk_bytes, space, err);
+    return pass ? finish_chunk(&pass[chunk], shard, t, c, err)
+                : shard_check_chunk(shard, t, c, err);
 }
 
 static bool check_and_decode(struct weights *weights, const struct bundle *bundle,
@@ -89,6 +113,27 @@ static bool check_and_decode(struct weights *weights, const struct bundle *bundl
     };
     bool ok = jobs_run_on(&jobs, team, err);
     weights->hashed_bytes = load.hashed_bytes;
+    return ok;
+}
+
+bool weights_defer(struct weights *weights, const struct bundle *bundle, struct tp_error *err)
+{
+    uint64_t n = 0;
+    for (uint64_t r = 0; r < weights->tp_size; r++)
+        n += bundle->plans[r].n_chunks;
+    weights->pass_bytes = n * sizeof *weights->pass;
+    weights->pass = mem_map_alloc(weights->pass_bytes, err);
+    struct pass_chunk *next = weights->pass;
+    for (uint64_t r = 0; next && r < weights->tp_size; next += bundle->plans[r++].n_chunks)
+        weights->ranks[r].pass = next;
+    return next;
+}
+
+bool weights_finish(struct weights *weights, const struct bundle *bundle, struct team *team,
+                    struct tp_error *err)
+{
+    bool ok = !weights->pass || check_and_decode(weights, bundle, team, err);
+    end_pass(weights);
     return ok;
 }
 
@@ -120,7 +165,7 @@ bool weights_settle(struct weights *weights, const struct bundle *bundle, struct
                     bool verify, struct tp_error *err)
 {
     bool ok = weights_look(weights, err);
-    while (ok && verify && weights->touched) {
+    while (ok && verify && weights->touched && !weights->pass) {
         weights->touched = false;
         ok = check_and_decode(weights, bundle, team, err) && weights_look(weights, err);
     }
@@ -182,6 +227,8 @@ static void bind_tensor(struct rank_weights *w, const struct tensor *t, const un
         .k = t->k,
         .panels = t->panels,
         .panel_bytes = tensor_panel_bytes(t),
+        .first_chunk = t->first_chunk,
+        .chunk_panels = t->n_chunks ? t->chunk_bytes / tensor_panel_bytes(t) : 0,
         .pieces = stored_pieces(t->stored, t->own_cols),
     };
 }

@@ -17,6 +17,9 @@ struct weights {
     struct rank_weights *ranks; /* [tp_size] */
     uint64_t mapped_bytes;      /* of all rank files */
     uint64_t hashed_bytes;
+    struct pass_chunk
+        *pass; /* of all ranks, before the first step of deferred weights; else NULL */
+    uint64_t pass_bytes;
     bool touched; /* an inode was, and not a byte was checked since */
     bool *lost;   /* [tp_size] the name leads to no file, or to another: said once */
     struct mem_arena arena;
@@ -30,6 +33,13 @@ void weights_close(struct weights *weights);
  * the team; then bind. The error is the one of the first bad chunk in file order. */
 bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
                   bool verify, struct tp_error *err);
+/* Of weights that were loaded without verify: they will be hashed by the first step, as it reads
+ * them. weights_finish is due after it, before anything of it is used. TP_E_MEMORY. */
+bool weights_defer(struct weights *weights, const struct bundle *bundle, struct tp_error *err);
+/* Check what the first step has hashed, and hash what it has not; where nothing was deferred there
+ * is nothing to do. The error of weights_load. */
+bool weights_finish(struct weights *weights, const struct bundle *bundle, struct team *team,
+                    struct tp_error *err);
 /* The files are as long as they were, and were not written to: TP_E_CHANGED. A call for each. */
 bool weights_look(struct weights *weights, struct tp_error *err);
 /* The same, for good. An inode that was touched otherwise (a link, another name or mode, a time set

@@ -51,3 +51,14 @@ def tensors(folder):
                 assert width == k and out[r0 + r][c0:c1] in ([None] * (c1 - c0), row)
                 out[r0 + r][c0:c1] = row
     return {name: (stored, rows if type(rows[0][0]) is tuple else [b"".join(r) for r in rows]) for name, (stored, rows) in whole.items()}
+
+def chunks_of(rank):
+    """(role, layer, part) of a tensor -> [(place in the file, bytes)] of its chunks; of a raw rank file."""
+    head, found = open(rank, "rb").read(), {}
+    tensors, data = struct.unpack_from("<I", head, 40)[0], struct.unpack_from("<Q", head, 80)[0]
+    for at in range(4096, 4096 + 128 * tensors, 128):
+        role, part, layer = struct.unpack_from("<HHI", head, at)
+        first, count = struct.unpack_from("<II", head, at + 88)
+        places = [struct.unpack_from("<QQ", head, 4096 + 128 * tensors + 64 * c + 32) for c in range(first, first + count)]
+        found[role, layer, part] = [(data + offset, n) for offset, n in places]
+    return found

@@ -49,6 +49,8 @@ void io_write_back(int fd, uint64_t offset, uint64_t n);
 /* Start reading a range of a file into the page cache, without waiting; n 0: to its end. Best
  * effort. */
 void io_read_ahead(int fd, uint64_t offset, uint64_t n);
+/* The page of a byte of the file is in the page cache; false too where that cannot be told. */
+bool io_is_cached(int fd, uint64_t offset);
 /* Output that could not be written is an I/O error, however far it got, and whoever tried. */
 bool io_flush_stdout(struct tp_error *err);
 bool io_sync(int fd, const char *path, struct tp_error *err);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -224,4 +223,17 @@ bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp
     else
         mem_note_lack();
     return ok || tp_fail(err, TP_E_MEMORY, "a thread cannot be started");
+}
+
+bool thread_beside(pthread_t *thread, void *(*fn)(void *arg), void *arg)
+{
+    sigset_t before;
+    pthread_attr_t attr;
+    block_ending(&before);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, TEAM_STACK);
+    bool ok = pthread_create(thread, &attr, fn, arg) == 0;
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
 }

@@ -2,6 +2,7 @@
  * runtime's ranks. Work is handed out by atomic counters or by (index, count), not by queues. */
 #pragma once
 #include "error.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,6 +46,10 @@ bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
 /* fn(arg), with so many bytes of stack: on that of main, who calls it, where its limit is as large,
  * else on a thread of its own. Errors  TP_E_MEMORY: it has not run. */
 bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp_error *err);
+
+/* A thread for what goes on beside, to be joined; it leaves the signals that end a command to others.
+ * false: there is none to be had. */
+bool thread_beside(pthread_t *thread, void *(*fn)(void *arg), void *arg);
 
 /* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. Returns what it was. */
 unsigned threads_set_fp_mode(void);

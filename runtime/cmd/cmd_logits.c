@@ -10,28 +10,14 @@ struct logits_job {
     struct batch batch;
     struct output_file out;
     uint64_t nans;
+    bool begun;
     float *row; /* [vocab] */
 };
 
-static bool write_row(void *arg, uint32_t prompt, uint32_t position, const float *logits,
-                      struct tp_error *err)
-{
-    struct logits_job *job = arg;
-    uint64_t vocab = job->run->bundle.model.vocab;
-    (void)prompt, (void)position;
-    for (uint64_t i = 0; i < vocab; i++) {
-        job->row[i] = logits[i];
-        if (isnan(logits[i])) {
-            job->row[i] = f32_from_bits(0x7fc00000);
-            job->nans++;
-        }
-    }
-    return output_file_write(&job->out, job->row, vocab * sizeof *job->row, err);
-}
-
 /* What a file that is named .npy begins with: version 1.0, 64 bytes or a multiple. */
-static bool write_head(struct logits_job *job, const char *path, struct tp_error *err)
+static bool write_head(struct logits_job *job, struct tp_error *err)
 {
+    const char *path = job->run->options->output;
     enum { MAGIC = 8, LENGTH = 2, HEAD = 128 };
     char head[HEAD + 1] = "\x93NUMPY\x01";
     size_t n = strlen(path);
@@ -48,6 +34,25 @@ static bool write_head(struct logits_job *job, const char *path, struct tp_error
     return output_file_write(&job->out, head, HEAD, err);
 }
 
+static bool write_row(void *arg, uint32_t prompt, uint32_t position, const float *logits,
+                      struct tp_error *err)
+{
+    struct logits_job *job = arg;
+    uint64_t vocab = job->run->bundle.model.vocab;
+    (void)prompt, (void)position;
+    if (!job->begun && !write_head(job, err))
+        return false;
+    job->begun = true;
+    for (uint64_t i = 0; i < vocab; i++) {
+        job->row[i] = logits[i];
+        if (isnan(logits[i])) {
+            job->row[i] = f32_from_bits(0x7fc00000);
+            job->nans++;
+        }
+    }
+    return output_file_write(&job->out, job->row, vocab * sizeof *job->row, err);
+}
+
 bool cmd_logits(const struct run_options *options, struct report *report, struct tp_error *err)
 {
     struct run run = {0};
@@ -60,7 +65,6 @@ bool cmd_logits(const struct run_options *options, struct report *report, struct
     uint64_t total = run.prompts.total_ids;
     ok = ok && run_open_engine(&run, false, total < run.chunk ? total : run.chunk, err) &&
          (job.row = mem_array(run.bundle.model.vocab, sizeof *job.row, err)) != NULL &&
-         write_head(&job, options->output, err) &&
          run_prompts(&run, &job.batch, write_row, &job, err);
     ok = output_file_close(&job.out, ok, err);
     if (ok && job.nans)

@@ -22,7 +22,7 @@
     "  --deadline SECONDS      who waits longer for a rank gives up (default: cpu 3600, cuda "     \
     "60)\n"                                                                                        \
     "  --exact                 the CPU's bits for long prompts on a GPU too; slower\n"             \
-    "  --verify full|header    header: do not hash the data before using it\n"                     \
+    "  --verify full|header    header: do not hash the data\n"                                     \
     "  -v, --verbose           a report on stderr: files, memory, speeds\n"                        \
     "  --report text|json|none the report as text (-v), as JSON; none: as -q\n"                    \
     "  -q, --quiet             no notes, no report; warnings are said\n"                           \

@@ -3,6 +3,7 @@
 #include "cpu.h"
 
 #include "checked.h"
+#include "first_pass.h"
 #include <string.h>
 
 /* Rows of x that go through panels together at most, packed or not. */
@@ -50,9 +51,13 @@ uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
     return stack_floats(r) + sums_floats(r) + packed;
 }
 
-static const unsigned char *panel_of(const struct matrix *w, uint64_t panel)
+/* Panels that are about to be read. */
+static const unsigned char *panels_of(const struct cpu_rank *r, const struct matrix *w,
+                                      struct range panels)
 {
-    return w->w + panel * w->panel_bytes;
+    for (uint64_t p = panels.begin; r->weights->pass && p < panels.end; p++)
+        pass_panel(r->weights->pass, w, p);
+    return w->w + panels.begin * w->panel_bytes;
 }
 
 /* Where an activation tile meets the panels: rows [row, row + n) of x. */
@@ -114,8 +119,7 @@ static struct range run_of(const struct cpu_rank *r, const struct matrix *w, str
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    leaf_dot(r, w, panel_of(w, panels.begin), range_count(panels), w->pieces, t, 0, out,
-             out_stride);
+    leaf_dot(r, w, panels_of(r, w, panels), range_count(panels), w->pieces, t, 0, out, out_stride);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panels.begin * PANEL_ROWS,
@@ -259,7 +263,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
                         struct range run)
 {
     const struct matrix *w = job->w;
-    const unsigned char *weights = panel_of(w, run.begin);
+    const unsigned char *weights = panels_of(r, w, run);
     const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
     float *top = job->stack;
     uint64_t at = 0;

@@ -317,18 +317,6 @@ def test_sampled_flips_of_larger_bundles_are_refused():
                 flip_and_check(d + "/b", path, rng.randrange(os.path.getsize(path)), rng.randrange(8), (verify, generate))
 
 
-def chunks_of(rank):
-    """(role, layer, part) of a tensor -> [(place in the file, bytes)] of its chunks; of a raw rank file."""
-    head, found = open(rank, "rb").read(), {}
-    tensors, data = struct.unpack_from("<I", head, 40)[0], struct.unpack_from("<Q", head, 80)[0]
-    for at in range(4096, 4096 + 128 * tensors, 128):
-        role, part, layer = struct.unpack_from("<HHI", head, at)
-        first, count = struct.unpack_from("<II", head, at + 88)
-        places = [struct.unpack_from("<QQ", head, 4096 + 128 * tensors + 64 * c + 32) for c in range(first, first + count)]
-        found[role, layer, part] = [(data + offset, n) for offset, n in places]
-    return found
-
-
 def test_pages_of_zeros_and_holes_in_the_data_are_refused():
     """A write that was lost, and a hole that was punched, wherever a page of data is."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -359,7 +347,7 @@ def test_a_chunk_of_another_layer_is_refused():
     with Folder() as d:
         convert(checkpoint("yarn"), d + "/b", "--tp", "2")
         path = d + "/b/rank-000-of-002.tps"
-        whole, chunks, swapped = open(path, "rb").read(), chunks_of(path), 0
+        whole, chunks, swapped = open(path, "rb").read(), read_bundle.chunks_of(path), 0
         for (role, layer, part), mine in chunks.items():
             for (a, n), (b, m) in zip(mine, chunks.get((role, layer + 1, part), ())):
                 other = bytearray(whole)
