@@ -61,16 +61,17 @@ struct kernels {
      *                one's: out[m * out_stride + p * 16 + r]. The leaf's columns are those of x
      *                from its block `block` on; x of pack_rows, x_blocks a row. sums of piece_sums,
      *                sums[m * x_blocks + b]. Of the formats all of whose values are bf16 values;
-     *                NULL for others */
+     *                NULL for others. room: rows_room bytes, 64-byte aligned, scratch */
     uint8_t rows_worth[STORED_COUNT];
     uint16_t rows_tile, run_panels, leaf_panels;
+    uint32_t rows_room;
     void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed);
     void (*rows_begin)(void);
     void (*rows_end)(void);
     void (*dot_rows[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
                                    struct pieces pieces, const uint32_t *x, size_t x_blocks,
                                    size_t block, const float *sums, size_t M, float *out,
-                                   size_t out_stride);
+                                   size_t out_stride, void *room);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16,
      * bf16. */
@@ -100,7 +101,7 @@ struct kernels {
      *               first > last sees nothing here: its state stays untouched
      *   m, l        [M] running maximum and sum; fresh[m] true: nothing joined yet
      *   o           [M][o_stride] running output, head_pad columns
-     *   scratch     attention_scratch(M, head_pad) floats, 64-byte aligned
+     *   scratch     attention_scratch(self, M, head_pad) floats, 64-byte aligned
      */
     void (*attention_chunk)(const struct kernels *self, const void *k, const void *v, enum dtype kv,
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
@@ -141,11 +142,12 @@ static inline size_t packed_words(size_t blocks, size_t M)
     return (M + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS * (BLOCK_COLS / 2) * blocks;
 }
 
-/* Scores and outputs of a chunk's rows, and one of them, or the queries, packed. */
-static inline size_t attention_scratch(size_t M, size_t head_pad)
+/* Room of dot_rows; scores and outputs of a chunk's rows; queries, or weights of softmax, packed. */
+static inline size_t attention_scratch(const struct kernels *k, size_t M, size_t head_pad)
 {
     size_t widest = head_pad > ATTENTION_CHUNK ? head_pad : ATTENTION_CHUNK;
-    return M * (ATTENTION_CHUNK + head_pad) + packed_words(widest / BLOCK_COLS, M);
+    return k->rows_room / sizeof(float) + M * (ATTENTION_CHUNK + head_pad) +
+           packed_words(widest / BLOCK_COLS, M);
 }
 
 /* Are so many rows of bf16 values worth packing, for weights of that format? */

@@ -104,16 +104,19 @@ INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
 }
 
 /* out = out + the blocks' sums, for R rows, straight from the packed panel */
-INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const char *w,
+INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
                    size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
-        prefetch_next_page(w, block_bytes);
+        if (!far)
+            prefetch_next_page(w, block_bytes);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
+            for (size_t line = 0; line < block_bytes / 8; line += 64)
+                ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS, w + line);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
                 columns(stored, w + 32 * half, v);
@@ -205,10 +208,12 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
     begin(M, out, out_stride);
-    if (M == 1) {
-        stream(stored, block_bytes, 1, w, pieces.blocks, x, x_stride, out, out_stride);
+    if (M == 1 && prefetch_far()) {
+        stream(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
+    } else if (M == 1) {
+        stream(stored, block_bytes, 1, false, w, pieces.blocks, x, x_stride, out, out_stride);
     } else if (M == 2) {
-        stream(stored, block_bytes, 2, w, pieces.blocks, x, x_stride, out, out_stride);
+        stream(stored, block_bytes, 2, false, w, pieces.blocks, x, x_stride, out, out_stride);
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
         for (size_t b = 0, n; b < pieces.blocks; b += n) {
@@ -250,16 +255,18 @@ INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 
 }
 
 /* One row of x over the blocks of a piece, straight from the words. */
-INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks, const float *x,
-                        const float *zero, float *out)
+INLINE void stream_int4(enum stored_offset offset, bool far, const char *w, size_t blocks,
+                        const float *x, const float *zero, float *out)
 {
     __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (size_t b = 0; b < blocks; b++) {
         __m256 chain[2][2] = {{_mm256_setzero_ps(), _mm256_setzero_ps()},
                               {_mm256_setzero_ps(), _mm256_setzero_ps()}};
-        prefetch_next_page(w, 256);
+        if (!far)
+            prefetch_next_page(w, 256);
 #pragma GCC unroll 4
-        for (size_t line = 0; line < 4; line++, w += 64, x += 8)
+        for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
+            ask_ahead(far, true, w);
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
 #pragma GCC unroll 2
@@ -267,6 +274,7 @@ INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks,
                     chain[k % 2][half] = _mm256_fmadd_ps(
                         code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half)),
                         _mm256_broadcast_ss(x + k), chain[k % 2][half]);
+        }
         for (size_t half = 0; half < 2; half++)
             acc[half] = _mm256_add_ps(acc[half], _mm256_add_ps(chain[0][half], chain[1][half]));
     }
@@ -291,8 +299,12 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 {
     if (M <= 2) {
         for (size_t m = 0; m < M; m++)
-            stream_int4(offset, (const char *)w, blocks, x + m * x_stride, zero,
-                        acc + m * PANEL_ROWS);
+            if (prefetch_far())
+                stream_int4(offset, true, (const char *)w, blocks, x + m * x_stride, zero,
+                            acc + m * PANEL_ROWS);
+            else
+                stream_int4(offset, false, (const char *)w, blocks, x + m * x_stride, zero,
+                            acc + m * PANEL_ROWS);
         return;
     }
     _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];

@@ -8,18 +8,6 @@
 #include "fma.h"
 #include "prefetch.h"
 
-enum { PREFETCH_BYTES = 2048 };
-
-/* Of the weights that a row alone reads, a line that is read later. Decoding codes fills the
- * processor's window before it holds enough reads in flight. */
-INLINE void ask_ahead(bool far, bool codes, const char *w)
-{
-    if (far)
-        _mm_prefetch(w + FAR_BYTES, _MM_HINT_T1);
-    else if (codes)
-        _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
-}
-
 /* One block of a tile. */
 INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
                  const float *x, size_t x_stride, __m512 acc[TILE_ROWS])

@@ -273,6 +273,7 @@ struct rows_of_x {
     const float *x;
     size_t stride, columns, count;
     const uint32_t *packed; /* or NULL */
+    void *room;             /* of dot_rows */
 };
 
 /* panel_bytes from one panel of w to the next. */
@@ -282,7 +283,7 @@ static void dots(const struct kernels *self, enum dtype kv, const char *w, size_
     const struct pieces pieces = {.blocks = (uint32_t)(x.columns / BLOCK_COLS)};
     if (x.packed)
         self->dot_rows[kv](w, panel_bytes, panels, pieces, x.packed, pieces.blocks, 0, NULL,
-                           x.count, out, out_stride);
+                           x.count, out, out_stride, x.room);
     else
         for (size_t p = 0; p < panels; p++)
             self->dot[kv](w + p * panel_bytes, pieces, x.x, x.stride, NULL, x.count,
@@ -291,11 +292,11 @@ static void dots(const struct kernels *self, enum dtype kv, const char *w, size_
 
 /* The same rows, packed too where `packed` is room for that. */
 static struct rows_of_x rows_for(const struct kernels *self, const float *x, size_t stride,
-                                 size_t columns, size_t count, uint32_t *packed)
+                                 size_t columns, size_t count, uint32_t *packed, void *room)
 {
     if (packed)
         self->pack_rows(x, stride, columns / BLOCK_COLS, count, packed);
-    return (struct rows_of_x){x, stride, columns, count, packed};
+    return (struct rows_of_x){x, stride, columns, count, packed, room};
 }
 
 static void attention_chunk(const struct kernels *self, const void *k, const void *v, enum dtype kv,
@@ -303,8 +304,8 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
                             const int *first, const int *last, bool round_p, bool *fresh,
                             float *max, float *sum, float *o, size_t o_stride, float *scratch)
 {
-    float *s = scratch, *o_c = scratch + M * ATTENTION_CHUNK, max_c[ROWS_AT_ONCE],
-          sum_c[ROWS_AT_ONCE];
+    float *s = scratch + self->rows_room / sizeof *s, *o_c = s + M * ATTENTION_CHUNK,
+          max_c[ROWS_AT_ONCE], sum_c[ROWS_AT_ONCE];
     size_t column_bytes = PANEL_ROWS * (kv == DTYPE_F32 ? 4 : 2); /* of a panel */
     for (size_t m = 0, rows; m < M; m += rows) {
         rows = M - m < ROWS_AT_ONCE ? M - m : ROWS_AT_ONCE;
@@ -319,15 +320,15 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
             self->rows_begin();
         dots(self, kv, (const char *)k + span.begin / PANEL_ROWS * head_pad * column_bytes,
              head_pad * column_bytes, positions / PANEL_ROWS,
-             rows_for(self, q + m * q_stride, q_stride, head_pad, rows, packed), s + span.begin,
-             ATTENTION_CHUNK);
+             rows_for(self, q + m * q_stride, q_stride, head_pad, rows, packed, scratch),
+             s + span.begin, ATTENTION_CHUNK);
         for (size_t i = 0; i < rows; i++)
             if (first[m + i] <= last[m + i])
                 chunk_softmax(s + i * ATTENTION_CHUNK, span, first[m + i], last[m + i], scale,
                               round_p, &max_c[i], &sum_c[i]);
         dots(self, kv, (const char *)v + span.begin * column_bytes, ATTENTION_CHUNK * column_bytes,
              head_pad / PANEL_ROWS,
-             rows_for(self, s + span.begin, ATTENTION_CHUNK, positions, rows, packed), o_c,
+             rows_for(self, s + span.begin, ATTENTION_CHUNK, positions, rows, packed, scratch), o_c,
              head_pad);
         if (packed)
             self->rows_end();

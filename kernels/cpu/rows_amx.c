@@ -15,13 +15,11 @@
 #include <immintrin.h>
 
 enum {
-    CHUNK_BLOCKS = 8,
-    RUN_PANELS = 16,
-    RUN_ROWS = 128,
     PAIR_ROWS = 2 * TILE_ROWS,
     TILE_FLOATS = TILE_BYTES / 4,
     PAIR_FLOATS = 4 * TILE_FLOATS, /* results of two strips with two panels */
-    RESULTS = RUN_ROWS * RUN_PANELS * PANEL_ROWS,
+    RESULTS_BYTES = AMX_ROWS * AMX_PANELS * 64,
+    WIDE_BYTES = AMX_PANELS * AMX_CHUNK_BLOCKS * TILE_BYTES,
     AHEAD_BYTES = 8192,
 };
 
@@ -179,14 +177,14 @@ INLINE struct chunk chunk_next(enum stored_id stored, struct pieces pieces, stru
     size_t end = c.values + c.blocks * block_bytes(stored), block = c.block + c.blocks;
     if (!grouped(stored)) {
         size_t left = pieces.blocks - block;
-        return (struct chunk){block, left < CHUNK_BLOCKS ? left : CHUNK_BLOCKS, 0, 0, end};
+        return (struct chunk){block, left < AMX_CHUNK_BLOCKS ? left : AMX_CHUNK_BLOCKS, 0, 0, end};
     }
     bool shared = offset_of(stored) == OFFSET_NONE && c.pieces % 2; /* constants of two pieces */
     return (struct chunk){block, piece_blocks(pieces, block), c.pieces + 1,
                           shared ? c.constants : end, shared ? end : end + TILE_LINE};
 }
 
-/* What a call multiplies: at most RUN_ROWS rows and RUN_PANELS panels. */
+/* What a call multiplies: at most AMX_ROWS rows and AMX_PANELS panels. */
 struct work {
     const char *w;
     size_t panel_bytes, panels;
@@ -352,10 +350,10 @@ static struct beside behind(const struct work *work, struct chunk last, size_t r
     return s;
 }
 
-INLINE void leaf_by_tiles(enum stored_id stored, const struct work *work, float *results)
+/* wide: twice a run's chunk, this one and the next */
+INLINE void leaf_by_tiles(enum stored_id stored, const struct work *work, float *results,
+                          char (*wide)[WIDE_BYTES])
 {
-    enum { WIDE = RUN_PANELS * CHUNK_BLOCKS * TILE_BYTES };
-    _Alignas(64) char wide[2][WIDE];
     const size_t pairs = (work->panels + 1) / 2 * ((work->M + PAIR_ROWS - 1) / PAIR_ROWS);
     struct chunk now = chunk_next(stored, work->pieces, (struct chunk){0}), next;
     struct beside beside;
@@ -389,21 +387,22 @@ static void put_results(const struct work *work, float *results, float *out, siz
 
 INLINE void dot_rows(enum stored_id stored, DOT_ROWS_ARGS)
 {
-    _Alignas(64) float results[RESULTS];
-    for (size_t p = 0; p < panels; p += RUN_PANELS)
-        for (size_t m = 0; m < M; m += RUN_ROWS) {
+    float *results = room;
+    char(*wide)[WIDE_BYTES] = (void *)((char *)room + RESULTS_BYTES);
+    for (size_t p = 0; p < panels; p += AMX_PANELS)
+        for (size_t m = 0; m < M; m += AMX_ROWS) {
             const struct work work = {
                 .w = (const char *)w + p * panel_bytes,
                 .panel_bytes = panel_bytes,
-                .panels = panels - p < RUN_PANELS ? panels - p : RUN_PANELS,
+                .panels = panels - p < AMX_PANELS ? panels - p : AMX_PANELS,
                 .pieces = pieces,
                 .x = (const char *)x + (m / TILE_ROWS * x_blocks + block) * TILE_BYTES,
                 .strip_bytes = x_blocks * TILE_BYTES,
-                .M = M - m < RUN_ROWS ? M - m : RUN_ROWS,
+                .M = M - m < AMX_ROWS ? M - m : AMX_ROWS,
                 .sums = sums ? sums + m * x_blocks : NULL,
                 .sums_stride = x_blocks,
             };
-            leaf_by_tiles(stored, &work, results);
+            leaf_by_tiles(stored, &work, results, wide);
             put_results(&work, results, out + m * out_stride + p * PANEL_ROWS, out_stride);
         }
 }
@@ -412,7 +411,7 @@ INLINE void dot_rows(enum stored_id stored, DOT_ROWS_ARGS)
     void TILE_NAME(dot_rows, _##name)(DOT_ROWS_ARGS)                                               \
     {                                                                                              \
         dot_rows(stored, w, panel_bytes, panels, pieces, x, x_blocks, block, sums, M, out,         \
-                 out_stride);                                                                      \
+                 out_stride, room);                                                                \
     }
 DOT_ROWS(bf16, STORED_BF16)
 DOT_ROWS(i8, STORED_INT8)

@@ -319,6 +319,7 @@ static GROUPS(panel_int4_none, OFFSET_NONE) static GROUPS(panel_int4_zero,
 #define DOT_ROWS(name)                                                                             \
     void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
     {                                                                                              \
+        (void)room;                                                                                \
         for (size_t p = 0; p < panels; p++)                                                        \
             panel_##name((const char *)w + p * panel_bytes, pieces, x + block * BLOCK_PAIRS,       \
                          x_blocks * BLOCK_PAIRS, sums, M, out + p * PANEL_ROWS, out_stride);       \

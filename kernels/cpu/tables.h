@@ -37,7 +37,8 @@ DOT_DECLARE(avx512);
 
 #define DOT_ROWS_ARGS                                                                              \
     const void *w, size_t panel_bytes, size_t panels, struct pieces pieces, const uint32_t *x,     \
-        size_t x_blocks, size_t block, const float *sums, size_t M, float *out, size_t out_stride
+        size_t x_blocks, size_t block, const float *sums, size_t M, float *out, size_t out_stride, \
+        void *room
 #define PACK_ROWS_ARGS const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed
 #define ROWS_DECLARE(isa)                                                                          \
     void dot_rows_##isa##_bf16(DOT_ROWS_ARGS), dot_rows_##isa##_i8(DOT_ROWS_ARGS);                 \
@@ -57,10 +58,12 @@ ROWS_DECLARE(emulated); /* amx's in tests, over a tile unit in memory */
                  [STORED_INT4_G32_ZERO... STORED_INT4_G128_ZERO] = dot_rows_##isa##_int4_zero,     \
                  [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_rows_##isa##_int4_min}
 /* Few rows pass faster one by one; panels of a run and rows that are multiplied together fit in the
- * second-level cache with their results. */
+ * second-level cache with their results. Room: these, and widened blocks of a run twice. */
+enum { AMX_ROWS = 128, AMX_PANELS = 16, AMX_CHUNK_BLOCKS = 8 };
 #define ROWS_TABLE_AMX(isa)                                                                        \
-    ROWS_TABLE(isa), .rows_worth = {[STORED_BF16... STORED_COUNT - 1] = 8}, .rows_tile = 128,      \
-                     .run_panels = 16, .leaf_panels = 2
+    ROWS_TABLE(isa), .rows_worth = {[STORED_BF16... STORED_COUNT - 1] = 8}, .rows_tile = AMX_ROWS, \
+                     .run_panels = AMX_PANELS, .leaf_panels = 2,                                   \
+                     .rows_room = AMX_PANELS * (AMX_ROWS * 64 + 2 * AMX_CHUNK_BLOCKS * 1024)
 
 /* VDPBF16PS here: x = fma(low, fma(high, x)), and not another order. */
 bool pairs_add_in_order(void);

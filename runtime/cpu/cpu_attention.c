@@ -94,7 +94,7 @@ struct tile {
     float *max, *sum; /* [n] */
     int *first, *last;
     bool *fresh;
-    float *chunk; /* attention_scratch(n, head_pad) */
+    float *chunk; /* attention_scratch(kernels, n, head_pad) */
 };
 
 static uint64_t queries_max(const struct cpu_rank *r)
@@ -105,14 +105,14 @@ static uint64_t queries_max(const struct cpu_rank *r)
 uint64_t cpu_attention_scratch(const struct cpu_rank *r)
 {
     uint64_t n = align_up(queries_max(r), 16);
-    return attention_scratch(n, r->head_pad) + n * (r->head_pad + 5);
+    return attention_scratch(r->kernels, n, r->head_pad) + n * (r->head_pad + 5);
 }
 
 static struct tile tile_of(const struct cpu_rank *r, float *scratch)
 {
     uint64_t n = align_up(queries_max(r), 16);
     struct tile t = {.chunk = scratch};
-    t.o = t.chunk + attention_scratch(n, r->head_pad);
+    t.o = t.chunk + attention_scratch(r->kernels, n, r->head_pad);
     t.max = t.o + n * r->head_pad;
     t.sum = t.max + n;
     t.first = (int *)(t.sum + n);

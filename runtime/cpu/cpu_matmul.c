@@ -43,12 +43,12 @@ static uint64_t stack_floats(const struct cpu_rank *r)
     return stack > up ? stack : up;
 }
 
-/* Behind it the sums of x over pieces; then packed rows. */
+/* Behind it the room of dot_rows; the sums of x over pieces; packed rows. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
     uint64_t packed =
         r->kernels->pack_rows ? packed_words(r->x_stride_max / BLOCK_COLS, tile_rows(r)) : 0;
-    return stack_floats(r) + sums_floats(r) + packed;
+    return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
 }
 
 /* Panels that are about to be read. */
@@ -66,6 +66,7 @@ struct tile {
     uint64_t x_stride, row, n;
     float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
     uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
+    void *room;       /* of dot_rows */
 };
 
 /* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
@@ -81,9 +82,10 @@ static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct 
 static struct tile all_rows(const struct cpu_rank *r, struct share share, const float *x,
                             uint64_t x_stride, uint64_t n)
 {
-    float *sums = cpu_scratch(r, share) + stack_floats(r);
+    float *room = cpu_scratch(r, share) + stack_floats(r);
+    float *sums = room + r->kernels->rows_room / sizeof(float);
     float *packed = sums + sums_floats(r);
-    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed};
+    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed, room};
 }
 
 /* Is this tile packed, for weights of this format? */
@@ -102,7 +104,7 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
     if (by_rows(r, w, t))
         r->kernels->dot_rows[w->stored->id](weights, w->panel_bytes, panels, pieces, t.packed,
                                             t.x_stride / BLOCK_COLS, at / BLOCK_COLS, sums, t.n,
-                                            out, out_stride);
+                                            out, out_stride, t.room);
     else
         r->kernels->dot[w->stored->id](weights, pieces, t.x + t.row * t.x_stride + at, t.x_stride,
                                        sums, t.n, out, out_stride);

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2 };
+enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2, ROOM = 1 << 20, RUN = 16 };
 
 struct job {
     const struct kernels *kernels; /* NULL: a read */
@@ -21,7 +21,8 @@ struct job {
     size_t bytes, M, stride;
     const float *x, *sums;
     uint32_t *packed; /* x as dot_rows takes it, per thread */
-    float *out;       /* per thread M * 16 */
+    void *room;       /* ROOM per thread */
+    float *out;       /* per thread M * RUN * 16 */
     double begin[THREADS_MAX], end[THREADS_MAX];
     struct barrier barrier;
     uint64_t sink;
@@ -33,6 +34,24 @@ static size_t panel_bytes(const struct stored *stored)
     return stored_words(stored, (struct range){0, COLUMNS}) * 64;
 }
 
+static void packed_dots(const struct job *job, int index, size_t first, size_t last)
+{
+    const struct kernels *k = job->kernels;
+    const struct pieces pieces = stored_pieces(job->stored, (struct range){0, COLUMNS});
+    const size_t panel = panel_bytes(job->stored), blocks = job->stride / BLOCK_COLS, M = job->M;
+    uint32_t *rows = job->packed + (size_t)index * packed_words(blocks, M);
+    tp_assert(k->rows_room <= ROOM && k->run_panels <= RUN);
+    k->rows_begin();
+    k->pack_rows(job->x, job->stride, blocks, M, rows);
+    for (size_t p = first, n; p < last; p += n) {
+        n = last - p < k->run_panels ? last - p : k->run_panels;
+        k->dot_rows[job->stored->id](job->weights + p * panel, panel, n, pieces, rows, blocks, 0,
+                                     job->sums, M, job->out + (size_t)index * M * RUN * 16, n * 16,
+                                     (char *)job->room + index * ROOM);
+    }
+    k->rows_end();
+}
+
 static void work(void *arg, int index, int count)
 {
     struct job *job = arg;
@@ -41,28 +60,18 @@ static void work(void *arg, int index, int count)
     size_t panel = job->kernels ? panel_bytes(job->stored) : COLUMNS * 64;
     size_t panels = job->bytes / panel, first = panels * (size_t)index / (size_t)count;
     size_t last = panels * (size_t)(index + 1) / (size_t)count;
-    float *out = job->out + (size_t)index * job->M * 16;
+    float *out = job->out + (size_t)index * job->M * RUN * 16;
     barrier_wait(&job->barrier);
     job->begin[index] = now();
     if (!job->kernels)
         job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
                               (last - first) * panel);
-    bool packed = job->kernels && kernels_packs(job->kernels, job->stored->id, job->M);
-    const struct kernels *k = job->kernels;
-    uint32_t *rows = job->packed + (size_t)index * packed_words(job->stride / BLOCK_COLS, job->M);
-    if (packed) {
-        size_t run = k->run_panels;
-        k->rows_begin();
-        k->pack_rows(job->x, job->stride, job->stride / BLOCK_COLS, job->M, rows);
-        for (size_t p = first; p < last; p += run)
-            k->dot_rows[job->stored->id](
-                job->weights + p * panel, panel, last - p < run ? last - p : run, pieces, rows,
-                job->stride / BLOCK_COLS, 0, job->sums, job->M, out, run * 16);
-        k->rows_end();
-    }
-    for (size_t p = first; k && !packed && p < last; p++)
-        k->dot[job->stored->id](job->weights + p * panel, pieces, job->x, job->stride, job->sums,
-                                job->M, out, 16);
+    else if (kernels_packs(job->kernels, job->stored->id, job->M))
+        packed_dots(job, index, first, last);
+    else
+        for (size_t p = first; p < last; p++)
+            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
+                                               job->stride, job->sums, job->M, out, 16);
     job->end[index] = now();
 }
 
@@ -137,8 +146,9 @@ int main(int argc, char **argv)
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
     float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
     uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * stride / 2 * sizeof *packed, &err);
-    float *out = mem_map_alloc(THREADS_MAX * 256 * 16 * sizeof *out, &err);
-    if (!weights || !x || !sums || !packed || !out)
+    float *out = mem_map_alloc(THREADS_MAX * 256 * RUN * 16 * sizeof *out, &err);
+    void *room = mem_map_alloc(THREADS_MAX * ROOM, &err);
+    if (!weights || !x || !sums || !packed || !out || !room)
         return tp_error_print("bench_kernels", &err);
     for (size_t i = 0; i < bytes;
          i += 4) { /* normal numbers in every format, few E4M3 subnormals */
@@ -160,6 +170,7 @@ int main(int argc, char **argv)
                               .x = x,
                               .sums = sums,
                               .packed = packed,
+                              .room = room,
                               .out = out};
             if (!job.kernels)
                 continue;

@@ -58,6 +58,7 @@ struct job {
     const float *x, *sums;
     uint32_t *packed;
     float *out;
+    void *room;
     int rounds;
 };
 
@@ -74,7 +75,7 @@ static double rows_rate(struct job *job, const struct stored *stored)
     for (size_t p = 0; p < PANELS; p += k->run_panels)
         k->dot_rows[stored->id](job->weights + job->at + p * panel, panel, k->run_panels,
                                 stored_pieces(stored, row), job->packed, BLOCKS, 0, job->sums, ROWS,
-                                job->out + p * PANEL_ROWS, PANELS * PANEL_ROWS);
+                                job->out + p * PANEL_ROWS, PANELS * PANEL_ROWS, job->room);
     k->rows_end();
     job->at += PANELS * panel;
     return 2.0 * ROWS * BLOCKS * BLOCK_COLS * PANELS * PANEL_ROWS / (now() - begin) * 1e-9;
@@ -112,8 +113,9 @@ int main(int argc, char **argv)
     float *x = mem_map_alloc(ROWS * BLOCKS * BLOCK_COLS * sizeof *x, &err);
     job.packed = mem_map_alloc(packed_words(BLOCKS, ROWS) * 4, &err);
     job.out = mem_map_alloc(ROWS * PANELS * PANEL_ROWS * sizeof *job.out, &err);
+    job.room = mem_map_alloc(job.kernels->rows_room, &err);
     job.sums = mem_map_alloc(ROWS * BLOCKS * sizeof *job.sums, &err);
-    if (!weights || !x || !job.packed || !job.out || !job.sums)
+    if (!weights || !x || !job.packed || !job.out || !job.room || !job.sums)
         return tp_error_print("bench_tiles", &err);
     for (size_t i = 0; i < POOL; i += 4) /* normal numbers in every format */
         memcpy(weights + i, &(uint32_t){(uint32_t)(i / 4 * 2654435761u & 0xbfbfbfbf) | 0x20202020},

@@ -358,6 +358,8 @@ def test_a_missing_runtime_is_named():
 
 
 def test_bad_prompts_to_tprun():
+    here = json.loads(tprun("info", "--json").stdout)["cpu"]["kernels"]
+    lacking = [isa for isa in ("avx2", "avx512", "avx512bf16", "amx") if isa not in here]
     with Folder() as d:
         convert(checkpoint("yarn"), d + "/b")
         with open(d + "/bad.jsonl", "w") as f:
@@ -366,7 +368,7 @@ def test_bad_prompts_to_tprun():
                                     (3, ("2",), ("--prompts", d + "/bad.jsonl")), (5, ("nowhere",), ("-f", d + "/nowhere")),
                                     (3, ("5", "3"), ("--prompt-ids", "1,2,3,4,5", "--context", "3")),
                                     (6, (), ("--prompt-ids", "1", "--context", "1000000000000")),
-                                    (4, ("amx",), ("--prompt-ids", "1", "--isa", "amx")),
+                                    *((4, (isa,), ("--prompt-ids", "1", "--isa", isa)) for isa in lacking),
                                     (4, ("cuda",), ("--prompt-ids", "1", "--device", "cuda")), (2, (), ())):
             done = tprun("generate", d + "/b", *args, "--ids", "-q", status=None)
             error_line(done, done.returncode if status == 2 and done.returncode == 3 else status, *names)

@@ -86,7 +86,8 @@ def test_info_says_what_the_machine_has():
     assert not [k for k in keys if not re.search(rf"\b{k}\b", page)], keys
     cpu, kernel = info["cpu"], open("/proc/cpuinfo").read()
     flags = re.search(r"(?m)^flags\s*: (.*)$", kernel).group(1).split()
-    assert set(cpu["features"]) == {f.replace("_", "") for f in flags if re.fullmatch("avx2|fma|f16c|avx512(f|bw|vl|dq|_bf16|_?vbmi)", f)}
+    assert set(cpu["features"]) == {f.replace("avx512_", "avx512") for f in flags
+                                    if re.fullmatch("avx2|fma|f16c|avx512(f|bw|vl|dq|_bf16|_?vbmi)|amx_(tile|bf16)", f)}
     assert cpu["kernels"][-1] == "scalar" and cpu["kernels_used"] in cpu["kernels"]
     assert ("avx512" in cpu["kernels"]) <= ("avx2" in cpu["kernels"]) <= ("avx2" in flags)
     name = re.search(r"(?m)^model name\s*: (.*)$", kernel)

@@ -16,6 +16,7 @@ __attribute__((constructor)) static void make_table(void)
     table.rows_tile = rows.rows_tile;
     table.run_panels = rows.run_panels;
     table.leaf_panels = rows.leaf_panels;
+    table.rows_room = rows.rows_room;
     table.pack_rows = rows.pack_rows;
     table.rows_begin = rows.rows_begin;
     table.rows_end = rows.rows_end;

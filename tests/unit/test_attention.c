@@ -138,7 +138,7 @@ static void attend(const struct kernels *kernels, const struct cache *c,
                    const struct query *queries, size_t rows, float scale, float *out)
 {
     float *q = test_memory(rows * c->head_pad * 4), *o = test_memory(rows * c->head_pad * 4);
-    float *scratch = test_memory(attention_scratch(rows, c->head_pad) * 4);
+    float *scratch = test_memory(attention_scratch(kernels, rows, c->head_pad) * 4);
     float max[ROWS], sum[ROWS];
     bool fresh[ROWS];
     int first[ROWS], last[ROWS];
@@ -268,11 +268,12 @@ static void a_row_that_sees_nothing_keeps_its_state(void **state)
     (void)state;
     struct cache c;
     cache_build(&c, DTYPE_F32, 32);
-    static _Alignas(64) float q[2 * 32], o[2 * 32], scratch[2 * (256 + 32 + 128 * 16)];
+    static _Alignas(64) float q[2 * 32], o[2 * 32];
     for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++) {
         const struct kernels *k = kernels_get(isa);
         if (!k)
             continue;
+        float *scratch = test_memory(attention_scratch(k, 2, 32) * 4);
         float max[2] = {3, 4}, sum[2] = {5, 6};
         bool fresh[2] = {true, false};
         o[0] = 7, o[32] = 8, q[0] = 1;
@@ -285,6 +286,7 @@ static void a_row_that_sees_nothing_keeps_its_state(void **state)
                            sum, o, 32, scratch);
         assert_true(!fresh[0] && sum[0] == 1 && o[5] == c.v_rows[9 * 32 + 5]);
         assert_true(max[1] == 4 && sum[1] == 6 && o[32] == 8);
+        free(scratch);
     }
     cache_free(&c);
 }

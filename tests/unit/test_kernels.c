@@ -184,6 +184,7 @@ static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, 
     const size_t width = c->panels * 16, stride = width + random_below(3) * 5;
     uint32_t *packed = test_memory(packed_words(ROWS_BLOCKS, M) * 4);
     float *x = test_memory(M * ROWS_STRIDE * 4), *got = test_memory(M * stride * 4);
+    void *room = test_memory(k->rows_room);
     char what[80];
     snprintf(what, sizeof what, "%s %s, %u blocks, %zu panels, %zu rows", k->name,
              stored_of(c->id)->name, c->pieces.blocks, c->panels, M);
@@ -191,7 +192,7 @@ static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, 
     k->pack_rows(x, ROWS_STRIDE, ROWS_BLOCKS, M, packed);
     k->rows_begin();
     k->dot_rows[c->id](c->w, c->panel_bytes, c->panels, c->pieces, packed, ROWS_BLOCKS, c->block,
-                       c->sums, M, got, stride);
+                       c->sums, M, got, stride, room);
     k->rows_end();
     for (size_t m = 0; m < M; m++) {
         assert_same_bits(got + m * stride, c->want + m * width, width, what);
@@ -201,6 +202,7 @@ static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, 
     free(packed);
     free(x);
     free(got);
+    free(room);
 }
 
 static void dots_of_packed_rows_have_the_bits_of_plain_c(void **state)

@@ -274,7 +274,6 @@ static void what_this_version_or_machine_lacks_is_told_apart(void **state)
     assert_true(options.device == &device_cuda && options.memory_fraction == 0.5);
     refused(RUN_GENERATE, "generate B -p x --device cuda --isa avx2", TP_E_UNSUPPORTED, "--isa");
     refused(RUN_GENERATE, "generate B -p x --device gpu", TP_E_USAGE, "--device");
-    accepted(RUN_GENERATE, "generate B -p x --isa amx");
 }
 
 int main(void)
