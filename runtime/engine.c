@@ -199,11 +199,10 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     *e = (struct engine){.bundle = bundle, .setup = *setup};
     double t0 = clock_seconds();
     bool ok = weights_open(&e->weights, bundle, err) &&
-              team_start(&e->team, setup->threads, TEAM_STACK, err);
-    if (ok)
-        comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
-                          setup->deadline);
-    ok = ok && plan_memory(e, err);
+              team_start(&e->team, setup->threads, TEAM_STACK, err) &&
+              comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
+                                setup->deadline, err) &&
+              plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
          weights_load(&e->weights, bundle, &e->team, setup->verify && !setup->device->copies, err);
@@ -233,6 +232,7 @@ void engine_close(struct engine *engine)
     if (e->device)
         e->device->type->close(e->device);
     team_stop(&e->team);
+    comm_close(&e->comm);
     if (e->setup.device && e->setup.device->stop)
         e->setup.device->stop();
     mem_free(e->step.rows);
