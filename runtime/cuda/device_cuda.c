@@ -392,8 +392,9 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     d->setup = *setup;
     d->device = (struct device){.type = &device_cuda, .kernels = "cuda"};
     double t0 = clock_seconds();
-    bool ok = barrier_init(&d->together, (int)opened.count, err) && open_memory(d, err) && open_host(d, err) &&
-              team_start(&d->team, (int)d->n_gpus, STACK_BYTES, err) && introduce_gpus(d, err);
+    bool ok = barrier_init(&d->together, (int)opened.count, err) && open_memory(d, err) &&
+              open_host(d, err) && team_start(&d->team, (int)d->n_gpus, STACK_BYTES, err) &&
+              introduce_gpus(d, err);
     double t1 = clock_seconds();
     ok = ok && each_rank(d, cuda_copy, err);
     double t2 = clock_seconds();
