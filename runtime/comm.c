@@ -68,7 +68,7 @@ bool comm_open_threads(struct comm *comm, const struct model_config *model, uint
     bool ok = barrier_init(&comm->all, threads, err);
     for (uint64_t r = 0; ok && r < tp_size; r++) {
         ok = barrier_init(&comm->ranks[r], comm_threads_of(tp_size, r, threads), err);
-        comm->ranks[r].spin = comm->all.spin;
+        comm->ranks[r].crowded = comm->all.crowded;
     }
     if (!ok)
         comm_close(comm);

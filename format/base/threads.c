@@ -49,7 +49,7 @@ bool barrier_init(struct barrier *barrier, int count, struct tp_error *err)
 {
     tp_assert(count <= 1 << BARRIER_ROUNDS_MAX);
     *barrier = (struct barrier){.count = count};
-    barrier->spin = count <= processors_available() ? SPIN : SPIN_CROWDED;
+    barrier->crowded = count > processors_available();
     barrier->lines = mem_map_alloc((uint64_t)count * sizeof *barrier->lines, err);
     return barrier->lines;
 }
@@ -86,7 +86,7 @@ static bool sleep_until(_Atomic uint32_t *told, uint32_t phase, uint32_t seconds
 static bool be_told(struct barrier *barrier, _Atomic uint32_t *told, uint32_t phase,
                     uint32_t seconds)
 {
-    for (int i = 0; i < barrier->spin; i++) {
+    for (int i = barrier->crowded ? SPIN_CROWDED : SPIN; i > 0; i--) {
         if (is_told(told, phase))
             return true;
         _mm_pause();
@@ -97,13 +97,22 @@ static bool be_told(struct barrier *barrier, _Atomic uint32_t *told, uint32_t ph
     return ok;
 }
 
+static bool be_counted(struct barrier *barrier, uint32_t phase, uint32_t seconds)
+{
+    if (atomic_fetch_add(&barrier->arrived, 1) + 1 < (uint32_t)barrier->count)
+        return be_told(barrier, &barrier->all, phase, seconds);
+    atomic_store(&barrier->arrived, 0);
+    tell(barrier, &barrier->all, phase);
+    return true;
+}
+
 bool barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds)
 {
     struct barrier_line *mine = &barrier->lines[index];
     const uint32_t phase = atomic_load_explicit(&mine->phase, memory_order_relaxed) + 1;
     atomic_store_explicit(&mine->phase, phase, memory_order_relaxed);
-    bool ok = true;
-    for (int k = 0; ok && 1 << k < barrier->count; k++) {
+    bool ok = !barrier->crowded || be_counted(barrier, phase, seconds);
+    for (int k = 0; ok && !barrier->crowded && 1 << k < barrier->count; k++) {
         int other = (index + (1 << k)) % barrier->count;
         tell(barrier, &barrier->lines[other].told[k], phase);
         ok = be_told(barrier, &mine->told[k], phase, seconds);

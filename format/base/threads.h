@@ -16,12 +16,16 @@ struct barrier_line {
 
 /* A barrier for `count` threads, by dissemination: in round k a thread tells the one 2^k on that it
  * and all it has heard of have come, and waits to be told; after log2(count) rounds everyone knows
- * of everyone. Each word has one writer and one reader, and no line is written by two threads at a
- * time. A wait is a bounded spin, then futex. {0} may be freed. */
+ * of everyone. Each word has one writer and one reader. Threads that outnumber the processors are
+ * counted instead: each of their waits is a change of threads. A wait is a bounded spin, then futex.
+ * {0} may be freed. */
 struct barrier {
-    int count, spin; /* spin: iterations before sleeping; few where threads outnumber processors */
+    int count;
+    bool crowded;
     struct barrier_line *lines; /* [count] */
     _Alignas(64) _Atomic uint32_t sleepers;
+    _Alignas(64) _Atomic uint32_t arrived; /* crowded: so many; and in which phase all did last */
+    _Atomic uint32_t all;
 };
 bool barrier_init(struct barrier *barrier, int count, struct tp_error *err);
 void barrier_free(struct barrier *barrier);
