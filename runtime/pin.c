@@ -1,7 +1,7 @@
 #include "pin.h"
 
 #include "comm.h"
-#include "io.h"
+#include "processors.h"
 #include <fcntl.h>
 #include <hwloc.h>
 #include <stdio.h>
@@ -28,11 +28,13 @@ static uint32_t node_of(struct pin_machine *m, hwloc_obj_t processor)
 }
 
 /* Siblings lie side by side. */
-static void list_processors(struct pin_machine *m)
+static void list_processors(struct pin_machine *m, hwloc_const_bitmap_t allowed)
 {
     hwloc_obj_t at = NULL, core = NULL;
     while (m->n < PLACEMENT_MAX &&
            (at = hwloc_get_next_obj_by_type(m->topology, HWLOC_OBJ_PU, at))) {
+        if (!hwloc_bitmap_isset(allowed, at->os_index))
+            continue;
         hwloc_obj_t of = hwloc_get_ancestor_obj_by_type(m->topology, HWLOC_OBJ_CORE, at);
         m->n_cores += !of || of != core;
         core = of;
@@ -52,13 +54,16 @@ bool pin_machine_open(struct pin_machine *m)
     /* what a node hangs on, else it is the whole machine's */
     hwloc_topology_set_type_filter(m->topology, HWLOC_OBJ_GROUP, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
     hwloc_topology_set_components(m->topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, "x86");
-    hwloc_topology_set_flags(m->topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
-    if (hwloc_topology_load(m->topology) != 0) {
+    hwloc_bitmap_t allowed = hwloc_bitmap_alloc_full();
+    bool ok = allowed && hwloc_topology_load(m->topology) == 0 &&
+              (!hwloc_topology_is_thissystem(m->topology) ||
+               hwloc_get_cpubind(m->topology, allowed, HWLOC_CPUBIND_THREAD) == 0);
+    if (ok)
+        list_processors(m, allowed);
+    else
         pin_machine_close(m);
-        return false;
-    }
-    list_processors(m);
-    return true;
+    hwloc_bitmap_free(allowed);
+    return ok;
 }
 
 void pin_machine_close(struct pin_machine *m)
@@ -72,9 +77,7 @@ void pin_machine_close(struct pin_machine *m)
 
 static bool several_nodes(void)
 {
-    char text[256];
-    return strpbrk(io_kernel_text("/sys/devices/system/node/online", text, sizeof text), "-,") ||
-           getenv("HWLOC_SYNTHETIC") || getenv("HWLOC_XMLFILE");
+    return processors_nodes() > 1 || getenv("HWLOC_SYNTHETIC") || getenv("HWLOC_XMLFILE");
 }
 
 /* A lock that the kernel takes back however a process ends. */

@@ -173,22 +173,17 @@ static json_t *info(struct tp_error *err)
         if (kernels_get((enum isa)isa))
             ok = json_array_append_new(sets, json_string(kernels_get((enum isa)isa)->name)) == 0;
     const int quota = processors_quota();
-    static struct pin_machine machine;
-    const bool known = pin_machine_open(&machine);
     json_t *object =
-        json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "model",
+        json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:i, s:i, s:o, s:o, s:o, s:o}", "model",
                   host_processor(model), "features", features, "kernels", sets, "kernels_used",
                   kernels_best()->name, "processors", processors_available(), "processors_online",
                   processors_online(), "processors_allowed", processors_allowed(),
                   "processors_quota", quota ? json_integer(quota) : json_null(), "cores_allowed",
-                  known ? json_integer(machine.n_cores) : json_null(), "nodes_allowed",
-                  known ? json_integer(machine.n_nodes) : json_null(), "memory_total_bytes",
+                  processors_cores(), "nodes_online", processors_nodes(), "memory_total_bytes",
                   bytes_or_null(host_memory_total()), "memory_available_bytes",
                   bytes_or_null(host_memory_available()), "memory_group_limit_bytes",
                   bytes_or_null(host_memory_group()), "memory_process_limit_bytes",
                   bytes_or_null(host_memory_limit()));
-    if (known)
-        pin_machine_close(&machine);
     if (object && ok)
         return object;
     json_decref(object);

@@ -8,6 +8,7 @@
 
 #include "comm.h"
 #include "pin.h"
+#include "processors.h"
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,16 @@ static void a_described_machine_is_read(void **state)
     unsetenv("HWLOC_SYNTHETIC");
 }
 
+static void lists_of_the_kernel_are_counted(void **state)
+{
+    (void)state;
+    assert_int_equal(processors_of_list("0\n"), 1);
+    assert_int_equal(processors_of_list("0-3,8,10-11\n"), 7);
+    assert_int_equal(processors_of_list(""), 0);
+    assert_int_equal(processors_of_list("x"), 0);
+    assert_int_equal(processors_of_list("2-"), 0);
+}
+
 static void two_processes_have_processors_of_their_own(void **state)
 {
     (void)state;
@@ -207,6 +218,7 @@ int main(void)
         cmocka_unit_test(a_processor_of_somebody_else_keeps_its_core_for_last),
         cmocka_unit_test(ranks_have_nodes_where_all_have_room),
         cmocka_unit_test(a_described_machine_is_read),
+        cmocka_unit_test(lists_of_the_kernel_are_counted),
         cmocka_unit_test(two_processes_have_processors_of_their_own),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
