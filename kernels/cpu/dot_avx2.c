@@ -10,9 +10,18 @@
 
 #include <immintrin.h>
 
-enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8 };
+enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8, AHEAD = 16384 };
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* Weights are read once, in order: what comes so much later is asked for as its place is passed. While
+ * rows of x meet a stretch nothing else would be. It need not exist. */
+INLINE void ask_ahead(const char *w, size_t bytes)
+{
+#pragma GCC unroll 2
+    for (size_t at = 0; at < bytes; at += 64)
+        _mm_prefetch(w + AHEAD + at, _MM_HINT_T1);
+}
 
 INLINE __m256 f32_of(__m256i bits)
 {
@@ -109,11 +118,11 @@ INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const ch
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
-        prefetch_next_page(w, block_bytes);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
+            ask_ahead(w, block_bytes / 8);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
                 columns(stored, w + 32 * half, v);
@@ -163,28 +172,34 @@ INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t
     }
 }
 
+/* Three at a time, or two: one row alone has too few chains to fill the units. */
 static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M,
                   float *out, size_t out_stride)
 {
-    size_t m = 0;
-    for (; m + 3 <= M; m += 3)
-        tile(3, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
-    if (M - m == 2)
-        tile(2, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
-    else if (M - m == 1)
-        tile(1, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
+    for (size_t m = 0, n; m < M; m += n) {
+        const float *at = x + m * x_stride;
+        n = M - m == 4 || M - m == 2 ? 2 : M - m == 1 ? 1 : 3;
+        if (n == 3)
+            tile(3, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+        else if (n == 2)
+            tile(2, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+        else
+            tile(1, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+    }
 }
 
 INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
                   float *wide)
 {
     __m256 v[4];
-    for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS)
+    for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS) {
+        ask_ahead(w, block_bytes / 8);
         for (size_t half = 0; half < 2; half++) {
             columns(stored, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
                 _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
         }
+    }
 }
 
 /* `out` is cleared before and cleaned of -0 after; in between it holds the accumulators. */
@@ -249,50 +264,63 @@ INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 
                                     : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
 }
 
-/* One row of x over the blocks of a piece, straight from the words. */
-INLINE void stream_int4(enum stored_offset offset, const char *w, size_t blocks, const float *x,
-                        const float *zero, float *out)
+/* R rows of x over the blocks of a piece, straight from the words. */
+INLINE void stream_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks,
+                        const float *x, size_t x_stride, const float *zero, float *out)
 {
-    __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    __m256 acc[2][2];
+    for (size_t i = 0; i < 2 * R; i++)
+        acc[i / 2][i % 2] = _mm256_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
-        __m256 chain[2][2] = {{_mm256_setzero_ps(), _mm256_setzero_ps()},
-                              {_mm256_setzero_ps(), _mm256_setzero_ps()}};
-        prefetch_next_page(w, 256);
+        __m256 chain[2][2][2]; /* parity, row, half */
+        for (size_t i = 0; i < 2 * R; i++)
+            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 4
-        for (size_t line = 0; line < 4; line++, w += 64, x += 8)
+        for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
+            ask_ahead(w, 64);
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
 #pragma GCC unroll 2
-                for (size_t half = 0; half < 2; half++)
-                    chain[k % 2][half] = _mm256_fmadd_ps(
-                        code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half)),
-                        _mm256_broadcast_ss(x + k), chain[k % 2][half]);
-        for (size_t half = 0; half < 2; half++)
-            acc[half] = _mm256_add_ps(acc[half], _mm256_add_ps(chain[0][half], chain[1][half]));
+                for (size_t half = 0; half < 2; half++) {
+                    __m256 code =
+                        code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half));
+#pragma GCC unroll 2
+                    for (size_t r = 0; r < R; r++)
+                        chain[k % 2][r][half] = _mm256_fmadd_ps(
+                            code, _mm256_broadcast_ss(x + r * x_stride + k), chain[k % 2][r][half]);
+                }
+        }
+        for (size_t i = 0; i < 2 * R; i++)
+            acc[i / 2][i % 2] = _mm256_add_ps(
+                acc[i / 2][i % 2], _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]));
     }
-    for (size_t half = 0; half < 2; half++)
-        _mm256_store_ps(out + 8 * half, acc[half]);
+    for (size_t i = 0; i < 2 * R; i++)
+        _mm256_store_ps(out + 8 * i, acc[i / 2][i % 2]);
 }
 
 INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
                        float *wide)
 {
-    for (size_t line = 0; line < blocks * 4; line++, w += 64)
+    for (size_t line = 0; line < blocks * 4; line++, w += 64) {
+        ask_ahead(w, 64);
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
             for (size_t half = 0; half < 2; half++)
                 _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k,
                                                            _mm256_load_ps(zero + 8 * half)));
+    }
 }
 
 /* A group is at most STRETCH_BLOCKS. */
 INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
-    if (M <= 2) {
-        for (size_t m = 0; m < M; m++)
-            stream_int4(offset, (const char *)w, blocks, x + m * x_stride, zero,
-                        acc + m * PANEL_ROWS);
+    if (M == 1) {
+        stream_int4(offset, 1, (const char *)w, blocks, x, x_stride, zero, acc);
+        return;
+    }
+    if (M == 2) {
+        stream_int4(offset, 2, (const char *)w, blocks, x, x_stride, zero, acc);
         return;
     }
     _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
