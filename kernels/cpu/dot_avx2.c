@@ -1,7 +1,7 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15.
  *
- * One or two rows of x read the packed panel as it streams by. More rows would decode it again and
- * again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
+ * One or two rows of x read the packed panel as it streams by; of values that are easily decoded two
+ * more do, from the cache. More rows would decode it again and again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
  * time read that. Sums of a stretch go on in `out`. None of it changes a bit.
  */
 #include "fma.h"
@@ -220,10 +220,15 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
     begin(M, out, out_stride);
-    if (M == 1) {
-        stream(stored, block_bytes, 1, w, pieces.blocks, x, x_stride, out, out_stride);
-    } else if (M == 2) {
-        stream(stored, block_bytes, 2, w, pieces.blocks, x, x_stride, out, out_stride);
+    size_t few = stored == STORED_BF16 || stored == STORED_INT8 ? 4 : 2; /* easily decoded again */
+    if (M <= few) {
+        for (size_t m = 0; m < M; m += 2)
+            if (M - m == 1)
+                stream(stored, block_bytes, 1, w, pieces.blocks, x + m * x_stride, x_stride,
+                       out + m * out_stride, out_stride);
+            else
+                stream(stored, block_bytes, 2, w, pieces.blocks, x + m * x_stride, x_stride,
+                       out + m * out_stride, out_stride);
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
         for (size_t b = 0, n; b < pieces.blocks; b += n) {
