@@ -7,6 +7,7 @@
 #include "bundle.h"
 #include "device.h"
 #include "kv_cache.h"
+#include "pin.h"
 #include "read_ahead.h"
 #include "trace.h"
 #include "weights.h"
@@ -15,6 +16,7 @@ struct engine_setup {
     const struct device_type *device;
     const char *isa; /* the CPU's instruction set; NULL: the best */
     int threads;
+    enum pin_mode pin; /* of the threads, where the CPU computes */
     enum dtype kv_dtype;
     uint32_t rows_max;      /* of a step */
     uint32_t span_rows_max; /* of a span; 0: no prompt is run fast */
@@ -39,6 +41,7 @@ struct engine {
     struct engine_setup setup;
     struct team team;
     struct comm comm;
+    struct pin pin;
     struct weights weights;
     struct read_ahead ahead; /* of the weights */
     struct device *device;

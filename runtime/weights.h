@@ -7,6 +7,7 @@
 #pragma once
 #include "bundle.h"
 #include "model.h"
+#include "pin.h"
 #include "threads.h"
 
 struct weights {
@@ -32,7 +33,7 @@ void weights_close(struct weights *weights);
 /* Check every byte against its hash (verify; else headers only) and decode what is compressed, by
  * the team; then bind. The error is the one of the first bad chunk in file order. */
 bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
-                  bool verify, struct tp_error *err);
+                  const struct pin *pin, bool verify, struct tp_error *err);
 /* Of weights that were loaded without verify: they will be hashed by the first step, as it reads
  * them. weights_finish is due after it, before anything of it is used. TP_E_MEMORY. */
 bool weights_defer(struct weights *weights, const struct bundle *bundle, struct tp_error *err);

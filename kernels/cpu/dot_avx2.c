@@ -1,8 +1,9 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15.
  *
- * One or two rows of x read the packed panel as it streams by. More rows would decode it again and
- * again, so a stretch of it is widened to f32 in the first-level cache once, and three rows at a
- * time read that. Sums of a stretch go on in `out`. None of it changes a bit.
+ * One or two rows of x read the packed panel as it streams by; of values that are easily decoded two
+ * more do, from the cache. More rows would decode it again and again, so a stretch of it is widened
+ * to f32 in the first-level cache once, and three rows at a time read that. Sums of a stretch go on
+ * in `out`. None of it changes a bit.
  */
 #include "fma.h"
 #include "prefetch.h"
@@ -107,16 +108,18 @@ INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
 INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
                    size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
 {
+    const bool ahead =
+        R > 1 || block_bytes < 1024; /* else the hardware's own prefetching is best */
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
-        if (!far)
+        if (!ahead)
             prefetch_next_page(w, block_bytes);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
-            for (size_t line = 0; line < block_bytes / 8; line += 64)
-                ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS, w + line);
+            if (ahead)
+                ask_ahead(w, block_bytes / 8);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
                 columns(stored, w + 32 * half, v);
@@ -166,28 +169,35 @@ INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t
     }
 }
 
+/* Three at a time, or two: one row alone has too few chains to fill the units. */
 static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M,
                   float *out, size_t out_stride)
 {
-    size_t m = 0;
-    for (; m + 3 <= M; m += 3)
-        tile(3, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
-    if (M - m == 2)
-        tile(2, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
-    else if (M - m == 1)
-        tile(1, w, blocks, x + m * x_stride, x_stride, out + m * out_stride, out_stride);
+    for (size_t m = 0, n; m < M; m += n) {
+        const float *at = x + m * x_stride;
+        n = M - m == 4 || M - m == 2 ? 2 : M - m == 1 ? 1 : 3;
+        if (n == 3)
+            tile(3, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+        else if (n == 2)
+            tile(2, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+        else
+            tile(1, w, blocks, at, x_stride, out + m * out_stride, out_stride);
+    }
 }
 
 INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
                   float *wide)
 {
     __m256 v[4];
-    for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS)
+    for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS) {
+        for (size_t line = 0; line < block_bytes / 8; line += 64)
+            ask_ahead(true, true, w + line);
         for (size_t half = 0; half < 2; half++) {
             columns(stored, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
                 _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
         }
+    }
 }
 
 /* `out` is cleared before and cleaned of -0 after; in between it holds the accumulators. */
@@ -208,12 +218,21 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
     begin(M, out, out_stride);
-    if (M == 1 && prefetch_far()) {
-        stream(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
-    } else if (M == 1) {
-        stream(stored, block_bytes, 1, false, w, pieces.blocks, x, x_stride, out, out_stride);
-    } else if (M == 2) {
-        stream(stored, block_bytes, 2, false, w, pieces.blocks, x, x_stride, out, out_stride);
+    size_t few = stored == STORED_BF16 || stored == STORED_INT8 ? 4 : 2; /* easily decoded again */
+    if (M <= few) {
+        for (size_t m = 0; m < M; m += 2) {
+            const float *at = x + m * x_stride;
+            float *to = out + m * out_stride;
+            if (M - m > 1)
+                stream(stored, block_bytes, 2, true, w, pieces.blocks, at, x_stride, to,
+                       out_stride);
+            else if (prefetch_far())
+                stream(stored, block_bytes, 1, true, w, pieces.blocks, at, x_stride, to,
+                       out_stride);
+            else
+                stream(stored, block_bytes, 1, false, w, pieces.blocks, at, x_stride, to,
+                       out_stride);
+        }
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
         for (size_t b = 0, n; b < pieces.blocks; b += n) {
@@ -254,14 +273,17 @@ INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 
                                     : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
 }
 
-/* One row of x over the blocks of a piece, straight from the words. */
-INLINE void stream_int4(enum stored_offset offset, bool far, const char *w, size_t blocks,
-                        const float *x, const float *zero, float *out)
+/* R rows of x over the blocks of a piece, straight from the words. */
+INLINE void stream_int4(enum stored_offset offset, size_t R, bool far, const char *w, size_t blocks,
+                        const float *x, size_t x_stride, const float *zero, float *out)
 {
-    __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    __m256 acc[2][2];
+    for (size_t i = 0; i < 2 * R; i++)
+        acc[i / 2][i % 2] = _mm256_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
-        __m256 chain[2][2] = {{_mm256_setzero_ps(), _mm256_setzero_ps()},
-                              {_mm256_setzero_ps(), _mm256_setzero_ps()}};
+        __m256 chain[2][2][2]; /* parity, row, half */
+        for (size_t i = 0; i < 2 * R; i++)
+            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
         if (!far)
             prefetch_next_page(w, 256);
 #pragma GCC unroll 4
@@ -270,27 +292,34 @@ INLINE void stream_int4(enum stored_offset offset, bool far, const char *w, size
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
 #pragma GCC unroll 2
-                for (size_t half = 0; half < 2; half++)
-                    chain[k % 2][half] = _mm256_fmadd_ps(
-                        code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half)),
-                        _mm256_broadcast_ss(x + k), chain[k % 2][half]);
+                for (size_t half = 0; half < 2; half++) {
+                    __m256 code =
+                        code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half));
+#pragma GCC unroll 2
+                    for (size_t r = 0; r < R; r++)
+                        chain[k % 2][r][half] = _mm256_fmadd_ps(
+                            code, _mm256_broadcast_ss(x + r * x_stride + k), chain[k % 2][r][half]);
+                }
         }
-        for (size_t half = 0; half < 2; half++)
-            acc[half] = _mm256_add_ps(acc[half], _mm256_add_ps(chain[0][half], chain[1][half]));
+        for (size_t i = 0; i < 2 * R; i++)
+            acc[i / 2][i % 2] = _mm256_add_ps(
+                acc[i / 2][i % 2], _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]));
     }
-    for (size_t half = 0; half < 2; half++)
-        _mm256_store_ps(out + 8 * half, acc[half]);
+    for (size_t i = 0; i < 2 * R; i++)
+        _mm256_store_ps(out + 8 * i, acc[i / 2][i % 2]);
 }
 
 INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
                        float *wide)
 {
-    for (size_t line = 0; line < blocks * 4; line++, w += 64)
+    for (size_t line = 0; line < blocks * 4; line++, w += 64) {
+        ask_ahead(true, true, w);
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
             for (size_t half = 0; half < 2; half++)
                 _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k,
                                                            _mm256_load_ps(zero + 8 * half)));
+    }
 }
 
 /* A group is at most STRETCH_BLOCKS. */
@@ -298,13 +327,12 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
     if (M <= 2) {
-        for (size_t m = 0; m < M; m++)
-            if (prefetch_far())
-                stream_int4(offset, true, (const char *)w, blocks, x + m * x_stride, zero,
-                            acc + m * PANEL_ROWS);
-            else
-                stream_int4(offset, false, (const char *)w, blocks, x + m * x_stride, zero,
-                            acc + m * PANEL_ROWS);
+        if (M == 2)
+            stream_int4(offset, 2, true, (const char *)w, blocks, x, x_stride, zero, acc);
+        else if (prefetch_far())
+            stream_int4(offset, 1, true, (const char *)w, blocks, x, x_stride, zero, acc);
+        else
+            stream_int4(offset, 1, false, (const char *)w, blocks, x, x_stride, zero, acc);
         return;
     }
     _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];

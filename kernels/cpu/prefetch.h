@@ -31,7 +31,8 @@ static inline bool prefetch_far(void)
 }
 
 /* Of the weights that one row reads, a line that is read later. Where cores are no Intel's only codes
- * want it: widening them fills the processor's window before it holds enough reads in flight. */
+ * want it: widening them fills the processor's window before it holds enough reads in flight.
+ * More rows want it far, whatever the cores: while they meet a stretch nothing else is asked for. */
 static inline __attribute__((always_inline)) void ask_ahead(bool far, bool codes, const char *w)
 {
     enum { NEAR_BYTES = 2048 };
