@@ -116,13 +116,18 @@ INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
 INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, const char *w,
                    size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
 {
+    const bool ahead =
+        R > 1 || block_bytes < 1024; /* else the hardware's own prefetching is best */
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
+        if (!ahead)
+            prefetch_next_page(w, block_bytes);
         for (size_t i = 0; i < 2 * R; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
-            ask_ahead(w, block_bytes / 8);
+            if (ahead)
+                ask_ahead(w, block_bytes / 8);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
                 columns(stored, w + 32 * half, v);
