@@ -1,23 +1,30 @@
-#include "hash.h"
-
 #define XXH_STATIC_LINKING_ONLY /* the state's size */
-#include <string.h>
-#include <xxhash.h>
+#define HASH_SET hash_library
+#define HASH_NAME "library"
+#include "hash_set.inc.h"
 
-_Static_assert(sizeof(XXH3_state_t) <= sizeof(struct hash_stream), "state fits");
-
-static struct hash128 canonical(XXH128_hash_t h)
+size_t hash_sets(const struct hash_set *sets[HASH_SETS_MAX])
 {
-    XXH128_canonical_t c;
-    struct hash128 out;
-    XXH128_canonicalFromHash(&c, h);
-    memcpy(out.bytes, c.digest, sizeof out.bytes);
-    return out;
+    size_t n = 0;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        sets[n++] = &hash_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        sets[n++] = &hash_avx2;
+    sets[n++] = &hash_library;
+    return n;
+}
+
+static const struct hash_set *best(void)
+{
+    const struct hash_set *sets[HASH_SETS_MAX];
+    hash_sets(sets);
+    return sets[0];
 }
 
 struct hash128 hash_bytes(const void *data, size_t n)
 {
-    return canonical(XXH3_128bits(data, n));
+    return best()->bytes(data, n);
 }
 
 bool hash_equal(struct hash128 a, struct hash128 b)
@@ -62,15 +69,15 @@ bool hash_from_hex(const char *hex, struct hash128 *hash)
 
 void hash_start(struct hash_stream *stream)
 {
-    XXH3_128bits_reset((XXH3_state_t *)stream->state);
+    best()->start(stream);
 }
 
 void hash_add(struct hash_stream *stream, const void *data, size_t n)
 {
-    XXH3_128bits_update((XXH3_state_t *)stream->state, data, n);
+    best()->add(stream, data, n);
 }
 
 struct hash128 hash_end(const struct hash_stream *stream)
 {
-    return canonical(XXH3_128bits_digest((const XXH3_state_t *)stream->state));
+    return best()->end(stream);
 }
