@@ -182,9 +182,10 @@ bool io_write_direct(int direct, int fd, const char *path, const void *buf, size
     size_t middle = (n - head) & ~(size_t)(IO_DIRECT_ALIGN - 1), tail = n - head - middle;
     size_t done = 0;
     while (done < middle) {
-        ssize_t put = fault_hits(FAULT_WRITE, NULL) ? -1
-                                                    : pwrite(direct, p + head + done, middle - done,
-                                                             (off_t)(offset + head + done));
+        size_t want = middle - done;
+        ssize_t put = fault_hits(FAULT_DIRECT, &want)
+                          ? -1
+                          : pwrite(direct, p + head + done, want, (off_t)(offset + head + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0 && errno != EINVAL)
