@@ -2,6 +2,8 @@
 #define LANES_NAME "plain"
 #include "lanes.inc.h"
 
+#include <stdatomic.h>
+
 size_t lanes_sets(const struct lanes *sets[LANES_SETS_MAX])
 {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -18,7 +20,12 @@ size_t lanes_sets(const struct lanes *sets[LANES_SETS_MAX])
 
 const struct lanes *lanes_best(void)
 {
-    const struct lanes *sets[LANES_SETS_MAX];
-    lanes_sets(sets);
-    return sets[0];
+    static _Atomic(const struct lanes *) best; /* asked for every group of a row */
+    const struct lanes *found = atomic_load_explicit(&best, memory_order_relaxed);
+    if (!found) {
+        const struct lanes *sets[LANES_SETS_MAX];
+        lanes_sets(sets);
+        atomic_store_explicit(&best, found = sets[0], memory_order_relaxed);
+    }
+    return found;
 }

@@ -47,7 +47,7 @@ static void make_files(struct disk *d, int set)
         name_of(name, set, i);
         d->fd[set][i] = folder_create(&d->folder, name, 0600, &err);
         check(d->fd[set][i] >= 0 && io_reserve(d->fd[set][i], name, d->file_bytes, &err), &err);
-        int direct = openat(d->folder.fd, name, O_RDWR | O_DIRECT | O_CLOEXEC);
+        int direct = folder_open_direct(&d->folder, name);
         d->direct[set][i] = direct >= 0 ? direct : d->fd[set][i];
     }
 }

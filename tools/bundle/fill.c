@@ -10,9 +10,10 @@
 #include <time.h>
 
 enum {
-    SYNC_RECORDS = 64, /* at most so many chunks between two syncs */
-    SYNC_SHARE = 48,   /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_RECORDS = 256, /* at most so many between two syncs */
+    SYNC_SHARE = 20,    /* and at least so many syncs in a run: a kill loses at most that share */
     SYNC_BYTES = 256 << 20,
+    MORE_WRITES = 4,  /* in flight, beside those of 2 workers for each thread */
     PIECES_AHEAD = 2, /* of the source, prepared before they are needed */
 };
 
@@ -34,13 +35,14 @@ struct state {
     bool *piece_known;
     bool **chunk_known; /* [tp_size][n_chunks] */
     uint64_t out_bytes; /* of a worker's memory: a packed chunk; what packs it follows */
+    pthread_mutex_t edges[PARTITION_TP_MAX]; /* io_direct's */
 
     pthread_mutex_t mutex;  /* guards what follows */
     pthread_cond_t changed; /* for the syncing thread */
     pthread_cond_t room;    /* for workers that are too far ahead of it */
     struct journal_record *pending;
     size_t n_pending, pending_cap;
-    uint64_t pending_bytes, sync_records;
+    uint64_t pending_bytes, sync_records, sync_bytes;
     int working; /* workers that have not ended */
     struct mem_arena arena;
 };
@@ -135,6 +137,10 @@ static bool list_tasks(struct state *s, struct tp_error *err)
     for (uint32_t i = 0; i < n_pieces; i++)
         atomic_store(&s->piece_left[i], 1);
     order_tasks(s);
+    s->sync_records = s->jobs.count / SYNC_SHARE + 1;
+    s->sync_records = s->sync_records < SYNC_RECORDS ? s->sync_records : SYNC_RECORDS;
+    s->sync_bytes = s->fill->bytes_total / SYNC_SHARE + 1;
+    s->sync_bytes = s->sync_bytes < SYNC_BYTES ? s->sync_bytes : SYNC_BYTES;
     return true;
 }
 
@@ -190,7 +196,7 @@ static bool push(struct state *s, struct journal_record record, struct tp_error 
     if (ok) {
         s->pending[s->n_pending++] = record;
         s->pending_bytes += record.bytes;
-        if (s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES)
+        if (s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes)
             pthread_cond_signal(&s->changed);
     }
     pthread_mutex_unlock(&s->mutex);
@@ -262,7 +268,8 @@ static bool do_chunk(struct state *s, uint64_t job, unsigned char *space, struct
         count_resumed(s, bytes);
         return true;
     }
-    if (!io_write_direct(file->direct_fd, file->fd, file->path, out, bytes, at, err))
+    struct io_direct direct = {file->direct_fd, file->fd, &s->edges[task->rank], file->path};
+    if (!io_write_direct(&direct, out, bytes, at, err))
         return false;
     if (file->direct_fd < 0)
         io_write_back(file->fd, at, bytes);
@@ -289,16 +296,21 @@ static void space_bytes(const struct writer_request *request, const struct rank_
     *out_bytes = align_up(*out_bytes + IO_DIRECT_ALIGN, 64);
 }
 
-int fill_workers(const struct writer_request *request)
-{
-    return 2 * request->threads; /* while one waits for the disk another packs */
-}
-
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
 {
     uint64_t out, pack;
     space_bytes(request, plans, &out, &pack);
     return out + pack;
+}
+
+/* While some wait for the disk others pack; more of them keep it busy, where memory is plenty. */
+int fill_workers(const struct writer_request *request, const struct rank_plan *plans)
+{
+    int least = 2 * request->threads;
+    uint64_t half = request->memory / 2 / fill_worker_bytes(request, plans);
+    return half > (uint64_t)least + MORE_WRITES ? least + MORE_WRITES
+           : half > (uint64_t)least             ? (int)half
+                                                : least;
 }
 
 static bool do_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
@@ -340,11 +352,11 @@ static void sync_loop(struct state *s)
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_mutex_lock(&s->mutex);
-        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < SYNC_BYTES &&
+        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < s->sync_bytes &&
                pthread_cond_timedwait(&s->changed, &s->mutex, &until) == 0)
             ;
         last = s->working == 0;
-        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES;
+        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes;
         struct journal_record *records = due ? s->pending : NULL;
         size_t n = due ? s->n_pending : 0;
         if (due) {
@@ -380,12 +392,7 @@ static void thread_main(void *arg, int index, int count)
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
 {
     struct state s = {.fill = fill, .source_only = source_only, .source = fill->request->source};
-    uint64_t n_chunks = 0;
-    for (uint64_t r = 0; r < fill->request->tp_size; r++)
-        n_chunks += fill->plans[r].n_chunks;
-    s.sync_records =
-        n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
-    s.working = fill_workers(fill->request);
+    s.working = fill_workers(fill->request, fill->plans);
     s.jobs = (struct jobs){.run = do_task, .arg = &s};
     space_bytes(fill->request, fill->plans, &s.out_bytes, &s.jobs.space_bytes);
     s.jobs.space_bytes += s.out_bytes;
@@ -393,6 +400,8 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
     pthread_cond_init(&s.room, NULL);
+    for (uint64_t r = 0; r < fill->request->tp_size; r++)
+        pthread_mutex_init(&s.edges[r], NULL);
     bool ok = list_tasks(&s, err) && take_journal(&s, err) &&
               threads_run(s.working + 1, thread_main, &s, err);
     struct tp_error failed;
@@ -405,6 +414,8 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     for (uint32_t i = 0; ok && i < fill->plans[0].n_tensors; i++)
         fill->digests[i] =
             hash_of_hashes(s.pieces + s.first_piece[i], s.first_piece[i + 1] - s.first_piece[i]);
+    for (uint64_t r = 0; r < fill->request->tp_size; r++)
+        pthread_mutex_destroy(&s.edges[r]);
     pthread_mutex_destroy(&s.mutex);
     pthread_cond_destroy(&s.changed);
     pthread_cond_destroy(&s.room);
