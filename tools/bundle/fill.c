@@ -12,6 +12,7 @@
 enum {
     SYNC_RECORDS = 256, /* at most so many between two syncs */
     SYNC_SHARE = 20,    /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_SHARE_SMALL = 48, /* the same of less than SYNC_BYTES in all */
     SYNC_BYTES = 256 << 20,
     MORE_WRITES = 4,  /* in flight, beside those of 2 workers for each thread */
     PIECES_AHEAD = 2, /* of the source, prepared before they are needed */
@@ -137,9 +138,11 @@ static bool list_tasks(struct state *s, struct tp_error *err)
     for (uint32_t i = 0; i < n_pieces; i++)
         atomic_store(&s->piece_left[i], 1);
     order_tasks(s);
-    s->sync_records = s->jobs.count / SYNC_SHARE + 1;
+    uint64_t total = s->fill->bytes_total,
+             share = total < SYNC_BYTES ? SYNC_SHARE_SMALL : SYNC_SHARE;
+    s->sync_records = s->jobs.count / share + 1;
     s->sync_records = s->sync_records < SYNC_RECORDS ? s->sync_records : SYNC_RECORDS;
-    s->sync_bytes = s->fill->bytes_total / SYNC_SHARE + 1;
+    s->sync_bytes = total / share + 1;
     s->sync_bytes = s->sync_bytes < SYNC_BYTES ? s->sync_bytes : SYNC_BYTES;
     return true;
 }
@@ -303,14 +306,17 @@ uint64_t fill_worker_bytes(const struct writer_request *request, const struct ra
     return out + pack;
 }
 
-/* While some wait for the disk others pack; more of them keep it busy, where memory is plenty. */
+/* While some wait for the disk others pack; more of them keep it busy, where there is much to write
+ * and memory is plenty. */
 int fill_workers(const struct writer_request *request, const struct rank_plan *plans)
 {
     int least = 2 * request->threads;
-    uint64_t half = request->memory / 2 / fill_worker_bytes(request, plans);
-    return half > (uint64_t)least + MORE_WRITES ? least + MORE_WRITES
-           : half > (uint64_t)least             ? (int)half
-                                                : least;
+    uint64_t half = request->memory / 2 / fill_worker_bytes(request, plans), total = 0;
+    for (uint64_t r = 0; r < request->tp_size; r++)
+        total += plans[r].data_bytes;
+    if (total < SYNC_BYTES || half <= (uint64_t)least)
+        return least;
+    return half > (uint64_t)least + MORE_WRITES ? least + MORE_WRITES : (int)half;
 }
 
 static bool do_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
