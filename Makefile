@@ -74,7 +74,9 @@ $(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512
 # Tiles are in assembly; the rest of it is plain C.
 $(B)/obj/kernels/cpu/rows_amx.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
-$(B)/obj/format/values.o $(B)/obj/format/stored_codes.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
+$(B)/obj/format/lanes_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
+$(B)/obj/format/lanes_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(B)/obj/format/lanes.o $(B)/obj/format/stored_codes.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
 $(B)/obj/tools/%.o: CFLAGS += $(call rooms,tools)
 $(B)/obj/runtime/%.o: CFLAGS += $(call rooms,runtime)
 $(B)/obj/tests/%.o: CFLAGS += $(call rooms,tools runtime) -Itests/unit
@@ -178,7 +180,7 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(B)/obj/tests/bench/measure.
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
 CUDA_LIBRARIES = $(addprefix runtime/cuda/,cuda_api.c cuda_blas.c cuda_library.c cuda_nccl.c cuda_open.c blas_api.c nccl_api.c) \
-  $(addprefix format/,base/checked.c base/error.c base/interrupt.c base/mem.c base/shown.c dtype.c stored.c stored_codes.c values.c)
+  $(addprefix format/,base/checked.c base/error.c base/interrupt.c base/mem.c base/shown.c dtype.c lanes.c lanes_avx2.c lanes_avx512.c stored.c stored_codes.c values.c)
 CUDA_SOURCES = $(filter-out kernels/cuda/kernels.cu,$(wildcard kernels/cuda/*.cu))
 CXXFLAGS = -std=c++17 -fPIC -Wall -Wextra $(STRICT) -Wno-unknown-pragmas -Wno-ignored-attributes $(FP) -mavx2 -mfma -mf16c -DEMULATE \
   -Ikernels/cuda -Itests/cuda -Iruntime/cuda -Iformat/base

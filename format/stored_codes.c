@@ -1,135 +1,32 @@
-/* Codes and constants of every stored format. Plain C that the compiler vectorizes; 16 lanes by
- * definition, so that any width gives the same bits. */
+/* Codes and constants of every stored format. The loops over values are in lanes.inc.h. */
 #include "stored_codes.h"
 
+#include "lanes.h"
 #include "le.h"
 #include "values.h"
 
-enum { LANES = 16, FACTORS = 9, STRIP = 128 };
+enum { FACTORS = 9 };
 
 /* Below this a row counts as zero: its scale is 1 and so all its codes are 0. Above, every scale is
  * far from subnormal, and a subnormal element is a zero code. */
 static const float LEAST = 0x1p-100f;
 
-#define INLINE static inline __attribute__((always_inline))
-
-static float absmax(const float *row, size_t n)
-{
-    float lane[LANES] = {0}, top = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t c = 0; c < LANES; c++) {
-            float a = __builtin_fabsf(row[i + c]);
-            lane[c] = a > lane[c] ? a : lane[c];
-        }
-    for (size_t c = 0; i < n; i++, c++)
-        lane[c] = __builtin_fabsf(row[i]) > lane[c] ? __builtin_fabsf(row[i]) : lane[c];
-    for (size_t c = 0; c < LANES; c++)
-        top = lane[c] > top ? lane[c] : top;
-    return top;
-}
-
-/* The E4M3 number nearest to q, ties to even, saturated at 448. */
-INLINE float e4m3_nearest(float q)
-{
-    const float magic = 0x1.8p+14f; /* its sum's last place is 2^-9, the subnormals' step */
-    uint32_t u = f32_bits(q);
-    float normal = f32_from_bits((u + 0x7ffff + (u >> 20 & 1)) & 0xfff00000);
-    float small = (q + magic) - magic;
-    float v = __builtin_fabsf(q) < 0x1p-6f ? small : normal;
-    v = v > 448.0f ? 448.0f : v;
-    return v < -448.0f ? -448.0f : v;
-}
-
-INLINE double square_error(float x, float scale)
-{
-    float q = x / scale;
-    double e = (double)(q - e4m3_nearest(q)); /* the difference is exact */
-    return e * e;
-}
-
-/* Sum over the row of (x / scale - its E4M3 value)^2. */
-INLINE double errors_body(const float *row, size_t n, float scale)
-{
-    double lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t c = 0; c < LANES; c++)
-            lane[c] += square_error(row[i + c], scale);
-    for (size_t c = 0; i < n; i++, c++)
-        lane[c] += square_error(row[i], scale);
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t c = 0; c < half; c++)
-            lane[c] += lane[c + half];
-    return lane[0];
-}
-
-/* Rows of bytes; each of them compiled once more with wider registers. */
-#define AVX2 __attribute__((target("avx2")))
-#define BYTES(name, body)                                                                          \
-    static void bytes_##name(const float *values, size_t n, float scale, unsigned char *codes)     \
-    {                                                                                              \
-        body(values, n, scale, codes);                                                             \
-    }                                                                                              \
-    AVX2 static void bytes_##name##_avx2(const float *values, size_t n, float scale,               \
-                                         unsigned char *codes)                                     \
-    {                                                                                              \
-        body(values, n, scale, codes);                                                             \
-    }                                                                                              \
-    STORED_ENCODE(name)                                                                            \
-    {                                                                                              \
-        (void)self;                                                                                \
-        (__builtin_cpu_supports("avx2") ? bytes_##name##_avx2 : bytes_##name)(                     \
-            values, n, f32_from_bits(constants), words);                                           \
-        memset(words + n, 0, -n % 4);                                                              \
-        return true;                                                                               \
-    }
-
-INLINE void int8_body(const float *values, size_t n, float scale, unsigned char *codes)
-{
-    const float magic = 0x1.8p+23f;
-    for (size_t i = 0; i < n; i++) {
-        float q = values[i] / scale;
-        q = q > 127.0f ? 127.0f : q;
-        q = q < -127.0f ? -127.0f : q;
-        codes[i] = (unsigned char)f32_bits(q + magic);
-    }
-}
-BYTES(int8, int8_body)
-
-INLINE void fp8_body(const float *values, size_t n, float scale, unsigned char *codes)
-{
-    for (size_t i = 0; i < n; i++) {
-        float q = values[i] / scale, v = e4m3_nearest(q);
-        uint32_t normal = (f32_bits(v) >> 20 & 0x7ff) - (120 << 3);
-        uint32_t small = f32_bits(__builtin_fabsf(v) + 0x1p+14f) & 0x7f; /* counts steps of 2^-9 */
-        uint32_t magnitude = __builtin_fabsf(v) < 0x1p-6f ? small : normal;
-        codes[i] = (unsigned char)((f32_bits(q) >> 24 & 0x80) | magnitude);
-    }
-}
-BYTES(fp8, fp8_body)
-
-AVX2 static double errors_avx2(const float *row, size_t n, float scale)
-{
-    return errors_body(row, n, scale);
-}
-
 STORED_CONSTANTS(int8)
 {
     (void)self;
-    float top = absmax(values, n);
+    float top = lanes_best()->absmax(values, n);
     return f32_bits(top < LEAST ? 1 : top / 127.0f);
 }
 
 STORED_CONSTANTS(fp8)
 {
     (void)self;
-    bool avx2 = __builtin_cpu_supports("avx2");
-    float top = absmax(values, n), best = 1;
+    const struct lanes *lanes = lanes_best();
+    float top = lanes->absmax(values, n), best = 1;
     double least = 0;
     for (int i = 0; top >= LEAST && i < FACTORS; i++) {
         float scale = top / 448.0f * ((float)(32 - i) / 32.0f);
-        double sum = avx2 ? errors_avx2(values, n, scale) : errors_body(values, n, scale);
+        double sum = lanes->fp8_errors(values, n, scale);
         sum *= (double)scale * scale;
         if (i == 0 || sum < least) {
             least = sum;
@@ -137,6 +34,22 @@ STORED_CONSTANTS(fp8)
         }
     }
     return f32_bits(best);
+}
+
+STORED_ENCODE(int8)
+{
+    (void)self;
+    lanes_best()->int8(values, n, f32_from_bits(constants), words);
+    memset(words + n, 0, -n % 4);
+    return true;
+}
+
+STORED_ENCODE(fp8)
+{
+    (void)self;
+    lanes_best()->fp8(values, n, f32_from_bits(constants), words);
+    memset(words + n, 0, -n % 4);
+    return true;
 }
 
 STORED_DECODE(int8)
@@ -170,11 +83,6 @@ STORED_DECODE(dense)
 
 /* ---- int4 ---- */
 
-/* Constants as numbers: value = (code - zero) * scale + minimum. */
-struct affine {
-    float scale, zero, minimum;
-};
-
 static struct affine affine_of(const struct stored *s, uint32_t constants)
 {
     struct affine a = {.scale = f32_from_bits(constants & 0xffff0000)};
@@ -192,62 +100,16 @@ static float bf16_value(float f)
     return bf16_to_f32((b & 0x7fff) == 0x7f80 ? (uint16_t)(b - 1) : b);
 }
 
-struct bounds {
-    float lo, hi;
-};
-
-INLINE struct bounds bounds_body(const float *values, size_t n)
+/* What is below LEAST is zero. */
+static float or_zero(float f)
 {
-    float lo[LANES], hi[LANES];
-    size_t i = 0;
-    for (size_t c = 0; c < LANES; c++)
-        lo[c] = hi[c] = values[0];
-    for (; i + LANES <= n; i += LANES)
-        for (size_t c = 0; c < LANES; c++) {
-            lo[c] = values[i + c] < lo[c] ? values[i + c] : lo[c];
-            hi[c] = values[i + c] > hi[c] ? values[i + c] : hi[c];
-        }
-    for (size_t c = 0; i < n; i++, c++) {
-        lo[c] = values[i] < lo[c] ? values[i] : lo[c];
-        hi[c] = values[i] > hi[c] ? values[i] : hi[c];
-    }
-    for (size_t c = 1; c < LANES; c++) {
-        lo[0] = lo[c] < lo[0] ? lo[c] : lo[0];
-        hi[0] = hi[c] > hi[0] ? hi[c] : hi[0];
-    }
-    return (struct bounds){__builtin_fabsf(lo[0]) < LEAST ? 0 : lo[0],
-                           __builtin_fabsf(hi[0]) < LEAST ? 0 : hi[0]};
-}
-
-/* One code a byte. Clamping to integers first is the same, and the sum with the magic number
- * rounds. */
-INLINE void int4_body(const float *values, size_t n, struct affine a, unsigned char *codes)
-{
-    float lowest = -a.zero, highest = 15 - a.zero;
-    uint32_t zero = (uint32_t)a.zero;
-    for (size_t i = 0; i < n; i++) {
-        float q = (values[i] * 0.5f - a.minimum * 0.5f) /
-                  (a.scale * 0.5f); /* no difference is too large */
-        q = q < lowest ? lowest : q;
-        q = q > highest ? highest : q;
-        codes[i] = (unsigned char)((f32_bits(q + 0x1.8p+23f) + zero) & 15);
-    }
-}
-
-AVX2 static struct bounds bounds_avx2(const float *values, size_t n)
-{
-    return bounds_body(values, n);
-}
-
-AVX2 static void int4_avx2(const float *values, size_t n, struct affine a, unsigned char *codes)
-{
-    int4_body(values, n, a, codes);
+    return __builtin_fabsf(f) < LEAST ? 0 : f;
 }
 
 STORED_CONSTANTS(int4)
 {
-    struct bounds b =
-        __builtin_cpu_supports("avx2") ? bounds_avx2(values, n) : bounds_body(values, n);
+    struct bounds b = lanes_best()->bounds(values, n);
+    b = (struct bounds){or_zero(b.lo), or_zero(b.hi)};
     float lo = b.lo < 0 ? b.lo : 0, hi = b.hi > 0 ? b.hi : 0, scale, zero;
     switch (self->offset) {
     case OFFSET_NONE:
@@ -273,21 +135,9 @@ static unsigned code_shift(size_t i)
 STORED_ENCODE(int4)
 {
     struct affine a = affine_of(self, constants);
-    unsigned char codes[STRIP];
-    for (size_t at = 0, strip; at < n; at += strip) {
-        strip = n - at < STRIP ? n - at : STRIP;
-        memset(codes, 0, STRIP);
-        if (a.scale == 0)
-            memset(codes, (int)a.zero, strip);
-        else
-            (__builtin_cpu_supports("avx2") ? int4_avx2 : int4_body)(values + at, strip, a, codes);
-        for (size_t i = 0; i < strip; i += 8) {
-            uint32_t word = 0;
-            for (size_t j = 0; j < 8; j++)
-                word |= (uint32_t)codes[i + j] << code_shift(j);
-            le_put_u32(words + (at + i) / 2, word);
-        }
-    }
+    if (a.scale == 0) /* any: all codes are zero's */
+        a = (struct affine){__builtin_inff(), a.zero, 0};
+    lanes_best()->int4(values, n, a, words);
     return true;
 }
 

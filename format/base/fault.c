@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const call_names[FAULT_CALLS] = {"open",    "create", "read",   "write",
-                                                    "reserve", "sync",   "close",  "sync_dir",
-                                                    "rename",  "mkdir",  "unlink", "map"};
+static const char *const call_names[FAULT_CALLS] = {
+    "open",     "create", "read",  "write",  "reserve", "sync",  "close",
+    "sync_dir", "rename", "mkdir", "unlink", "map",     "direct"};
 
 enum { UNREAD, NONE, COUNT, KILL, STOP, SHORT, ERRNO }; /* ERRNO + e: fails with errno e */
 static const struct {
@@ -23,7 +23,7 @@ static const struct {
     {"edquot:", ERRNO + EDQUOT}, {"efbig:", ERRNO + EFBIG}, {"emfile:", ERRNO + EMFILE},
     {"eacces:", ERRNO + EACCES}, {"erofs:", ERRNO + EROFS}, {"estale:", ERRNO + ESTALE},
     {"enametoolong:", ERRNO + ENAMETOOLONG}, {"eisdir:", ERRNO + EISDIR},
-    {"exdev:", ERRNO + EXDEV}, {"eexist:", ERRNO + EEXIST},
+    {"exdev:", ERRNO + EXDEV}, {"eexist:", ERRNO + EEXIST}, {"einval:", ERRNO + EINVAL},
 };
 /* clang-format on */
 

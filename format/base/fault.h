@@ -4,7 +4,7 @@
  * TP_FAULT=ACTION:[KIND:]K in the environment makes the K-th call (counted from 1 over the process,
  * of all kinds or of one) do ACTION: kill (SIGKILL), stop (SIGSTOP), short (transfers one byte
  * less; the loop goes on), or fail with an errno by its name in lower case: eintr, eio, enospc,
- * edquot, efbig, emfile, eacces, erofs, enametoolong, estale, eisdir, exdev, eexist. TP_FAULT=count
+ * edquot, efbig, emfile, eacces, erofs, enametoolong, estale, eisdir, exdev, eexist, einval. TP_FAULT=count
  * prints "io calls: N" and a line "io call: KIND N" for every kind seen on stderr at exit.
  */
 #pragma once
@@ -14,7 +14,7 @@
 /* clang-format off */
 enum fault_call {
     FAULT_OPEN, FAULT_CREATE, FAULT_READ, FAULT_WRITE, FAULT_RESERVE, FAULT_SYNC, FAULT_CLOSE,
-    FAULT_SYNC_DIR, FAULT_RENAME, FAULT_MKDIR, FAULT_UNLINK, FAULT_MAP, FAULT_CALLS
+    FAULT_SYNC_DIR, FAULT_RENAME, FAULT_MKDIR, FAULT_UNLINK, FAULT_MAP, FAULT_DIRECT, FAULT_CALLS
 };
 /* clang-format on */
 

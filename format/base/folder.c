@@ -228,7 +228,7 @@ int folder_open_file(const struct folder *folder, const char *name, int flags,
 
 int folder_open_direct(const struct folder *folder, const char *name)
 {
-    return openat(folder->fd, name, O_WRONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
+    return openat(folder->fd, name, O_RDWR | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
 }
 
 bool folder_unnamed(const struct folder *folder, int *fd, struct tp_error *err)

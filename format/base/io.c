@@ -173,32 +173,82 @@ bool io_write_on(int fd, const char *path, const void *buf, size_t n, struct tp_
     return true;
 }
 
-bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n,
-                     uint64_t offset, struct tp_error *err)
+/* Not that way here: EINVAL, or a count that is no whole number of pages. */
+static bool refused(ssize_t put)
 {
-    const unsigned char *p = buf;
-    size_t head = (size_t)(-offset & (IO_DIRECT_ALIGN - 1));
-    if (direct < 0 || ((uintptr_t)p - offset) % IO_DIRECT_ALIGN || n < head + IO_DIRECT_ALIGN)
-        return io_write_at(fd, path, buf, n, offset, err);
-    size_t middle = (n - head) & ~(size_t)(IO_DIRECT_ALIGN - 1), tail = n - head - middle;
-    size_t done = 0;
-    while (done < middle) {
-        ssize_t put = fault_hits(FAULT_WRITE, NULL) ? -1
-                                                    : pwrite(direct, p + head + done, middle - done,
-                                                             (off_t)(offset + head + done));
+    return put < 0 ? errno == EINVAL : put == 0 || put % IO_DIRECT_ALIGN;
+}
+
+/* Whole pages, how many of them is in *done: fewer where it is refused. */
+static bool write_pages(int direct, const char *path, const unsigned char *p, size_t n,
+                        uint64_t offset, size_t *done, struct tp_error *err)
+{
+    for (*done = 0; *done < n;) {
+        size_t want = n - *done;
+        ssize_t put = fault_hits(FAULT_DIRECT, &want)
+                          ? -1
+                          : pwrite(direct, p + *done, want, (off_t)(offset + *done));
         if (put < 0 && errno == EINTR)
             continue;
-        if (put < 0 && errno != EINVAL)
-            return tp_fail_errno(err, "%s: write of %zu bytes at %llu", path, middle,
-                                 (unsigned long long)(offset + head));
-        if (put <= 0 || put % IO_DIRECT_ALIGN) { /* not that way here: the rest through the cache */
-            tail += middle - done;
-            break;
-        }
-        done += (size_t)put;
+        if (refused(put))
+            return true;
+        if (put < 0)
+            return tp_fail_errno(err, "%s: write of %zu bytes at %llu", path, n,
+                                 (unsigned long long)offset);
+        *done += (size_t)put;
     }
-    return (head == 0 || io_write_at(fd, path, p, head, offset, err)) &&
-           (tail == 0 || io_write_at(fd, path, p + n - tail, tail, offset + n - tail, err));
+    return true;
+}
+
+/* A part of a page: the page is read, and written again. */
+static bool write_edge(const struct io_direct *d, const unsigned char *p, size_t n, uint64_t offset,
+                       size_t *done, struct tp_error *err)
+{
+    _Alignas(IO_DIRECT_ALIGN) unsigned char page[IO_DIRECT_ALIGN];
+    uint64_t begin = offset & ~(uint64_t)(IO_DIRECT_ALIGN - 1);
+    ssize_t got;
+    *done = 0;
+    do
+        got = fault_hits(FAULT_DIRECT, NULL) ? -1 : pread(d->fd, page, sizeof page, (off_t)begin);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 && errno != EINVAL)
+        return tp_fail_errno(err, "%s: read of %zu bytes at %llu", d->path, sizeof page,
+                             (unsigned long long)begin);
+    if (got != sizeof page)
+        return true;
+    memcpy(page + (offset - begin), p, n);
+    if (!write_pages(d->fd, d->path, page, sizeof page, begin, done, err))
+        return false;
+    *done = *done ? n : 0;
+    return true;
+}
+
+bool io_write_direct(const struct io_direct *d, const void *buf, size_t n, uint64_t offset,
+                     struct tp_error *err)
+{
+    const unsigned char *p = buf;
+    bool ok = true, alike = ((uintptr_t)p - offset) % IO_DIRECT_ALIGN == 0;
+    while (ok && n && alike && d->fd >= 0) {
+        size_t into = offset % IO_DIRECT_ALIGN, whole = n & ~(size_t)(IO_DIRECT_ALIGN - 1), done;
+        size_t part = IO_DIRECT_ALIGN - into < n ? IO_DIRECT_ALIGN - into : n;
+        if (into == 0 && whole) {
+            ok = write_pages(d->fd, d->path, p, part = whole, offset, &done, err);
+        } else {
+            pthread_mutex_lock(d->edges);
+            ok = write_edge(d, p, part, offset, &done, err);
+            pthread_mutex_unlock(d->edges);
+        }
+        p += done, n -= done, offset += done;
+        alike = done == part; /* else the rest through the cache */
+    }
+    if (!ok || n == 0)
+        return ok;
+    if (d->fd < 0)
+        return io_write_at(d->cached, d->path, p, n, offset, err);
+    pthread_mutex_lock(d->edges);
+    ok = io_write_at(d->cached, d->path, p, n, offset, err);
+    pthread_mutex_unlock(d->edges);
+    return ok;
 }
 
 static int reserve(int fd, uint64_t size)

@@ -4,6 +4,7 @@
  */
 #pragma once
 #include "error.h"
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,11 +37,18 @@ bool io_write_at(int fd, const char *path, const void *buf, size_t n, uint64_t o
 /* All n bytes where the descriptor stands: pipes, devices. */
 bool io_write_on(int fd, const char *path, const void *buf, size_t n, struct tp_error *err);
 enum { IO_DIRECT_ALIGN = 4096 };
-/* io_write_at, whole pages of it through `direct` (a descriptor of the same file that goes past the
- * page cache, folder_open_direct; -1: none). Only where buf and offset are the same modulo
- * IO_DIRECT_ALIGN does that save a copy; pages at the ends are written through fd. */
-bool io_write_direct(int direct, int fd, const char *path, const void *buf, size_t n,
-                     uint64_t offset, struct tp_error *err);
+/* A file that several threads write past the page cache, its size set. */
+struct io_direct {
+    int fd;     /* folder_open_direct; -1: none */
+    int cached; /* the same file through the page cache */
+    pthread_mutex_t
+        *edges;       /* held for pages that a write has a part of: another may have the rest */
+    const char *path; /* for messages */
+};
+/* io_write_at past the page cache where that can be: there is such a descriptor, the file system
+ * does not refuse, buf and offset are the same modulo IO_DIRECT_ALIGN. */
+bool io_write_direct(const struct io_direct *direct, const void *buf, size_t n, uint64_t offset,
+                     struct tp_error *err);
 /* Set the size and reserve the blocks (fallocate where the file system can, else ftruncate). */
 bool io_reserve(int fd, const char *path, uint64_t size, struct tp_error *err);
 bool io_truncate(int fd, const char *path, uint64_t size, struct tp_error *err);

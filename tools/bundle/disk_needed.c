@@ -37,7 +37,7 @@ uint64_t disk_needed(const struct bundle *bundle, const struct source *source,
     for (uint64_t r = 0; r < bundle->tp_size; r++)
         records += bundle->plans[r].n_chunks;
     for (uint32_t i = 0; i < source->whole->n_tensors; i++)
-        records += source->prepare_pieces(source, i);
+        records += source_pieces(source, i);
     for (uint32_t i = 0; i < bundle->n_files; i++)
         bytes += room_of_file(bundle->files[i].bytes);
     if (selftest)

@@ -10,9 +10,12 @@
 #include <time.h>
 
 enum {
-    SYNC_RECORDS = 64, /* at most so many chunks between two syncs */
-    SYNC_SHARE = 48,   /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_RECORDS = 256, /* at most so many between two syncs */
+    SYNC_SHARE = 20,    /* and at least so many syncs in a run: a kill loses at most that share */
+    SYNC_SHARE_SMALL = 48, /* the same of less than SYNC_BYTES in all */
     SYNC_BYTES = 256 << 20,
+    MORE_WRITES = 4,  /* in flight, beside those of 2 workers for each thread */
+    PIECES_AHEAD = 2, /* of the source, prepared before they are needed */
 };
 
 enum task_kind { TASK_PREPARE, TASK_CHUNK };
@@ -26,20 +29,21 @@ struct state {
     bool source_only;
     const struct source *source;
     struct jobs jobs;
-    struct task *tasks;             /* [jobs.count] */
-    _Atomic uint64_t *prepare_left; /* [n_tensors] */
-    uint32_t *first_piece;          /* [n_tensors + 1] */
+    struct task *tasks;           /* [jobs.count] */
+    uint32_t *first_piece;        /* [n_tensors + 1] */
+    _Atomic uint64_t *piece_left; /* 1 until it is prepared, of every piece */
     struct hash128 *pieces;
     bool *piece_known;
     bool **chunk_known; /* [tp_size][n_chunks] */
     uint64_t out_bytes; /* of a worker's memory: a packed chunk; what packs it follows */
+    pthread_mutex_t edges[PARTITION_TP_MAX]; /* io_direct's */
 
     pthread_mutex_t mutex;  /* guards what follows */
     pthread_cond_t changed; /* for the syncing thread */
     pthread_cond_t room;    /* for workers that are too far ahead of it */
     struct journal_record *pending;
     size_t n_pending, pending_cap;
-    uint64_t pending_bytes, sync_records;
+    uint64_t pending_bytes, sync_records, sync_bytes;
     int working; /* workers that have not ended */
     struct mem_arena arena;
 };
@@ -54,58 +58,100 @@ static uint64_t count_tasks(const struct state *s, uint32_t n_tensors)
     return n;
 }
 
-static void add_prepare(struct state *s, uint32_t tensor)
+/* Pieces of the source that a chunk's values come from, by their numbers among all; {0}: none are
+ * needed. */
+static struct range pieces_of(const struct state *s, uint64_t rank, uint32_t tensor, uint32_t c)
 {
-    uint32_t n = s->first_piece[tensor + 1] - s->first_piece[tensor];
-    atomic_store(&s->prepare_left[tensor], n);
-    for (uint32_t i = 0; i < n; i++)
-        s->tasks[s->jobs.count++] = (struct task){TASK_PREPARE, 0, tensor, i};
+    const struct tensor *t = &s->fill->plans[rank].tensors[tensor];
+    uint32_t from = tensor - (t->part == PART_SCALE); /* a scale comes of its weight's */
+    uint64_t rows = s->source->piece_rows(s->source, from), row = t->own_rows.begin;
+    if (!rows)
+        return (struct range){0};
+    bool vector = t->layout == LAYOUT_VECTOR_F32;
+    uint64_t bytes = vector ? 4 : tensor_panel_bytes(t), each = vector ? 1 : PANEL_ROWS;
+    uint64_t first = c * t->chunk_bytes / bytes * each,
+             end = first + tensor_chunk_bytes(t, c) / bytes * each;
+    if (end > range_count(t->own_rows)) /* padding of the last panel */
+        end = range_count(t->own_rows);
+    return (struct range){s->first_piece[from] + (row + first) / rows,
+                          s->first_piece[from] + (row + end - 1) / rows + 1};
 }
 
-static void add_chunks(struct state *s, uint32_t tensor)
+/* Of the next chunk of each rank the one that needs least of the source; false: there is none. */
+static bool next_chunk(const struct state *s, uint32_t tensor, const uint32_t *next, uint64_t *rank)
 {
-    bool more = true;
-    for (uint32_t c = 0; more; c++) {
-        more = false;
-        for (uint32_t r = 0; r < s->fill->request->tp_size; r++)
-            if (c < s->fill->plans[r].tensors[tensor].n_chunks) {
-                s->tasks[s->jobs.count++] = (struct task){TASK_CHUNK, r, tensor, c};
-                more = true;
-            }
+    uint64_t least = UINT64_MAX;
+    for (uint64_t r = 0; r < s->fill->request->tp_size; r++)
+        if (next[r] < s->fill->plans[r].tensors[tensor].n_chunks) {
+            uint64_t need = pieces_of(s, r, tensor, next[r]).end;
+            *rank = need < least ? r : *rank;
+            least = need < least ? need : least;
+        }
+    return least != UINT64_MAX;
+}
+
+static void add_prepare(struct state *s, uint32_t *tensor, uint64_t *piece, uint64_t end)
+{
+    uint32_t n_tensors = s->fill->plans[0].n_tensors;
+    end = end < s->first_piece[n_tensors] ? end : s->first_piece[n_tensors];
+    for (; *piece < end; ++*piece) {
+        while (*piece >= s->first_piece[*tensor + 1])
+            ++*tensor;
+        s->tasks[s->jobs.count++] =
+            (struct task){TASK_PREPARE, 0, *tensor, (uint32_t)(*piece - s->first_piece[*tensor])};
     }
 }
 
-/* A tensor's preparation is one tensor ahead of its chunks, so that nobody waits for it for long,
- * and its pages are still in memory when the chunks are cut. */
+/* In the order of the source: pieces come a little ahead of the chunks that need them, so that
+ * nobody waits for them for long, and they are still in the cache when the chunks are cut. */
+static void order_tasks(struct state *s)
+{
+    uint32_t at = 0;
+    uint64_t piece = 0, rank;
+    for (uint32_t tensor = 0; !s->source_only && tensor < s->fill->plans[0].n_tensors; tensor++) {
+        uint32_t next[PARTITION_TP_MAX] = {0};
+        while (next_chunk(s, tensor, next, &rank)) {
+            uint64_t end = pieces_of(s, rank, tensor, next[rank]).end;
+            add_prepare(s, &at, &piece, end ? end + PIECES_AHEAD : 0);
+            s->tasks[s->jobs.count++] =
+                (struct task){TASK_CHUNK, (uint32_t)rank, tensor, next[rank]++};
+        }
+    }
+    add_prepare(s, &at, &piece, UINT64_MAX);
+}
+
 static bool list_tasks(struct state *s, struct tp_error *err)
 {
     uint32_t n_tensors = s->fill->plans[0].n_tensors;
     s->first_piece = mem_arena_alloc(&s->arena, (n_tensors + 1) * sizeof *s->first_piece, err);
-    s->prepare_left = mem_arena_alloc(&s->arena, n_tensors * sizeof *s->prepare_left, err);
-    if (!s->first_piece || !s->prepare_left)
+    if (!s->first_piece)
         return false;
     for (uint32_t i = 0; i < n_tensors; i++)
-        s->first_piece[i + 1] = s->first_piece[i] + s->source->prepare_pieces(s->source, i);
+        s->first_piece[i + 1] = s->first_piece[i] + source_pieces(s->source, i);
     uint32_t n_pieces = s->first_piece[n_tensors];
+    s->piece_left = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->piece_left, err);
     s->pieces = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->pieces, err);
     s->piece_known = mem_arena_alloc(&s->arena, n_pieces, err);
     s->tasks = mem_arena_alloc(&s->arena, count_tasks(s, n_tensors) * sizeof *s->tasks, err);
-    if (!s->pieces || !s->piece_known || !s->tasks)
+    if (!s->piece_left || !s->pieces || !s->piece_known || !s->tasks)
         return false;
-    for (uint32_t i = 0; i <= n_tensors; i++) {
-        if (i < n_tensors)
-            add_prepare(s, i);
-        if (i > 0 && !s->source_only)
-            add_chunks(s, i - 1);
-    }
+    for (uint32_t i = 0; i < n_pieces; i++)
+        atomic_store(&s->piece_left[i], 1);
+    order_tasks(s);
+    uint64_t total = s->fill->bytes_total,
+             share = total < SYNC_BYTES ? SYNC_SHARE_SMALL : SYNC_SHARE;
+    s->sync_records = s->jobs.count / share + 1;
+    s->sync_records = s->sync_records < SYNC_RECORDS ? s->sync_records : SYNC_RECORDS;
+    s->sync_bytes = total / share + 1;
+    s->sync_bytes = s->sync_bytes < SYNC_BYTES ? s->sync_bytes : SYNC_BYTES;
     return true;
 }
 
-/* All pieces of the source that a tensor's chunks come from are on record. */
-static bool source_known(const struct state *s, uint64_t rank, uint32_t tensor)
+/* All pieces of the source that a chunk comes from are on record. */
+static bool source_known(const struct state *s, uint64_t rank, uint32_t tensor, uint32_t c)
 {
-    uint32_t from = tensor - (s->fill->plans[rank].tensors[tensor].part == PART_SCALE);
-    for (uint32_t i = s->first_piece[from]; i < s->first_piece[from + 1]; i++)
+    struct range pieces = pieces_of(s, rank, tensor, c);
+    for (uint64_t i = pieces.begin; i < pieces.end; i++)
         if (!s->piece_known[i])
             return false;
     return true;
@@ -133,7 +179,7 @@ static bool take_journal(struct state *s, struct tp_error *err)
                    j->c < f->plans[j->a].tensors[j->b].n_chunks) {
             uint32_t at = f->plans[j->a].tensors[j->b].first_chunk + j->c;
             f->heads[j->a].chunks[at].raw_hash = j->hash;
-            s->chunk_known[j->a][at] = source_known(s, j->a, j->b);
+            s->chunk_known[j->a][at] = source_known(s, j->a, j->b, j->c);
         }
     }
     return true;
@@ -153,7 +199,7 @@ static bool push(struct state *s, struct journal_record record, struct tp_error 
     if (ok) {
         s->pending[s->n_pending++] = record;
         s->pending_bytes += record.bytes;
-        if (s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES)
+        if (s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes)
             pthread_cond_signal(&s->changed);
     }
     pthread_mutex_unlock(&s->mutex);
@@ -170,7 +216,7 @@ static bool do_prepare(struct state *s, const struct task *task, struct tp_error
     record.hash = s->pieces[at];
     if (!known && !s->source_only && !push(s, record, err))
         return false;
-    atomic_fetch_sub(&s->prepare_left[task->tensor], 1); /* on record before any of its chunks */
+    atomic_store(&s->piece_left[at], 0); /* on record before any of its chunks */
     return true;
 }
 
@@ -212,19 +258,21 @@ static bool do_chunk(struct state *s, uint64_t job, unsigned char *space, struct
         count_resumed(s, bytes);
         return true;
     }
-    /* a scale comes of its weight's preparation */
-    if (!jobs_await(&s->jobs, job, &s->prepare_left[task->tensor - (t->part == PART_SCALE)], 0))
-        return true;
-    if (!pack_chunk(s->source, plan, task->tensor, task->part, space + s->out_bytes, out, err))
+    struct range pieces = pieces_of(s, task->rank, task->tensor, task->part);
+    for (uint64_t i = pieces.begin; i < pieces.end; i++)
+        if (!jobs_await(&s->jobs, job, &s->piece_left[i], 0))
+            return true;
+    if (!pack_chunk(s->source, plan, task->tensor, task->part, space + s->out_bytes, out,
+                    &chunk->raw_hash, err))
         return false;
-    chunk->raw_hash = hash_bytes(out, bytes);
     if (!file->writable) {
         if (!hash_equal(found, chunk->raw_hash))
             return not_as_made(s, task, err);
         count_resumed(s, bytes);
         return true;
     }
-    if (!io_write_direct(file->direct_fd, file->fd, file->path, out, bytes, at, err))
+    struct io_direct direct = {file->direct_fd, file->fd, &s->edges[task->rank], file->path};
+    if (!io_write_direct(&direct, out, bytes, at, err))
         return false;
     if (file->direct_fd < 0)
         io_write_back(file->fd, at, bytes);
@@ -251,16 +299,24 @@ static void space_bytes(const struct writer_request *request, const struct rank_
     *out_bytes = align_up(*out_bytes + IO_DIRECT_ALIGN, 64);
 }
 
-int fill_workers(const struct writer_request *request)
-{
-    return 2 * request->threads; /* while one waits for the disk another packs */
-}
-
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans)
 {
     uint64_t out, pack;
     space_bytes(request, plans, &out, &pack);
     return out + pack;
+}
+
+/* While some wait for the disk others pack; more of them keep it busy, where there is much to write
+ * and memory is plenty. */
+int fill_workers(const struct writer_request *request, const struct rank_plan *plans)
+{
+    int least = 2 * request->threads;
+    uint64_t half = request->memory / 2 / fill_worker_bytes(request, plans), total = 0;
+    for (uint64_t r = 0; r < request->tp_size; r++)
+        total += plans[r].data_bytes;
+    if (total < SYNC_BYTES || half <= (uint64_t)least)
+        return least;
+    return half > (uint64_t)least + MORE_WRITES ? least + MORE_WRITES : (int)half;
 }
 
 static bool do_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
@@ -302,11 +358,11 @@ static void sync_loop(struct state *s)
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_mutex_lock(&s->mutex);
-        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < SYNC_BYTES &&
+        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < s->sync_bytes &&
                pthread_cond_timedwait(&s->changed, &s->mutex, &until) == 0)
             ;
         last = s->working == 0;
-        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= SYNC_BYTES;
+        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes;
         struct journal_record *records = due ? s->pending : NULL;
         size_t n = due ? s->n_pending : 0;
         if (due) {
@@ -342,12 +398,7 @@ static void thread_main(void *arg, int index, int count)
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
 {
     struct state s = {.fill = fill, .source_only = source_only, .source = fill->request->source};
-    uint64_t n_chunks = 0;
-    for (uint64_t r = 0; r < fill->request->tp_size; r++)
-        n_chunks += fill->plans[r].n_chunks;
-    s.sync_records =
-        n_chunks / SYNC_SHARE < SYNC_RECORDS ? n_chunks / SYNC_SHARE + 1 : SYNC_RECORDS;
-    s.working = fill_workers(fill->request);
+    s.working = fill_workers(fill->request, fill->plans);
     s.jobs = (struct jobs){.run = do_task, .arg = &s};
     space_bytes(fill->request, fill->plans, &s.out_bytes, &s.jobs.space_bytes);
     s.jobs.space_bytes += s.out_bytes;
@@ -355,6 +406,8 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     pthread_mutex_init(&s.mutex, NULL);
     pthread_cond_init(&s.changed, NULL);
     pthread_cond_init(&s.room, NULL);
+    for (uint64_t r = 0; r < fill->request->tp_size; r++)
+        pthread_mutex_init(&s.edges[r], NULL);
     bool ok = list_tasks(&s, err) && take_journal(&s, err) &&
               threads_run(s.working + 1, thread_main, &s, err);
     struct tp_error failed;
@@ -367,6 +420,8 @@ bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
     for (uint32_t i = 0; ok && i < fill->plans[0].n_tensors; i++)
         fill->digests[i] =
             hash_of_hashes(s.pieces + s.first_piece[i], s.first_piece[i + 1] - s.first_piece[i]);
+    for (uint64_t r = 0; r < fill->request->tp_size; r++)
+        pthread_mutex_destroy(&s.edges[r]);
     pthread_mutex_destroy(&s.mutex);
     pthread_cond_destroy(&s.changed);
     pthread_cond_destroy(&s.room);

@@ -1,7 +1,7 @@
 #include "pack.h"
 
 #include "checked.h"
-#include <emmintrin.h>
+#include <immintrin.h>
 
 /* A panel is a matrix of words, whatever they hold: [16 rows][n] becomes [n][16 rows]. */
 static void transpose_4x4(const unsigned char *in, size_t in_stride, unsigned char *out,
@@ -18,9 +18,51 @@ static void transpose_4x4(const unsigned char *in, size_t in_stride, unsigned ch
     _mm_storeu_ps((float *)(void *)(out + 3 * out_stride), d);
 }
 
-void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words, unsigned char *panel)
+#define AVX2 static __attribute__((target("avx2")))
+
+AVX2 void transpose_8x8(const unsigned char *in, size_t in_stride, unsigned char *out,
+                        size_t out_stride)
+{
+    __m256 a[8], b[8];
+    for (size_t i = 0; i < 4; i++) { /* rows i and i + 4, a half of each */
+        const __m128 *lower = (const void *)(in + i * in_stride),
+                     *upper = (const void *)(in + (i + 4) * in_stride);
+        for (size_t half = 0; half < 2; half++)
+            a[i + 4 * half] = _mm256_insertf128_ps(
+                _mm256_castps128_ps256(_mm_loadu_ps((const float *)(lower + half))),
+                _mm_loadu_ps((const float *)(upper + half)), 1);
+    }
+    for (size_t half = 0; half < 8; half += 4)
+        for (size_t i = 0; i < 4; i += 2) {
+            b[half + i] = _mm256_unpacklo_ps(a[half + i], a[half + i + 1]);
+            b[half + i + 1] = _mm256_unpackhi_ps(a[half + i], a[half + i + 1]);
+        }
+    for (size_t half = 0; half < 8; half += 4)
+        for (size_t i = 0; i < 2; i++) {
+            float *to = (void *)(out + (half + 2 * i) * out_stride),
+                  *next = (void *)(out + (half + 2 * i + 1) * out_stride);
+            _mm256_storeu_ps(to, _mm256_shuffle_ps(b[half + i], b[half + i + 2], 0x44));
+            _mm256_storeu_ps(next, _mm256_shuffle_ps(b[half + i], b[half + i + 2], 0xee));
+        }
+}
+
+/* Lines of 64 bytes of eight rows at a time: rows that are a power of two apart share a set of the
+ * first cache, which has eight ways. Returns the words done. */
+AVX2 uint64_t interleave_lines(const unsigned char *rows, size_t stride, uint64_t words,
+                               unsigned char *panel)
 {
     uint64_t k = 0;
+    for (; k + 16 <= words; k += 16)
+        for (size_t r = 0; r < PANEL_ROWS; r += 8)
+            for (size_t half = 0; half < 16; half += 8)
+                transpose_8x8(rows + r * stride + (k + half) * 4, stride,
+                              panel + (k + half) * 64 + r * 4, 64);
+    return k;
+}
+
+void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words, unsigned char *panel)
+{
+    uint64_t k = __builtin_cpu_supports("avx2") ? interleave_lines(rows, stride, words, panel) : 0;
     for (; k + 4 <= words; k += 4)
         for (size_t r = 0; r < PANEL_ROWS; r += 4)
             transpose_4x4(rows + r * stride + k * 4, stride, panel + k * 64 + r * 4, 64);
@@ -68,20 +110,48 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
     return source->space_bytes + most;
 }
 
+/* Rows that lie as they are stored are interleaved from there; the panel that has padding is not. */
+static uint64_t pack_in_place(const struct source *source, uint32_t index, const struct tensor *t,
+                              struct range panels, unsigned char *out, struct hash_stream *stream)
+{
+    uint64_t panel_bytes = tensor_panel_bytes(t), full = range_count(t->own_rows) / PANEL_ROWS;
+    size_t stride;
+    const unsigned char *rows =
+        source->rows_in_place
+            ? source->rows_in_place(source, index, t->own_rows.begin + panels.begin * PANEL_ROWS,
+                                    t->own_leaves, &stride)
+            : NULL;
+    uint64_t end = !rows ? panels.begin : full < panels.end ? full : panels.end;
+    for (uint64_t panel = panels.begin; panel < end; panel++, out += panel_bytes) {
+        pack_interleave(rows, stride, t->row_words, out);
+        hash_add(stream, out, panel_bytes);
+        rows += PANEL_ROWS * stride;
+    }
+    return end;
+}
+
 bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint32_t index,
-                uint32_t c, unsigned char *space, unsigned char *out, struct tp_error *err)
+                uint32_t c, unsigned char *space, unsigned char *out, struct hash128 *hash,
+                struct tp_error *err)
 {
     const struct tensor *t = &plan->tensors[index];
     uint64_t bytes = tensor_chunk_bytes(t, c), begin = c * t->chunk_bytes;
-    if (t->layout == LAYOUT_VECTOR_F32)
-        return source->read_rows(source, index, t->own_rows.begin + begin / 4, bytes / 4,
-                                 t->own_leaves, out, 4, space, err);
+    struct hash_stream stream;
+    if (t->layout == LAYOUT_VECTOR_F32) {
+        bool ok = source->read_rows(source, index, t->own_rows.begin + begin / 4, bytes / 4,
+                                    t->own_leaves, out, 4, space, err);
+        *hash = ok ? hash_bytes(out, bytes) : (struct hash128){0};
+        return ok;
+    }
     unsigned char *staged = space + source->space_bytes; /* rows, row-major */
     uint64_t stride = stage_stride(t), panel_bytes = tensor_panel_bytes(t);
-    uint64_t panel = begin / panel_bytes, end = panel + bytes / panel_bytes;
+    struct range panels = {begin / panel_bytes, (begin + bytes) / panel_bytes};
     uint64_t step = panels_at_once(source, t);
-    for (; panel < end; panel += step) {
-        uint64_t n = panel + step < end ? step : end - panel;
+    hash_start(&stream); /* of panels while they are in the cache */
+    uint64_t panel = pack_in_place(source, index, t, panels, out, &stream);
+    out += (panel - panels.begin) * panel_bytes;
+    for (; panel < panels.end; panel += step) {
+        uint64_t n = panel + step < panels.end ? step : panels.end - panel;
         uint64_t row = panel * PANEL_ROWS, rows = range_count(t->own_rows) - row;
         if (rows > n * PANEL_ROWS)
             rows = n * PANEL_ROWS;
@@ -89,8 +159,11 @@ bool pack_chunk(const struct source *source, const struct rank_plan *plan, uint3
                                stride, space, err))
             return false;
         memset(staged + rows * stride, 0, (n * PANEL_ROWS - rows) * stride);
-        for (uint64_t i = 0; i < n; i++, out += panel_bytes)
+        for (uint64_t i = 0; i < n; i++, out += panel_bytes) {
             pack_interleave(staged + i * PANEL_ROWS * stride, stride, t->row_words, out);
+            hash_add(&stream, out, panel_bytes);
+        }
     }
+    *hash = hash_end(&stream);
     return true;
 }

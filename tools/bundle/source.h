@@ -5,6 +5,7 @@
  * and recipe: rows and leaves are global, uncut.
  */
 #pragma once
+#include "checked.h"
 #include "hash.h"
 #include "json.h"
 #include "rank_plan.h"
@@ -24,12 +25,18 @@ struct source {
                       struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
                       struct tp_error *err);
 
-    /* Work that must come before rows of tensor `index` are read: `pieces` independent parts, each
-     * done once, any thread. For a checkpoint: *digest of that part of the stored bytes (known,
-     * from a journal: it must be that, TP_E_CHANGED), and the scales of quantized rows (rows of a
-     * scale need the preparation of its weight, the tensor before it). Another bundle needs
-     * none. */
-    uint32_t (*prepare_pieces)(const struct source *self, uint32_t index);
+    /* Rows of a matrix from `row` on where these leaves' words lie as they are stored, *stride bytes
+     * from row to row, any alignment: read_rows would copy them. NULL where it would do more; the
+     * function is NULL where it always does. */
+    const unsigned char *(*rows_in_place)(const struct source *self, uint32_t index, uint64_t row,
+                                          struct range leaves, size_t *stride);
+
+    /* Work that must come before rows of tensor `index` are read, in independent parts of so many
+     * rows (0: none), each done once, any thread. For a checkpoint: *digest of that part of the
+     * stored bytes (known, from a journal: it must be that, TP_E_CHANGED), and the scales of
+     * quantized rows (rows of a scale need the preparation of its weight, the tensor before it).
+     * Another bundle needs none. */
+    uint64_t (*piece_rows)(const struct source *self, uint32_t index);
     bool (*prepare)(const struct source *self, uint32_t index, uint32_t piece, bool known,
                     struct hash128 *digest, struct tp_error *err);
 
@@ -45,3 +52,10 @@ struct source {
     bool (*check)(const struct source *self, int threads, struct tp_error *err);
     void *state;
 };
+
+/* How many parts tensor `index` is prepared in. */
+static inline uint32_t source_pieces(const struct source *source, uint32_t index)
+{
+    uint64_t rows = source->piece_rows(source, index);
+    return rows ? (uint32_t)div_ceil(source->whole->tensors[index].rows, rows) : 0;
+}

@@ -121,7 +121,7 @@ static bool read_rows(const struct source *source, uint32_t index, uint64_t row,
     return true;
 }
 
-static uint32_t prepare_pieces(const struct source *source, uint32_t index)
+static uint64_t piece_rows(const struct source *source, uint32_t index)
 {
     (void)source;
     (void)index;
@@ -200,7 +200,7 @@ bool source_bundle_open(struct source_bundle *s, const char *dir, struct tp_erro
                                 .bytes = bytes,
                                 .space_bytes = 3 * align_up(s->chunk_bytes, 64),
                                 .read_rows = read_rows,
-                                .prepare_pieces = prepare_pieces,
+                                .piece_rows = piece_rows,
                                 .describe = describe,
                                 .unchanged = unchanged,
                                 .check = check,

@@ -7,6 +7,7 @@
 enum {
     PIECE_BYTES = 4 << 20, /* of stored bytes a digest covers; part of the bundle id */
     STRIP = 1024,          /* values converted at once, on the stack */
+    DISK_AHEAD = 32 << 20, /* of a file that is read, on their way from the disk */
 };
 
 struct source_input {
@@ -63,17 +64,6 @@ static void widen(const struct source_input *in, uint64_t row, uint64_t col, uin
     values_widen(in->dtype, in->data + (row * in->cols + col) * dtype_bytes(in->dtype), n, wide);
 }
 
-/* The constants of the group that column `col` is in: of all of it, whatever part is asked for. */
-static uint32_t group_constants(const struct source_input *in, const struct stored *stored,
-                                uint64_t row, uint64_t col)
-{
-    float wide[STRIP];
-    uint64_t begin = col / stored->group * stored->group, left = in->cols - begin;
-    uint64_t n = left < stored->group ? left : stored->group;
-    widen(in, row, begin, n, wide);
-    return stored->constants(stored, wide, n);
-}
-
 /* The codes or values of a run of columns, padded with zeros to a block. */
 static bool encode_run(const struct source_input *in, const struct stored *stored, uint64_t row,
                        struct range cols, uint32_t constants, unsigned char *out)
@@ -97,18 +87,32 @@ static bool encode_run(const struct source_input *in, const struct stored *store
     return true;
 }
 
+/* The piece of a group: constants are those of all of it, whatever part is asked for. */
+static bool encode_group(const struct source_input *in, const struct stored *stored, uint64_t row,
+                         const struct piece *piece, unsigned char *leaf)
+{
+    float wide[STRIP];
+    uint64_t begin = piece->cols.begin / stored->group * stored->group, left = in->cols - begin;
+    uint64_t n = range_count(piece->cols), used = align_up(n * stored->bits, 32) / 8;
+    unsigned char *out = leaf + 4 * piece->word;
+    size_t group = left < stored->group ? left : stored->group;
+    widen(in, row, begin, group, wide);
+    uint32_t constants = stored->constants(stored, wide, group);
+    stored_put_constants(stored, leaf, piece, constants);
+    memset(out + used, 0, align_up(n, BLOCK_COLS) * stored->bits / 8 - used);
+    return stored->encode(stored, wide + (piece->cols.begin - begin), n, constants, out);
+}
+
 static bool read_leaf(const struct source_input *in, const struct stored *stored, uint64_t row,
                       struct range leaf, unsigned char *out)
 {
     struct piece piece = {.index = 0};
-    while (stored_next_piece(stored, leaf, &piece)) {
-        uint32_t constants = stored->group ? group_constants(in, stored, row, piece.cols.begin)
-                             : in->scales  ? in->scales[row]
-                                           : 0;
-        stored_put_constants(stored, out, &piece, constants);
-        if (!encode_run(in, stored, row, piece.cols, constants, out + 4 * piece.word))
+    uint32_t constants = in->scales ? in->scales[row] : 0;
+    while (stored_next_piece(stored, leaf, &piece))
+        if (!(stored->group
+                  ? encode_group(in, stored, row, &piece, out)
+                  : encode_run(in, stored, row, piece.cols, constants, out + 4 * piece.word)))
             return false;
-    }
     return true;
 }
 
@@ -129,6 +133,22 @@ static bool read_row(const struct source_input *in, const struct tensor *t, uint
            input_fail(in, TP_E_RANGE, err, "a value is beyond the range of the dtype asked for");
 }
 
+static const unsigned char *rows_in_place(const struct source *source, uint32_t index, uint64_t row,
+                                          struct range leaves, size_t *stride)
+{
+    const struct source_checkpoint *s = self_of(source);
+    const struct source_input *in = &s->inputs[index];
+    const struct tensor *t = &s->whole.tensors[index];
+    if ((unsigned)in->dtype != t->stored->id)
+        return NULL;
+    for (uint64_t i = leaves.begin; i < leaves.end; i++)
+        if (range_count(leaf_columns(&t->leaves, i)) % BLOCK_COLS)
+            return NULL;
+    size_t element = dtype_bytes(in->dtype);
+    *stride = in->cols * element;
+    return in->data + row * *stride + leaf_columns(&t->leaves, leaves.begin).begin * element;
+}
+
 static bool read_rows(const struct source *source, uint32_t index, uint64_t row, uint64_t n_rows,
                       struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
                       struct tp_error *err)
@@ -147,33 +167,16 @@ static bool read_rows(const struct source *source, uint32_t index, uint64_t row,
 
 /* ---- preparing: digests, finite values, scales ---- */
 
-static uint64_t piece_rows(const struct source_input *in)
+static uint64_t rows_of_piece(const struct source_input *in)
 {
     uint64_t rows = PIECE_BYTES / (in->cols * dtype_bytes(in->dtype));
     return rows ? rows : 1;
 }
 
-static uint32_t prepare_pieces(const struct source *source, uint32_t index)
+static uint64_t piece_rows(const struct source *source, uint32_t index)
 {
     const struct source_checkpoint *s = self_of(source);
-    const struct source_input *in = &s->inputs[index];
-    if (s->whole.tensors[index].part == PART_SCALE)
-        return 0;
-    return (uint32_t)div_ceil(in->rows, piece_rows(in));
-}
-
-static bool find_scales(const struct source_input *in, const struct stored *stored,
-                        struct range rows, struct tp_error *err)
-{
-    float *row = mem_array(in->cols, sizeof *row, err);
-    if (!row)
-        return false;
-    for (uint64_t r = rows.begin; r < rows.end; r++) {
-        widen(in, r, 0, in->cols, row);
-        in->scales[r] = stored->constants(stored, row, in->cols);
-    }
-    mem_free(row);
-    return true;
+    return s->whole.tensors[index].part == PART_SCALE ? 0 : rows_of_piece(&s->inputs[index]);
 }
 
 static bool not_finite(const struct source_input *in, uint64_t at, struct tp_error *err)
@@ -184,22 +187,34 @@ static bool not_finite(const struct source_input *in, uint64_t at, struct tp_err
     return input_fail(in, TP_E_NONFINITE, err, what);
 }
 
-/* One pass over memory: every block is checked and hashed while it is in the cache. */
-static bool check_and_hash(const struct source_input *in, uint64_t at, uint64_t n,
-                           struct hash128 *digest, struct tp_error *err)
+/* Values are finite; their hash; scales of rows. One pass over memory: all of it is done to some
+ * rows while they are in the cache, and those that follow are on their way. `wide`: of a row. */
+static bool look_at_rows(const struct source_input *in, const struct stored *stored,
+                         struct range rows, float *wide, struct hash128 *digest,
+                         struct tp_error *err)
 {
-    enum { BLOCK = 64 << 10 };
-    size_t element = dtype_bytes(in->dtype);
+    enum { BLOCK = 4 << 10, AHEAD = 16 << 10, LINE = 64 }; /* bytes */
+    size_t row_bytes = in->cols * dtype_bytes(in->dtype);
+    uint64_t step = row_bytes < BLOCK ? BLOCK / row_bytes : 1;
     struct hash_stream stream;
-    io_populate(in->data + at * element, n * element);
+    const unsigned char *begin = in->data + rows.begin * row_bytes;
+    uint64_t bytes = range_count(rows) * row_bytes;
+    io_read_ahead(in->file->fd, (uint64_t)(begin - in->file->map.data) + DISK_AHEAD, bytes);
+    io_populate(begin, bytes);
     hash_start(&stream);
-    for (uint64_t i = 0; i < n; i += BLOCK) {
-        size_t block = n - i < BLOCK ? n - i : BLOCK;
-        const unsigned char *data = in->data + (at + i) * element;
-        size_t finite = values_finite(in->dtype, data, block);
-        if (finite < block)
-            return not_finite(in, at + i + finite, err);
-        hash_add(&stream, data, block * element);
+    for (uint64_t row = rows.begin; row < rows.end; row += step) {
+        uint64_t n = row + step < rows.end ? step : rows.end - row;
+        const unsigned char *data = in->data + row * row_bytes;
+        for (size_t i = 0; i < n * row_bytes; i += LINE)
+            __builtin_prefetch(data + AHEAD + i, 0, 2);
+        size_t finite = values_finite(in->dtype, data, n * in->cols);
+        if (finite < n * in->cols)
+            return not_finite(in, row * in->cols + finite, err);
+        hash_add(&stream, data, n * row_bytes);
+        for (uint64_t r = row; in->scales && r < row + n; r++) {
+            widen(in, r, 0, in->cols, wide);
+            in->scales[r] = stored->constants(stored, wide, in->cols);
+        }
     }
     *digest = hash_end(&stream);
     return true;
@@ -241,18 +256,23 @@ static bool prepare(const struct source *source, uint32_t index, uint32_t piece,
 {
     const struct source_checkpoint *s = self_of(source);
     struct source_input *in = &s->inputs[index];
-    struct range rows = {piece * piece_rows(in), (piece + 1) * piece_rows(in)};
+    struct range rows = {piece * rows_of_piece(in), (piece + 1) * rows_of_piece(in)};
     struct hash128 found;
+    float *wide = NULL;
     if (rows.end > in->rows)
         rows.end = in->rows;
-    if (!check_and_hash(in, rows.begin * in->cols, range_count(rows) * in->cols, &found, err))
+    if (in->scales && !(wide = mem_array(in->cols, sizeof *wide, err)))
+        return false;
+    bool ok = look_at_rows(in, s->whole.tensors[index].stored, rows, wide, &found, err);
+    mem_free(wide);
+    if (!ok)
         return false;
     look_for_another(in, rows.begin * in->cols, range_count(rows) * in->cols);
     if (known && !hash_equal(found, *digest))
         return input_fail(in, TP_E_CHANGED, err,
                           "changed since the conversion was interrupted; use --restart");
     *digest = found;
-    return !in->scales || find_scales(in, s->whole.tensors[index].stored, rows, err);
+    return true;
 }
 
 static bool unchanged(const struct source *source, struct tp_error *err)
@@ -502,7 +522,8 @@ bool source_checkpoint_open(struct source_checkpoint *s, struct checkpoint *chec
                                 .recipe = recipe,
                                 .whole = &s->whole,
                                 .read_rows = read_rows,
-                                .prepare_pieces = prepare_pieces,
+                                .rows_in_place = rows_in_place,
+                                .piece_rows = piece_rows,
                                 .prepare = prepare,
                                 .describe = describe,
                                 .unchanged = unchanged,

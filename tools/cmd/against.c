@@ -86,7 +86,7 @@ bool against_prepare(struct against *a, int threads, struct tp_error *err)
     if (!p.first)
         return false;
     for (uint32_t i = 0; i < p.n_tensors; i++)
-        p.first[i + 1] = p.first[i] + source->prepare_pieces(source, i);
+        p.first[i + 1] = p.first[i] + source_pieces(source, i);
     struct jobs jobs = {.count = p.first[p.n_tensors], .run = prepare_piece, .arg = &p};
     bool ok = jobs_run(&jobs, threads, err);
     mem_free(p.first);
@@ -167,7 +167,8 @@ bool against_chunk(const struct against *a, uint64_t rank, uint32_t index, uint3
     const struct rank_plan *plan = &a->bundle->bundle.plans[rank];
     const struct tensor *t = &plan->tensors[index];
     uint64_t n = tensor_chunk_bytes(t, c), at = 0;
-    if (!pack_chunk(&a->folder.source.source, plan, index, c, space, again, err))
+    struct hash128 hash;
+    if (!pack_chunk(&a->folder.source.source, plan, index, c, space, again, &hash, err))
         return false;
     if (memcmp(raw, again, n) == 0)
         return true;

@@ -1,0 +1,3 @@
+#define LANES_SET lanes_avx2
+#define LANES_NAME "avx2"
+#include "lanes.inc.h"
