@@ -2,7 +2,9 @@
 
 #include "prefetch.h"
 #include <immintrin.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 double now(void)
@@ -22,6 +24,18 @@ double median(double *values, int n)
 {
     qsort(values, (size_t)n, sizeof *values, ascending);
     return values[n / 2];
+}
+
+void print_samples(const char *what, const char *unit, const double *values, int n)
+{
+    double sorted[SAMPLES_MAX];
+    memcpy(sorted, values, (size_t)n * sizeof *values);
+    printf("{\"what\": \"%s\", \"unit\": \"%s\", \"median\": %.5g, \"samples\": [", what, unit,
+           median(sorted, n));
+    for (int i = 0; i < n; i++)
+        printf("%s%.5g", i ? ", " : "", values[i]);
+    printf("]}\n");
+    fflush(stdout);
 }
 
 /* ---- the honest read ---- */

@@ -5,10 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { READ_WAYS = 5, READ_ROUNDS = 3 };
+enum { READ_WAYS = 5, READ_ROUNDS = 3, SAMPLES_MAX = 99 };
 
 double now(void);                     /* seconds */
 double median(double *values, int n); /* sorts them */
+/* A line of JSON: what was measured, its unit, the median, and every round's figure in turn; n at
+ * most SAMPLES_MAX. */
+void print_samples(const char *what, const char *unit, const double *values, int n);
 
 /* The sum of all words, which the compiler cannot leave out. p aligned to 64 bytes; bytes a
  * multiple of 256; what is ahead of the end is asked for and need not exist. */
