@@ -20,6 +20,7 @@ import time
 
 import bench_goals
 import bench_parts
+import bench_programs
 from bench_rows import read_record, summary, table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -61,15 +62,19 @@ def measure(name, bench, record):
         if name == "models":
             bench.models.make_all()
         else:
-            rows = list(bench_parts.PARTS[name](bench))
-    except bench_parts.Failed as e:
+            for r in bench_parts.PARTS[name](bench):
+                rows.append(r)
+    except bench_programs.Failed as e:
         failed = e
     for r in rows:
         record.write(json.dumps(r) + "\n")
     record.flush()
     bench_goals.judge(bench.kind, rows)
     print(f"\n## {name}, {time.monotonic() - begin:.0f} s\n")
-    print(f"FAILED: {failed}" if failed else table(rows) if rows else "nothing measured", flush=True)
+    print(table(rows) if rows else "nothing measured")
+    if failed:
+        print(f"FAILED: {failed}")
+    sys.stdout.flush()
     return not failed
 
 
@@ -81,7 +86,7 @@ def main():
     with open("/proc/cpuinfo") as f:
         cpuinfo = f.read()
     kind = bench_goals.kind_of(cpuinfo)
-    bench = bench_parts.Bench(build, os.path.abspath(os.environ.get("BENCH_DIR") or os.path.join(build, "bench")),
+    bench = bench_programs.Bench(build, os.path.abspath(os.environ.get("BENCH_DIR") or os.path.join(build, "bench")),
                               os.environ.get("SHARED") or "../shared", llama_folder(), kind)
     machine = machine_of(kind, cpuinfo)
     print("# {cpu}, {processors} processors, {memory_gib} GiB; {date}, {commit}".format(**machine))

@@ -84,7 +84,7 @@ def goals_of(kind, tile_ns=None):
     """All goals of a kind of processor, in the order of the parts. tile_ns: a turn of 2x2 tiles at that moment, where there are tiles."""
     goals = [*decode_goals(kind), *prefill_goals(kind, tile_ns)]
     for name, cold in (("bf16", 0.95), ("int8", 0.65), ("int4", 0.45)):
-        goals += [Goal("start", f"{name}, first step, verified", "plain", 1.35, "16.3", at_most=True),
+        goals += [*(Goal("start", f"{name}, first step, verified, {threads}", "plain", 1.35, "16.3", at_most=True) for threads in THREADS),
                   Goal("start", f"{name}, warm", "llama.cpp", 1.3, "16.3", at_most=True),
                   Goal("start", f"{name}, cold", "llama.cpp", cold, "16.3", at_most=True)]
     goals += [Goal("convert", "bf16 to 4 ranks", "cp", 2.5, "16.4, plan 1", either="convert"),

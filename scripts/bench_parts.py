@@ -5,88 +5,14 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 
 import bench_models
+from bench_programs import forget, plural, seconds_to_output
 from bench_rows import row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEAKS = {"amx": ("TDPBF16PS 2x2",), "zen": ("VDPBF16PS", "FMA 512", "FMA 256"), "avx512": ("VDPBF16PS", "FMA 512", "FMA 256"),
-         "avx2": ("FMA 256",), "other": ("FMA 256",)}
-TILE_TURN_GFLOP = 4 * 16384e-9
-
-
-class Failed(Exception):
-    pass
-
-
-class Bench:
-    """What the parts need: programs, models, peers, the kind of processor."""
-
-    def __init__(self, build, folder, shared, llama, kind):
-        self.build, self.folder, self.shared, self.llama, self.kind = build, folder, shared, llama, kind
-        self.models = bench_models.Models(folder, build, llama)
-        self.tile_ns = None  # of a turn of 2x2 tiles, when it was last seen
-
-    def program(self, name):
-        return os.path.join(self.build, name)
-
-    def run(self, *command, env=None):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, **(env or {})))
-        if done.returncode:
-            raise Failed(f"{' '.join(command)} ends with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-400:]}")
-        return done
-
-    def samples(self, *command, env=None):
-        """{what: samples} of a program that prints lines of JSON"""
-        lines = self.run(*command, env=env).stdout.decode().splitlines()
-        try:
-            return {e["what"]: e["samples"] for e in map(json.loads, lines)}
-        except (ValueError, KeyError, TypeError):
-            raise Failed(f"{' '.join(command)} prints no lines of JSON")
-
-    def bench(self, name, *args, env=None):
-        return self.samples(self.program("tests/bench_" + name), *map(str, args), env=env)
-
-    # ---- peers ----
-
-    def llama_rate(self, name, prompt, tokens, threads):
-        done = self.run(os.path.join(self.llama, "llama-bench"), "-m", self.models.peer(name), "-p", str(prompt), "-n", str(tokens),
-                        "-t", str(threads), "-r", "1", "-o", "json")
-        return [r["avg_ts"] for r in json.loads(done.stdout)][0]
-
-    def llama_label(self, name):
-        return f"llama.cpp {bench_models.FORMATS[name][1]}"
-
-    def beside_llama(self, part, what, name, unit, ours, theirs):
-        missing = {} if self.llama else {"absent": "absent (LLAMA=DIR)"}
-        return row(part, what, unit, ours, self.llama_label(name), theirs or None, "llama.cpp", **missing)
-
-    def onednn(self, tokens, threads):
-        """(tokens a second of its products alone, type), or None"""
-        program = self.program("tests/bench_onednn")
-        if not os.path.exists(program):
-            return None
-        found = self.samples(program, str(tokens), "1", env={"OMP_NUM_THREADS": str(threads)})
-        return next((s[0], name) for name, s in found.items())
-
-    # ---- limits of the moment ----
-
-    def peak(self, threads):
-        """(10^9 operations a second of the best instruction for prompts, its name)"""
-        found = self.bench("limits", "peaks", 3)
-        names = [n for n in PEAKS[self.kind] if f"{n}, {plural(threads)}" in found]
-        rates = {n: statistics.median(found[f"{n}, {plural(threads)}"]) for n in names}
-        best = max(rates, key=rates.get)
-        if best.startswith("TDPBF16PS"):
-            self.tile_ns = TILE_TURN_GFLOP * threads / rates[best] * 1e9
-        return rates[best], best
-
-
-def plural(threads):
-    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def limits(b):
@@ -98,6 +24,8 @@ def limits(b):
         for what, samples in found.items():
             if not what.startswith("read ") and what.endswith(plural(threads)):
                 yield row("limits", what, "Gop/s", samples)
+    for what, rate in b.disk().items():
+        yield row("limits", f"disk, direct {what}", "GB/s", [rate])
 
 
 def dots(b):
@@ -143,16 +71,9 @@ def batch(b, rounds=3):
             yield row("batch", f"{name}, {n} sequences, 2 threads", "tok/s", found[f"decode, 2 threads, batch {n}"], "one sequence", one)
 
 
-def our_prompt(b, name, tokens, threads):
-    ids = ",".join(str(1 + i % 30000) for i in range(tokens))
-    done = b.run(b.program("tprun"), "generate", b.models.bundle(name), "--prompt-ids", ids, "-n", "2", "--temp", "0", "--ignore-eos", "--ids",
-                 "--threads", str(threads), "--report", "json")
-    return json.loads(done.stderr)["prefill_tok_s"]
-
-
 def roofline(b, name, tokens):
     """(tokens a second that the arithmetic allows, or where tiles are that fast the reading of the weights; the instruction)"""
-    peak, instruction = b.peak(2)
+    peak, instruction = b.peak(name, 2)
     limit = peak / bench_models.GFLOP_OF_TOKEN
     if b.kind == "amx":
         found = b.bench("limits", "read", 1)
@@ -172,7 +93,7 @@ def prefill(b):
             for name in bench_models.FORMATS:
                 rate, instruction = roofline(b, name, tokens)
                 limit.setdefault(name, []).append(rate)
-                ours.setdefault(name, []).append(our_prompt(b, name, tokens, 2))
+                ours.setdefault(name, []).append(b.our_prompt(name, tokens, 2))
                 if b.llama:
                     theirs.setdefault(name, []).append(b.llama_rate(name, tokens, 0, 2))
         for name in bench_models.FORMATS:
@@ -186,27 +107,6 @@ def prefill(b):
                 yield row("prefill", what, "tok/s", ours[name], "oneDNN", absent="absent (libdnnl-dev)")
 
 
-def forget(folder_or_file):
-    """Its pages leave the page cache, as far as the system lets them."""
-    for path in glob.glob(os.path.join(folder_or_file, "*")) if os.path.isdir(folder_or_file) else [folder_or_file]:
-        fd = os.open(path, os.O_RDONLY)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
-
-
-def seconds_to_output(*command):
-    """From exec to the first byte of standard output."""
-    begin = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
-        first = p.stdout.read(1)
-        took = time.monotonic() - begin
-        p.stdout.read()
-    if not first or p.returncode:
-        raise Failed(f"{' '.join(command)} ends with {p.returncode}")
-    return took
-
-
 def first_token(b, name, ours, cold):
     path = b.models.bundle(name) if ours else b.models.peer(name)
     if cold:
@@ -217,8 +117,13 @@ def first_token(b, name, ours, cold):
 
 
 def start(b):
-    """From exec to the first token, two threads. llama-bench decodes one without warming up, and prints when it has."""
+    """The first step of an engine, with verification and without; from exec to the first token, two threads: llama-bench decodes one without
+    warming up, and prints when it has."""
+    program = b.program("tests/bench_start")
     for name in bench_models.FORMATS:
+        out = b.run(program, b.models.bundle(name), "5").stdout.decode() if os.path.exists(program) else ""
+        for threads, plain, verified in re.findall(r"threads=(\d+): first step plain ([\d.]+) ms, verified ([\d.]+) ms", out):
+            yield row("start", f"{name}, first step, verified, {plural(int(threads))}", "ms", [float(verified)], "plain", [float(plain)])
         for state, rounds in (("warm", 5), ("cold", 3)):
             first_token(b, name, True, False)
             both = [(first_token(b, name, True, state == "cold"), first_token(b, name, False, state == "cold") if b.llama else None)
@@ -250,10 +155,11 @@ def convert(b, rounds=4):
     out = b.run(os.path.join(HERE, "bench_convert.py"), b.program("tpshard"), b.models.checkpoint(), b.models.path("converted"), str(rounds)).stdout.decode()
     ours, what = per_line(r"; convert [\d.]+ s, ([\d.]+) GB/s", out), "bf16 to 4 ranks"
     yield row("convert", what, "GB/s", ours, "cp + sync", per_line(r"(?m)^cp [\d.]+ s, ([\d.]+) GB/s", out), "cp")
-    for probe in ("direct write", "direct read"):
-        found = per_line(probe + r" (?:[\d.]+ s, )?([\d.]+) GB/s", out)
-        if found:
-            yield row("convert", what, "GB/s", ours, probe, found)
+    writes = per_line(r"direct write (?:[\d.]+ s, )?([\d.]+) GB/s", out) or [rate for w, rate in b.disk().items() if w == "write"]
+    if writes:
+        yield row("convert", what, "GB/s", ours, "direct write", writes)
+    else:
+        yield row("convert", what, "GB/s", ours, "direct write", absent="absent (bench_disk)")
     yield row("convert", "anonymous memory", "MiB", per_line(r"anonymous memory at most ([\d.]+) MiB", out), "128 MiB", [128.0])
     rates = {name: [] for name in bench_models.FORMATS}
     for _ in range(rounds):
