@@ -21,7 +21,7 @@ import time
 import bench_goals
 import bench_parts
 import bench_programs
-from bench_rows import read_record, summary, table
+from bench_rows import read_record, state_of, summary, table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -62,15 +62,18 @@ def measure(name, bench, record):
         if name == "models":
             bench.models.make_all()
         else:
+            before = bench.two_threads()
             for r in bench_parts.PARTS[name](bench):
                 rows.append(r)
+            state = [before, bench.two_threads()]
+            rows = [dict(r, two_threads=state) for r in rows]
     except bench_programs.Failed as e:
         failed = e
     for r in rows:
         record.write(json.dumps(r) + "\n")
     record.flush()
     bench_goals.judge(bench.kind, rows)
-    print(f"\n## {name}, {time.monotonic() - begin:.0f} s\n")
+    print(f"\n## {name}, {time.monotonic() - begin:.0f} s{state_of(rows)}\n")
     print(table(rows) if rows else "nothing measured")
     if failed:
         print(f"FAILED: {failed}")

@@ -9,7 +9,7 @@ import sys
 import time
 
 import bench_models
-from bench_programs import forget, plural, seconds_to_output
+from bench_programs import forget, plural, rounds, seconds_to_output
 from bench_rows import row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -21,9 +21,12 @@ def limits(b):
         reads = {w: s for w, s in found.items() if w.startswith("read ") and w.endswith(plural(threads))}
         best = max(reads, key=lambda w: statistics.median(reads[w]))
         yield row("limits", f"read, {plural(threads)}", "GB/s", reads[best], note=best[5:].rsplit(",", 1)[0])
-        for what, samples in found.items():
-            if not what.startswith("read ") and what.endswith(plural(threads)):
-                yield row("limits", what, "Gop/s", samples)
+    for what, samples in found.items():
+        name, threads = what.rsplit(", ", 1)
+        if name.startswith("read "):
+            continue
+        alone = () if threads == plural(1) else (plural(1), found[f"{name}, {plural(1)}"])
+        yield row("limits", what, "Gop/s", samples, *alone)
     for what, rate in b.disk().items():
         yield row("limits", f"disk, direct {what}", "GB/s", [rate])
 
@@ -45,12 +48,12 @@ def dots(b):
             yield row("dots", f"{stored}, from memory", "GB/s", samples, "read", found["read beside " + what[4:]])
 
 
-def decode(b, rounds=3):
+def decode(b):
     for name in bench_models.FORMATS:
         bundle, ours, theirs = b.models.bundle(name), {}, {}
         if b.llama:
             b.models.peer(name)
-        for _ in range(rounds):
+        for _ in rounds(3, 40):
             for threads in (1, 2):
                 for what, samples in b.bench("decode", "-r", 3, "-s", 3, "-t", threads, bundle).items():
                     ours.setdefault(what, []).extend(samples)
@@ -63,9 +66,9 @@ def decode(b, rounds=3):
             yield b.beside_llama("decode", f"{name}, {plural(threads)}", name, "tok/s", in_turn, theirs.get(threads))
 
 
-def batch(b, rounds=3):
+def batch(b):
     for name in bench_models.FORMATS:
-        found = b.bench("decode", "-r", rounds, "-s", 2, "-t", 2, "-b", 16, b.models.bundle(name))
+        found = b.bench("decode", "-r", 3, "-s", 2, "-t", 2, "-b", 16, b.models.bundle(name))
         one = found["decode, 2 threads, batch 1"]
         for n in (2, 4, 8, 16):
             yield row("batch", f"{name}, {n} sequences, 2 threads", "tok/s", found[f"decode, 2 threads, batch {n}"], "one sequence", one)
@@ -84,9 +87,9 @@ def roofline(b, name, tokens):
 
 
 def prefill(b):
-    for tokens, rounds in ((128, 3), (512, 2)):
+    for tokens, most, seconds in ((128, 3, 50), (512, 3, 40)):
         ours, limit, theirs, products, instruction = {}, {}, {}, [], ""
-        for _ in range(rounds):
+        for _ in rounds(most, seconds):
             found = b.onednn(tokens, 2)
             if found:
                 products.append(found)
@@ -124,10 +127,10 @@ def start(b):
         out = b.run(program, b.models.bundle(name), "5").stdout.decode() if os.path.exists(program) else ""
         for threads, plain, verified in re.findall(r"threads=(\d+): first step plain ([\d.]+) ms, verified ([\d.]+) ms", out):
             yield row("start", f"{name}, first step, verified, {plural(int(threads))}", "ms", [float(verified)], "plain", [float(plain)])
-        for state, rounds in (("warm", 5), ("cold", 3)):
+        for state, most in (("warm", 5), ("cold", 3)):
             first_token(b, name, True, False)
             both = [(first_token(b, name, True, state == "cold"), first_token(b, name, False, state == "cold") if b.llama else None)
-                    for _ in range(rounds)]
+                    for _ in rounds(most, 20)]
             yield b.beside_llama("start", f"{name}, {state}", name, "s", [o for o, _ in both], [t for _, t in both] if b.llama else None)
 
 
@@ -151,8 +154,8 @@ def timed_convert(b, quant):
     return sum(os.path.getsize(p) for p in glob.glob(source + "/*")) / 1e9 / took
 
 
-def convert(b, rounds=4):
-    out = b.run(os.path.join(HERE, "bench_convert.py"), b.program("tpshard"), b.models.checkpoint(), b.models.path("converted"), str(rounds)).stdout.decode()
+def convert(b):
+    out = b.run(os.path.join(HERE, "bench_convert.py"), b.program("tpshard"), b.models.checkpoint(), b.models.path("converted"), "4").stdout.decode()
     ours, what = per_line(r"; convert [\d.]+ s, ([\d.]+) GB/s", out), "bf16 to 4 ranks"
     yield row("convert", what, "GB/s", ours, "cp + sync", per_line(r"(?m)^cp [\d.]+ s, ([\d.]+) GB/s", out), "cp")
     writes = per_line(r"direct write (?:[\d.]+ s, )?([\d.]+) GB/s", out) or [rate for w, rate in b.disk().items() if w == "write"]
@@ -162,16 +165,16 @@ def convert(b, rounds=4):
         yield row("convert", what, "GB/s", ours, "direct write", absent="absent (bench_disk)")
     yield row("convert", "anonymous memory", "MiB", per_line(r"anonymous memory at most ([\d.]+) MiB", out), "128 MiB", [128.0])
     rates = {name: [] for name in bench_models.FORMATS}
-    for _ in range(rounds):
+    for _ in rounds(4, 40):
         for name, (quant, _) in bench_models.FORMATS.items():
             rates[name].append(timed_convert(b, quant))
     for name in ("int8", "int4"):
         yield row("convert", f"{name} to 4 ranks", "GB/s of input", rates[name], "bf16", rates["bf16"])
 
 
-def ranks(b, rounds=5):
+def ranks(b):
     ours, theirs = [], []
-    for _ in range(rounds):
+    for _ in rounds(5, 30):
         for tp, to in ((2, ours), (1, theirs)):
             found = b.bench("decode", "-r", 3, "-s", 3, "-t", 2, b.models.bundle("bf16", tp))
             to.append(statistics.median(found["decode, 2 threads, batch 1"]))

@@ -9,7 +9,8 @@ import sys
 from xml.sax.saxutils import escape
 
 import bench_goals
-from bench_rows import number, read_record, table
+from bench_parts import PARTS
+from bench_rows import number, read_record, state_of, table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BEGIN, END = "<!-- made by scripts/bench_plot.py: begin -->", "<!-- made by scripts/bench_plot.py: end -->"
@@ -31,6 +32,7 @@ def records(folder):
     found = []
     for path in sorted(glob.glob(os.path.join(folder, "*.jsonl"))):
         machine, rows = read_record(path)
+        rows.sort(key=lambda r: list(PARTS).index(r["part"]))
         bench_goals.judge(machine["kind"], rows)
         found.append((machine, rows))
     return sorted(found, key=lambda f: f[0]["date"], reverse=True)
@@ -58,12 +60,12 @@ def plot_row(r, y):
     kind = "short" if r["verdict"] == "short" else "pass"
     least, most = map(x_of, span_of(r))
     x = x_of(r["reached"])
-    label = f"{r['part']}: {r['what']} | {r['beside'].split(',')[0]}"
+    label = f"{r['part']}: {r['what']}, beside {r['beside'].split(',')[0]}"
     mark = (f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="4.5"/>' if kind == "pass"
             else f'<rect class="{kind}" x="{x - 4:.1f}" y="{y - 4}" width="8" height="8"/>')
     return (f'  <text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>\n'
             f'  <line class="{kind}" x1="{least:.1f}" x2="{most:.1f}" y1="{y}" y2="{y}" stroke-width="2" stroke-opacity=".55"/>\n  {mark}\n'
-            f'  <text x="{WIDTH - RIGHT + 12}" y="{y + 4}" class="small">{number(r["ratio"]["median"])} <tspan class="quiet">of {escape(r["goal"])}</tspan></text>\n')
+            f'  <text x="{WIDTH - RIGHT + 12}" y="{y + 4}" class="small">{number(r["ratio"]["median"])}, <tspan class="quiet">goal {escape(r["goal"].replace("<=", "≤").replace(">=", "≥"))}</tspan></text>\n')
 
 
 def axis(top, bottom):
@@ -101,7 +103,8 @@ def tables(found):
         met = sum(r["verdict"] != "short" for r in judged)
         out.append(f"### {title(machine)}\n\nGoals of: {bench_goals.KINDS[machine['kind']]}. {met} of {len(judged)} that were measured are met.")
         for part in dict.fromkeys(r["part"] for r in rows):
-            out.append(f"**{part}**\n\n{table([r for r in rows if r['part'] == part])}")
+            of_part = [r for r in rows if r["part"] == part]
+            out.append(f"**{part}**{state_of(of_part)}\n\n{table(of_part)}")
     return "\n\n".join(out)
 
 

@@ -51,14 +51,16 @@ class Bench:
     def our_prompt(self, name, tokens, threads):
         ids = ",".join(str(1 + i % 30000) for i in range(tokens))
         done = self.run(self.program("tprun"), "generate", self.models.bundle(name), "--prompt-ids", ids, "-n", "2", "--temp", "0", "--ignore-eos", "--ids",
-                     "--threads", str(threads), "--report", "json")
+                        "--threads", str(threads), "--report", "json")
         return json.loads(done.stderr)["prefill_tok_s"]
 
     # ---- peers ----
 
     def llama_rate(self, name, prompt, tokens, threads):
+        """Tokens a second; a short run before it warms up, a long prompt is warm by itself."""
+        warm = ["--no-warmup"] if prompt > 128 else []
         done = self.run(os.path.join(self.llama, "llama-bench"), "-m", self.models.peer(name), "-p", str(prompt), "-n", str(tokens),
-                        "-t", str(threads), "-r", "1", "-o", "json")
+                        "-t", str(threads), "-r", "1", "-o", "json", *warm)
         return [r["avg_ts"] for r in json.loads(done.stdout)][0]
 
     def llama_label(self, name):
@@ -85,6 +87,14 @@ class Bench:
         out = self.run(self.program("tests/bench_disk"), self.folder).stdout.decode()
         return {what: float(rate) for what, rate in re.findall(r"(?m)^disk best (\w+): ([\d.]+) GB/s", out)}
 
+    def two_threads(self):
+        """How many times the additions of one thread two do at this moment: less than two where processors share a core of the host's."""
+        found = self.bench("limits", "peaks", 3)
+        if not found:
+            return None  # no instruction that is known
+        one, two = (statistics.median(next(s for w, s in found.items() if w.endswith(plural(n)))) for n in (1, 2))
+        return round(two / one, 2)
+
     def peak(self, name, threads):
         """(10^9 operations a second of the best instruction for prompts of that format, its name)"""
         found = self.bench("limits", "peaks", 3)
@@ -98,6 +108,15 @@ class Bench:
 
 def plural(threads):
     return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def rounds(most, seconds):
+    """Numbers of rounds, at most so many, none begun after so many seconds: the least is one."""
+    begin = time.monotonic()
+    for i in range(most):
+        if i and time.monotonic() - begin > seconds:
+            return
+        yield i
 
 
 def forget(folder_or_file):

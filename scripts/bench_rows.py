@@ -52,6 +52,13 @@ def shown(s):
     return number(s["median"]) + (f" ({least}-{most})" if least != most else "")
 
 
+def state_of(rows):
+    """What the machine was like while a part was measured."""
+    if not rows or not all(rows[0].get("two_threads", [0])):
+        return ""
+    return "; before and after two threads did {} and {} times the additions of one".format(*rows[0]["two_threads"])
+
+
 HEAD = "| what | ours | beside | | ratio | goal | |\n|---|--:|---|--:|--:|--:|---|"
 
 

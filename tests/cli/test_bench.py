@@ -96,6 +96,7 @@ def fake_build(folder):
     fake_program(folder, "tests/bench_allreduce", [sample("handover", 0.05, 0.05, 0.05), sample("meeting", 0.1, 0.1, 0.1), *sizes])
     fake_program(folder, "tests/bench_decode", [sample("decode, 2 threads, batch 1", 10, 10, 10)])
     fake_program(folder, "tests/bench_sampler", [sample("exp, sigma 1", 0.02), sample("greedy, sigma 1", 0.01)])
+    fake_program(folder, "tests/bench_limits", [sample("FMA 256, 1 thread", 100, 100, 100), sample("FMA 256, 2 threads", 150, 150, 150)])
     for name in ("model", "bf16-1", "bf16-2"):
         os.makedirs(f"{folder}/bench/{name}")
 
@@ -110,6 +111,7 @@ def test_a_run_prints_rows_and_goals_and_records_them(folder):
     assert re.search(r"\| all-reduce of 8 KiB \| 0.80 us \| 0.7 us or 8 handovers \| 0.70 \| \*\*1.14\*\* \| <= 1 \| short \|", text), text
     assert re.search(r"\| decode of 2 ranks, 2 threads \| 10.0 tok/s \| one rank \| 10.0 \| \*\*1.00\*\* \| >= 0.98 \| PASS \|", text), text
     assert re.search(r"\| greedy, logits of sigma 1 \| 0.010 ms \| exp of as many \| 0.020 \| \*\*0.50\*\* \|  \|  \|", text), text
+    assert re.search(r"## ranks, \d+ s; before and after two threads did 1.5 and 1.5 times the additions of one\n", text), text
     assert "PASS  ranks: decode of 2 ranks, 2 threads, beside one rank: 1.00, goal >= 0.98 (16.5, plan 12)" in text
     assert "short ranks: all-reduce of 8 KiB" in text and "1 of 2 goals that were measured are met" in text
     machine, rows = read_record(f"{folder}/bench.jsonl")
