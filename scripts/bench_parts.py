@@ -87,7 +87,7 @@ def roofline(b, name, tokens):
 
 
 def prefill(b):
-    for tokens, most, seconds in ((128, 3, 50), (512, 3, 40)):
+    for tokens, most, seconds in ((128, 3, 30), (512, 3, 40)):
         ours, limit, theirs, products, instruction = {}, {}, {}, [], ""
         for _ in rounds(most, seconds):
             found = b.onednn(tokens, 2)
