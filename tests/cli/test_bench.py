@@ -17,6 +17,7 @@ sys.path.insert(0, SCRIPTS)
 import bench_goals
 import bench_models
 import bench_plot
+from bench_programs import rounds
 from bench_rows import read_record, row, summary, table
 
 AMX = "vendor_id : GenuineIntel\nflags : fma avx2 f16c avx512f avx512_bf16 amx_bf16 amx_tile\n"
@@ -96,13 +97,14 @@ def fake_build(folder):
     fake_program(folder, "tests/bench_allreduce", [sample("handover", 0.05, 0.05, 0.05), sample("meeting", 0.1, 0.1, 0.1), *sizes])
     fake_program(folder, "tests/bench_decode", [sample("decode, 2 threads, batch 1", 10, 10, 10)])
     fake_program(folder, "tests/bench_sampler", [sample("exp, sigma 1", 0.02), sample("greedy, sigma 1", 0.01)])
-    fake_program(folder, "tests/bench_limits", [sample("FMA 256, 1 thread", 100, 100, 100), sample("FMA 256, 2 threads", 150, 150, 150)])
+    fake_program(folder, "tests/bench_limits", [sample(f"{name}, {n}", rate, rate, rate) for name in ("FMA 256", "TDPBF16PS 2x2", "read plain")
+                                                for n, rate in (("1 thread", 100), ("2 threads", 150))])
     for name in ("model", "bf16-1", "bf16-2"):
         os.makedirs(f"{folder}/bench/{name}")
 
 
 def bench(folder, *parts, status=0, **environment):
-    return run([os.path.join(SCRIPTS, "bench.py"), *parts], status, env=dict(os.environ, BUILD=folder, LLAMA="", PYTHONDONTWRITEBYTECODE="1", **environment))
+    return run([os.path.join(SCRIPTS, "bench.py"), *parts], status, env={**os.environ, "BUILD": folder, "LLAMA": "", "PYTHONDONTWRITEBYTECODE": "1", **environment})
 
 
 def test_a_run_prints_rows_and_goals_and_records_them(folder):
@@ -120,6 +122,34 @@ def test_a_run_prints_rows_and_goals_and_records_them(folder):
     bench(folder, "sampler")
     again = read_record(f"{folder}/bench.jsonl")[1]
     assert len(again) == 14 and [r["ratio"]["median"] for r in again if r["part"] == "sampler"] == [2.0]
+
+
+def test_peers_stand_beside_ours_where_they_are(folder):
+    fake_build(folder)
+    lines = [sample(f"{what}, {n}", rate, rate, rate) for n in ("1 thread", "2 threads")
+             for what, rate in (("read", 10), ("weights", 9.6), ("decode", 12))]
+    fake_program(folder, "tests/bench_decode", [dict(l, what=l["what"] + ", batch 1") if l["what"].startswith("decode") else l for l in lines])
+    fake_program(folder, "tests/bench_onednn", [sample("f32", 60)])
+    fake_program(folder, "llama/llama-bench", [[{"avg_ts": 8.0}]])
+    fake_program(folder, "llama/llama-quantize", [])
+    with open(f"{folder}/tprun", "w") as f:
+        f.write("#!/bin/sh\necho '{\"prefill_tok_s\": 48}' >&2\n")
+    os.chmod(f"{folder}/tprun", 0o755)
+    for name in ("int8-1", "int4-1"):
+        os.makedirs(f"{folder}/bench/{name}")
+    for name in ("bf16.gguf", "q8_0.gguf", "q4_0.gguf"):
+        open(f"{folder}/bench/{name}", "w").close()
+    text = bench(folder, "decode", "prefill", LLAMA=f"{folder}/llama").stdout.decode()
+    assert text.count("| 9.60 GB/s | read | 10.0 | **0.96** |") == 6, text
+    assert text.count("| 12.0 tok/s | llama.cpp q8_0 | 8.00 | **1.50** |") == 2, text
+    assert text.count("| 48.0 tok/s | oneDNN f32, products alone | 60.0 | **0.80** |") == 6, text
+    assert text.count("| 48.0 tok/s | llama.cpp bf16 | 8.00 | **6.00** |") == 2, text
+    alone = bench(folder, "decode").stdout.decode()
+    assert "llama.cpp is absent" in alone and alone.count("llama.cpp q4_0: absent (LLAMA=DIR)") == 2, alone
+
+
+def test_rounds_end_in_time():
+    assert list(rounds(3, 1000)) == [0, 1, 2] and list(rounds(3, -1)) == [0]
 
 
 def test_a_part_that_fails_is_said_and_the_others_go_on(folder):
