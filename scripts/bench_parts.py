@@ -124,9 +124,11 @@ def start(b):
     warming up, and prints when it has."""
     program = b.program("tests/bench_start")
     for name in bench_models.FORMATS:
-        out = b.run(program, b.models.bundle(name), "5").stdout.decode() if os.path.exists(program) else ""
+        out = b.run(program, b.models.bundle(name), "5", "3").stdout.decode() if os.path.exists(program) else ""
         for threads, plain, verified in re.findall(r"threads=(\d+): first step plain ([\d.]+) ms, verified ([\d.]+) ms", out):
             yield row("start", f"{name}, first step, verified, {plural(int(threads))}", "ms", [float(verified)], "plain", [float(plain)])
+        for logits, read in re.findall(r"start cold .*first logits ([\d.]+) s, a plain read ([\d.]+) s", out):
+            yield row("start", f"{name}, cold, first logits", "s", [float(logits)], "a plain read of the files", [float(read)])
         for state, most in (("warm", 5), ("cold", 3)):
             first_token(b, name, True, False)
             both = [(first_token(b, name, True, state == "cold"), first_token(b, name, False, state == "cold") if b.llama else None)

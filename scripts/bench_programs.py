@@ -84,7 +84,7 @@ class Bench:
         """{"read": GB/s, "write": GB/s} of large direct requests; nothing where there is no such bench"""
         if not os.path.exists(self.program("tests/bench_disk")):
             return {}
-        out = self.run(self.program("tests/bench_disk"), self.folder).stdout.decode()
+        out = self.run(self.program("tests/bench_disk"), self.folder, str(2 << 30), "3").stdout.decode()
         return {what: float(rate) for what, rate in re.findall(r"(?m)^disk best (\w+): ([\d.]+) GB/s", out)}
 
     def two_threads(self):

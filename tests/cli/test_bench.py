@@ -148,6 +148,23 @@ def test_peers_stand_beside_ours_where_they_are(folder):
     assert "llama.cpp is absent" in alone and alone.count("llama.cpp q4_0: absent (LLAMA=DIR)") == 2, alone
 
 
+def test_starts_and_disks_are_taken_from_their_benches(folder):
+    fake_build(folder)
+    for name in ("int8-1", "int4-1"):
+        os.makedirs(f"{folder}/bench/{name}")
+    for name, text in (("tests/bench_start", "start avx2 bf16 quant=none tp=1 threads=2: first step plain 100.0 ms, verified 150.0 ms, ratio 1.500; hashed before it 1 ms, 1\n"
+                                             "start cold avx2 bf16 quant=none tp=1 threads=2: first logits 2.000 s, a plain read 1.500 s (1.00 GB/s, x), the disk's share 0.75"),
+                       ("tests/bench_disk", "disk write: 4 MiB, 8 in flight: 1.10 GB/s\ndisk best write: 1.25 GB/s (4 MiB, 8 in flight)"), ("tprun", "7")):
+        with open(os.path.join(folder, name), "w") as f:
+            f.write(f"#!/bin/sh\ncat <<'E'\n{text}\nE\n")
+        os.chmod(os.path.join(folder, name), 0o755)
+    text = bench(folder, "limits", "start").stdout.decode()
+    assert "| disk, direct write | 1.25 GB/s |" in text, text
+    assert text.count("| 150 ms | plain | 100 | **1.50** | <= 1.35 | short |") == 3, text
+    assert text.count("| 2.00 s | a plain read of the files | 1.50 | **1.33** |") == 3, text
+    assert len(re.findall(r"\| \w+, (warm|cold) \| [\d.() s-]+ \| llama.cpp \w+: absent", text)) == 6, text
+
+
 def test_rounds_end_in_time():
     assert list(rounds(3, 1000)) == [0, 1, 2] and list(rounds(3, -1)) == [0]
 
