@@ -256,7 +256,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
 TEST_TOOLS = tprun_reordered tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
   forge_random logits_nll encode_bytes record_io.so fail_alloc.so
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%) $(filter-out %/bench_onednn,$(BENCHES))
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%) $(filter-out %/bench_onednn %/bench_layout,$(BENCHES))
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
