@@ -46,7 +46,7 @@ endif
 rooms   = $(addprefix -I,$(sort $(shell find $(1) -type d)))
 sources = $(sort $(shell find $(1) -name '*.c'))
 CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -ffile-prefix-map=$(CURDIR)=. $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
-LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lpthread -lm
+LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lhwloc -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 
 FORMAT  = $(call sources,format)

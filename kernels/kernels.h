@@ -96,6 +96,9 @@ struct kernels {
                             size_t head_pad, const float *q, size_t q_stride, size_t M, float scale,
                             const int *first, const int *last, bool round_p, bool *fresh,
                             float *max, float *sum, float *o, size_t o_stride, float *scratch);
+    /* Join a chunk's maximum, sum and output to a row's running ones; fresh as above. */
+    void (*attention_join)(bool *fresh, float *max, float *sum, float *o, float max_c, float sum_c,
+                           const float *o_c, size_t head_pad);
     /* out = o / l + 0.0f, rounded to bf16 values when round_bf16 */
     void (*attention_end)(const float *o, float l, size_t n, bool round_bf16, float *out);
 

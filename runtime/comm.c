@@ -24,10 +24,23 @@ int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
     return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
 }
 
-static void meet(struct comm *comm, uint64_t rank, enum comm_what what)
+uint64_t comm_rank_of(uint64_t tp_size, int thread, int threads)
 {
+    uint64_t t = (uint64_t)thread, n = (uint64_t)threads, r = 0;
+    if (n < tp_size)
+        return cut(tp_size, t, n);
+    while (cut(n, r + 1, tp_size) <= t)
+        r++;
+    return r;
+}
+
+static void meet(struct comm *comm, int thread, enum comm_what what)
+{
+    const int threads = comm->all.count;
+    const uint64_t rank = comm_rank_of(comm->size, thread, threads);
     struct barrier *barrier = what == COMM_RANK ? &comm->ranks[rank] : &comm->all;
-    if (barrier->count == 1 || barrier_wait_for(barrier, comm->deadline))
+    int index = what == COMM_RANK ? thread - (int)cut((uint64_t)threads, rank, comm->size) : thread;
+    if (barrier->count == 1 || barrier_wait_for(barrier, index, comm->deadline))
         return;
     struct tp_error err = {0};
     tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
@@ -43,8 +56,8 @@ static bool allgather(struct comm *comm, const void *mine, void *all, size_t byt
     return true;
 }
 
-void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads, uint32_t deadline)
+bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
+                       int threads, uint32_t deadline, struct tp_error *err)
 {
     *comm = (struct comm){.size = tp_size,
                           .meet = meet,
@@ -52,11 +65,22 @@ void comm_open_threads(struct comm *comm, const struct model_config *model, uint
                           .deadline = deadline ? deadline : COMM_DEADLINE_SECONDS};
     comm_tree_init(&comm->attention, leaves_of_attention(model).count, tp_size);
     comm_tree_init(&comm->mlp, leaves_of_mlp(model).count, tp_size);
-    barrier_init(&comm->all, threads);
-    for (uint64_t r = 0; r < tp_size; r++) {
-        barrier_init(&comm->ranks[r], comm_threads_of(tp_size, r, threads));
-        comm->ranks[r].spin = comm->all.spin;
+    bool ok = barrier_init(&comm->all, threads, err);
+    for (uint64_t r = 0; ok && r < tp_size; r++) {
+        ok = barrier_init(&comm->ranks[r], comm_threads_of(tp_size, r, threads), err);
+        comm->ranks[r].crowded = comm->all.crowded;
     }
+    if (!ok)
+        comm_close(comm);
+    return ok;
+}
+
+void comm_close(struct comm *comm)
+{
+    barrier_free(&comm->all);
+    for (uint64_t r = 0; r < comm->size; r++)
+        barrier_free(&comm->ranks[r]);
+    *comm = (struct comm){0};
 }
 
 /* ---- handshake ---- */

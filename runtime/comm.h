@@ -34,9 +34,9 @@ enum { COMM_DEADLINE_SECONDS = 3600 }; /* a phase of a large step takes minutes 
 struct comm {
     uint64_t size; /* ranks */
     struct comm_tree attention, mlp;
-    /* Collective: RANK of the threads that work for `rank`, else of all. Whoever waits longer than
-     * the deadline ends the process, exit status 9: the others cannot go on either. */
-    void (*meet)(struct comm *comm, uint64_t rank, enum comm_what what);
+    /* Collective: RANK of the threads that work for this thread's rank, else of all. Whoever waits
+     * longer than the deadline ends the process, exit status 9: the others cannot go on either. */
+    void (*meet)(struct comm *comm, int thread, enum comm_what what);
     /* Collective, of processes, while a run begins: `bytes` of each local rank, in order, to all
      * ranks' [size][bytes]. TP_E_RANK. Here all ranks are local. */
     bool (*allgather)(struct comm *comm, const void *mine, void *all, size_t bytes,
@@ -46,9 +46,13 @@ struct comm {
     struct barrier all, ranks[PARTITION_TP_MAX];
 };
 
-/* Ranks as threads of this process, `threads` in all. deadline: seconds; 0: the default. */
-void comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads, uint32_t deadline);
+/* Ranks as threads of this process, `threads` in all. deadline: seconds; 0: the default. Errors
+ * TP_E_MEMORY. {0} may be closed. */
+bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
+                       int threads, uint32_t deadline, struct tp_error *err);
+void comm_close(struct comm *comm);
+/* The rank that a thread works for; with fewer threads than ranks the first of them. */
+uint64_t comm_rank_of(uint64_t tp_size, int thread, int threads);
 /* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
 int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
 

@@ -10,6 +10,7 @@
 #include "comm.h"
 #include "json.h"
 #include "model.h"
+#include "pin.h"
 #include "rank_plan.h"
 #include "step.h"
 #include "weights.h"
@@ -20,6 +21,7 @@ struct device_setup {
     struct range ranks;            /* the local ones, of tp_size */
     struct comm *comm;             /* how they meet */
     struct team *team;             /* the host's threads */
+    const struct pin *pin;         /* and where they are */
     const struct weights *weights; /* opened and bound: for a device that takes a copy */
     bool verify;                   /* and then checks it */
     double memory_fraction;        /* of a device's memory that may be planned */

@@ -73,6 +73,7 @@ static struct device_setup device_setup_of(struct engine *e)
         .ranks = {0, e->bundle->tp_size},
         .comm = &e->comm,
         .team = &e->team,
+        .pin = &e->pin,
         .weights = &e->weights,
         .verify = e->setup.verify,
         .memory_fraction = e->setup.memory_fraction,
@@ -199,14 +200,16 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     *e = (struct engine){.bundle = bundle, .setup = *setup};
     double t0 = clock_seconds();
     bool ok = weights_open(&e->weights, bundle, err) &&
-              team_start(&e->team, setup->threads, TEAM_STACK, err);
+              team_start(&e->team, setup->threads, TEAM_STACK, err) &&
+              comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
+                                setup->deadline, err);
     if (ok)
-        comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
-                          setup->deadline);
+        pin_open(&e->pin, setup->device->copies ? PIN_NO : setup->pin, bundle->tp_size, &e->team);
     ok = ok && plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
-         weights_load(&e->weights, bundle, &e->team, setup->verify && !setup->device->copies, err);
+         weights_load(&e->weights, bundle, &e->team, &e->pin,
+                      setup->verify && !setup->device->copies, err);
     double t2 = clock_seconds();
     e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
     ok = ok && open_device(e, err) &&
@@ -233,6 +236,8 @@ void engine_close(struct engine *engine)
     if (e->device)
         e->device->type->close(e->device);
     team_stop(&e->team);
+    pin_close(&e->pin);
+    comm_close(&e->comm);
     if (e->setup.device && e->setup.device->stop)
         e->setup.device->stop();
     mem_free(e->step.rows);

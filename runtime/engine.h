@@ -7,6 +7,7 @@
 #include "bundle.h"
 #include "device.h"
 #include "kv_cache.h"
+#include "pin.h"
 #include "trace.h"
 #include "weights.h"
 
@@ -14,6 +15,7 @@ struct engine_setup {
     const struct device_type *device;
     const char *isa; /* the CPU's instruction set; NULL: the best */
     int threads;
+    enum pin_mode pin; /* of the threads, where the CPU computes */
     enum dtype kv_dtype;
     uint32_t rows_max;      /* of a step */
     uint32_t span_rows_max; /* of a span; 0: no prompt is run fast */
@@ -37,6 +39,7 @@ struct engine {
     struct engine_setup setup;
     struct team team;
     struct comm comm;
+    struct pin pin;
     struct weights weights;
     struct device *device;
     struct kv_cache cache;

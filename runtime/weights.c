@@ -256,7 +256,7 @@ static bool bind_rank(struct weights *weights, const struct bundle *bundle, uint
 }
 
 bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
-                  bool verify, struct tp_error *err)
+                  const struct pin *pin, bool verify, struct tp_error *err)
 {
     bool ok = true;
     for (uint64_t r = 0; ok && r < weights->tp_size; r++) {
@@ -264,6 +264,8 @@ bool weights_load(struct weights *weights, const struct bundle *bundle, struct t
             continue;
         weights->decoded_bytes[r] = bundle->plans[r].data_bytes;
         ok = (weights->decoded[r] = mem_map_alloc(weights->decoded_bytes[r], err)) != NULL;
+        if (ok)
+            pin_memory(pin, r, weights->decoded[r], weights->decoded_bytes[r]);
     }
     if (ok && (verify || bundle->compress != COMPRESS_NONE))
         ok = check_and_decode(weights, bundle, team, err);

@@ -7,6 +7,7 @@
 #pragma once
 #include "bundle.h"
 #include "model.h"
+#include "pin.h"
 #include "threads.h"
 
 struct weights {
@@ -29,7 +30,7 @@ void weights_close(struct weights *weights);
 /* Check every byte against its hash (verify; else headers only) and decode what is compressed, by
  * the team; then bind. The error is the one of the first bad chunk in file order. */
 bool weights_load(struct weights *weights, const struct bundle *bundle, struct team *team,
-                  bool verify, struct tp_error *err);
+                  const struct pin *pin, bool verify, struct tp_error *err);
 /* The files are as long as they were, and were not written to: TP_E_CHANGED. A call for each. */
 bool weights_look(struct weights *weights, struct tp_error *err);
 /* The same, for good. An inode that was touched otherwise (a link, another name or mode, a time set

@@ -9,7 +9,8 @@ set -u
 cd "$(dirname "$0")/.."
 carry=build/carry
 libraries="libzstd-dev libzstd1 libxxhash-dev libxxhash0 libjansson-dev libjansson4 libpcre2-dev libpcre2-8-0 libutf8proc-dev
-  libutf8proc2 libedit-dev libedit2 libbsd-dev libbsd0 libmd-dev libmd0 libncurses-dev libtinfo6 libcmocka-dev libcmocka0"
+  libutf8proc2 libedit-dev libedit2 libbsd-dev libbsd0 libmd-dev libmd0 libncurses-dev libtinfo6 libcmocka-dev libcmocka0
+  libhwloc-dev libhwloc15"
 
 if [ "${1:-}" = prepare ]; then
   mkdir -p $carry

@@ -34,7 +34,8 @@ library xxhash.h -lxxhash|xxhash|libxxhash-dev
 library jansson.h -ljansson|jansson|libjansson-dev
 library pcre2.h -lpcre2-8|pcre2 of 8 bits|libpcre2-dev
 library utf8proc.h -lutf8proc|utf8proc|libutf8proc-dev
-library histedit.h -ledit|libedit|libedit-dev'
+library histedit.h -ledit|libedit|libedit-dev
+library hwloc.h -lhwloc|hwloc|libhwloc-dev'
 test_libraries='library "stdarg.h stddef.h setjmp.h stdint.h cmocka.h" -lcmocka|cmocka|libcmocka-dev'
 deb_tools='command -v dpkg-deb|dpkg-deb|dpkg
 command -v dpkg-shlibdeps|dpkg-shlibdeps|dpkg-dev'

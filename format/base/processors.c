@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <unistd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int processors_of_quota(const char *text)
@@ -50,6 +51,45 @@ int processors_allowed(void)
 {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+int processors_cores(void)
+{
+    cpu_set_t set, cores;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    CPU_ZERO(&cores);
+    for (size_t i = 0; i < CPU_SETSIZE; i++) {
+        char path[96], text[512];
+        if (!CPU_ISSET(i, &set))
+            continue;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/thread_siblings_list",
+                 i);
+        io_kernel_text(path, text, sizeof text);
+        CPU_SET(*text ? (size_t)atoi(text) : i,
+                &cores); /* the first of its siblings stands for a core */
+    }
+    return CPU_COUNT(&cores);
+}
+
+int processors_of_list(const char *text)
+{
+    int count = 0;
+    for (const char *at = text; *at >= '0' && *at <= '9';) {
+        char *end;
+        long first = strtol(at, &end, 10), last = *end == '-' ? strtol(end + 1, &end, 10) : first;
+        count += last < first ? 0 : (int)(last - first) + 1;
+        at = *end == ',' ? end + 1 : "";
+    }
+    return count;
+}
+
+int processors_nodes(void)
+{
+    char text[512];
+    int count =
+        processors_of_list(io_kernel_text("/sys/devices/system/node/online", text, sizeof text));
+    return count > 0 ? count : 1;
 }
 
 int processors_quota(void)

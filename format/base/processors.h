@@ -9,6 +9,12 @@ int processors_available(void);
 int processors_online(void);
 /* Those it may be put on. */
 int processors_allowed(void);
+/* Cores that those are on. */
+int processors_cores(void);
+/* Nodes of memory of the machine that are running. */
+int processors_nodes(void);
+/* How many numbers a list of the kernel's has, such as 0-3,8. */
+int processors_of_list(const char *text);
 /* What the quotas of its control groups come to in processors, rounded up; 0: there is none. */
 int processors_quota(void);
 

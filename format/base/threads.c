@@ -45,37 +45,84 @@ static void futex_wake(_Atomic uint32_t *word)
  * is waited for, and decoding falls to half its speed. */
 enum { SPIN = 1000, SPIN_CROWDED = 50 };
 
-void barrier_init(struct barrier *barrier, int count)
+bool barrier_init(struct barrier *barrier, int count, struct tp_error *err)
 {
-    *barrier = (struct barrier){.count = (uint32_t)count};
-    barrier->spin = count <= processors_available() ? SPIN : SPIN_CROWDED;
+    tp_assert(count <= 1 << BARRIER_ROUNDS_MAX);
+    *barrier = (struct barrier){.count = count};
+    barrier->crowded = count > processors_available();
+    barrier->lines = mem_map_alloc((uint64_t)count * sizeof *barrier->lines, err);
+    return barrier->lines;
 }
 
-bool barrier_wait_for(struct barrier *barrier, uint32_t seconds)
+void barrier_free(struct barrier *barrier)
 {
-    uint32_t phase = atomic_load_explicit(&barrier->phase, memory_order_acquire), waited = 0;
-    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) + 1 ==
-        barrier->count) {
-        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->phase, phase + 1, memory_order_release);
-        if (barrier->count > 1)
-            futex_wake(&barrier->phase);
-        return true;
-    }
-    for (int i = 0; i < barrier->spin; i++) {
-        if (atomic_load_explicit(&barrier->phase, memory_order_acquire) != phase)
-            return true;
-        _mm_pause();
-    }
-    while (atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase)
-        if (!futex_wait(&barrier->phase, phase, seconds > 0) && ++waited == seconds)
-            return atomic_load_explicit(&barrier->phase, memory_order_acquire) != phase;
+    if (barrier->lines)
+        mem_map_free(barrier->lines, (uint64_t)barrier->count * sizeof *barrier->lines);
+    *barrier = (struct barrier){0};
+}
+
+static bool is_told(_Atomic uint32_t *told, uint32_t phase)
+{
+    return (int32_t)(atomic_load_explicit(told, memory_order_acquire) - phase) >= 0;
+}
+
+/* Of the store here and the sleeper's count either is seen by the other side. */
+static void tell(struct barrier *barrier, _Atomic uint32_t *told, uint32_t phase)
+{
+    atomic_store(told, phase);
+    if (atomic_load(&barrier->sleepers))
+        futex_wake(told);
+}
+
+static bool sleep_until(_Atomic uint32_t *told, uint32_t phase, uint32_t seconds)
+{
+    uint32_t waited = 0;
+    while (!is_told(told, phase))
+        if (!futex_wait(told, phase - 1, seconds > 0) && ++waited == seconds)
+            return is_told(told, phase);
     return true;
 }
 
-void barrier_wait(struct barrier *barrier)
+static bool be_told(struct barrier *barrier, _Atomic uint32_t *told, uint32_t phase,
+                    uint32_t seconds)
 {
-    barrier_wait_for(barrier, 0);
+    for (int i = barrier->crowded ? SPIN_CROWDED : SPIN; i > 0; i--) {
+        if (is_told(told, phase))
+            return true;
+        _mm_pause();
+    }
+    atomic_fetch_add(&barrier->sleepers, 1);
+    bool ok = sleep_until(told, phase, seconds);
+    atomic_fetch_sub(&barrier->sleepers, 1);
+    return ok;
+}
+
+static bool be_counted(struct barrier *barrier, uint32_t phase, uint32_t seconds)
+{
+    if (atomic_fetch_add(&barrier->arrived, 1) + 1 < (uint32_t)barrier->count)
+        return be_told(barrier, &barrier->all, phase, seconds);
+    atomic_store(&barrier->arrived, 0);
+    tell(barrier, &barrier->all, phase);
+    return true;
+}
+
+bool barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds)
+{
+    struct barrier_line *mine = &barrier->lines[index];
+    const uint32_t phase = atomic_load_explicit(&mine->phase, memory_order_relaxed) + 1;
+    atomic_store_explicit(&mine->phase, phase, memory_order_relaxed);
+    bool ok = !barrier->crowded || be_counted(barrier, phase, seconds);
+    for (int k = 0; ok && !barrier->crowded && 1 << k < barrier->count; k++) {
+        int other = (index + (1 << k)) % barrier->count;
+        tell(barrier, &barrier->lines[other].told[k], phase);
+        ok = be_told(barrier, &mine->told[k], phase, seconds);
+    }
+    return ok;
+}
+
+void barrier_wait(struct barrier *barrier, int index)
+{
+    barrier_wait_for(barrier, index, 0);
 }
 
 /* ---- the team ---- */
@@ -98,11 +145,11 @@ static void *thread_main(void *p)
         return NULL;
     threads_set_fp_mode();
     for (;;) {
-        barrier_wait(&team->begin);
+        barrier_wait(&team->begin, t->index);
         if (!team->fn)
             return NULL;
         team->fn(team->arg, t->index, team->count);
-        barrier_wait(&team->end);
+        barrier_wait(&team->end, t->index);
     }
 }
 
@@ -112,6 +159,8 @@ static void join(struct team *team, int started)
         pthread_join(team->threads[i].thread, NULL);
     mem_free(team->threads);
     team->threads = NULL;
+    barrier_free(&team->begin);
+    barrier_free(&team->end);
 }
 
 /* Signals that end a command are for the thread that drives it. */
@@ -132,10 +181,11 @@ bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_erro
     int started = 1;
     *team = (struct team){.count = count};
     team->threads = mem_array((uint64_t)count, sizeof *team->threads, err);
-    if (!team->threads)
+    if (!team->threads || !barrier_init(&team->begin, count, err) ||
+        !barrier_init(&team->end, count, err)) {
+        join(team, 0);
         return false;
-    barrier_init(&team->begin, count);
-    barrier_init(&team->end, count);
+    }
     sigset_t before;
     block_ending(&before);
     pthread_attr_init(&attr);
@@ -163,9 +213,9 @@ void team_call(struct team *team, threads_fn fn, void *arg)
     unsigned mode = threads_set_fp_mode();
     team->fn = fn;
     team->arg = arg;
-    barrier_wait(&team->begin);
+    barrier_wait(&team->begin, 0);
     fn(arg, 0, team->count);
-    barrier_wait(&team->end);
+    barrier_wait(&team->end, 0);
     threads_restore_fp_mode(mode);
 }
 
@@ -174,7 +224,7 @@ void team_stop(struct team *team)
     if (!team->threads)
         return;
     team->fn = NULL;
-    barrier_wait(&team->begin);
+    barrier_wait(&team->begin, 0);
     join(team, team->count);
 }
 

@@ -6,18 +6,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A barrier for `count` threads: a bounded spin, then futex. One cache line per field that is
- * written. {0} + barrier_init. */
-struct barrier {
-    _Alignas(64) _Atomic uint32_t arrived;
-    _Alignas(64) _Atomic uint32_t phase;
-    _Alignas(64) uint32_t count;
-    int spin; /* iterations before sleeping; few where threads outnumber processors */
+/* What one thread of a barrier is told, in a line of its own: in phase n each word becomes n. Who
+ * tells may be a phase ahead. */
+enum { BARRIER_ROUNDS_MAX = 12 };
+struct barrier_line {
+    _Alignas(64) _Atomic uint32_t told[BARRIER_ROUNDS_MAX];
+    _Atomic uint32_t phase; /* its own */
 };
-void barrier_init(struct barrier *barrier, int count);
-void barrier_wait(struct barrier *barrier);
+
+/* A barrier for `count` threads, by dissemination: in round k a thread tells the one 2^k on that it
+ * and all it has heard of have come, and waits to be told; after log2(count) rounds everyone knows
+ * of everyone. Each word has one writer and one reader. Threads that outnumber the processors are
+ * counted instead: each of their waits is a change of threads. A wait is a bounded spin, then futex.
+ * {0} may be freed. */
+struct barrier {
+    int count;
+    bool crowded;
+    struct barrier_line *lines; /* [count] */
+    _Alignas(64) _Atomic uint32_t sleepers;
+    _Alignas(64) _Atomic uint32_t arrived; /* crowded: so many; and in which phase all did last */
+    _Atomic uint32_t all;
+};
+bool barrier_init(struct barrier *barrier, int count, struct tp_error *err);
+void barrier_free(struct barrier *barrier);
+/* Each index < count once. */
+void barrier_wait(struct barrier *barrier, int index);
 /* false: the others have not come in so many seconds that this process could run in; 0: forever. */
-bool barrier_wait_for(struct barrier *barrier, uint32_t seconds);
+bool barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds);
 
 typedef void (*threads_fn)(void *arg, int index, int count);
 

@@ -349,6 +349,7 @@ static void attention_end(const float *o, float l, size_t n, bool round_bf16, fl
         {[DTYPE_F32] = panel_row_f32, [DTYPE_F16] = panel_row_f16, [DTYPE_BF16] = panel_row_bf16}, \
     .piece_sums = piece_sums, .rms_norm = rms_norm, .round_bf16 = round_bf16_all, .add = add,      \
     .scale_bias = scale_bias, .silu_mul = silu_mul, .rope = rope,                                  \
-    .attention_chunk = attention_chunk, .attention_end = attention_end, .kv_append = kv_append,    \
-    .exp = exp_all, .sample_scan = sample_scan, .sample_weights = sample_weights,                  \
-    .sample_sums = sample_sums, .sample_histogram = sample_histogram, .sample_bin = sample_bin
+    .attention_chunk = attention_chunk, .attention_join = chunk_join,                              \
+    .attention_end = attention_end, .kv_append = kv_append, .exp = exp_all,                        \
+    .sample_scan = sample_scan, .sample_weights = sample_weights, .sample_sums = sample_sums,      \
+    .sample_histogram = sample_histogram, .sample_bin = sample_bin

@@ -234,6 +234,7 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .deadline = o->deadline,
         .isa = o->isa,
         .threads = o->threads,
+        .pin = o->pin,
         .kv_dtype = o->kv_dtype ? o->kv_dtype : run->bundle.recipe.dtype,
         .rows_max = (uint32_t)rows_max,
         .span_rows_max = run->fast ? (uint32_t)min_u64(rows_max, run->chunk) : 0,

@@ -4,6 +4,8 @@
 #include "host.h"
 #include <stdio.h>
 
+enum { PLACES_MAX = PLACEMENT_MAX * 6 };
+
 void report_start(struct report *report)
 {
     *report = (struct report){.main_seconds = clock_seconds()};
@@ -52,6 +54,21 @@ static uint64_t sum(const struct engine_memory *m)
     return m->weights + m->kv + m->activations;
 }
 
+static const char *pin_name(const struct engine *e)
+{
+    static const char *const names[] = {
+        [PINNED_NOT] = "no", [PINNED_PROCESSORS] = "processors", [PINNED_NODES] = "nodes"};
+    return names[e->pin.how];
+}
+
+/* Where each thread is, with what stands between two of them. */
+static void put_places(const struct engine *e, const char *between, char *text, size_t size)
+{
+    *text = 0;
+    for (int t = 0, n = 0; e->pin.how != PINNED_NOT && t < e->pin.threads && (size_t)n < size; t++)
+        n += snprintf(text + n, size - (size_t)n, "%s%u", t ? between : "", pin_place(&e->pin, t));
+}
+
 static void print_times(const struct device *device)
 {
     char text[512] = "";
@@ -86,6 +103,10 @@ static void print_text(const struct report *report, const struct engine *e, uint
         (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
         dtype_name(e->setup.kv_dtype), (unsigned long long)context,
         e->setup.verify ? "full" : "header", (unsigned long long)host_memory_peak());
+    char places[PLACES_MAX];
+    put_places(e, " ", places, sizeof places);
+    if (*places)
+        tp_message("tprun", "report", "pinned: threads on %s %s", pin_name(e), places);
     tp_message("tprun", "report",
                "cold start: exec %.0f ms, map %.1f, hash %.1f, allocate %.1f; first token %.1f ms "
                "after main",
@@ -110,6 +131,9 @@ static void print_json(const struct report *report, const struct engine *e, uint
             "{\"schema\": 1, \"device\": \"%s\", \"kernels\": \"%s\", \"threads\": %d, \"chunk\": "
             "%llu, ",
             e->device->type->name, e->device->kernels, e->setup.threads, (unsigned long long)chunk);
+    char places[PLACES_MAX];
+    put_places(e, ", ", places, sizeof places);
+    fprintf(out, "\"pin\": \"%s\", \"places\": [%s], ", pin_name(e), places);
     fprintf(out, "\"tp\": %llu, \"dtype\": \"%s\", \"quant\": \"%s\", \"kv_dtype\": \"%s\", ",
             (unsigned long long)e->comm.size, dtype_name(e->bundle->recipe.dtype),
             recipe_quant_name(&e->bundle->recipe), dtype_name(e->setup.kv_dtype));

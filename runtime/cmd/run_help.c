@@ -10,6 +10,9 @@
 #define HELP_MACHINE                                                                               \
     "the machine (changes no result, but for long prompts on a GPU)\n"                             \
     "  --threads N             compute threads in all (default: processors)\n"                     \
+    "  --pin auto|yes|no       a processor for each thread, cores first (yes); auto: a rank's "    \
+    "threads\n"                                                                                    \
+    "                          stay on its node of memory, where there are several\n"              \
     "  --isa scalar|avx2|avx512|avx512bf16\n"                                                      \
     "                          instruction set (default: the best here)\n"                         \
     "  --chunk N               tokens of a prefill step (default 256; on a GPU, without "          \

@@ -30,6 +30,7 @@ enum option_id {
     OPT_CHUNK,
     OPT_LAYERS,
     OPT_THREADS,
+    OPT_PIN,
     OPT_ISA,
     OPT_DEVICE,
     OPT_MEM_FRACTION,
@@ -105,6 +106,7 @@ static const struct argument table[] = {
     {"layers", 1, OPT_LAYERS, PROMPTS | RUN_CHAT},
     {"chunk", 1, OPT_CHUNK, MACHINE},
     {"threads", 1, OPT_THREADS, MACHINE},
+    {"pin", 1, OPT_PIN, MACHINE},
     {"isa", 1, OPT_ISA, MACHINE},
     {"device", 1, OPT_DEVICE, MACHINE},
     {"mem-fraction", 1, OPT_MEM_FRACTION, MACHINE},
@@ -162,6 +164,13 @@ static bool parse_device(struct run_options *o, const char *value, struct tp_err
     bool cuda = strcmp(value, "cuda") == 0;
     o->device = cuda ? &device_cuda : &device_cpu;
     return cuda || strcmp(value, "cpu") == 0 || bad(OPT_DEVICE, value, "cpu or cuda", err);
+}
+
+static bool parse_pin(struct run_options *o, const char *value, struct tp_error *err)
+{
+    o->pin = strcmp(value, "yes") == 0 ? PIN_YES : strcmp(value, "no") == 0 ? PIN_NO : PIN_AUTO;
+    return o->pin != PIN_AUTO || strcmp(value, "auto") == 0 ||
+           bad(OPT_PIN, value, "auto, yes or no", err);
 }
 
 static bool parse_report(struct report_form *form, const char *value, struct tp_error *err)
@@ -286,6 +295,8 @@ static bool take(void *to, int id, const char *value, struct tp_error *err)
             return false;
         o->threads = (int)threads;
         return true;
+    case OPT_PIN:
+        return parse_pin(o, value, err);
     case OPT_ISA:
         return parse_isa(o, value, err);
     case OPT_DEVICE:

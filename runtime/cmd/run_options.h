@@ -33,6 +33,7 @@ struct run_options {
     bool help;
     /* the machine */
     int threads; /* of compute, in all; default: processors */
+    enum pin_mode pin;
     const struct device_type *device;
     double memory_fraction; /* --mem-fraction: of a GPU's memory that may be planned */
     bool share;             /* --share-gpu: several ranks on one */

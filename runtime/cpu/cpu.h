@@ -46,7 +46,9 @@ struct cpu_rank {
     float *queries;  /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
     float *attn;     /* [rows_max][attn_stride] the input of o_proj, padded as its columns are */
     float *act;      /* [rows_max][act_stride] the input of down */
-    float *scratch;  /* [parts_max][scratch_floats] */
+    float *partial;  /* chunks that threads share: o [partials_max][head_pad], maxima, sums */
+    uint64_t partials_max; /* queries x chunks: those of one row with the longest context */
+    float *scratch;        /* [parts_max][scratch_floats] */
     uint64_t scratch_floats;
     unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
     struct device_bytes bytes;

@@ -1,6 +1,8 @@
 /* Attention of the CPU: QK norm, RoPE and the cache; then, per tile of rows of one sequence
  * and per KV head, the chunks in ascending order. All query heads of the KV head and all rows of
- * the tile share the reading of a page. docs/numerics.md section 6. */
+ * the tile share the reading of a page. Where there are too few of these to go round the threads of
+ * a rank evenly, each has some of the chunks, and they are joined, in the same order, behind a
+ * meeting. docs/numerics.md section 6. */
 #include "cpu.h"
 
 #include "checked.h"
@@ -154,45 +156,156 @@ static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uin
         row[columns[i]] = o[i];
 }
 
-static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,
-                   struct range rows, uint64_t kv_head, float *scratch)
+/* ---- work for threads: items (tile of rows, KV head) ---- */
+
+struct item {
+    struct range rows, heads, chunks;
+    uint64_t kv_head;
+    uint64_t queries; /* rows x heads */
+    uint64_t unit;    /* chunks of the items before: a unit is a chunk of an item */
+    uint64_t partial; /* queries x chunks of the items before */
+    uint64_t query;   /* queries of the items before */
+};
+
+static struct item first_item(void)
 {
-    const struct kernels *k = r->kernels;
-    struct tile t = tile_of(r, scratch);
-    struct range heads = cpu_heads_of(r, kv_head);
-    uint64_t n_heads = range_count(heads), n = range_count(rows) * n_heads, pad = r->head_pad;
-    const struct step_row *top = &step->rows[rows.begin], *bottom = &step->rows[rows.end - 1];
-    for (uint64_t i = 0; i < n; i++)
-        t.fresh[i] = true;
-    uint64_t c = first_seen(r, layer, top->position) / ATTENTION_CHUNK;
-    for (; c <= bottom->position / ATTENTION_CHUNK; c++) {
-        set_visible(r, step, layer, rows, n_heads, c, &t);
-        const unsigned char *page = page_of(r, layer, step->pages[top->sequence][c], kv_head);
-        k->attention_chunk(k, page, page + r->page_bytes, r->kv_dtype, pad,
-                           query_of(r, rows.begin, kv_head, heads.begin), pad, n,
-                           r->attention_scale, t.first, t.last, r->bf16, t.fresh, t.max, t.sum, t.o,
-                           pad, t.chunk);
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        k->attention_end(t.o + i * pad, t.sum[i], r->model->head_dim, r->bf16, t.o + i * pad);
-        put_output(r, layer, rows.begin + i / n_heads, heads.begin + i % n_heads, t.o + i * pad);
-    }
+    return (struct item){.kv_head = UINT64_MAX};
 }
 
-/* Items (tile of rows, KV head) go round the threads. */
+static bool next_item(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+                      struct item *item)
+{
+    const uint64_t tile_rows = r->group < CPU_QUERY_TILE ? CPU_QUERY_TILE / r->group : 1;
+    item->unit += range_count(item->chunks);
+    item->partial += item->queries * range_count(item->chunks);
+    item->query += item->queries;
+    if (++item->kv_head == r->n_kv_heads_local || item->rows.end == 0) {
+        struct range *rows = &item->rows;
+        *rows = (struct range){rows->end, rows->end};
+        while (rows->end < step->n_rows && range_count(*rows) < tile_rows &&
+               step->rows[rows->end].sequence == step->rows[rows->begin].sequence)
+            rows->end++;
+        item->kv_head = 0;
+    }
+    if (range_count(item->rows) == 0 || r->n_kv_heads_local == 0)
+        return false;
+    const uint64_t top = step->rows[item->rows.begin].position,
+                   bottom = step->rows[item->rows.end - 1].position;
+    item->chunks =
+        (struct range){first_seen(r, layer, top) / ATTENTION_CHUNK, bottom / ATTENTION_CHUNK + 1};
+    item->heads = cpu_heads_of(r, item->kv_head);
+    item->queries = range_count(item->rows) * range_count(item->heads);
+    return true;
+}
+
+static void attend_chunk(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+                         const struct item *item, uint64_t chunk, struct tile *t)
+{
+    const uint64_t pad = r->head_pad;
+    const uint32_t page = step->pages[step->rows[item->rows.begin].sequence][chunk];
+    const unsigned char *at = page_of(r, layer, page, item->kv_head);
+    set_visible(r, step, layer, item->rows, range_count(item->heads), chunk, t);
+    r->kernels->attention_chunk(r->kernels, at, at + r->page_bytes, r->kv_dtype, pad,
+                                query_of(r, item->rows.begin, item->kv_head, item->heads.begin),
+                                pad, item->queries, r->attention_scale, t->first, t->last, r->bf16,
+                                t->fresh, t->max, t->sum, t->o, pad, t->chunk);
+}
+
+static void end_query(const struct cpu_rank *r, uint32_t layer, const struct item *item, uint64_t i,
+                      float *o, float sum)
+{
+    const uint64_t n_heads = range_count(item->heads);
+    r->kernels->attention_end(o, sum, r->model->head_dim, r->bf16, o);
+    put_output(r, layer, item->rows.begin + i / n_heads, item->heads.begin + i % n_heads, o);
+}
+
+/* All of an item by one thread. */
+static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+                   const struct item *item, float *scratch)
+{
+    struct tile t = tile_of(r, scratch);
+    for (uint64_t i = 0; i < item->queries; i++)
+        t.fresh[i] = true;
+    for (uint64_t c = item->chunks.begin; c < item->chunks.end; c++)
+        attend_chunk(r, step, layer, item, c, &t);
+    for (uint64_t i = 0; i < item->queries; i++)
+        end_query(r, layer, item, i, t.o + i * r->head_pad, t.sum[i]);
+}
+
+/* ---- chunks of an item by several threads ---- */
+
+/* Of a query that sees nothing of a chunk the sum is 0; else it is 1 at least. */
+static void attend_unit(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+                        const struct item *item, uint64_t chunk, float *scratch)
+{
+    struct tile t = tile_of(r, scratch);
+    const uint64_t at = item->partial + (chunk - item->chunks.begin) * item->queries;
+    t.o = r->partial + at * r->head_pad;
+    t.max = r->partial + r->partials_max * r->head_pad + at;
+    t.sum = t.max + r->partials_max;
+    for (uint64_t i = 0; i < item->queries; i++) {
+        t.fresh[i] = true;
+        t.sum[i] = 0;
+    }
+    attend_chunk(r, step, layer, item, chunk, &t);
+}
+
+static void join_query(const struct cpu_rank *r, uint32_t layer, const struct item *item,
+                       uint64_t i, float *scratch)
+{
+    struct tile t = tile_of(r, scratch);
+    const float *max = r->partial + r->partials_max * r->head_pad, *sum = max + r->partials_max;
+    t.fresh[0] = true;
+    for (uint64_t c = 0; c < range_count(item->chunks); c++) {
+        const uint64_t at = item->partial + c * item->queries + i;
+        if (sum[at] > 0)
+            r->kernels->attention_join(t.fresh, t.max, t.sum, t.o, max[at], sum[at],
+                                       r->partial + at * r->head_pad, r->head_pad);
+    }
+    end_query(r, layer, item, i, t.o, *t.sum);
+}
+
+static void attend_shared(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+                          const struct item *end, struct share share)
+{
+    const struct device_setup *setup = &r->device->setup;
+    const uint64_t first_thread = cut((uint64_t)setup->team->count, r->rank, setup->comm->size);
+    const struct range units = share_of(end->unit, share), queries = share_of(end->query, share);
+    float *scratch = cpu_scratch(r, share);
+    for (struct item item = first_item(); next_item(r, step, layer, &item);)
+        for (uint64_t c = item.chunks.begin, u = item.unit; c < item.chunks.end; c++, u++)
+            if (range_has(units, u))
+                attend_unit(r, step, layer, &item, c, scratch);
+    setup->comm->meet(setup->comm, (int)(first_thread + share.part), COMM_RANK);
+    for (struct item item = first_item(); next_item(r, step, layer, &item);)
+        for (uint64_t i = 0; i < item.queries; i++)
+            if (range_has(queries, item.query + i))
+                join_query(r, layer, &item, i, scratch);
+}
+
+/* Is it worth a meeting? With many items a thread there is little to even out. */
+enum { ITEMS_ENOUGH = 4 };
+
+static bool is_shared(const struct cpu_rank *r, const struct item *end, uint64_t items,
+                      bool one_tile, uint64_t parts)
+{
+    return parts > 1 && items < ITEMS_ENOUGH * parts && end->unit > items &&
+           end->partial <= r->partials_max && !(one_tile && items % parts == 0);
+}
+
 void cpu_attention(struct cpu_rank *r, const struct step *step, const struct op *op,
                    struct share share)
 {
-    uint64_t tile_rows = r->group < CPU_QUERY_TILE ? CPU_QUERY_TILE / r->group : 1;
-    uint64_t item = 0;
-    struct range rows = {0, 0};
-    for (uint64_t m = 0; m < step->n_rows; m = rows.end) {
-        rows = (struct range){m, m + 1};
-        while (rows.end < step->n_rows && range_count(rows) < tile_rows &&
-               step->rows[rows.end].sequence == step->rows[m].sequence)
-            rows.end++;
-        for (uint64_t kv_head = 0; kv_head < r->n_kv_heads_local; kv_head++)
-            if (item++ % share.parts == share.part)
-                attend(r, step, op->layer, rows, kv_head, cpu_scratch(r, share));
+    uint64_t items = 0;
+    struct item item = first_item();
+    for (; next_item(r, step, op->layer, &item); items++)
+        ;
+    if (is_shared(r, &item, items, items == r->n_kv_heads_local, share.parts)) {
+        attend_shared(r, step, op->layer, &item, share);
+        return;
     }
+    item = first_item();
+    for (uint64_t i = 0; next_item(r, step, op->layer, &item); i++)
+        if (i % share.parts == share.part)
+            attend(r, step, op->layer, &item, cpu_scratch(r, share));
 }

@@ -11,9 +11,7 @@ struct crew crew_of(uint64_t tp_size, int thread, int threads)
     uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
     if (n < tp_size)
         return (struct crew){{cut(tp_size, t, n), cut(tp_size, t + 1, n)}, {0, 1}};
-    uint64_t r = 0;
-    while (cut(n, r + 1, tp_size) <= t)
-        r++;
+    uint64_t r = comm_rank_of(tp_size, thread, threads);
     uint64_t first = cut(n, r, tp_size);
     return (struct crew){{r, r + 1}, {t - first, cut(n, r + 1, tp_size) - first}};
 }
@@ -55,7 +53,7 @@ static void meet(void *arg, enum comm_what what)
 {
     const struct walk *w = arg;
     struct comm *comm = w->device->setup.comm;
-    comm->meet(comm, w->crew.ranks.begin, what);
+    comm->meet(comm, w->thread, what);
     if (w->thread == 0 && what != COMM_RANK)
         comm->meetings++;
 }

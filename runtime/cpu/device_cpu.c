@@ -41,6 +41,8 @@ static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint
     r->q_stride = align_up(r->n_heads_local * d, PANEL_ROWS);
     r->kv_stride = align_up(r->n_kv_heads_local * d, PANEL_ROWS);
     r->page_bytes = ATTENTION_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
+    if (r->parts_max > 1)
+        r->partials_max = r->n_heads_local * div_ceil(setup->positions_max, ATTENTION_CHUNK);
     const struct rank_plan *plan = &setup->plans[rank];
     const uint32_t layer = (uint32_t)partition->layers.begin;
     r->attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k;
@@ -70,6 +72,7 @@ static bool place_rank(struct cpu_rank *r, const struct partition *partition, st
         {&r->v, rows * r->kv_stride},
         {&r->queries, rows * r->n_heads_local * r->head_pad},
         {&r->attn, rows * r->attn_stride},
+        {&r->partial, r->partials_max * (r->head_pad + 2)},
         {&r->act, rows * r->act_stride},
         {&r->scratch, r->parts_max * r->scratch_floats},
     };
@@ -171,15 +174,16 @@ static json_t *info(struct tp_error *err)
             ok = json_array_append_new(sets, json_string(kernels_get((enum isa)isa)->name)) == 0;
     const int quota = processors_quota();
     json_t *object =
-        json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "model",
+        json_pack("{s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:i, s:i, s:o, s:o, s:o, s:o}", "model",
                   host_processor(model), "features", features, "kernels", sets, "kernels_used",
                   kernels_best()->name, "processors", processors_available(), "processors_online",
                   processors_online(), "processors_allowed", processors_allowed(),
-                  "processors_quota", quota ? json_integer(quota) : json_null(),
-                  "memory_total_bytes", bytes_or_null(host_memory_total()),
-                  "memory_available_bytes", bytes_or_null(host_memory_available()),
-                  "memory_group_limit_bytes", bytes_or_null(host_memory_group()),
-                  "memory_process_limit_bytes", bytes_or_null(host_memory_limit()));
+                  "processors_quota", quota ? json_integer(quota) : json_null(), "cores_allowed",
+                  processors_cores(), "nodes_online", processors_nodes(), "memory_total_bytes",
+                  bytes_or_null(host_memory_total()), "memory_available_bytes",
+                  bytes_or_null(host_memory_available()), "memory_group_limit_bytes",
+                  bytes_or_null(host_memory_group()), "memory_process_limit_bytes",
+                  bytes_or_null(host_memory_limit()));
     if (object && ok)
         return object;
     json_decref(object);
@@ -234,6 +238,8 @@ static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_wei
     if (!place_rank(r, partition, err))
         return false;
     r->memory = mem_map_alloc(r->bytes.kv + r->bytes.activations, err);
+    if (r->memory)
+        pin_memory(d->setup.pin, rank, r->memory, r->bytes.kv + r->bytes.activations);
     d->device.used.ranks[rank] = r->bytes;
     return r->memory && place_rank(r, partition, err);
 }

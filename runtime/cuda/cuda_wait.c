@@ -124,7 +124,7 @@ void cuda_meet(struct cuda_device *d, struct cuda_gpu *g)
         __atomic_store_n(&d->watch->stop, 1, __ATOMIC_RELAXED);
     const uint32_t seconds =
         MORE_SECONDS + (word_of(&d->watch->stop) ? 0 : (uint32_t)g->deadline + MORE_SECONDS);
-    if (d->n_gpus == 1 || barrier_wait_for(&d->together, seconds))
+    if (d->n_gpus == 1 || barrier_wait_for(&d->together, (int)(g - d->gpus), seconds))
         return;
     struct tp_error err = {0};
     uint32_t waited = 0;

@@ -237,6 +237,7 @@ static void close_device(struct device *device)
     if (d->gpus && !d->hangs)
         cuda_close_chooser(&d->gpus[0].chooser, &opened.gpus[0].api);
     team_stop(&d->team);
+    barrier_free(&d->together);
     mem_free(d->frequencies);
     mem_free(d->gpus);
     mem_free(d->ranks);
@@ -391,9 +392,9 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
     d->setup = *setup;
     d->device = (struct device){.type = &device_cuda, .kernels = "cuda"};
     double t0 = clock_seconds();
-    barrier_init(&d->together, (int)opened.count);
-    bool ok = open_memory(d, err) && open_host(d, err) &&
-              team_start(&d->team, (int)d->n_gpus, STACK_BYTES, err) && introduce_gpus(d, err);
+    bool ok = barrier_init(&d->together, (int)opened.count, err) && open_memory(d, err) &&
+              open_host(d, err) && team_start(&d->team, (int)d->n_gpus, STACK_BYTES, err) &&
+              introduce_gpus(d, err);
     double t1 = clock_seconds();
     ok = ok && each_rank(d, cuda_copy, err);
     double t2 = clock_seconds();

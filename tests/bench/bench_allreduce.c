@@ -84,7 +84,8 @@ static void open_bench(struct bench *b, uint64_t hidden, int ranks)
     *b = (struct bench){
         .model = {.n_layers = 1, .n_heads = 32, .n_kv_heads = 4, .head_dim = 64, .d_ff = 1024}};
     b->model.hidden = hidden;
-    comm_open_threads(&b->comm, &b->model, (uint64_t)ranks, ranks, 0);
+    if (!comm_open_threads(&b->comm, &b->model, (uint64_t)ranks, ranks, 0, &err))
+        exit(tp_error_print("bench_allreduce", &err));
     tp_assert(b->comm.attention.n_roots == (uint64_t)ranks);
     b->layer.attn_norm = b->layer.mlp_norm = b->weights.final_norm = floats(hidden, &err);
     b->weights.model = &b->model;
@@ -101,6 +102,7 @@ static void open_bench(struct bench *b, uint64_t hidden, int ranks)
 static void close_bench(struct bench *b, int ranks)
 {
     const uint64_t bytes = b->model.hidden * sizeof(float);
+    comm_close(&b->comm);
     for (int i = 0; i < ranks; i++) {
         const struct cpu_rank *r = &b->device.ranks[i];
         mem_map_free(r->residual, bytes);
@@ -139,7 +141,7 @@ static void reduce(struct bench *b, uint64_t rank, uint32_t i)
     if (b->kind != MEETING)
         memcpy(roots->of[rank], b->mine[rank].root, b->model.hidden * sizeof(float));
     if (b->kind != ALONE)
-        b->comm.meet(&b->comm, rank, COMM_ROOTS);
+        b->comm.meet(&b->comm, (int)rank, COMM_ROOTS);
     if (b->kind == ALL_REDUCE)
         fold(b, roots, rank);
     else if (b->kind != MEETING)
@@ -151,7 +153,7 @@ static void work(void *arg, int index, int count)
 {
     struct bench *b = arg;
     (void)count;
-    barrier_wait(&b->start);
+    barrier_wait(&b->start, index);
     for (uint32_t block = 0; block < BLOCKS; block++) {
         double begin = now();
         for (uint32_t i = block * TIMES; i < (block + 1) * TIMES; i++)
@@ -169,12 +171,15 @@ static double timed(struct bench *b, struct team *team, enum kind kind)
 {
     b->kind = kind;
     b->ball = 0;
-    barrier_init(&b->start, kind == ALONE ? 1 : team->count);
+    struct tp_error err = {0};
+    if (!barrier_init(&b->start, kind == ALONE ? 1 : team->count, &err))
+        exit(tp_error_print("bench_allreduce", &err));
     memset(b->device.ranks[0].residual, 0, b->model.hidden * sizeof(float));
     if (kind == ALONE)
         work(b, 0, 1);
     else
         team_call(team, work, b);
+    barrier_free(&b->start);
     return 1e6 * median(b->block_s, BLOCKS) / TIMES / (kind == HANDOVER ? 2 : 1);
 }
 

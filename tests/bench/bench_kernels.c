@@ -41,7 +41,7 @@ static void work(void *arg, int index, int count)
     size_t panels = job->bytes / panel, first = panels * (size_t)index / (size_t)count;
     size_t last = panels * (size_t)(index + 1) / (size_t)count;
     float *out = job->out + (size_t)index * job->M * 16;
-    barrier_wait(&job->barrier);
+    barrier_wait(&job->barrier, index);
     job->begin[index] = now();
     if (!job->kernels)
         job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
@@ -63,10 +63,10 @@ static void work(void *arg, int index, int count)
 
 static double run(struct job *job, int threads)
 {
-    barrier_init(&job->barrier, threads);
     struct tp_error err = {0};
-    if (!threads_run(threads, work, job, &err))
+    if (!barrier_init(&job->barrier, threads, &err) || !threads_run(threads, work, job, &err))
         exit(tp_error_print("bench_kernels", &err));
+    barrier_free(&job->barrier);
     double begin = job->begin[0], end = job->end[0];
     for (int i = 1; i < threads; i++) {
         begin = job->begin[i] < begin ? job->begin[i] : begin;

@@ -110,7 +110,7 @@ static void work(void *arg, int index, int count)
 {
     struct job *job = arg;
     size_t share = job->bytes / (size_t)count;
-    barrier_wait(&job->start);
+    barrier_wait(&job->start, index);
     job->begin[index] = now();
     if (job->instruction)
         job->instruction->run();
@@ -121,8 +121,11 @@ static void work(void *arg, int index, int count)
 
 static double seconds(struct job *job, struct team *team)
 {
-    barrier_init(&job->start, team->count);
+    struct tp_error err = {0};
+    if (!barrier_init(&job->start, team->count, &err))
+        exit(tp_error_print("bench_limits", &err));
     team_call(team, work, job);
+    barrier_free(&job->start);
     double begin = job->begin[0], end = job->end[0];
     for (int i = 1; i < team->count; i++) {
         begin = job->begin[i] < begin ? job->begin[i] : begin;

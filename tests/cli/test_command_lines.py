@@ -56,6 +56,7 @@ MISTAKES = (
      (["generate", "b", "--threads", "many"], "--threads", "many", "1 to 1024")),
     ('{}: "{}" given, {} expected', (["plan", "b", "--context=0"], "--context", "0", "1 to 1099511627776"),
      (["generate", "b", "--chunk=0"], "--chunk", "0", "1 to 65536")),
+    ('{}: "{}" given, {} expected', (["verify", "b", "--threads", "0"], "--threads", "0", "1 to 1024"), (["generate", "b", "--pin", "on"], "--pin", "on", "auto, yes or no")),
     ('{}: "{}" given, {} expected', (["convert", "b", "--dtype=int"], "--dtype", "int", "keep, f32, bf16 or f16"),
      (["generate", "b", "--kv-dtype=int"], "--kv-dtype", "int", "f32, bf16 or f16")),
     ("{} expected, {} given", (["inspect"], "one BUNDLE", "none"), (["generate"], "one BUNDLE", "none")),

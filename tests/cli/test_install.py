@@ -202,7 +202,7 @@ def test_the_debian_package_holds_what_it_should_and_runs(folder):
     assert (control["Package"], control["Version"]) == ("tpshard", version + "-1")
     assert name == f"tpshard_{version}-1_{control['Architecture']}.deb"
     depends = {d.split()[0] for d in control["Depends"].split(", ")}
-    assert {"libc6", "libzstd1", "libxxhash0"} <= depends and len(depends) == 7, depends
+    assert {"libc6", "libzstd1", "libxxhash0", "libhwloc15"} <= depends and len(depends) == 8, depends
     lines = [l.split(None, 5) for l in run(["dpkg-deb", "-c", deb], env=dict(os.environ, TZ="UTC")).stdout.decode().splitlines()]
     assert {l[1] for l in lines} == {"root/root"} and {l[3] for l in lines} == {"2023-11-14"}
     assert {l[0] for l in lines} == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}

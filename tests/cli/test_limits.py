@@ -84,6 +84,30 @@ def test_more_threads_than_processors_take_turns(folder):
     assert crowded < 8 * alone + 1, "threads that wait burn the processor"
 
 
+def test_threads_are_pinned_where_that_is_asked_for(folder):
+    """On machines that hwloc is told of: who goes where, and the same answer. On this one: not where they do not fit."""
+    tpshard("convert", DEMO, "-o", f"{folder}/b", "-q", "--no-selftest", "--tp", "2")
+
+    def ask(threads, *more, **kw):
+        done = tprun("generate", f"{folder}/b", "-p", "Once upon a time", "-n", "20", "--ids", "--report", "json", "--threads", threads, *more, **kw)
+        report = json.loads([l for l in done.stderr.decode().splitlines() if l.startswith("{")][0])
+        return done.stdout, report["pin"], report["places"]
+
+    ids = ask(1, "--pin", "no")[0]
+    for machine, threads, pin, wanted in (
+            ("numa:2 core:2 pu:2", 4, "yes", ("processors", [0, 2, 4, 6])), ("numa:2 core:2 pu:2", 8, "yes", ("processors", [0, 2, 1, 3, 4, 6, 5, 7])),
+            ("numa:2 core:2 pu:2", 2, "yes", ("processors", [0, 4])), ("numa:1 core:4 pu:1", 3, "yes", ("processors", [0, 1, 2])),
+            ("numa:2 core:2 pu:2", 9, "yes", ("no", [])), ("numa:2 core:4 pu:1", 4, "auto", ("nodes", [0, 0, 1, 1])),
+            ("numa:2 core:4 pu:1", 9, "auto", ("no", [])), ("numa:1 core:8 pu:1", 4, "auto", ("no", [])), ("numa:2 core:4 pu:1", 4, "no", ("no", []))):
+        got, *where = ask(threads, "--pin", pin, env=dict(os.environ, HWLOC_SYNTHETIC=machine))
+        assert got == ids and tuple(where) == wanted, (machine, threads, pin, where)
+    one = {min(os.sched_getaffinity(0))}
+    got, *where = ask(2, "--pin", "yes", preexec_fn=lambda: os.sched_setaffinity(0, one))
+    assert got == ids and where == ["no", []]
+    done = tprun("generate", f"{folder}/b", "-p", "Once", "-n", "2", "--threads", "2", "--pin", "yes", preexec_fn=lambda: os.sched_setaffinity(0, one))
+    assert b"--pin yes: not every thread of 2 can have a processor of its own; none is pinned" in done.stderr, done.stderr
+
+
 class Group:
     """A control group with a limit, of whichever version; enter() puts a new process in."""
 

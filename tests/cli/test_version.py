@@ -93,6 +93,7 @@ def test_info_says_what_the_machine_has():
     assert not name or cpu["model"].split() == name.group(1).split(), (cpu["model"], name)
     assert cpu["processors_allowed"] == len(os.sched_getaffinity(0))
     assert cpu["processors"] == min(cpu["processors_allowed"], cpu["processors_quota"] or 1 << 20)
+    assert 1 <= cpu["cores_allowed"] <= cpu["processors_allowed"] and cpu["nodes_online"] >= 1
     assert cpu["processors_online"] == os.sysconf("SC_NPROCESSORS_ONLN")
     total = int(re.search(r"MemTotal:\s+(\d+)", open("/proc/meminfo").read()).group(1)) * 1024
     assert cpu["memory_total_bytes"] == total and 0 < cpu["memory_available_bytes"] <= total

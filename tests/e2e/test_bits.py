@@ -206,13 +206,15 @@ def test_random_combinations():
 
 
 def test_three_chunks_and_one_position_of_cache():
-    """769 positions: the last alone in its chunk; a window that begins inside one; the same for decode across the edge."""
+    """769 positions: the last alone in its chunk; a window that begins inside one; the same for decode across the edge.
+    Two KV heads and up to eight threads, which share chunks."""
     with Folder() as d:
         for label, changes in (("full", {}), ("window", dict(architectures=["MistralForCausalLM"], model_type="mistral",
                                                              sliding_window=300))):
             case = Case(d, label, synthetic(f"{d}/s-{label}", **changes), lengths=(769, 253))
             for tp, i, machine in ((1, 0, {}), (3, 0, dict(chunk=33)), (2, None, dict(chunk=7, threads=3)),
-                                   (4, None, dict(isa="scalar")), (3, 1, dict(chunk=256))):
+                                   (4, None, dict(isa="scalar")), (3, 1, dict(chunk=256)),
+                                   *((1 + t % 2, (None, 0)[t // 2 % 2], dict(threads=t)) for t in range(1, 9))):
                 case.check(tp, i, **machine)
 
 

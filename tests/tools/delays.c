@@ -8,8 +8,8 @@
 
 enum { MICROSECONDS = 60, SHOWN = 16 };
 
-bool __real_barrier_wait_for(struct barrier *barrier, uint32_t seconds);
-bool __wrap_barrier_wait_for(struct barrier *barrier, uint32_t seconds);
+bool __real_barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds);
+bool __wrap_barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds);
 
 static _Atomic unsigned n_threads, first[SHOWN];
 static _Thread_local unsigned number, state;
@@ -22,7 +22,15 @@ __attribute__((destructor)) static void say(void)
     fprintf(stderr, "\n");
 }
 
-bool __wrap_barrier_wait_for(struct barrier *barrier, uint32_t seconds)
+static bool is_first(const struct barrier *barrier, int index)
+{
+    bool first_of_all = true;
+    for (int i = 0; i < barrier->count; i++)
+        first_of_all &= barrier->lines[i].phase == barrier->lines[index].phase;
+    return first_of_all;
+}
+
+bool __wrap_barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds)
 {
     const char *seed = getenv("DELAYS");
     if (!state) {
@@ -31,7 +39,7 @@ bool __wrap_barrier_wait_for(struct barrier *barrier, uint32_t seconds)
     }
     state = state * 1664525u + 1013904223u;
     nanosleep(&(struct timespec){.tv_nsec = (state >> 16) % MICROSECONDS * 1000}, NULL);
-    if (barrier->arrived == 0 && number < SHOWN)
+    if (is_first(barrier, index) && number < SHOWN)
         first[number]++;
-    return __real_barrier_wait_for(barrier, seconds);
+    return __real_barrier_wait_for(barrier, index, seconds);
 }

@@ -101,12 +101,12 @@ static void meet_often(void *arg, int index, int count)
     (void)count;
     for (uint32_t i = 1; i <= 200; i++) {
         m->of_rank[rank]++;
-        m->comm.meet(&m->comm, rank, COMM_RANK);
+        m->comm.meet(&m->comm, index, COMM_RANK);
         assert_true(m->of_rank[rank] >= 2 * i);
         m->of_all++;
-        m->comm.meet(&m->comm, rank, i % 2 ? COMM_ROOTS : COMM_ROWS);
+        m->comm.meet(&m->comm, index, i % 2 ? COMM_ROOTS : COMM_ROWS);
         assert_true(m->of_all >= 6 * i);
-        m->comm.meet(&m->comm, rank, COMM_RANK);
+        m->comm.meet(&m->comm, index, COMM_RANK);
     }
 }
 
@@ -116,9 +116,10 @@ static void a_rank_meets_alone_and_all_meet_together(void **state)
     static struct meeting m;
     const struct model_config model = small_model();
     struct tp_error err = {0};
-    comm_open_threads(&m.comm, &model, 3, 6, 0);
+    assert_true(comm_open_threads(&m.comm, &model, 3, 6, 0, &err));
     assert_true(threads_run(6, meet_often, &m, &err));
     assert_int_equal(m.of_all, 1200);
+    comm_close(&m.comm);
     for (uint64_t tp_size = 1; tp_size <= 9; tp_size++)
         for (int threads = 1; threads <= 20; threads++) {
             int sum = 0;
@@ -136,7 +137,8 @@ static void whoever_waits_in_vain_ends_the_process(void **state)
     int status;
     pid_t child = fork();
     if (child == 0) {
-        comm_open_threads(&comm, &model, 2, 2, 0);
+        struct tp_error err = {0};
+        comm_open_threads(&comm, &model, 2, 2, 0, &err);
         comm.deadline = 1;
         fclose(stderr);
         comm.meet(&comm, 0, COMM_ROOTS);
