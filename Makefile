@@ -177,6 +177,10 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(B)/obj/tests/bench/measure.
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
+# oneDNN's products stand beside ours where Debian's libdnnl-dev is.
+HAS_DNNL := $(shell echo '\#include <dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
+BENCHES = $(filter-out $(if $(HAS_DNNL),,%/bench_onednn),$(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c)))
+$(B)/tests/bench_onednn: LDLIBS += -ldnnl
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
 CUDA_LIBRARIES = $(addprefix runtime/cuda/,cuda_api.c cuda_blas.c cuda_library.c cuda_nccl.c cuda_open.c blas_api.c nccl_api.c) \
@@ -268,7 +272,7 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
 TEST_TOOLS = tprun_reordered tprun_tiles tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
   forge_random logits_nll encode_bytes record_io.so fail_alloc.so
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%)
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%) $(filter-out %/bench_onednn %/bench_layout,$(BENCHES))
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 
@@ -285,10 +289,10 @@ fuzz: ## every fuzz target, or only=NAME, for seconds=60 each, with clang's libF
 	@$(MAKE) --no-print-directory -j$$(nproc) config=fuzz $(FUZZ:%=build/fuzz/tests/%)
 	@scripts/fuzz.sh $(seconds) $(or $(only),$(FUZZ))
 
-bench: deps ## measure, as ratios against the machine in the same run
+bench: deps ## measure beside the machine's limits and peers; only='decode ...': parts; LLAMA=DIR: llama.cpp; see docs/benchmarks.md
 	@$(MAKE) --no-print-directory run-bench
-run-bench: all $(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c))
-	@BUILD=$(B) SHARED=$(SHARED) scripts/bench.sh
+run-bench: all $(BENCHES)
+	@BUILD=$(B) SHARED=$(SHARED) LLAMA='$(LLAMA)' scripts/bench.py $(only)
 
 check-includes: ## the direction of includes between rooms
 	@scripts/check_includes.sh

@@ -6,6 +6,7 @@
 #include "cuda_device.h"
 #include "engine.h"
 #include "kv_cache.h"
+#include "processors.h"
 #include "sampler.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,7 +154,7 @@ int main(int argc, char **argv)
         positions[i] = POSITIONS;
     const struct engine_setup setup = {
         .device = &device_cuda,
-        .threads = threads_available(),
+        .threads = processors_available(),
         .kv_dtype = bundle.recipe.dtype,
         .rows_max = PROMPT_MAX,
         .span_rows_max = engine_has_fast(&device_cuda, &bundle) ? PROMPT_MAX : 0,

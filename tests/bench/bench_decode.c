@@ -1,8 +1,11 @@
-/* How close decoding comes to the speed of memory: the time of a decode step (batch 1, short
- * context) beside the fastest read of the very weights it needs, by the same threads, interleaved.
- * Medians. Prints a line per thread count; checks nothing.
+/* How close decoding comes to the speed of memory: steps of one row and of more (a token of as many
+ * sequences, short contexts) beside the fastest read of the very weights they need, by the same
+ * threads, interleaved. Prints lines of JSON; checks nothing.
  *
- * bench_decode BUNDLE [rounds [steps [isa]]]
+ * bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-i isa] BUNDLE
+ *   -t  1 and then 2 where not given
+ *   -s  steps of one row in a round (4); of more rows there is one
+ *   -b  of 1, 2, 4 ... rows, up to so many (1)
  */
 #include "engine.h"
 #include "kernels.h"
@@ -11,8 +14,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-enum { ROUNDS_MAX = 99, THREADS_MAX = 2, STEPS_MAX = 32, WARM_STEPS = 2 };
+enum { ROUNDS_MAX = SAMPLES_MAX, THREADS_MAX = 2, STEPS_MAX = 32, WARM_STEPS = 2, SIZES_MAX = 5 };
 
 /* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more.
  */
@@ -55,13 +59,19 @@ static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int wa
 
 /* ---- rounds ---- */
 
+struct options {
+    int threads, rounds, steps, rows;
+    enum isa isa;
+};
+
 struct bench {
+    struct options options;
     struct engine engine;
     struct sampler sampler;
-    int rounds, steps, way; /* way: the fastest of measure.h here */
+    int way; /* the fastest of measure.h here */
     uint32_t token, position;
     _Atomic uint64_t sink;
-    double read_s[ROUNDS_MAX], step_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
+    double read_s[ROUNDS_MAX], step_s[SIZES_MAX][ROUNDS_MAX];
 };
 
 static void read_share(void *arg, int index, int count)
@@ -84,71 +94,122 @@ static double timed_way(void *arg, int way)
     return timed_read(b);
 }
 
-static void decode(struct bench *b)
+/* A token of each of so many sequences; all are at the same position, or it was left out. */
+static void decode(struct bench *b, int rows)
 {
     struct engine *e = &b->engine;
     const struct sampler_options greedy = sampler_defaults();
     struct tp_error err = {0};
-    uint32_t count;
     engine_begin(e);
-    tp_assert(engine_add(e, (struct step_row){0, b->position++, b->token}, true));
+    for (int i = 0; i < rows; i++)
+        tp_assert(engine_add(e, (struct step_row){(uint32_t)i, b->position, b->token}, true));
+    b->position++;
     tp_assert(engine_step(e, &err));
-    tp_assert(sampler_pick(&b->sampler, engine_logits(e, 0, &count, &err), NULL, &greedy, 0,
-                           b->position, &b->token, &err));
+    for (uint32_t row = 0, count; row < (uint32_t)rows; row += count) {
+        const float *logits = engine_logits(e, row, &count, &err);
+        for (uint32_t i = 0; i < count; i++)
+            tp_assert(sampler_pick(&b->sampler, logits + i * engine_logit_stride(e), NULL, &greedy,
+                                   0, b->position, &b->token, &err));
+    }
 }
 
-static double timed_decode(struct bench *b)
+static double timed_decode(struct bench *b, int rows)
 {
+    int steps = rows > 1 ? 1 : b->options.steps;
     double begin = now();
-    for (int i = 0; i < b->steps; i++)
-        decode(b);
-    return (now() - begin) / b->steps;
+    for (int i = 0; i < steps; i++)
+        decode(b, rows);
+    return (now() - begin) / steps;
+}
+
+static int sizes_of(const struct options *o)
+{
+    int sizes = 1;
+    while (sizes < SIZES_MAX && 1 << sizes <= o->rows)
+        sizes++;
+    return sizes;
 }
 
 static void run_rounds(struct bench *b)
 {
     for (int i = 0; i < WARM_STEPS; i++)
-        decode(b);
+        decode(b, b->options.rows);
     b->way = read_way_best(timed_way, b);
-    for (int i = 0; i < b->rounds; i++) {
+    for (int i = 0; i < b->options.rounds; i++) {
         double before = timed_read(b);
-        double step = timed_decode(b);
-        double read = (before + timed_read(b)) / 2;
-        b->read_s[i] = read;
-        b->step_s[i] = step;
-        b->ratio[i] = read / step;
+        for (int s = 0; s < sizes_of(&b->options); s++)
+            b->step_s[s][i] = timed_decode(b, 1 << s);
+        b->read_s[i] = (before + timed_read(b)) / 2;
     }
 }
 
-static bool run(struct bench *b, const struct bundle *bundle, const struct kernels *kernels,
-                int threads, struct tp_error *err)
+static void print_rates(const struct bench *b, const char *what, const char *unit, double count,
+                        const double *seconds)
 {
-    const uint64_t positions = (uint64_t)(b->rounds * b->steps + WARM_STEPS);
+    double rates[ROUNDS_MAX];
+    for (int i = 0; i < b->options.rounds; i++)
+        rates[i] = count / seconds[i];
+    print_samples(what, unit, rates, b->options.rounds);
+}
+
+static void print(const struct bench *b, int threads)
+{
+    double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 0, 1) * 1e-9;
+    char what[64];
+    snprintf(what, sizeof what, "read, %d thread%s", threads, threads > 1 ? "s" : "");
+    print_rates(b, what, "GB/s", gb, b->read_s);
+    snprintf(what, sizeof what, "weights, %d thread%s", threads, threads > 1 ? "s" : "");
+    print_rates(b, what, "GB/s", gb, b->step_s[0]);
+    for (int s = 0; s < sizes_of(&b->options); s++) {
+        snprintf(what, sizeof what, "decode, %d thread%s, batch %d", threads,
+                 threads > 1 ? "s" : "", 1 << s);
+        print_rates(b, what, "tok/s", 1 << s, b->step_s[s]);
+    }
+}
+
+static bool run(struct bench *b, const struct bundle *bundle, int threads, struct tp_error *err)
+{
+    const struct options *o = &b->options;
+    uint64_t positions[1 << (SIZES_MAX - 1)];
+    for (int i = 0; i < o->rows; i++)
+        positions[i] = (uint64_t)(o->rounds * (o->steps + SIZES_MAX) + WARM_STEPS);
     const struct engine_setup setup = {
         .device = &device_cpu,
-        .isa = kernels->name,
+        .isa = kernels_get(o->isa)->name,
         .threads = threads,
         .kv_dtype = bundle->recipe.dtype,
-        .rows_max = 1,
-        .n_sequences = 1,
-        .n_pages = (uint32_t)kv_cache_pages_of(positions),
-        .positions_max = &positions,
+        .rows_max = (uint32_t)o->rows,
+        .n_sequences = (uint32_t)o->rows,
+        .n_pages = (uint32_t)(kv_cache_pages_of(positions[0]) * (uint64_t)o->rows),
+        .positions_max = positions,
     };
     b->token = b->position = 0;
     bool ok = engine_open(&b->engine, bundle, &setup, err);
     if (ok) {
         run_rounds(b);
-        double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 0, 1) * 1e-9;
-        double step = median(b->step_s, b->rounds);
-        printf("decode %s %s quant=%s tp=%llu threads=%d: decode %.2f GB/s  read %.2f GB/s  "
-               "ratio %.3f  %.2f tok/s, read %s\n",
-               kernels->name, dtype_name(bundle->recipe.dtype), recipe_quant_name(&bundle->recipe),
-               (unsigned long long)bundle->tp_size, threads, gb / step,
-               gb / median(b->read_s, b->rounds), median(b->ratio, b->rounds), 1 / step,
-               read_way_name(b->way));
+        print(b, threads);
     }
     engine_close(&b->engine);
     return ok;
+}
+
+static bool read_options(int argc, char **argv, struct options *o)
+{
+    *o = (struct options){.rounds = 9, .steps = 4, .rows = 1, .isa = kernels_best()->isa};
+    for (int c; (c = getopt(argc, argv, "t:r:s:b:i:")) != -1;) {
+        int *number = c == 't'   ? &o->threads
+                      : c == 'r' ? &o->rounds
+                      : c == 's' ? &o->steps
+                      : c == 'b' ? &o->rows
+                                 : NULL;
+        if (number)
+            *number = atoi(optarg);
+        else if (c != 'i' || !isa_from_name(optarg, &o->isa))
+            return false;
+    }
+    return optind + 1 == argc && o->threads >= 0 && o->threads <= THREADS_MAX && o->rounds >= 1 &&
+           o->rounds <= ROUNDS_MAX && o->steps >= 1 && o->steps <= STEPS_MAX && o->rows >= 1 &&
+           o->rows <= 1 << (SIZES_MAX - 1) && kernels_get(o->isa);
 }
 
 int main(int argc, char **argv)
@@ -156,19 +217,16 @@ int main(int argc, char **argv)
     static struct bench b;
     struct bundle bundle = {0};
     struct tp_error err = {0};
-    enum isa isa = kernels_best()->isa;
-    if (argc < 2 || (argc > 4 && !isa_from_name(argv[4], &isa)) || !kernels_get(isa)) {
-        fprintf(stderr, "usage: bench_decode BUNDLE [rounds [steps [isa]]]\n");
+    if (!read_options(argc, argv, &b.options)) {
+        fprintf(stderr, "usage: bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-i isa]"
+                        " BUNDLE\n");
         return 2;
     }
-    b.rounds = argc > 2 ? atoi(argv[2]) : 9;
-    b.steps = argc > 3 ? atoi(argv[3]) : 4;
-    b.rounds = b.rounds < 1 ? 1 : b.rounds > ROUNDS_MAX ? ROUNDS_MAX : b.rounds;
-    b.steps = b.steps < 1 ? 1 : b.steps > STEPS_MAX ? STEPS_MAX : b.steps;
-    bool ok = bundle_open(&bundle, argv[1], false, &err) &&
+    int only = b.options.threads;
+    bool ok = bundle_open(&bundle, argv[optind], false, &err) &&
               sampler_init(&b.sampler, bundle.model.vocab, &err);
-    for (int threads = 1; ok && threads <= THREADS_MAX; threads++)
-        ok = run(&b, &bundle, kernels_get(isa), threads, &err);
+    for (int threads = only ? only : 1; ok && threads <= (only ? only : THREADS_MAX); threads++)
+        ok = run(&b, &bundle, threads, &err);
     sampler_free(&b.sampler);
     bundle_close(&bundle);
     return ok ? 0 : tp_error_print("bench_decode", &err);

@@ -1,8 +1,7 @@
 /* How fast the dots are: bytes per second at one row beside the fastest read of as many bytes by as
- * many threads, interleaved; arithmetic at 64 and 256 rows. Medians. Prints a table; checks
- * nothing.
+ * many threads, interleaved; arithmetic at 64 and 256 rows. Prints lines of JSON; checks nothing.
  *
- * bench_kernels [rounds [MiB]]
+ * bench_kernels [rounds [MiB [isa]]]      isa: all that there are where not given
  */
 #include "kernels.h"
 #include "measure.h"
@@ -12,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COLUMNS = 2048, ROUNDS_MAX = 99, THREADS_MAX = 2, ROOM = 1 << 20, RUN = 16 };
+enum { COLUMNS = 2048, ROUNDS_MAX = SAMPLES_MAX, THREADS_MAX = 2, ROOM = 1 << 20, RUN = 16 };
 
 struct job {
     const struct kernels *kernels; /* NULL: a read */
@@ -104,43 +103,52 @@ static double timed_way(void *arg, int way)
 static void streaming(struct job *job, int threads, int rounds)
 {
     const struct kernels *kernels = job->kernels;
-    double read_s[ROUNDS_MAX], dot_s[ROUNDS_MAX], ratio[ROUNDS_MAX];
+    double read[ROUNDS_MAX], dot[ROUNDS_MAX], gigabytes = (double)job->bytes * 1e-9;
+    char what[80];
     job->kernels = NULL;
     job->way = read_way_best(timed_way, &(struct timed){job, threads});
     for (int i = 0; i < rounds; i++) {
         job->kernels = NULL;
         double before = run(job, threads);
         job->kernels = kernels;
-        dot_s[i] = run(job, threads);
+        dot[i] = gigabytes / run(job, threads);
         job->kernels = NULL;
-        read_s[i] = (before + run(job, threads)) / 2;
-        ratio[i] = read_s[i] / dot_s[i];
+        read[i] = gigabytes / ((before + run(job, threads)) / 2);
     }
     job->kernels = kernels;
-    double gigabytes = (double)job->bytes * 1e-9;
-    printf("%-7s %-13s %d thread%s  dot %6.1f GB/s  read %6.1f GB/s  ratio %.2f\n", kernels->name,
-           job->stored->name, threads, threads > 1 ? "s" : " ", gigabytes / median(dot_s, rounds),
-           gigabytes / median(read_s, rounds), median(ratio, rounds));
+    snprintf(what, sizeof what, "dot %s %s, %d thread%s", kernels->name, job->stored->name, threads,
+             threads > 1 ? "s" : "");
+    print_samples(what, "GB/s", dot, rounds);
+    snprintf(what, sizeof what, "read beside %s %s, %d thread%s", kernels->name, job->stored->name,
+             threads, threads > 1 ? "s" : "");
+    print_samples(what, "GB/s", read, rounds);
 }
 
 static void arithmetic(struct job *job, int rounds)
 {
-    double seconds[ROUNDS_MAX];
+    double rates[ROUNDS_MAX];
+    char what[80];
     size_t panels = job->kernels->isa == ISA_SCALAR ? 1 : 64;
     job->bytes = panels * panel_bytes(job->stored);
-    for (int i = 0; i < rounds; i++)
-        seconds[i] = run(job, 1);
     double flop = (double)(panels * COLUMNS * 16) * 2 * (double)job->M;
-    printf("%-7s %-13s M %3zu  %7.1f GFLOP/s\n", job->kernels->name, job->stored->name, job->M,
-           flop * 1e-9 / median(seconds, rounds));
+    for (int i = 0; i < rounds; i++)
+        rates[i] = flop * 1e-9 / run(job, 1);
+    snprintf(what, sizeof what, "dot %s %s, %zu rows", job->kernels->name, job->stored->name,
+             job->M);
+    print_samples(what, "GFLOP/s", rates, rounds);
 }
 
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 9;
     size_t bytes = (size_t)(argc > 2 ? atoi(argv[2]) : 512) << 20;
-    rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
+    enum isa only = ISA_COUNT;
     struct tp_error err = {0};
+    if (rounds < 1 || rounds > ROUNDS_MAX || bytes == 0 ||
+        (argc > 3 && !isa_from_name(argv[3], &only))) {
+        fprintf(stderr, "usage: bench_kernels [rounds [MiB [isa]]]\n");
+        return 2;
+    }
     size_t stride = COLUMNS + 32;
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
@@ -172,7 +180,7 @@ int main(int argc, char **argv)
                               .packed = packed,
                               .room = room,
                               .out = out};
-            if (!job.kernels)
+            if (!job.kernels || (only != ISA_COUNT && only != isa))
                 continue;
             if (isa == ISA_SCALAR)
                 job.bytes = bytes / 64;

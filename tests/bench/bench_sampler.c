@@ -1,6 +1,6 @@
-/* The time of a choice among 151,936 ids on one thread, greedy, with a temperature, with top-p: of
- * the best of many rounds, beside a plain pass of exp over as many values. Logits are normal
- * numbers, flat (sigma 1) and peaked (3). Checks nothing.
+/* The time of a choice among 151,936 ids on one thread, greedy, with a temperature, with top-p,
+ * beside a plain pass of exp over as many values. Logits are normal numbers, flat (sigma 1) and
+ * peaked (3). Prints lines of JSON, the best of many calls for each round; checks nothing.
  *
  * bench_sampler [isa]
  */
@@ -11,7 +11,7 @@
 #include "threads.h"
 #include <stdio.h>
 
-enum { VOCAB = 151936, ROUNDS = 200 };
+enum { VOCAB = 151936, CALLS = 30, ROUNDS = 7, KINDS = 4 };
 
 /* Box and Muller's, from the sampler's own generator. */
 static void fill(float *logits, double sigma)
@@ -32,7 +32,7 @@ static double best_pick(struct sampler *sampler, const float *logits,
 {
     double best = 1;
     struct tp_error err = {0};
-    for (uint64_t i = 0; i < ROUNDS; i++) {
+    for (uint64_t i = 0; i < CALLS; i++) {
         uint32_t id;
         double begin = now();
         tp_assert(sampler_pick(sampler, logits, NULL, options, 0, i, &id, &err));
@@ -45,7 +45,7 @@ static double best_pick(struct sampler *sampler, const float *logits,
 static double best_exp(const struct sampler *sampler, const float *logits, float *out)
 {
     double best = 1;
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < CALLS; i++) {
         double begin = now();
         sampler->kernels->exp(logits, VOCAB, out);
         double took = now() - begin;
@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         struct sampler_options options;
-    } kinds[] = {
+    } kinds[KINDS] = {
         {"greedy", {.top_p = 1, .repetition_penalty = 1}},
         {"temperature 0.8", {.temperature = 0.8, .top_p = 1, .repetition_penalty = 1}},
         {"top-p 0.9", {.temperature = 0.8, .top_p = 0.9, .repetition_penalty = 1}},
@@ -74,14 +74,19 @@ int main(int argc, char **argv)
     if (argc > 1 && isa_from_name(argv[1], &isa) && kernels_get(isa))
         sampler.kernels = kernels_get(isa);
     threads_set_fp_mode();
-    for (double sigma = 1; sigma <= 3; sigma += 2) {
+    for (int sigma = 1; sigma <= 3; sigma += 2) {
+        double ms[KINDS + 1][ROUNDS];
+        char what[64];
         fill(logits, sigma);
-        printf("sampler %s sigma=%g: exp %.3f ms", sampler.kernels->name, sigma,
-               1e3 * best_exp(&sampler, logits, logits + VOCAB));
-        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-            printf("; %s %.3f ms", kinds[i].name,
-                   1e3 * best_pick(&sampler, logits, &kinds[i].options));
-        printf("\n");
+        for (int round = 0; round < ROUNDS; round++) {
+            ms[KINDS][round] = 1e3 * best_exp(&sampler, logits, logits + VOCAB);
+            for (int i = 0; i < KINDS; i++)
+                ms[i][round] = 1e3 * best_pick(&sampler, logits, &kinds[i].options);
+        }
+        for (int i = 0; i <= KINDS; i++) {
+            snprintf(what, sizeof what, "%s, sigma %d", i < KINDS ? kinds[i].name : "exp", sigma);
+            print_samples(what, "ms", ms[i], ROUNDS);
+        }
     }
     sampler_free(&sampler);
     mem_free(logits);
