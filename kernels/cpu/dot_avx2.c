@@ -11,7 +11,7 @@
 
 #include <immintrin.h>
 
-enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8 };
+enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8, NEAR_BYTES = 4096 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -117,7 +117,7 @@ INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far
 #pragma GCC unroll 8
         for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
             for (size_t line = 0; line < block_bytes / 8; line += 64)
-                ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS, w + line);
+                ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0, w + line);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
                 columns(stored, w + 32 * half, v);
@@ -189,7 +189,7 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
     __m256 v[4];
     for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS) {
         for (size_t line = 0; line < block_bytes / 8; line += 64)
-            ask_ahead(true, true, w + line);
+            ask_ahead(true, 0, w + line);
         for (size_t half = 0; half < 2; half++) {
             columns(stored, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
@@ -286,7 +286,7 @@ INLINE void stream_int4(enum stored_offset offset, size_t R, bool far, const cha
             prefetch_next_page(w, 256);
 #pragma GCC unroll 4
         for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
-            ask_ahead(far, true, w);
+            ask_ahead(far, NEAR_BYTES, w);
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
 #pragma GCC unroll 2
@@ -311,7 +311,7 @@ INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, 
                        float *wide)
 {
     for (size_t line = 0; line < blocks * 4; line++, w += 64) {
-        ask_ahead(true, true, w);
+        ask_ahead(true, 0, w);
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
             for (size_t half = 0; half < 2; half++)

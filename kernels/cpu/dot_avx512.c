@@ -8,6 +8,8 @@
 #include "fma.h"
 #include "prefetch.h"
 
+enum { NEAR_BYTES = 2048 };
+
 /* One block of a tile. */
 INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
                  const float *x, size_t x_stride, __m512 acc[TILE_ROWS])
@@ -23,7 +25,7 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, 
 #pragma GCC unroll 8
     for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
         for (size_t line = 0; R == 1 && line < block_bytes / 8; line += 64)
-            ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS, w + line);
+            ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0, w + line);
         columns(stored, w, v);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 4; i += 2)
@@ -70,7 +72,7 @@ INLINE void step_int4(enum stored_offset offset, size_t R, bool far, const char 
 #pragma GCC unroll 4
     for (size_t k = 0; k < BLOCK_COLS; k += 8, w += 64) {
         if (R == 1)
-            ask_ahead(far, true, w);
+            ask_ahead(far, NEAR_BYTES, w);
         __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
 #pragma GCC unroll 4
         for (unsigned q = 0; q < 4; q++) {

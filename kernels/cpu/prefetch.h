@@ -30,14 +30,14 @@ static inline bool prefetch_far(void)
     return __builtin_cpu_is("intel");
 }
 
-/* Of the weights that one row reads, a line that is read later. Where cores are no Intel's only codes
- * want it: widening them fills the processor's window before it holds enough reads in flight.
- * More rows want it far, whatever the cores: while they meet a stretch nothing else is asked for. */
-static inline __attribute__((always_inline)) void ask_ahead(bool far, bool codes, const char *w)
+/* Of the weights that one row reads, a line that is read later: far, or so many bytes, or 0 for none.
+ * Where cores are no Intel's only codes want it: widening them fills the processor's window before it
+ * holds enough reads in flight. More rows want it far, whatever the cores: while they meet a stretch
+ * nothing else is asked for. */
+static inline __attribute__((always_inline)) void ask_ahead(bool far, size_t near, const char *w)
 {
-    enum { NEAR_BYTES = 2048 };
     if (far)
         _mm_prefetch(w + FAR_BYTES, _MM_HINT_T1);
-    else if (codes)
-        _mm_prefetch(w + NEAR_BYTES, _MM_HINT_T0);
+    else if (near)
+        _mm_prefetch(w + near, _MM_HINT_T0);
 }
