@@ -51,8 +51,8 @@ class Bench:
     def our_prompt(self, name, tokens, threads):
         ids = ",".join(str(1 + i % 30000) for i in range(tokens))
         done = self.run(self.program("tprun"), "generate", self.models.bundle(name), "--prompt-ids", ids, "-n", "2", "--temp", "0", "--ignore-eos", "--ids",
-                        "--threads", str(threads), "--report", "json")
-        return json.loads(done.stderr)["prefill_tok_s"]
+                        "--threads", str(threads), "--verify", "header", "--report", "json")
+        return json.loads(done.stderr.splitlines()[-1])["prefill_tok_s"]
 
     # ---- peers ----
 

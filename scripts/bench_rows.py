@@ -76,11 +76,15 @@ def table(rows):
     return "\n".join([HEAD, *map(line, rows)])
 
 
+def noted(note):
+    return f" ({note})" if note else ""
+
+
 def summary(rows, goals_left):
     """Every goal in a line: those that are met, those that are short, those of which nothing was measured."""
     judged = [r for r in rows if r.get("verdict")]
-    lines = [f"{r['verdict'].split()[0]:5} {r['part']}: {r['what']}, beside {r['beside']}: {r['ratio']['median']:.2f}, goal {r['goal']} ({r['source']})"
+    lines = [f"{r['verdict'].split()[0]:5} {r['part']}: {r['what']}, beside {r['beside']}: {r['ratio']['median']:.2f}, goal {r['goal']}{noted(r['goal_note'])}"
              + (", by the other" if "other" in r["verdict"] else "") for r in judged]
-    lines += [f"-     {g.part}: {g.what}, beside {g.beside}: not measured, goal {g.text()} ({g.source})" for g in goals_left]
+    lines += [f"-     {g.part}: {g.what}, beside {g.beside}: not measured, goal {g.text()}{noted(g.note)}" for g in goals_left]
     passed = sum(r["verdict"] != "short" for r in judged)
     return "\n".join([*lines, f"{passed} of {len(judged)} goals that were measured are met, {len(goals_left)} were not measured"])

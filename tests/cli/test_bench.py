@@ -39,13 +39,14 @@ def test_goals_are_those_of_the_processor():
     assert limit("amx", "decode", "int8, 2 threads", "read") == [(0.78, False)]
     assert limit("zen", "decode", "int4, 1 thread", "read") == [(0.90, False)]
     assert limit("avx2", "decode", "int4, 2 threads", "llama.cpp") == [(1.3, False)]
+    assert {g.note for g in bench_goals.goals_of("zen")} == {""} and "of Zen" in {g.note for g in bench_goals.goals_of("avx2")}
     assert limit("amx", "prefill", "bf16, 512 tokens", "peak", tile_ns=24) == [(0.40, False)]
     assert limit("amx", "prefill", "bf16, 512 tokens", "peak", tile_ns=100) == [(0.60, False)]
     assert limit("zen", "prefill", "int8, 128 tokens", "peak") == [(0.60, False)]
     assert limit("avx2", "start", "int8, cold", "llama.cpp") == [(0.65, True)]
     for kind in bench_goals.KINDS:
         goals = bench_goals.goals_of(kind)
-        assert len({g.key for g in goals}) == len(goals) and all(g.source for g in goals)
+        assert len({g.key for g in goals}) == len(goals)
 
 
 def test_a_row_passes_where_the_median_of_its_ratios_does():
@@ -76,7 +77,7 @@ def test_a_goal_whose_peer_is_absent_is_not_measured():
     assert len(left) == len(bench_goals.goals_of("zen"))
     assert "| llama.cpp bf16: absent (LLAMA=DIR) |" in table([absent])
     lines = summary([absent], left).splitlines()
-    assert len(lines) == len(left) + 1 and "-     decode: bf16, 1 thread, beside llama.cpp: not measured, goal >= 1.3 (16.1)" in lines
+    assert len(lines) == len(left) + 1 and "-     decode: bf16, 1 thread, beside llama.cpp: not measured, goal >= 1.3" in lines
     assert lines[-1] == f"0 of 0 goals that were measured are met, {len(left)} were not measured"
 
 
@@ -114,7 +115,7 @@ def test_a_run_prints_rows_and_goals_and_records_them(folder):
     assert re.search(r"\| decode of 2 ranks, 2 threads \| 10.0 tok/s \| one rank \| 10.0 \| \*\*1.00\*\* \| >= 0.98 \| PASS \|", text), text
     assert re.search(r"\| greedy, logits of sigma 1 \| 0.010 ms \| exp of as many \| 0.020 \| \*\*0.50\*\* \|  \|  \|", text), text
     assert re.search(r"## ranks, \d+ s; before and after two threads did 1.5 and 1.5 times the additions of one\n", text), text
-    assert "PASS  ranks: decode of 2 ranks, 2 threads, beside one rank: 1.00, goal >= 0.98 (16.5, plan 12)" in text
+    assert "PASS  ranks: decode of 2 ranks, 2 threads, beside one rank: 1.00, goal >= 0.98" in text
     assert "short ranks: all-reduce of 8 KiB" in text and "1 of 2 goals that were measured are met" in text
     machine, rows = read_record(f"{folder}/bench.jsonl")
     assert machine["kind"] in bench_goals.KINDS and len(rows) == 14, len(rows)
