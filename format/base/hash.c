@@ -3,13 +3,14 @@
 #define HASH_NAME "library"
 #include "hash_set.inc.h"
 
+#include "cpu_has.h"
+
 size_t hash_sets(const struct hash_set *sets[HASH_SETS_MAX])
 {
     size_t n = 0;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    if (cpu_has_avx512())
         sets[n++] = &hash_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (cpu_has_avx2())
         sets[n++] = &hash_avx2;
     sets[n++] = &hash_library;
     return n;

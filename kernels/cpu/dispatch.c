@@ -1,36 +1,18 @@
 /* Which tables this CPU and this system can run. */
+#include "cpu_has.h"
 #include "tables.h"
 
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Not every compiler knows its name. */
-static bool has_f16c(void)
-{
-    unsigned a, b, c = 0, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
-
-/* __builtin_cpu_supports also asks whether the system saves the wide registers. */
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-}
-
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-
 static bool has_avx512bf16(void)
 {
-    return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16") &&
            __builtin_cpu_supports("avx512vbmi") && pairs_add_in_order();
 }
 
-/* EDX of leaf 7; not every compiler knows these names either. */
+/* EDX of leaf 7; not every compiler knows these names. */
 enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
 
 static bool has_amx_bit(unsigned bit)
@@ -48,7 +30,7 @@ static bool tiles_allowed(void)
 
 static bool has_amx(void)
 {
-    return has_avx512() && has_amx_bit(AMX_TILE) && has_amx_bit(AMX_BF16) && tiles_allowed() &&
+    return cpu_has_avx512() && has_amx_bit(AMX_TILE) && has_amx_bit(AMX_BF16) && tiles_allowed() &&
            tiles_add_in_order_amx();
 }
 
@@ -65,9 +47,9 @@ const struct kernels *kernels_get(enum isa isa)
     case ISA_SCALAR:
         return &kernels_scalar;
     case ISA_AVX2:
-        return has_avx2() ? &kernels_avx2 : NULL;
+        return cpu_has_avx2() ? &kernels_avx2 : NULL;
     case ISA_AVX512:
-        return has_avx512() ? &kernels_avx512 : NULL;
+        return cpu_has_avx512() ? &kernels_avx512 : NULL;
     case ISA_AVX512BF16:
         return has_avx512bf16() ? &kernels_avx512bf16 : NULL;
     case ISA_AMX:
@@ -97,7 +79,7 @@ size_t kernels_features(const char *names[KERNELS_FEATURES_MAX])
     } all[] = {
         {"avx2", __builtin_cpu_supports("avx2")},
         {"fma", __builtin_cpu_supports("fma")},
-        {"f16c", has_f16c()},
+        {"f16c", cpu_has_f16c()},
         {"avx512f", __builtin_cpu_supports("avx512f")},
         {"avx512bw", __builtin_cpu_supports("avx512bw")},
         {"avx512vl", __builtin_cpu_supports("avx512vl")},
