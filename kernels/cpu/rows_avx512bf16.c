@@ -311,9 +311,11 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 #define GROUP_X uint32_t
 #define GROUP_X_BLOCK BLOCK_PAIRS
 #include "groups.inc.h"
-static GROUPS(panel_int4_none, OFFSET_NONE) static GROUPS(panel_int4_zero,
-                                                          OFFSET_ZERO) static GROUPS(panel_int4_min,
-                                                                                     OFFSET_MINIMUM)
+/* clang-format off */
+static GROUPS(panel_int4_none, OFFSET_NONE)
+static GROUPS(panel_int4_zero, OFFSET_ZERO)
+static GROUPS(panel_int4_min, OFFSET_MINIMUM)
+/* clang-format on */
 
 /* A panel after the other. */
 #define DOT_ROWS(name)                                                                             \
@@ -324,5 +326,11 @@ static GROUPS(panel_int4_none, OFFSET_NONE) static GROUPS(panel_int4_zero,
             panel_##name((const char *)w + p * panel_bytes, pieces, x + block * BLOCK_PAIRS,       \
                          x_blocks * BLOCK_PAIRS, sums, M, out + p * PANEL_ROWS, out_stride);       \
     }
-    DOT_ROWS(bf16) DOT_ROWS(i8) DOT_ROWS(e4m3) DOT_ROWS(int4_none) DOT_ROWS(int4_zero)
-        DOT_ROWS(int4_min)
+    /* clang-format off */
+DOT_ROWS(bf16)
+DOT_ROWS(i8)
+DOT_ROWS(e4m3)
+DOT_ROWS(int4_none)
+DOT_ROWS(int4_zero)
+DOT_ROWS(int4_min)
+    /* clang-format on */
