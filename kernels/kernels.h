@@ -32,12 +32,12 @@ struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "avx512bf16", "amx" */
 
-    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one order of
-     * docs/numerics.md section 3, groups included. A row's scale is not applied.
+    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one
+     * order of docs/numerics.md section 3, groups included. A row's scale is not applied.
      *   w       the panel at the leaf's first word
      *   pieces  of the leaf; formats without groups look at the blocks alone
-     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is +0;
-     *           64-byte aligned rows; x_stride a multiple of 32 where sums are given
+     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is
+     *           +0; 64-byte aligned rows; x_stride a multiple of 32 where sums are given
      *   sums    of piece_sums, for formats with a minimum; else not looked at
      *   out     [M][out_stride] f32, 16 per row written
      * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
@@ -95,10 +95,11 @@ struct kernels {
 
     /* One chunk of attention for M query rows that share a KV head; section 6.
      *   k, v        the chunk's page: k is 16 panels of 16 positions x head_pad columns; v is
-     *               head_pad / 16 panels (16 components each) x 256 columns (positions); element type kv
+     *               head_pad / 16 panels (16 components each) x 256 columns (positions); element
+     *               type kv
      *   q           [M][q_stride] f32, head_pad columns (zero padded), rounded as section 6 says
-     *   first, last [M] visible positions of row m inside the chunk, first <= last < 256; a row with
-     *               first > last sees nothing here: its state stays untouched
+     *   first, last [M] visible positions of row m inside the chunk, first <= last < 256; a row
+     *               with first > last sees nothing here: its state stays untouched
      *   m, l        [M] running maximum and sum; fresh[m] true: nothing joined yet
      *   o           [M][o_stride] running output, head_pad columns
      *   scratch     attention_scratch(self, M, head_pad) floats, 64-byte aligned
@@ -145,7 +146,8 @@ static inline size_t packed_words(size_t blocks, size_t M)
     return (M + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS * (BLOCK_COLS / 2) * blocks;
 }
 
-/* Room of dot_rows; scores and outputs of a chunk's rows; queries, or weights of softmax, packed. */
+/* Room of dot_rows; scores and outputs of a chunk's rows; queries, or weights of softmax,
+ * packed. */
 static inline size_t attention_scratch(const struct kernels *k, size_t M, size_t head_pad)
 {
     size_t widest = head_pad > ATTENTION_CHUNK ? head_pad : ATTENTION_CHUNK;

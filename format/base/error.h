@@ -140,8 +140,8 @@ struct tp_error {
     char text[TP_ERROR_LINE_MAX]; /* one sentence, raw bytes; escaped when printed */
 };
 
-/* The sentence and, if there is one (or NULL), ": reason". Of one that is too long, long words (paths,
- * names) lose their middle: file and reason stay. */
+/* The sentence and, if there is one (or NULL), ": reason". Of one that is too long, long words
+ * (paths, names) lose their middle: file and reason stay. */
 void tp_sentence(char text[TP_ERROR_LINE_MAX], const char *reason, const char *fmt, va_list args);
 
 /* Fill err (unless it already holds an error or is NULL). Always returns false. The

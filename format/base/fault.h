@@ -4,8 +4,9 @@
  * TP_FAULT=ACTION:[KIND:]K in the environment makes the K-th call (counted from 1 over the process,
  * of all kinds or of one) do ACTION: kill (SIGKILL), stop (SIGSTOP), short (transfers one byte
  * less; the loop goes on), or fail with an errno by its name in lower case: eintr, eio, enospc,
- * edquot, efbig, emfile, eacces, erofs, enametoolong, estale, eisdir, exdev, eexist, einval. TP_FAULT=count
- * prints "io calls: N" and a line "io call: KIND N" for every kind seen on stderr at exit.
+ * edquot, efbig, emfile, eacces, erofs, enametoolong, estale, eisdir, exdev, eexist, einval.
+ * TP_FAULT=count prints "io calls: N" and a line "io call: KIND N" for every kind seen on stderr at
+ * exit.
  */
 #pragma once
 #include <stdbool.h>

@@ -18,8 +18,8 @@ struct barrier_line {
 /* A barrier for `count` threads, by dissemination: in round k a thread tells the one 2^k on that it
  * and all it has heard of have come, and waits to be told; after log2(count) rounds everyone knows
  * of everyone. Each word has one writer and one reader. Threads that outnumber the processors are
- * counted instead: each of their waits is a change of threads. A wait is a bounded spin, then futex.
- * {0} may be freed. */
+ * counted instead: each of their waits is a change of threads. A wait is a bounded spin, then
+ * futex. {0} may be freed. */
 struct barrier {
     int count;
     bool crowded;
@@ -62,8 +62,8 @@ bool threads_run(int count, threads_fn fn, void *arg, struct tp_error *err);
  * else on a thread of its own. Errors  TP_E_MEMORY: it has not run. */
 bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp_error *err);
 
-/* A thread for what goes on beside, to be joined; it leaves the signals that end a command to others.
- * false: there is none to be had. */
+/* A thread for what goes on beside, to be joined; it leaves the signals that end a command to
+ * others. false: there is none to be had. */
 bool thread_beside(pthread_t *thread, void *(*fn)(void *arg), void *arg);
 
 /* MXCSR = 0x9fc0: round to nearest even, FTZ, DAZ, all exceptions masked. Returns what it was. */

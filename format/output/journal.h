@@ -18,9 +18,9 @@
 #include "hash.h"
 
 enum journal_kind {
-    JOURNAL_RUN =
-        1, /* hash: of everything that decides the bytes. In names: a is JOURNAL_NAMES, bytes the inputs
-                         * that follow */
+    /* hash: of everything that decides the bytes. In names: a is JOURNAL_NAMES, bytes the inputs
+     * that follow */
+    JOURNAL_RUN = 1,
     JOURNAL_FILE = 2,   /* a: input; hash: of its name, size and times */
     JOURNAL_DIGEST = 3, /* a: tensor, b: piece; hash: of that piece of the source's bytes */
     JOURNAL_CHUNK = 4,  /* a: rank, b: tensor, c: chunk; bytes; hash: of the raw bytes on disk */

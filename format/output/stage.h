@@ -1,8 +1,9 @@
 /* clang-format off */
 /* The staging folder OUTPUT.partial: where an output is made, ours by proof.
  *
- *   names     log: what is made here (run, inputs), and every name that may be made (journal.h). The
- *             first thing in the folder, and its lock. Before publishing it takes the name `journal`
+ *   names     log: what is made here (run, inputs), and every name that may be made (journal.h).
+ *             The first thing in the folder, and its lock. Before publishing it takes the name
+ *             `journal`
  *   journal   convert's and reshard's log of chunks that are safe
  *   raw/      rank files before compression
  *   ...       the files of the output

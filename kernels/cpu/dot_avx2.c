@@ -1,9 +1,9 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15.
  *
- * One or two rows of x read the packed panel as it streams by; of values that are easily decoded two
- * more do, from the cache. More rows would decode it again and again, so a stretch of it is widened
- * to f32 in the first-level cache once, and three rows at a time read that. Sums of a stretch go on
- * in `out`. None of it changes a bit.
+ * One or two rows of x read the packed panel as it streams by; of values that are easily decoded
+ * two more do, from the cache. More rows would decode it again and again, so a stretch of it is
+ * widened to f32 in the first-level cache once, and three rows at a time read that. Sums of a
+ * stretch go on in `out`. None of it changes a bit.
  */
 #include "fma.h"
 #include "prefetch.h"

@@ -98,8 +98,8 @@ INLINE void look_up(const uint16_t values[32], const halves *index, halves *to)
 #endif
 }
 
-/* As columns_e4m3 of columns_avx512.h, every other code at a time; those with exponent 0, a sign and
- * three bits of mantissa, are looked up. */
+/* As columns_e4m3 of columns_avx512.h, every other code at a time; those with exponent 0, a sign
+ * and three bits of mantissa, are looked up. */
 INLINE void widen_fp8(const char *w, char *to)
 {
     _Alignas(64) static const uint16_t subnormal[32] = {
@@ -336,7 +336,8 @@ INLINE void chunk_by_tiles(enum stored_id stored, const struct work *work, struc
     }
 }
 
-/* Behind the last chunk of a leaf that has not all of its panels: the next leaf; else more panels. */
+/* Behind the last chunk of a leaf that has not all of its panels: the next leaf; else more
+ * panels. */
 static struct beside behind(const struct work *work, struct chunk last, size_t rounds)
 {
     struct beside s;

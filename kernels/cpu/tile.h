@@ -18,8 +18,8 @@
 
 enum { TILE_ROWS = 16, TILE_LINE = 64, TILE_BYTES = TILE_ROWS * TILE_LINE };
 
-/* c += a * b, [16][16] words each, as Intel's manual writes it down. The floating-point mode is that
- * of threads_set_fp_mode(). */
+/* c += a * b, [16][16] words each, as Intel's manual writes it down. The floating-point mode is
+ * that of threads_set_fp_mode(). */
 static inline void tile_product_plain(const uint32_t *a, const uint32_t *b, float *c)
 {
     for (size_t m = 0; m < TILE_ROWS; m++) {

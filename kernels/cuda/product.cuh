@@ -1,14 +1,14 @@
 /* Products on tensor cores (fast prompts): deterministic, and no further from the truth than
  * 16-bit operands with f32 sums are. Not the order of docs/numerics.md; section 12 says what holds.
  *
- * mma m16n8k16 wants of lane (g, t), g = lane / 4, t = lane % 4, two rows at the pairs t and t + 4 of
- * k. Which rows and which columns those are is ours to choose, if x goes by the same columns. So lane
- * (g, t) loads 16 bytes, a word of rows 4q .. 4q + 3 (q = g % 4) of panel g / 4: rows 4q, 4q + 1 of
- * two panels make one fragment, rows 4q + 2, 4q + 3 the other. No shuffle, no shared memory.
+ * mma m16n8k16 wants of lane (g, t), g = lane / 4, t = lane % 4, two rows at the pairs t and t + 4
+ * of k. Which rows and which columns those are is ours to choose, if x goes by the same columns. So
+ * lane (g, t) loads 16 bytes, a word of rows 4q .. 4q + 3 (q = g % 4) of panel g / 4: rows 4q, 4q +
+ * 1 of two panels make one fragment, rows 4q + 2, 4q + 3 the other. No shuffle, no shared memory.
  *
- * x comes as fragments: [32 columns][two steps of 16 k][16 tokens][lane] of 16 bytes, the pairs t and
- * t + 4 of tokens g and g + 8. What a row's sum is does not depend on how many tokens there are:
- * they are padded to a tile of 32, 64 or 128.
+ * x comes as fragments: [32 columns][two steps of 16 k][16 tokens][lane] of 16 bytes, the pairs t
+ * and t + 4 of tokens g and g + 8. What a row's sum is does not depend on how many tokens there
+ * are: they are padded to a tile of 32, 64 or 128.
  */
 #pragma once
 #include "dot.cuh"
@@ -137,7 +137,8 @@ struct stored_fp8 {
         out[1] = two<A>(part(words[step], r) >> 16);
     }
 };
-/* (code - zero) * scale + minimum, rounded once. A code below an exponent of its own is a number. */
+/* (code - zero) * scale + minimum, rounded once. A code below an exponent of its own is a
+ * number. */
 struct stored_int4 {
     enum { LOADS = 1, GROUPED = 1 };
     template <class A>
@@ -235,11 +236,12 @@ static __device__ __forceinline__ product_panel panel_of(const cuda_product &a, 
 }
 
 /* A row's sum. k is cut into eight parts; sums of two neighbours are added, then those in rising
- * order. Each warp has a part; or, of two warps that read the same x, each has two, of its own rows. */
+ * order. Each warp has a part; or, of two warps that read the same x, each has two, of its own
+ * rows. */
 enum { SUM_TOKENS = 16 }; /* whose sums are in shared memory at a time */
 
-/* The sums of 16 tokens of all warps to where they go. sums: [WARPS / TURNS][token][32 SETS rows, and
- * one between]. */
+/* The sums of 16 tokens of all warps to where they go. sums: [WARPS / TURNS][token][32 SETS rows,
+ * and one between]. */
 template <int SETS, int TURNS>
 static __device__ void leave_sums(const cuda_product &a, const float *sums, unsigned first)
 {

@@ -29,11 +29,11 @@ static __device__ __forceinline__ void prompt_rope(const cuda_prompt_rope &a)
 
 enum { KEYS = 32 }; /* positions at a time, two panels */
 
-/* A warp's 16 query rows of a head: of lane (g, t) rows g and g + 8. Of 16 positions of a panel of K,
- * tile i of the two has position 2c + i in column c, so that a lane holds the scores of positions
- * 4t .. 4t + 3, which are the pairs of P that it is asked for. Components of V likewise. A tile of
- * positions that a row does not see changes nothing of it, to the bit: which rows share a warp
- * does not matter. */
+/* A warp's 16 query rows of a head: of lane (g, t) rows g and g + 8. Of 16 positions of a panel of
+ * K, tile i of the two has position 2c + i in column c, so that a lane holds the scores of
+ * positions 4t .. 4t + 3, which are the pairs of P that it is asked for. Components of V likewise.
+ * A tile of positions that a row does not see changes nothing of it, to the bit: which rows share a
+ * warp does not matter. */
 template <class A, int PAD> struct query_tile {
     const cuda_prompt_attention &a;
     unsigned lane, g, t;

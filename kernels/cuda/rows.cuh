@@ -20,8 +20,8 @@ static __device__ __forceinline__ float panel_value(const void *panels, unsigned
     return v[k % 2];
 }
 
-/* Column k of row m, which is a token's, from the rank that has it: of its panels, or where they are
- * not reached from what its GPU has given; 0 where neither is. */
+/* Column k of row m, which is a token's, from the rank that has it: of its panels, or where they
+ * are not reached from what its GPU has given; 0 where neither is. */
 static __device__ __forceinline__ float embedded(const cuda_residual &a, unsigned m, unsigned k)
 {
     const unsigned token = a.tokens[m];

@@ -1,7 +1,7 @@
 /* On the GPU: milliseconds of a step, and the bytes of weights a second that this means, for steps
- * of 1 to 16 rows that decode; what of it goes into choosing tokens, with temperature alone and with
- * top-k and top-p; milliseconds of fast prompts. `bench_cuda BUNDLE [READ_GB_S]`: beside what a
- * plain read of the GPU's memory gives. */
+ * of 1 to 16 rows that decode; what of it goes into choosing tokens, with temperature alone and
+ * with top-k and top-p; milliseconds of fast prompts. `bench_cuda BUNDLE [READ_GB_S]`: beside what
+ * a plain read of the GPU's memory gives. */
 #include "clock.h"
 #include "cuda_device.h"
 #include "engine.h"

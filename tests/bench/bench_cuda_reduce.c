@@ -1,6 +1,6 @@
 /* The one-shot all-reduce with residual and norm, between two ranks of one GPU, each with a stream,
- * an inbox and a thread of its own: microseconds from roots to normed rows, beside the same with one
- * rank. `bench_cuda_reduce [HIDDEN [TIMES]]`: a row of HIDDEN floats, 8 KiB by default. */
+ * an inbox and a thread of its own: microseconds from roots to normed rows, beside the same with
+ * one rank. `bench_cuda_reduce [HIDDEN [TIMES]]`: a row of HIDDEN floats, 8 KiB by default. */
 #include "clock.h"
 #include "cuda_device.h"
 #include "threads.h"

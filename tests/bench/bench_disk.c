@@ -1,7 +1,7 @@
 /* What the disk of a folder gives to large direct requests (O_DIRECT), the limit of conversions:
- * writes to four preallocated files with several in flight, then fsync, all of it in the time; reads
- * of them; and a read and a write at once, as a conversion does them. Where the file system has no
- * direct descriptors it goes through the page cache. Prints medians in GB/s, and the best.
+ * writes to four preallocated files with several in flight, then fsync, all of it in the time;
+ * reads of them; and a read and a write at once, as a conversion does them. Where the file system
+ * has no direct descriptors it goes through the page cache. Prints medians in GB/s, and the best.
  *
  * bench_disk FOLDER [bytes [rounds [write|read|both [MiB in-flight]]]]
  */

@@ -1,7 +1,9 @@
-/* Preloaded into a program: what it does to files below RECORD_ROOT, a line each in RECORD_LOG, in the order of
- * the calls. tests/e2e/test_power_cut.py makes of it the disks that a power cut could leave.
+/* Preloaded into a program: what it does to files below RECORD_ROOT, a line each in RECORD_LOG, in
+ * the order of the calls. tests/e2e/test_power_cut.py makes of it the disks that a power cut could
+ * leave.
  *
- *   mkdir DIR NAME INODE           create DIR NAME INODE       unnamed INODE       link INODE DIR NAME
+ *   mkdir DIR NAME INODE           create DIR NAME INODE       unnamed INODE
+ *   link INODE DIR NAME
  *   write INODE OFFSET HEX         size INODE BYTES (at least, fallocate)          cut INODE BYTES
  *   sync INODE                     rename DIR NAME DIR NAME FLAGS                  unlink DIR NAME
  *

@@ -1,5 +1,5 @@
-/* Our declarations of the CUDA driver, cuBLASLt and NCCL are those of cuda.h, cublasLt.h and nccl.h,
- * where there are such. */
+/* Our declarations of the CUDA driver, cuBLASLt and NCCL are those of cuda.h, cublasLt.h and
+ * nccl.h, where there are such. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -140,8 +140,8 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(again);
 }
 
-/* What a run of panels is multiplied with: leaves of any number of blocks, groups of any kind, zeros
- * that are none, somewhere in longer rows. */
+/* What a run of panels is multiplied with: leaves of any number of blocks, groups of any kind,
+ * zeros that are none, somewhere in longer rows. */
 struct rows_case {
     enum stored_id id;
     struct pieces pieces;

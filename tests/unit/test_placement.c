@@ -1,5 +1,5 @@
-/* Which thread goes where, over many machines: no two share a processor, cores come before siblings,
- * a rank stays on its node while there is room. */
+/* Which thread goes where, over many machines: no two share a processor, cores come before
+ * siblings, a rank stays on its node while there is room. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

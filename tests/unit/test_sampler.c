@@ -205,7 +205,7 @@ static void picks_follow_the_distribution(void **state)
     }
 }
 
-/* ---- to the last bit: everything sorted, every sum as docs/numerics.md section 10 writes it ---- */
+/* ---- to the last bit: everything sorted, sums as docs/numerics.md section 10 writes them ---- */
 
 static double chunked(const float *w, const bool *kept, double *sums)
 {

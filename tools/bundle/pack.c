@@ -110,7 +110,8 @@ uint64_t pack_space_bytes(const struct source *source, const struct rank_plan *p
     return source->space_bytes + most;
 }
 
-/* Rows that lie as they are stored are interleaved from there; the panel that has padding is not. */
+/* Rows that lie as they are stored are interleaved from there; the panel that has padding is
+ * not. */
 static uint64_t pack_in_place(const struct source *source, uint32_t index, const struct tensor *t,
                               struct range panels, unsigned char *out, struct hash_stream *stream)
 {

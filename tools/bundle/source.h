@@ -25,9 +25,9 @@ struct source {
                       struct range leaves, unsigned char *out, size_t stride, unsigned char *space,
                       struct tp_error *err);
 
-    /* Rows of a matrix from `row` on where these leaves' words lie as they are stored, *stride bytes
-     * from row to row, any alignment: read_rows would copy them. NULL where it would do more; the
-     * function is NULL where it always does. */
+    /* Rows of a matrix from `row` on where these leaves' words lie as they are stored, *stride
+     * bytes from row to row, any alignment: read_rows would copy them. NULL where it would do more;
+     * the function is NULL where it always does. */
     const unsigned char *(*rows_in_place)(const struct source *self, uint32_t index, uint64_t row,
                                           struct range leaves, size_t *stride);
 
