@@ -184,7 +184,7 @@ $(B)/tests/bench_onednn: LDLIBS += -ldnnl
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
 CUDA_LIBRARIES = $(addprefix runtime/cuda/,cuda_api.c cuda_blas.c cuda_library.c cuda_nccl.c cuda_open.c blas_api.c nccl_api.c) \
-  $(addprefix format/,base/checked.c base/cpu_has.c base/error.c base/interrupt.c base/mem.c base/shown.c dtype.c lanes.c lanes_avx2.c lanes_avx512.c stored.c stored_codes.c values.c)
+  $(addprefix format/,base/checked.c base/cpu_set.c base/error.c base/interrupt.c base/mem.c base/shown.c dtype.c lanes.c lanes_avx2.c lanes_avx512.c stored.c stored_codes.c values.c)
 CUDA_SOURCES = $(filter-out kernels/cuda/kernels.cu,$(wildcard kernels/cuda/*.cu))
 CXXFLAGS = -std=c++17 -fPIC -Wall -Wextra $(STRICT) -Wno-unknown-pragmas -Wno-ignored-attributes $(FP) -mavx2 -mfma -mf16c -DEMULATE \
   -Ikernels/cuda -Itests/cuda -Iruntime/cuda -Iformat/base

@@ -2,22 +2,9 @@
 #define LANES_NAME "plain"
 #include "lanes.inc.h"
 
-#include "cpu_has.h"
-
-size_t lanes_sets(const struct lanes *sets[LANES_SETS_MAX])
-{
-    size_t n = 0;
-    if (cpu_has_avx512())
-        sets[n++] = &lanes_avx512;
-    if (cpu_has_avx2())
-        sets[n++] = &lanes_avx2;
-    sets[n++] = &lanes_plain;
-    return n;
-}
+const struct lanes *const lanes_sets[CPU_SETS] = {&lanes_plain, &lanes_avx2, &lanes_avx512};
 
 const struct lanes *lanes_best(void)
 {
-    const struct lanes *sets[LANES_SETS_MAX];
-    lanes_sets(sets);
-    return sets[0];
+    return lanes_sets[cpu_best()];
 }

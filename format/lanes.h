@@ -1,6 +1,8 @@
 /* The loops over many values of conversions: plain C, compiled for each instruction set. All give
- * the same bits, in any floating-point mode. Bytes may have any alignment. */
+ * the same bits, in any floating-point mode, but for what a NaN holds. Bytes may have any
+ * alignment. */
 #pragma once
+#include "cpu_set.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,7 +37,5 @@ struct lanes {
 };
 extern const struct lanes lanes_plain, lanes_avx2, lanes_avx512;
 
-/* Those that this processor can run, the best first; how many. */
-enum { LANES_SETS_MAX = 3 };
-size_t lanes_sets(const struct lanes *sets[LANES_SETS_MAX]);
+extern const struct lanes *const lanes_sets[CPU_SETS];
 const struct lanes *lanes_best(void);

@@ -151,8 +151,8 @@ static inline size_t packed_words(size_t blocks, size_t M)
 static inline size_t attention_scratch(const struct kernels *k, size_t M, size_t head_pad)
 {
     size_t widest = head_pad > ATTENTION_CHUNK ? head_pad : ATTENTION_CHUNK;
-    return k->rows_room / sizeof(float) + M * (ATTENTION_CHUNK + head_pad) +
-           packed_words(widest / BLOCK_COLS, M);
+    size_t packed = k->pack_rows ? packed_words(widest / BLOCK_COLS, M) : 0;
+    return k->rows_room / sizeof(float) + M * (ATTENTION_CHUNK + head_pad) + packed;
 }
 
 /* Are so many rows of bf16 values worth packing, for weights of that format? */

@@ -24,28 +24,40 @@ int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
     return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
 }
 
-uint64_t comm_rank_of(uint64_t tp_size, int thread, int threads)
+struct range comm_ranks_of(uint64_t tp_size, int thread, int threads)
 {
-    uint64_t t = (uint64_t)thread, n = (uint64_t)threads, r = 0;
+    uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
     if (n < tp_size)
-        return cut(tp_size, t, n);
-    while (cut(n, r + 1, tp_size) <= t)
-        r++;
-    return r;
+        return (struct range){cut(tp_size, t, n), cut(tp_size, t + 1, n)};
+    uint64_t r = ((t + 1) * tp_size - 1) / n; /* the last that begins at the thread or before */
+    return (struct range){r, r + 1};
 }
 
-static void meet(struct comm *comm, int thread, enum comm_what what)
+int comm_first_thread(uint64_t tp_size, uint64_t rank, int threads)
 {
-    const int threads = comm->all.count;
-    const uint64_t rank = comm_rank_of(comm->size, thread, threads);
-    struct barrier *barrier = what == COMM_RANK ? &comm->ranks[rank] : &comm->all;
-    int index = what == COMM_RANK ? thread - (int)cut((uint64_t)threads, rank, comm->size) : thread;
+    return (int)cut((uint64_t)threads, rank, tp_size);
+}
+
+static void wait_for_others(const struct comm *comm, struct barrier *barrier, int index,
+                            uint64_t rank)
+{
     if (barrier->count == 1 || barrier_wait_for(barrier, index, comm->deadline))
         return;
     struct tp_error err = {0};
     tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
             (unsigned long long)rank, comm->deadline);
     program_give_up(&err);
+}
+
+static void meet(struct comm *comm, int thread, enum comm_what what)
+{
+    const int threads = comm->all.count;
+    const uint64_t rank = comm_ranks_of(comm->size, thread, threads).begin;
+    if (what == COMM_RANK)
+        wait_for_others(comm, &comm->ranks[rank],
+                        thread - comm_first_thread(comm->size, rank, threads), rank);
+    else
+        wait_for_others(comm, &comm->all, thread, rank);
 }
 
 static bool allgather(struct comm *comm, const void *mine, void *all, size_t bytes,

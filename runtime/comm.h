@@ -51,8 +51,10 @@ struct comm {
 bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
                        int threads, uint32_t deadline, struct tp_error *err);
 void comm_close(struct comm *comm);
-/* The rank that a thread works for; with fewer threads than ranks the first of them. */
-uint64_t comm_rank_of(uint64_t tp_size, int thread, int threads);
+/* The ranks that a thread works for: one; with fewer threads than ranks, several in turn. */
+struct range comm_ranks_of(uint64_t tp_size, int thread, int threads);
+/* The first thread that works for a rank, where there are no fewer threads than ranks. */
+int comm_first_thread(uint64_t tp_size, uint64_t rank, int threads);
 /* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
 int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
 

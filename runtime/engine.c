@@ -200,13 +200,15 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     *e = (struct engine){.bundle = bundle, .setup = *setup};
     double t0 = clock_seconds();
     e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
-    const bool later = setup->verify && e->mapped && !setup->at_once;
+    const bool later = setup->verify && e->mapped && !setup->hash_first;
     bool ok = weights_open(&e->weights, bundle, err) &&
               team_start(&e->team, setup->threads, TEAM_STACK, err) &&
               comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
                                 setup->deadline, err);
     if (ok && !setup->device->copies)
         read_ahead_start(&e->ahead, bundle, e->weights.shards);
+    if (ok && setup->device->copies && setup->pin == PIN_YES)
+        tp_note("--pin yes: threads of a GPU's run are not bound");
     if (ok)
         pin_open(&e->pin, setup->device->copies ? PIN_NO : setup->pin, bundle->tp_size, &e->team);
     ok = ok && plan_memory(e, err);

@@ -23,7 +23,7 @@ struct engine_setup {
     uint32_t n_sequences, n_pages;
     const uint64_t *positions_max; /* [n_sequences] */
     bool verify;                   /* hash all data before anything that comes of it is seen */
-    bool at_once;                  /* before the first step, not in it: where it is waited for */
+    bool hash_first;               /* before the first step, not in it: where it is waited for */
     bool files;                    /* the travelling files too: not before a bundle is complete */
     bool trace;
     double memory_fraction; /* of a GPU's memory */

@@ -18,7 +18,7 @@ static uint32_t node_of(struct pin_machine *m, hwloc_obj_t processor)
     while ((node = hwloc_get_next_obj_by_type(m->topology, HWLOC_OBJ_NUMANODE, node)))
         if (hwloc_bitmap_isset(node->cpuset, processor->os_index))
             break;
-    const uint32_t number = node ? node->logical_index : 0;
+    const uint32_t number = node ? node->os_index : 0;
     uint32_t i = 0;
     while (i < m->n_nodes && m->nodes[i] != number)
         i++;
@@ -152,13 +152,6 @@ uint32_t pin_place(const struct pin *pin, int thread)
                                          : pin->machine.nodes[at];
 }
 
-static bool works_for(const struct pin *pin, int thread, uint64_t rank)
-{
-    const uint64_t n = (uint64_t)pin->threads, t = (uint64_t)thread;
-    return n < pin->tp_size ? cut(pin->tp_size, t, n) <= rank && rank < cut(pin->tp_size, t + 1, n)
-                            : comm_rank_of(pin->tp_size, thread, pin->threads) == rank;
-}
-
 /* The node that all threads of a rank are on; UINT32_MAX: there is none. */
 static uint32_t node_of_rank(const struct pin *pin, uint64_t rank)
 {
@@ -166,7 +159,7 @@ static uint32_t node_of_rank(const struct pin *pin, uint64_t rank)
     for (int t = 0; t < pin->threads; t++) {
         uint32_t at = pin->of[t];
         uint32_t here = pin->how == PINNED_PROCESSORS ? pin->machine.processors[at].node : at;
-        if (!works_for(pin, t, rank))
+        if (!range_has(comm_ranks_of(pin->tp_size, t, pin->threads), rank))
             continue;
         if (node != UINT32_MAX && node != here)
             return UINT32_MAX;
@@ -181,10 +174,10 @@ void pin_memory(const struct pin *pin, uint64_t rank, void *p, uint64_t bytes)
     if (pin->how == PINNED_NOT || pin->machine.n_nodes == 1)
         return;
     uint32_t node = node_of_rank(pin, rank);
-    hwloc_obj_t there = node == UINT32_MAX
-                            ? NULL
-                            : hwloc_get_obj_by_type(pin->machine.topology, HWLOC_OBJ_NUMANODE,
-                                                    pin->machine.nodes[node]);
+    hwloc_obj_t there =
+        node == UINT32_MAX
+            ? NULL
+            : hwloc_get_numanode_obj_by_os_index(pin->machine.topology, pin->machine.nodes[node]);
     if (there)
         hwloc_set_area_membind(pin->machine.topology, p, bytes, there->nodeset, HWLOC_MEMBIND_BIND,
                                HWLOC_MEMBIND_BYNODESET);

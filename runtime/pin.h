@@ -19,7 +19,7 @@ struct pin_machine {
     struct hwloc_topology *topology;
     uint32_t n, n_cores, n_nodes;
     struct processor processors[PLACEMENT_MAX];
-    uint32_t nodes[PLACEMENT_MAX]; /* hwloc's number of each */
+    uint32_t nodes[PLACEMENT_MAX]; /* the system's number of each */
 };
 /* false: not known; there is nothing to close. HWLOC_SYNTHETIC and HWLOC_XMLFILE name another
  * machine, on which nothing is bound: for tests. */

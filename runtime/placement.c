@@ -20,7 +20,7 @@ static uint64_t groups_of(uint64_t tp_size, int threads)
 
 static uint32_t home_of(uint64_t groups, int thread, int threads, uint32_t nodes)
 {
-    return (uint32_t)(comm_rank_of(groups, thread, threads) * nodes / groups);
+    return (uint32_t)(comm_ranks_of(groups, thread, threads).begin * nodes / groups);
 }
 
 struct search {

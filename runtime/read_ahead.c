@@ -1,5 +1,6 @@
 #include "read_ahead.h"
 
+#include "checked.h"
 #include "io.h"
 #include "threads.h"
 
@@ -12,9 +13,9 @@ static bool read_piece(const struct shard *shard, const struct rank_plan *plan, 
                                  plan->data_offset + plan->unused.bytes.end};
     if (at >= shard->file_bytes)
         return false;
-    if (!(at >= unused.begin && at + PIECE_BYTES <= unused.end) &&
-        !io_is_cached(shard->fd, at + PIECE_BYTES - 1 < shard->file_bytes ? at + PIECE_BYTES - 1
-                                                                          : shard->file_bytes - 1))
+    const uint64_t last = min_u64(at + PIECE_BYTES, shard->file_bytes) - 1;
+    const bool skipped = at >= unused.begin && at + PIECE_BYTES <= unused.end;
+    if (!skipped && !io_is_cached(shard->fd, last))
         io_read_ahead(shard->fd, at, PIECE_BYTES);
     return true;
 }

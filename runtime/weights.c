@@ -165,7 +165,9 @@ bool weights_settle(struct weights *weights, const struct bundle *bundle, struct
                     bool verify, struct tp_error *err)
 {
     bool ok = weights_look(weights, err);
-    while (ok && verify && weights->touched && !weights->pass) {
+    if (weights->pass) /* all is still to be checked */
+        weights->touched = false;
+    while (ok && verify && weights->touched) {
         weights->touched = false;
         ok = check_and_decode(weights, bundle, team, err) && weights_look(weights, err);
     }

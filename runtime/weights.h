@@ -1,5 +1,6 @@
-/* The weights of all ranks of a bundle in this process: rank files mapped, every byte checked
- * before any value is used, bound by role. Compressed ones are decoded into memory of our own.
+/* The weights of all ranks of a bundle in this process: rank files mapped, bound by role, every
+ * byte checked before anything that comes of it is seen. Compressed ones are decoded into memory of
+ * our own.
  *
  * A mapping is the file: who writes to it changes the weights. So the files are looked at while
  * they are used, and before anything that was computed from them counts.
@@ -18,8 +19,8 @@ struct weights {
     struct rank_weights *ranks; /* [tp_size] */
     uint64_t mapped_bytes;      /* of all rank files */
     uint64_t hashed_bytes;
-    struct pass_chunk
-        *pass; /* of all ranks, before the first step of deferred weights; else NULL */
+    /* Of all ranks, before the first step of deferred weights; else NULL. */
+    struct pass_chunk *pass;
     uint64_t pass_bytes;
     bool touched; /* an inode was, and not a byte was checked since */
     bool *lost;   /* [tp_size] the name leads to no file, or to another: said once */

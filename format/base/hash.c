@@ -3,24 +3,11 @@
 #define HASH_NAME "library"
 #include "hash_set.inc.h"
 
-#include "cpu_has.h"
-
-size_t hash_sets(const struct hash_set *sets[HASH_SETS_MAX])
-{
-    size_t n = 0;
-    if (cpu_has_avx512())
-        sets[n++] = &hash_avx512;
-    if (cpu_has_avx2())
-        sets[n++] = &hash_avx2;
-    sets[n++] = &hash_library;
-    return n;
-}
+const struct hash_set *const hash_sets[CPU_SETS] = {&hash_library, &hash_avx2, &hash_avx512};
 
 static const struct hash_set *best(void)
 {
-    const struct hash_set *sets[HASH_SETS_MAX];
-    hash_sets(sets);
-    return sets[0];
+    return hash_sets[cpu_best()];
 }
 
 struct hash128 hash_bytes(const void *data, size_t n)

@@ -1,4 +1,5 @@
 #define XXH_INLINE_ALL
+#define XXH_PREFETCH_DIST 1536 /* bytes: what is hashed comes from memory */
 #define HASH_SET hash_avx2
 #define HASH_NAME "avx2"
 #include "hash_set.inc.h"

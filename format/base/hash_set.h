@@ -1,6 +1,7 @@
 /* XXH3-128 as it is compiled for each instruction set: the library's build is for the oldest. All
  * give the same hashes. */
 #pragma once
+#include "cpu_set.h"
 #include "hash.h"
 
 struct hash_set {
@@ -12,6 +13,4 @@ struct hash_set {
 };
 extern const struct hash_set hash_library, hash_avx2, hash_avx512;
 
-/* Those that this processor can run, the best first; how many. */
-enum { HASH_SETS_MAX = 3 };
-size_t hash_sets(const struct hash_set *sets[HASH_SETS_MAX]);
+extern const struct hash_set *const hash_sets[CPU_SETS];

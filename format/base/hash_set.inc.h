@@ -1,7 +1,6 @@
 /* One text of a struct hash_set, HASH_SET, compiled with each instruction set's flags. */
 #include "hash_set.h"
 
-#define XXH_PREFETCH_DIST 1536 /* bytes: what is hashed comes from memory */
 #include <string.h>
 #include <xxhash.h>
 

@@ -211,11 +211,11 @@ static bool write_edge(const struct io_direct *d, const unsigned char *p, size_t
     do
         got = fault_hits(FAULT_DIRECT, NULL) ? -1 : pread(d->fd, page, sizeof page, (off_t)begin);
     while (got < 0 && errno == EINTR);
-    if (got < 0 && errno != EINVAL)
+    if (refused(got))
+        return true;
+    if (got < 0)
         return tp_fail_errno(err, "%s: read of %zu bytes at %llu", d->path, sizeof page,
                              (unsigned long long)begin);
-    if (got != sizeof page)
-        return true;
     memcpy(page + (offset - begin), p, n);
     if (!write_pages(d->fd, d->path, page, sizeof page, begin, done, err))
         return false;
@@ -227,8 +227,8 @@ bool io_write_direct(const struct io_direct *d, const void *buf, size_t n, uint6
                      struct tp_error *err)
 {
     const unsigned char *p = buf;
-    bool ok = true, alike = ((uintptr_t)p - offset) % IO_DIRECT_ALIGN == 0;
-    while (ok && n && alike && d->fd >= 0) {
+    bool ok = true, direct = d->fd >= 0 && ((uintptr_t)p - offset) % IO_DIRECT_ALIGN == 0;
+    while (ok && n && direct) {
         size_t into = offset % IO_DIRECT_ALIGN, whole = n & ~(size_t)(IO_DIRECT_ALIGN - 1), done;
         size_t part = IO_DIRECT_ALIGN - into < n ? IO_DIRECT_ALIGN - into : n;
         if (into == 0 && whole) {
@@ -239,7 +239,7 @@ bool io_write_direct(const struct io_direct *d, const void *buf, size_t n, uint6
             pthread_mutex_unlock(d->edges);
         }
         p += done, n -= done, offset += done;
-        alike = done == part; /* else the rest through the cache */
+        direct = done == part; /* else the rest through the cache */
     }
     if (!ok || n == 0)
         return ok;

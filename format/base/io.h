@@ -41,8 +41,9 @@ enum { IO_DIRECT_ALIGN = 4096 };
 struct io_direct {
     int fd;     /* folder_open_direct; -1: none */
     int cached; /* the same file through the page cache */
-    pthread_mutex_t
-        *edges;       /* held for pages that a write has a part of: another may have the rest */
+    /* Held for pages that a write has a part of, for another may have the rest; and for all that
+     * goes through the cache after all. */
+    pthread_mutex_t *edges;
     const char *path; /* for messages */
 };
 /* io_write_at past the page cache where that can be: there is such a descriptor, the file system

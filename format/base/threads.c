@@ -65,11 +65,11 @@ static bool is_told(_Atomic uint32_t *told, uint32_t phase)
     return (int32_t)(atomic_load_explicit(told, memory_order_acquire) - phase) >= 0;
 }
 
-/* Of the store here and the sleeper's count either is seen by the other side. */
-static void tell(struct barrier *barrier, _Atomic uint32_t *told, uint32_t phase)
+/* Of the store here and the count of sleepers either is seen by the other side. */
+static void tell(_Atomic uint32_t *told, uint32_t phase, const _Atomic uint32_t *sleepers)
 {
     atomic_store(told, phase);
-    if (atomic_load(&barrier->sleepers))
+    if (atomic_load(sleepers))
         futex_wake(told);
 }
 
@@ -82,26 +82,26 @@ static bool sleep_until(_Atomic uint32_t *told, uint32_t phase, uint32_t seconds
     return true;
 }
 
-static bool be_told(struct barrier *barrier, _Atomic uint32_t *told, uint32_t phase,
+static bool be_told(_Atomic uint32_t *told, uint32_t phase, _Atomic uint32_t *sleepers, int spin,
                     uint32_t seconds)
 {
-    for (int i = barrier->crowded ? SPIN_CROWDED : SPIN; i > 0; i--) {
+    for (int i = spin; i > 0; i--) {
         if (is_told(told, phase))
             return true;
         _mm_pause();
     }
-    atomic_fetch_add(&barrier->sleepers, 1);
+    atomic_fetch_add(sleepers, 1);
     bool ok = sleep_until(told, phase, seconds);
-    atomic_fetch_sub(&barrier->sleepers, 1);
+    atomic_fetch_sub(sleepers, 1);
     return ok;
 }
 
 static bool be_counted(struct barrier *barrier, uint32_t phase, uint32_t seconds)
 {
     if (atomic_fetch_add(&barrier->arrived, 1) + 1 < (uint32_t)barrier->count)
-        return be_told(barrier, &barrier->all, phase, seconds);
+        return be_told(&barrier->all, phase, &barrier->sleepers, SPIN_CROWDED, seconds);
     atomic_store(&barrier->arrived, 0);
-    tell(barrier, &barrier->all, phase);
+    tell(&barrier->all, phase, &barrier->sleepers);
     return true;
 }
 
@@ -112,9 +112,9 @@ bool barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds)
     atomic_store_explicit(&mine->phase, phase, memory_order_relaxed);
     bool ok = !barrier->crowded || be_counted(barrier, phase, seconds);
     for (int k = 0; ok && !barrier->crowded && 1 << k < barrier->count; k++) {
-        int other = (index + (1 << k)) % barrier->count;
-        tell(barrier, &barrier->lines[other].told[k], phase);
-        ok = be_told(barrier, &mine->told[k], phase, seconds);
+        struct barrier_line *other = &barrier->lines[(index + (1 << k)) % barrier->count];
+        tell(&other->told[k], phase, &other->sleeps);
+        ok = be_told(&mine->told[k], phase, &mine->sleeps, SPIN, seconds);
     }
     return ok;
 }
@@ -162,21 +162,27 @@ static void join(struct team *team, int started)
     barrier_free(&team->end);
 }
 
-/* Signals that end a command are for the thread that drives it. */
-static void block_ending(sigset_t *before)
+/* Signals that end a command are for the thread that drives it: another one leaves them. */
+static bool create(pthread_t *thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
 {
-    sigset_t ending;
+    sigset_t ending, before;
+    pthread_attr_t attr;
     sigemptyset(&ending);
     sigaddset(&ending, SIGINT);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &ending, before);
+    pthread_sigmask(SIG_BLOCK, &ending, &before);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, stack_bytes);
+    bool ok = pthread_create(thread, &attr, fn, arg) == 0;
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
 }
 
 bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_error *err)
 {
     tp_assert(count >= 1);
-    pthread_attr_t attr;
     int started = 1;
     *team = (struct team){.count = count};
     team->threads = mem_array((uint64_t)count, sizeof *team->threads, err);
@@ -185,18 +191,12 @@ bool team_start(struct team *team, int count, size_t stack_bytes, struct tp_erro
         join(team, 0);
         return false;
     }
-    sigset_t before;
-    block_ending(&before);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, stack_bytes);
     for (; started < count; started++) {
         struct team_thread *t = &team->threads[started];
         *t = (struct team_thread){team, started, 0};
-        if (pthread_create(&t->thread, &attr, thread_main, t) != 0)
+        if (!create(&t->thread, stack_bytes, thread_main, t))
             break;
     }
-    pthread_attr_destroy(&attr);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     bool ok = started == count;
     atomic_store(&team->state, ok ? RUNNING : GIVEN_UP);
     futex_wake(&team->state);
@@ -254,20 +254,13 @@ static void *run_call(void *p)
 bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp_error *err)
 {
     struct one_call call = {fn, arg};
-    pthread_attr_t attr;
     pthread_t thread;
-    sigset_t before;
     struct rlimit limit;
     if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur >= stack_bytes) {
         fn(arg);
         return true;
     }
-    block_ending(&before);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, stack_bytes);
-    bool ok = pthread_create(&thread, &attr, run_call, &call) == 0;
-    pthread_attr_destroy(&attr);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    bool ok = create(&thread, stack_bytes, run_call, &call);
     if (ok)
         pthread_join(thread, NULL);
     else
@@ -277,13 +270,5 @@ bool thread_call(size_t stack_bytes, void (*fn)(void *arg), void *arg, struct tp
 
 bool thread_beside(pthread_t *thread, void *(*fn)(void *arg), void *arg)
 {
-    sigset_t before;
-    pthread_attr_t attr;
-    block_ending(&before);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, TEAM_STACK);
-    bool ok = pthread_create(thread, &attr, fn, arg) == 0;
-    pthread_attr_destroy(&attr);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return ok;
+    return create(thread, TEAM_STACK, fn, arg);
 }

@@ -12,7 +12,8 @@
 enum { BARRIER_ROUNDS_MAX = 12 };
 struct barrier_line {
     _Alignas(64) _Atomic uint32_t told[BARRIER_ROUNDS_MAX];
-    _Atomic uint32_t phase; /* its own */
+    _Atomic uint32_t phase;  /* its own */
+    _Atomic uint32_t sleeps; /* who tells it must wake it */
 };
 
 /* A barrier for `count` threads, by dissemination: in round k a thread tells the one 2^k on that it
@@ -24,15 +25,16 @@ struct barrier {
     int count;
     bool crowded;
     struct barrier_line *lines; /* [count] */
-    _Alignas(64) _Atomic uint32_t sleepers;
-    _Alignas(64) _Atomic uint32_t arrived; /* crowded: so many; and in which phase all did last */
-    _Atomic uint32_t all;
+    /* crowded: so many have come; in which phase all did last; how many sleep */
+    _Alignas(64) _Atomic uint32_t arrived;
+    _Atomic uint32_t all, sleepers;
 };
 bool barrier_init(struct barrier *barrier, int count, struct tp_error *err);
 void barrier_free(struct barrier *barrier);
 /* Each index < count once. */
 void barrier_wait(struct barrier *barrier, int index);
-/* false: the others have not come in so many seconds that this process could run in; 0: forever. */
+/* false: the others have not come in so many seconds of a round that this process could run in; 0:
+ * forever. */
 bool barrier_wait_for(struct barrier *barrier, int index, uint32_t seconds);
 
 typedef void (*threads_fn)(void *arg, int index, int count);

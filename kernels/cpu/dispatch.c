@@ -1,24 +1,19 @@
 /* Which tables this CPU and this system can run. */
-#include "cpu_has.h"
+#include "cpu_set.h"
 #include "tables.h"
 
 #include <cpuid.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-static bool has_avx512bf16(void)
-{
-    return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16") &&
-           __builtin_cpu_supports("avx512vbmi") && pairs_add_in_order();
-}
 
 /* EDX of leaf 7; not every compiler knows these names. */
 enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
 
-static bool has_amx_bit(unsigned bit)
+static bool has_amx_bits(unsigned bits)
 {
     unsigned a, b, c, d = 0;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & bit;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & bits) == bits;
 }
 
 /* A process may use tiles once it has asked the system; all its threads may then. */
@@ -28,12 +23,6 @@ static bool tiles_allowed(void)
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
-static bool has_amx(void)
-{
-    return cpu_has_avx512() && has_amx_bit(AMX_TILE) && has_amx_bit(AMX_BF16) && tiles_allowed() &&
-           tiles_add_in_order_amx();
-}
-
 /* Processors whose VDPBF16PS does more than two FMAs in its time: AMD's. Intel's that have it do
  * less than one, with FMA twice as wide. */
 static bool bf16_is_fast(void)
@@ -41,23 +30,44 @@ static bool bf16_is_fast(void)
     return __builtin_cpu_is("amd");
 }
 
-const struct kernels *kernels_get(enum isa isa)
+static const struct kernels *const tables[ISA_COUNT] = {
+    [ISA_SCALAR] = &kernels_scalar, [ISA_AVX2] = &kernels_avx2,
+    [ISA_AVX512] = &kernels_avx512, [ISA_AVX512BF16] = &kernels_avx512bf16,
+    [ISA_AMX] = &kernels_amx,
+};
+
+static bool can_run(enum isa isa)
 {
     switch (isa) {
     case ISA_SCALAR:
-        return &kernels_scalar;
+        return true;
     case ISA_AVX2:
-        return cpu_has_avx2() ? &kernels_avx2 : NULL;
+        return cpu_best() >= CPU_AVX2;
     case ISA_AVX512:
-        return cpu_has_avx512() ? &kernels_avx512 : NULL;
+        return cpu_best() >= CPU_AVX512;
     case ISA_AVX512BF16:
-        return has_avx512bf16() ? &kernels_avx512bf16 : NULL;
+        return can_run(ISA_AVX512) && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("avx512vbmi") && pairs_add_in_order();
     case ISA_AMX:
-        return has_amx() ? &kernels_amx : NULL;
+        return can_run(ISA_AVX512) && has_amx_bits(AMX_TILE | AMX_BF16) && tiles_allowed() &&
+               tiles_add_in_order_amx();
     case ISA_COUNT:
         break;
     }
-    return NULL;
+    return false;
+}
+
+/* Every rank and sampler asks; under a hypervisor the processor takes long to answer. */
+const struct kernels *kernels_get(enum isa isa)
+{
+    enum { ASK, YES, NO };
+    static _Atomic int known[ISA_COUNT];
+    int answer = atomic_load_explicit(&known[isa], memory_order_relaxed);
+    if (answer == ASK) {
+        answer = can_run(isa) ? YES : NO;
+        atomic_store_explicit(&known[isa], answer, memory_order_relaxed);
+    }
+    return answer == YES ? tables[isa] : NULL;
 }
 
 const struct kernels *kernels_best(void)
@@ -86,8 +96,8 @@ size_t kernels_features(const char *names[KERNELS_FEATURES_MAX])
         {"avx512dq", __builtin_cpu_supports("avx512dq")},
         {"avx512bf16", __builtin_cpu_supports("avx512bf16")},
         {"avx512vbmi", __builtin_cpu_supports("avx512vbmi")},
-        {"amx_tile", has_amx_bit(AMX_TILE)},
-        {"amx_bf16", has_amx_bit(AMX_BF16)},
+        {"amx_tile", has_amx_bits(AMX_TILE)},
+        {"amx_bf16", has_amx_bits(AMX_BF16)},
     };
     _Static_assert(sizeof all / sizeof *all <= KERNELS_FEATURES_MAX, "room of the caller's");
     size_t n = 0;
@@ -99,11 +109,9 @@ size_t kernels_features(const char *names[KERNELS_FEATURES_MAX])
 
 bool isa_from_name(const char *name, enum isa *out)
 {
-    static const struct kernels *const all[] = {&kernels_scalar, &kernels_avx2, &kernels_avx512,
-                                                &kernels_avx512bf16, &kernels_amx};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(name, all[i]->name) == 0) {
-            *out = all[i]->isa;
+    for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
+        if (strcmp(name, tables[isa]->name) == 0) {
+            *out = isa;
             return true;
         }
     return false;

@@ -26,13 +26,8 @@ static inline __attribute__((always_inline)) void rows_over_groups(enum stored_o
         constants_of(offset, word, second, scale, zero, minimum);
         piece_int4(offset, at, n, x + b * GROUP_X_BLOCK, x_stride, zero, M, acc);
         at += n * BLOCK_COLS / 8 * PANEL_ROWS;
-        for (size_t m = 0; m < M; m++)
-            for (size_t r = 0; r < PANEL_ROWS; r++) {
-                float total = fma_f32(scale[r], acc[m * PANEL_ROWS + r], out[m * out_stride + r]);
-                if (offset == OFFSET_MINIMUM)
-                    total = fma_f32(minimum[r], sums[m * (x_stride / GROUP_X_BLOCK) + b], total);
-                out[m * out_stride + r] = total;
-            }
+        fold_piece(offset, scale, minimum, acc, M, offset == OFFSET_MINIMUM ? sums + b : NULL,
+                   x_stride / GROUP_X_BLOCK, out, out_stride);
     }
     for (size_t m = 0; m < M; m++)
         for (size_t r = 0; r < PANEL_ROWS; r++)

@@ -18,8 +18,6 @@ enum {
     PAIR_ROWS = 2 * TILE_ROWS,
     TILE_FLOATS = TILE_BYTES / 4,
     PAIR_FLOATS = 4 * TILE_FLOATS, /* results of two strips with two panels */
-    RESULTS_BYTES = AMX_ROWS * AMX_PANELS * 64,
-    WIDE_BYTES = AMX_PANELS * AMX_CHUNK_BLOCKS * TILE_BYTES,
     AHEAD_BYTES = 8192,
 };
 
@@ -281,8 +279,7 @@ INLINE void pair(enum stored_id stored, const char *a, size_t a_next, const char
     tile_store(3, c + 3 * TILE_FLOATS);
 }
 
-/* total = fma(scale, P, total), then with a minimum fma(minimum, S, total), of some rows; from +0
- * with the first piece. */
+/* A piece of some rows to their totals, from +0 with the first piece. */
 INLINE void fold(enum stored_offset offset, const char *constants, struct chunk chunk, size_t rows,
                  const float *p, const float *sums, size_t sums_stride, float *total)
 {
@@ -291,14 +288,7 @@ INLINE void fold(enum stored_offset offset, const char *constants, struct chunk 
                  zero, minimum);
     if (chunk.block == 0)
         memset(total, 0, TILE_BYTES);
-    for (size_t m = 0; m < rows; m++, p += PANEL_ROWS, total += PANEL_ROWS) {
-        float s = offset == OFFSET_MINIMUM ? sums[m * sums_stride] : 0;
-        INDEPENDENT
-        for (size_t r = 0; r < PANEL_ROWS; r++) {
-            float sum = fma_f32(scale[r], p[r], total[r]);
-            total[r] = offset == OFFSET_MINIMUM ? fma_f32(minimum[r], s, sum) : sum;
-        }
-    }
+    fold_piece(offset, scale, minimum, p, rows, sums, sums_stride, total, PANEL_ROWS);
 }
 
 /* The tiles of a piece to their results. */
@@ -353,7 +343,7 @@ static struct beside behind(const struct work *work, struct chunk last, size_t r
 
 /* wide: twice a run's chunk, this one and the next */
 INLINE void leaf_by_tiles(enum stored_id stored, const struct work *work, float *results,
-                          char (*wide)[WIDE_BYTES])
+                          char (*wide)[AMX_WIDE_BYTES])
 {
     const size_t pairs = (work->panels + 1) / 2 * ((work->M + PAIR_ROWS - 1) / PAIR_ROWS);
     struct chunk now = chunk_next(stored, work->pieces, (struct chunk){0}), next;
@@ -389,7 +379,7 @@ static void put_results(const struct work *work, float *results, float *out, siz
 INLINE void dot_rows(enum stored_id stored, DOT_ROWS_ARGS)
 {
     float *results = room;
-    char(*wide)[WIDE_BYTES] = (void *)((char *)room + RESULTS_BYTES);
+    char(*wide)[AMX_WIDE_BYTES] = (void *)((char *)room + AMX_RESULTS_BYTES);
     for (size_t p = 0; p < panels; p += AMX_PANELS)
         for (size_t m = 0; m < M; m += AMX_ROWS) {
             const struct work work = {

@@ -1,5 +1,6 @@
 /* Inside kernels/cpu only: the tables and the dots they point to. */
 #pragma once
+#include "fma.h"
 #include "kernels.h"
 
 extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_avx512bf16,
@@ -59,11 +60,17 @@ ROWS_DECLARE(emulated); /* amx's in tests, over a tile unit in memory */
                  [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_rows_##isa##_int4_min}
 /* Few rows pass faster one by one; panels of a run and rows that are multiplied together fit in the
  * second-level cache with their results. Room: these, and widened blocks of a run twice. */
-enum { AMX_ROWS = 128, AMX_PANELS = 16, AMX_CHUNK_BLOCKS = 8 };
+enum {
+    AMX_ROWS = 128,
+    AMX_PANELS = 16,
+    AMX_CHUNK_BLOCKS = 8,
+    AMX_RESULTS_BYTES = AMX_ROWS * AMX_PANELS * PANEL_ROWS * 4,
+    AMX_WIDE_BYTES = AMX_PANELS * AMX_CHUNK_BLOCKS * BLOCK_COLS * PANEL_ROWS * 2, /* bf16 */
+};
 #define ROWS_TABLE_AMX(isa)                                                                        \
     ROWS_TABLE(isa), .rows_worth = {[STORED_BF16... STORED_COUNT - 1] = 8}, .rows_tile = AMX_ROWS, \
                      .run_panels = AMX_PANELS, .leaf_panels = 2,                                   \
-                     .rows_room = AMX_PANELS * (AMX_ROWS * 64 + 2 * AMX_CHUNK_BLOCKS * 1024)
+                     .rows_room = AMX_RESULTS_BYTES + 2 * AMX_WIDE_BYTES
 
 /* VDPBF16PS here: x = fma(low, fma(high, x)), and not another order. */
 bool pairs_add_in_order(void);
@@ -93,5 +100,21 @@ static inline __attribute__((always_inline)) void constants_of(enum stored_offse
                   : offset == OFFSET_ZERO ? (float)(int)(word[r] & 0xff)
                                           : 0;
         minimum[r] = f32_from_bits(word[r] << 16);
+    }
+}
+
+/* Sums P over a piece to those over the pieces before it: out = fma(scale, P, out), then with a
+ * minimum fma(minimum, S, out). sums: S of row m at m * sums_stride. */
+static inline __attribute__((always_inline)) void
+fold_piece(enum stored_offset offset, const float *scale, const float *minimum, const float *p,
+           size_t M, const float *sums, size_t sums_stride, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++, p += PANEL_ROWS, out += out_stride) {
+        const float s = offset == OFFSET_MINIMUM ? sums[m * sums_stride] : 0;
+        INDEPENDENT
+        for (size_t r = 0; r < PANEL_ROWS; r++) {
+            float total = fma_f32(scale[r], p[r], out[r]);
+            out[r] = offset == OFFSET_MINIMUM ? fma_f32(minimum[r], s, total) : total;
+        }
     }
 }

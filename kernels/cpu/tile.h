@@ -102,10 +102,11 @@ static inline void tile_release(void)
 }
 
 #define tile_zero(t) __asm__ volatile("tilezero %tmm" #t)
+/* clang-format off */
 #define tile_load(t, from)                                                                         \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((size_t)TILE_LINE)           \
-                     : "memor"                                                                     \
-                       "y")
+                     : "memory")
+/* clang-format on */
 #define tile_store(t, to)                                                                          \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)TILE_LINE)         \
                      : "memory")

@@ -241,7 +241,7 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         .n_sequences = run->prompts.count,
         .positions_max = run->positions,
         .verify = !o->header_only,
-        .at_once = o->command == RUN_CHAT, /* who is about to type is told of damage */
+        .hash_first = o->command == RUN_CHAT, /* who is about to type is told of damage */
         .files = !o->record,
         .trace = o->trace || o->command == RUN_SELFTEST,
     };

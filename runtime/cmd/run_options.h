@@ -72,6 +72,6 @@ static inline bool run_options_fast(const struct run_options *o)
     return !o->exact && !o->trace && (o->command & (RUN_GENERATE | RUN_CHAT) || o->fast);
 }
 
-/* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine), TP_E_UNSUPPORTED. */
+/* argv[0] is the subcommand. TP_E_USAGE, TP_E_ISA (not on this machine). */
 bool run_options_parse(struct run_options *options, enum run_command command, int argc, char **argv,
                        struct tp_error *err);

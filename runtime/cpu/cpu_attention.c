@@ -234,7 +234,8 @@ static void attend(const struct cpu_rank *r, const struct step *step, uint32_t l
 
 /* ---- chunks of an item by several threads ---- */
 
-/* Of a query that sees nothing of a chunk the sum is 0; else it is 1 at least. */
+/* Of a query that sees nothing of a chunk the sum is 0; else it is 1 at least, or NaN, which is
+ * joined too. */
 static void attend_unit(const struct cpu_rank *r, const struct step *step, uint32_t layer,
                         const struct item *item, uint64_t chunk, float *scratch)
 {
@@ -258,7 +259,7 @@ static void join_query(const struct cpu_rank *r, uint32_t layer, const struct it
     t.fresh[0] = true;
     for (uint64_t c = 0; c < range_count(item->chunks); c++) {
         const uint64_t at = item->partial + c * item->queries + i;
-        if (sum[at] > 0)
+        if (sum[at] != 0)
             r->kernels->attention_join(t.fresh, t.max, t.sum, t.o, max[at], sum[at],
                                        r->partial + at * r->head_pad, r->head_pad);
     }
@@ -269,14 +270,16 @@ static void attend_shared(const struct cpu_rank *r, const struct step *step, uin
                           const struct item *end, struct share share)
 {
     const struct device_setup *setup = &r->device->setup;
-    const uint64_t first_thread = cut((uint64_t)setup->team->count, r->rank, setup->comm->size);
     const struct range units = share_of(end->unit, share), queries = share_of(end->query, share);
     float *scratch = cpu_scratch(r, share);
     for (struct item item = first_item(); next_item(r, step, layer, &item);)
         for (uint64_t c = item.chunks.begin, u = item.unit; c < item.chunks.end; c++, u++)
             if (range_has(units, u))
                 attend_unit(r, step, layer, &item, c, scratch);
-    setup->comm->meet(setup->comm, (int)(first_thread + share.part), COMM_RANK);
+    setup->comm->meet(setup->comm,
+                      comm_first_thread(setup->comm->size, r->rank, setup->team->count) +
+                          (int)share.part,
+                      COMM_RANK);
     for (struct item item = first_item(); next_item(r, step, layer, &item);)
         for (uint64_t i = 0; i < item.queries; i++)
             if (range_has(queries, item.query + i))

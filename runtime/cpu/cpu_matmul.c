@@ -110,11 +110,14 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
                                        sums, t.n, out, out_stride);
 }
 
-/* The panels that a tile meets at once: of `all`, from `first` on. */
-static struct range run_of(const struct cpu_rank *r, const struct matrix *w, struct tile t,
-                           uint64_t panels, struct range all, uint64_t first)
+/* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
+ * begin}. false: there are none. */
+static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
+                     uint64_t panels, struct range group, struct range *run)
 {
-    return (struct range){first, min_u64(first + (by_rows(r, w, t) ? panels : 1), all.end)};
+    const uint64_t end = run->end + (by_rows(r, w, t) ? panels : 1);
+    *run = (struct range){run->end, min_u64(end, group.end)};
+    return run->begin < group.end;
 }
 
 /* out[m][0 .. rows of the panels): scale and bias after the full dot. */
@@ -176,10 +179,9 @@ static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     struct full_job *job = arg;
     float *out = job->out + t.row * job->stride;
     sum_pieces(r, job->w, job->w->pieces, t, 0);
-    for (struct range run = {0, group.begin}; run.end < group.end;) {
-        run = run_of(r, job->w, t, r->kernels->run_panels, group, run.end);
+    for (struct range run = {0, group.begin};
+         next_run(r, job->w, t, r->kernels->run_panels, group, &run);)
         full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->stride);
-    }
 }
 
 /* The panels of the three in one row, so that the shares are even. */
@@ -225,15 +227,13 @@ static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
     float *act = r->act + t.row * stride;
     const struct range before = {0, group.begin};
+    const uint64_t panels = r->kernels->run_panels;
     sum_pieces(r, &w->gate, w->gate.pieces, t, 0);
-    for (struct range run = before; run.end < group.end;) {
-        run = run_of(r, &w->gate, t, r->kernels->run_panels, group, run.end);
+    for (struct range run = before; next_run(r, &w->gate, t, panels, group, &run);)
         full_dot(r, &w->gate, run, t, act + run.begin * PANEL_ROWS, stride);
-    }
     if (w->up.stored != w->gate.stored) /* else they are the same */
         sum_pieces(r, &w->up, w->up.pieces, t, 0);
-    for (struct range run = before; run.end < group.end;) {
-        run = run_of(r, &w->up, t, r->kernels->run_panels, group, run.end);
+    for (struct range run = before; next_run(r, &w->up, t, panels, group, &run);) {
         uint64_t first = run.begin * PANEL_ROWS, width = range_count(run) * PANEL_ROWS;
         uint64_t n = min_u64(first + width, w->gate.rows) - first;
         float *at = act + first;
@@ -290,10 +290,9 @@ static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     for (uint64_t i = 0, at = 0; i < job->leaves->count;
          at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
         sum_pieces(r, job->w, job->leaves->leaves[i].pieces, t, at);
-    for (struct range run = {0, group.begin}; run.end < group.end;) {
-        run = run_of(r, job->w, t, r->kernels->leaf_panels, group, run.end);
+    for (struct range run = {0, group.begin};
+         next_run(r, job->w, t, r->kernels->leaf_panels, group, &run);)
         leaf_panels(r, job, t, run);
-    }
 }
 
 static void leaf_dots(const struct cpu_rank *r, const struct step *step, const struct matrix *w,

@@ -8,12 +8,13 @@
 
 struct crew crew_of(uint64_t tp_size, int thread, int threads)
 {
-    uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
-    if (n < tp_size)
-        return (struct crew){{cut(tp_size, t, n), cut(tp_size, t + 1, n)}, {0, 1}};
-    uint64_t r = comm_rank_of(tp_size, thread, threads);
-    uint64_t first = cut(n, r, tp_size);
-    return (struct crew){{r, r + 1}, {t - first, cut(n, r + 1, tp_size) - first}};
+    const struct range ranks = comm_ranks_of(tp_size, thread, threads);
+    if ((uint64_t)threads < tp_size)
+        return (struct crew){ranks, {0, 1}};
+    int first = comm_first_thread(tp_size, ranks.begin, threads);
+    return (struct crew){
+        ranks,
+        {(uint64_t)(thread - first), (uint64_t)comm_threads_of(tp_size, ranks.begin, threads)}};
 }
 
 struct call {

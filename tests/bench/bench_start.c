@@ -42,7 +42,7 @@ static bool run_start(const struct bundle *bundle, enum way way, int threads, st
         .n_pages = (uint32_t)kv_cache_pages_of(positions),
         .positions_max = &positions,
         .verify = way != PLAIN,
-        .at_once = way == AT_ONCE,
+        .hash_first = way == AT_ONCE,
     };
     struct engine e;
     const double begin = now();

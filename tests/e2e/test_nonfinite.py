@@ -36,9 +36,9 @@ def overflowing_layer(folder, layer, n_layers=4):
     return folder
 
 
-def overflowing_token(folder):
+def overflowing_token(folder, **changes):
     """Scores overflow in layer 0 where one token looks at itself: it alone has column 0."""
-    tiny_model(folder, num_hidden_layers=2)
+    tiny_model(folder, num_hidden_layers=2, **changes)
     change(folder, "model.embed_tokens.weight", lambda row, column, was: was if column else 0x3f80 if row == BAD else 0)
     for matrix in ("q_proj", "k_proj"):
         change(folder, f"model.layers.0.self_attn.{matrix}.weight", lambda row, column, was: was if column else 0x6000)  # 3.7e19
@@ -75,6 +75,15 @@ def test_the_others_are_answered(folder):
                 else:
                     alone = json.loads(tprun(*run, "--prompt-ids", ",".join(map(str, ids)), "-n", "6").stdout)
                     assert answer["finish"] == "length" and answer["ids"] == alone["ids"], (answer, alone)
+
+
+def test_threads_that_share_chunks_lose_nothing(folder):
+    """What the second token left is in the first chunk of positions, the row that reads it in the third."""
+    convert(overflowing_token(f"{folder}/m", max_position_embeddings=1024), f"{folder}/b")
+    ids = ",".join(["1", str(BAD)] + ["2"] * 598)
+    for threads in (1, 2, 3, 5):
+        done = tprun("generate", f"{folder}/b", "--prompt-ids", ids, "-n", 1, "--ids", "-q", "--threads", threads, "--chunk", 1, status=None)
+        error_line(done, 3, "logits: NaN", "not finite at layer 1")
 
 
 def test_a_token_that_was_generated_may_be_the_one(folder):

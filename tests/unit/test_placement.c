@@ -82,7 +82,7 @@ static void check(uint32_t nodes, uint32_t cores, uint32_t siblings, uint64_t tp
         (uint64_t)threads % groups == 0)
         for (int t = 0; t < threads; t++)
             assert_int_equal(m->processors[of[t]].node,
-                             comm_rank_of(groups, t, threads) * nodes / groups);
+                             comm_ranks_of(groups, t, threads).begin * nodes / groups);
 }
 
 static void threads_share_no_processor_and_cores_come_first(void **state)

@@ -12,10 +12,11 @@
 enum {
     SYNC_RECORDS = 256, /* at most so many between two syncs */
     SYNC_SHARE = 20,    /* and at least so many syncs in a run: a kill loses at most that share */
-    SYNC_SHARE_SMALL = 48, /* the same of less than SYNC_BYTES in all */
-    SYNC_BYTES = 256 << 20,
-    MORE_WRITES = 4,  /* in flight, beside those of 2 workers for each thread */
-    PIECES_AHEAD = 2, /* of the source, prepared before they are needed */
+    SYNC_SHARE_SMALL = 48,  /* the same of less than MUCH_BYTES in all */
+    SYNC_BYTES = 256 << 20, /* at most so many, but for one chunk, between two syncs */
+    MUCH_BYTES = 256 << 20, /* of output: it pays to have more writes in flight */
+    MORE_WRITES = 4,        /* in flight, beside those of 2 workers for each thread */
+    PIECES_AHEAD = 2,       /* of the source, prepared before they are needed */
 };
 
 enum task_kind { TASK_PREPARE, TASK_CHUNK };
@@ -31,7 +32,7 @@ struct state {
     struct jobs jobs;
     struct task *tasks;           /* [jobs.count] */
     uint32_t *first_piece;        /* [n_tensors + 1] */
-    _Atomic uint64_t *piece_left; /* 1 until it is prepared, of every piece */
+    _Atomic uint64_t *piece_done; /* 1 when it is prepared, of every piece */
     struct hash128 *pieces;
     bool *piece_known;
     bool **chunk_known; /* [tp_size][n_chunks] */
@@ -129,17 +130,15 @@ static bool list_tasks(struct state *s, struct tp_error *err)
     for (uint32_t i = 0; i < n_tensors; i++)
         s->first_piece[i + 1] = s->first_piece[i] + source_pieces(s->source, i);
     uint32_t n_pieces = s->first_piece[n_tensors];
-    s->piece_left = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->piece_left, err);
+    s->piece_done = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->piece_done, err);
     s->pieces = mem_arena_alloc(&s->arena, n_pieces * sizeof *s->pieces, err);
     s->piece_known = mem_arena_alloc(&s->arena, n_pieces, err);
     s->tasks = mem_arena_alloc(&s->arena, count_tasks(s, n_tensors) * sizeof *s->tasks, err);
-    if (!s->piece_left || !s->pieces || !s->piece_known || !s->tasks)
+    if (!s->piece_done || !s->pieces || !s->piece_known || !s->tasks)
         return false;
-    for (uint32_t i = 0; i < n_pieces; i++)
-        atomic_store(&s->piece_left[i], 1);
     order_tasks(s);
     uint64_t total = s->fill->bytes_total,
-             share = total < SYNC_BYTES ? SYNC_SHARE_SMALL : SYNC_SHARE;
+             share = total < MUCH_BYTES ? SYNC_SHARE_SMALL : SYNC_SHARE;
     s->sync_records = s->jobs.count / share + 1;
     s->sync_records = s->sync_records < SYNC_RECORDS ? s->sync_records : SYNC_RECORDS;
     s->sync_bytes = total / share + 1;
@@ -187,19 +186,25 @@ static bool take_journal(struct state *s, struct tp_error *err)
 
 /* ---- workers ---- */
 
+/* Is there a batch to sync? */
+static bool is_due(const struct state *s)
+{
+    return s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes;
+}
+
 /* What is written but not yet synced is what a kill loses: at most one batch beside the one in
  * work. */
 static bool push(struct state *s, struct journal_record record, struct tp_error *err)
 {
     pthread_mutex_lock(&s->mutex);
-    while (s->n_pending >= s->sync_records)
+    while (is_due(s))
         pthread_cond_wait(&s->room, &s->mutex);
     bool ok =
         mem_grow((void **)&s->pending, &s->pending_cap, s->n_pending + 1, sizeof *s->pending, err);
     if (ok) {
         s->pending[s->n_pending++] = record;
         s->pending_bytes += record.bytes;
-        if (s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes)
+        if (is_due(s))
             pthread_cond_signal(&s->changed);
     }
     pthread_mutex_unlock(&s->mutex);
@@ -216,7 +221,7 @@ static bool do_prepare(struct state *s, const struct task *task, struct tp_error
     record.hash = s->pieces[at];
     if (!known && !s->source_only && !push(s, record, err))
         return false;
-    atomic_store(&s->piece_left[at], 0); /* on record before any of its chunks */
+    atomic_store(&s->piece_done[at], 1); /* on record before any of its chunks */
     return true;
 }
 
@@ -260,7 +265,7 @@ static bool do_chunk(struct state *s, uint64_t job, unsigned char *space, struct
     }
     struct range pieces = pieces_of(s, task->rank, task->tensor, task->part);
     for (uint64_t i = pieces.begin; i < pieces.end; i++)
-        if (!jobs_await(&s->jobs, job, &s->piece_left[i], 0))
+        if (!jobs_await(&s->jobs, job, &s->piece_done[i], 1))
             return true;
     if (!pack_chunk(s->source, plan, task->tensor, task->part, space + s->out_bytes, out,
                     &chunk->raw_hash, err))
@@ -307,16 +312,14 @@ uint64_t fill_worker_bytes(const struct writer_request *request, const struct ra
 }
 
 /* While some wait for the disk others pack; more of them keep it busy, where there is much to write
- * and memory is plenty. */
-int fill_workers(const struct writer_request *request, const struct rank_plan *plans)
+ * and they take no more than half of the memory that tables leave. */
+int fill_workers(const struct fill *fill)
 {
-    int least = 2 * request->threads;
-    uint64_t half = request->memory / 2 / fill_worker_bytes(request, plans), total = 0;
-    for (uint64_t r = 0; r < request->tp_size; r++)
-        total += plans[r].data_bytes;
-    if (total < SYNC_BYTES || half <= (uint64_t)least)
-        return least;
-    return half > (uint64_t)least + MORE_WRITES ? least + MORE_WRITES : (int)half;
+    const struct writer_request *q = fill->request;
+    int least = 2 * q->threads, most = fill->bytes_total < MUCH_BYTES ? least : least + MORE_WRITES;
+    uint64_t spare = q->memory > q->tables ? q->memory - q->tables : 0;
+    uint64_t half = spare / 2 / fill_worker_bytes(q, fill->plans);
+    return half >= (uint64_t)most ? most : half > (uint64_t)least ? (int)half : least;
 }
 
 static bool do_task(void *arg, uint64_t job, unsigned char *space, struct tp_error *err)
@@ -358,11 +361,11 @@ static void sync_loop(struct state *s)
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_mutex_lock(&s->mutex);
-        while (s->working && s->n_pending < s->sync_records && s->pending_bytes < s->sync_bytes &&
+        while (s->working && !is_due(s) &&
                pthread_cond_timedwait(&s->changed, &s->mutex, &until) == 0)
             ;
         last = s->working == 0;
-        bool due = last || s->n_pending >= s->sync_records || s->pending_bytes >= s->sync_bytes;
+        bool due = last || is_due(s);
         struct journal_record *records = due ? s->pending : NULL;
         size_t n = due ? s->n_pending : 0;
         if (due) {
@@ -398,7 +401,7 @@ static void thread_main(void *arg, int index, int count)
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err)
 {
     struct state s = {.fill = fill, .source_only = source_only, .source = fill->request->source};
-    s.working = fill_workers(fill->request, fill->plans);
+    s.working = fill_workers(fill);
     s.jobs = (struct jobs){.run = do_task, .arg = &s};
     space_bytes(fill->request, fill->plans, &s.out_bytes, &s.jobs.space_bytes);
     s.jobs.space_bytes += s.out_bytes;

@@ -26,5 +26,5 @@ struct fill {
  * digests alone, no files. */
 bool fill_run(struct fill *fill, bool source_only, struct tp_error *err);
 /* Workers that a run starts, and memory of one worker's buffers */
-int fill_workers(const struct writer_request *request, const struct rank_plan *plans);
+int fill_workers(const struct fill *fill);
 uint64_t fill_worker_bytes(const struct writer_request *request, const struct rank_plan *plans);

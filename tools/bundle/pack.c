@@ -1,6 +1,7 @@
 #include "pack.h"
 
 #include "checked.h"
+#include "cpu_set.h"
 #include <immintrin.h>
 
 /* A panel is a matrix of words, whatever they hold: [16 rows][n] becomes [n][16 rows]. */
@@ -25,12 +26,11 @@ AVX2 void transpose_8x8(const unsigned char *in, size_t in_stride, unsigned char
 {
     __m256 a[8], b[8];
     for (size_t i = 0; i < 4; i++) { /* rows i and i + 4, a half of each */
-        const __m128 *lower = (const void *)(in + i * in_stride),
-                     *upper = (const void *)(in + (i + 4) * in_stride);
+        const unsigned char *lower = in + i * in_stride, *upper = in + (i + 4) * in_stride;
         for (size_t half = 0; half < 2; half++)
             a[i + 4 * half] = _mm256_insertf128_ps(
-                _mm256_castps128_ps256(_mm_loadu_ps((const float *)(lower + half))),
-                _mm_loadu_ps((const float *)(upper + half)), 1);
+                _mm256_castps128_ps256(_mm_loadu_ps((const void *)(lower + 16 * half))),
+                _mm_loadu_ps((const void *)(upper + 16 * half)), 1);
     }
     for (size_t half = 0; half < 8; half += 4)
         for (size_t i = 0; i < 4; i += 2) {
@@ -62,7 +62,7 @@ AVX2 uint64_t interleave_lines(const unsigned char *rows, size_t stride, uint64_
 
 void pack_interleave(const unsigned char *rows, size_t stride, uint64_t words, unsigned char *panel)
 {
-    uint64_t k = __builtin_cpu_supports("avx2") ? interleave_lines(rows, stride, words, panel) : 0;
+    uint64_t k = cpu_best() >= CPU_AVX2 ? interleave_lines(rows, stride, words, panel) : 0;
     for (; k + 4 <= words; k += 4)
         for (size_t r = 0; r < PANEL_ROWS; r += 4)
             transpose_4x4(rows + r * stride + k * 4, stride, panel + k * 64 + r * 4, 64);

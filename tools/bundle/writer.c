@@ -84,8 +84,8 @@ static bool plan_ranks(struct writer *w, struct tp_error *err)
 
 static bool check_memory(const struct writer *w, struct tp_error *err)
 {
-    uint64_t need = fill_worker_bytes(w->request, w->bundle.plans) *
-                    (uint64_t)fill_workers(w->request, w->bundle.plans);
+    uint64_t need =
+        fill_worker_bytes(w->request, w->bundle.plans) * (uint64_t)fill_workers(&w->fill);
     for (uint64_t r = 0; w->request->compress && r < w->request->tp_size; r++) {
         uint64_t n = squeeze_worker_bytes(&w->bundle.plans[r]) * (uint64_t)w->request->threads;
         need = n > need ? n : need;
