@@ -68,14 +68,13 @@ $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(B)/obj/kernels/cpu/%_avx2.o $(B)/obj/format/base/%_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
-$(B)/obj/kernels/cpu/%_avx512.o $(B)/obj/format/base/%_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
-$(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
-# Tiles are in assembly; the rest of it is plain C.
-$(B)/obj/kernels/cpu/rows_amx.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+# Tiles (rows_amx.c) are in assembly; the rest of it is plain C.
+AVX2 = -O3 -g1 -mavx2 -mfma -mf16c
+AVX512 = $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+$(addprefix $(B)/obj/,kernels/cpu/%_avx2.o format/base/%_avx2.o format/%_avx2.o): ISA = $(AVX2)
+$(addprefix $(B)/obj/,kernels/cpu/%_avx512.o format/base/%_avx512.o format/%_avx512.o kernels/cpu/rows_amx.o): ISA = $(AVX512)
+$(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = $(AVX512) -mavx512bf16 -mavx512vbmi
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
-$(B)/obj/format/lanes_avx2.o: ISA = -O3 -g1 -mavx2 -mfma -mf16c
-$(B)/obj/format/lanes_avx512.o: ISA = -O3 -g1 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/obj/format/lanes.o $(B)/obj/format/stored_codes.o $(B)/obj/tools/bundle/pack.o: ISA = -O3
 $(B)/obj/tools/%.o: CFLAGS += $(call rooms,tools)
 $(B)/obj/runtime/%.o: CFLAGS += $(call rooms,runtime)
@@ -177,9 +176,11 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(B)/obj/tests/bench/measure.
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm $(LDLIBS)
+BENCHES := $(filter-out %/bench_onednn,$(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c)))
 # oneDNN's products stand beside ours where Debian's libdnnl-dev is.
-HAS_DNNL := $(shell echo '\#include <dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
-BENCHES = $(filter-out $(if $(HAS_DNNL),,%/bench_onednn),$(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c)))
+ifneq ($(filter run-bench,$(MAKECMDGOALS)),)
+  BENCHES += $(if $(shell echo '\#include <dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes),$(B)/tests/bench_onednn)
+endif
 $(B)/tests/bench_onednn: LDLIBS += -ldnnl
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
 # The emulator itself is not instrumented; it tells the sanitizers of its threads.
@@ -272,7 +273,8 @@ test: deps ## build and run every test; config=asan|tsan, T=NAME runs those whos
 emulated: $(B)/tests/emulated/libcuda.so.1 $(B)/tests/emulated/libcublasLt.so.13 $(B)/tests/emulated/libnccl.so.2 $(B)/tests/planted $(B)/tests/cuda_libraries
 TEST_TOOLS = tprun_reordered tprun_tiles tprun_delayed tprun_plain tprun_cuda fast_prompts choose_random two_inboxes/libcuda.so.1 batch_random \
   forge_random logits_nll encode_bytes record_io.so fail_alloc.so
-build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%) $(filter-out %/bench_onednn %/bench_layout,$(BENCHES))
+# The benches go with what they measure, so they build with the tests; bench_layout has GCC's own means.
+build-tests: all emulated $(UNIT) $(FUZZ:%=$(B)/tests/%) $(TEST_TOOLS:%=$(B)/tests/%) $(filter-out %/bench_layout,$(BENCHES))
 run-tests: build-tests check-includes check-format
 	@BUILD=$(B) CONFIG=$(config) SHARED=$(SHARED) tests/run $(only)
 

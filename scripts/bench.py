@@ -21,7 +21,7 @@ import time
 import bench_goals
 import bench_parts
 import bench_programs
-from bench_rows import read_record, state_of, summary, table
+from bench_rows import read_record, state_of, summary, table, title
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -67,7 +67,7 @@ def measure(name, bench, record):
                 rows.append(r)
             state = [before, bench.two_threads()]
             rows = [dict(r, two_threads=state) for r in rows]
-    except bench_programs.Failed as e:
+    except (bench_programs.Failed, OSError) as e:
         failed = e
     for r in rows:
         record.write(json.dumps(r) + "\n")
@@ -92,7 +92,7 @@ def main():
     bench = bench_programs.Bench(build, os.path.abspath(os.environ.get("BENCH_DIR") or os.path.join(build, "bench")),
                               os.environ.get("SHARED") or "../shared", llama_folder(), kind)
     machine = machine_of(kind, cpuinfo)
-    print("# {cpu}, {processors} processors, {memory_gib} GiB; {date}, {commit}".format(**machine))
+    print(f"# {title(machine)}")
     print(f"goals of: {bench_goals.KINDS[kind]}")
     if not bench.llama:
         print("llama.cpp is absent: LLAMA=DIR names a folder with llama-bench and llama-quantize")

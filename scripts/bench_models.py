@@ -21,6 +21,10 @@ GIB_NEEDED = 14
 NEW = object()
 
 
+class Failed(Exception):
+    """What a part of a run needs is not to be had."""
+
+
 class Models:
     def __init__(self, folder, build, llama):
         self.folder, self.build, self.llama = folder, build, llama
@@ -35,13 +39,13 @@ class Models:
         if os.path.exists(path):
             return path
         if shutil.disk_usage(self.folder).free < 3 << 30:
-            sys.exit(f"bench: {self.folder} has less than 3 GiB free; all models take {GIB_NEEDED}")
+            raise Failed(f"{self.folder} has less than 3 GiB free; all models take {GIB_NEEDED}")
         print(f"bench: making {path}", file=sys.stderr, flush=True)
         shutil.rmtree(new, ignore_errors=True)
         command = [new if word == NEW else word for word in command]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
-            sys.exit(f"bench: {' '.join(command)} ends with {done.returncode}\n{done.stdout.decode(errors='replace')}")
+            raise Failed(f"{' '.join(command)} ends with {done.returncode}\n{done.stdout.decode(errors='replace')}")
         os.rename(new, path)
         return path
 

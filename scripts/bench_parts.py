@@ -1,12 +1,9 @@
 """The parts of a run: each measures something and yields rows of bench_rows.py. Whatever stands beside another thing is measured in turn with it."""
-import glob
 import json
 import os
 import re
-import shutil
 import statistics
 import sys
-import time
 
 import bench_models
 from bench_programs import forget, plural, rounds, seconds_to_output
@@ -42,7 +39,7 @@ def dots(b):
             continue
         if stored.endswith(" rows"):
             if stored.endswith(" 64 rows"):
-                best = max((p for p in peaks if p.endswith("1 thread")), key=lambda p: statistics.median(peaks[p]) if "VPDP" not in p and "TDP" not in p else 0)
+                best = max((p for p in peaks if p.startswith("FMA") and p.endswith("1 thread")), key=lambda p: statistics.median(peaks[p]))
                 yield row("dots", f"{stored} in cache, 1 thread", "GFLOP/s", samples, f"{best.split(',')[0]} peak", peaks[best], "peak")
         else:
             yield row("dots", f"{stored}, from memory", "GB/s", samples, "read", found["read beside " + what[4:]])
@@ -122,13 +119,12 @@ def first_token(b, name, ours, cold):
 def start(b):
     """The first step of an engine, with verification and without; from exec to the first token, two threads: llama-bench decodes one without
     warming up, and prints when it has."""
-    program = b.program("tests/bench_start")
     for name in bench_models.FORMATS:
-        out = b.run(program, b.models.bundle(name), "5", "3").stdout.decode() if os.path.exists(program) else ""
-        for threads, plain, verified in re.findall(r"threads=(\d+): first step plain ([\d.]+) ms, verified ([\d.]+) ms", out):
-            yield row("start", f"{name}, first step, verified, {plural(int(threads))}", "ms", [float(verified)], "plain", [float(plain)])
-        for logits, read in re.findall(r"start cold .*first logits ([\d.]+) s, a plain read ([\d.]+) s", out):
-            yield row("start", f"{name}, cold, first logits", "s", [float(logits)], "a plain read of the files", [float(read)])
+        found = b.bench("start", b.models.bundle(name), 5, 3)
+        for threads in (plural(1), plural(2)):
+            yield row("start", f"{name}, first step, verified, {threads}", "ms", found[f"first step verified, {threads}"], "plain",
+                      found[f"first step plain, {threads}"])
+        yield row("start", f"{name}, cold, first logits", "s", found["cold first logits"], "a plain read of the files", found["cold plain read"])
         for state, most in (("warm", 5), ("cold", 3)):
             first_token(b, name, True, False)
             both = [(first_token(b, name, True, state == "cold"), first_token(b, name, False, state == "cold") if b.llama else None)
@@ -140,38 +136,14 @@ def per_line(pattern, text):
     return [float(x) for x in re.findall(pattern, text)]
 
 
-def timed_convert(b, quant):
-    """GB/s of the checkpoint, which is in the page cache"""
-    source, out = b.models.checkpoint(), b.models.path("converted")
-    for path in glob.glob(source + "/*"):
-        with open(path, "rb", buffering=0) as f:
-            while f.read(4 << 20):
-                pass
-    shutil.rmtree(out, ignore_errors=True)
-    os.sync()
-    begin = time.monotonic()
-    b.run(b.program("tpshard"), "convert", source, "-o", out, "--tp", "4", "--quant", quant, "--mem", "256M", "--no-selftest", "-q")
-    took = time.monotonic() - begin
-    shutil.rmtree(out)
-    return sum(os.path.getsize(p) for p in glob.glob(source + "/*")) / 1e9 / took
-
-
 def convert(b):
     out = b.run(os.path.join(HERE, "bench_convert.py"), b.program("tpshard"), b.models.checkpoint(), b.models.path("converted"), "4").stdout.decode()
     ours, what = per_line(r"; convert [\d.]+ s, ([\d.]+) GB/s", out), "bf16 to 4 ranks"
     yield row("convert", what, "GB/s", ours, "cp + sync", per_line(r"(?m)^cp [\d.]+ s, ([\d.]+) GB/s", out), "cp")
-    writes = per_line(r"direct write (?:[\d.]+ s, )?([\d.]+) GB/s", out) or [rate for w, rate in b.disk().items() if w == "write"]
-    if writes:
-        yield row("convert", what, "GB/s", ours, "direct write", writes)
-    else:
-        yield row("convert", what, "GB/s", ours, "direct write", absent="absent (bench_disk)")
+    yield row("convert", what, "GB/s", ours, "direct write", per_line(r"direct write ([\d.]+) GB/s", out))
     yield row("convert", "anonymous memory", "MiB", per_line(r"anonymous memory at most ([\d.]+) MiB", out), "128 MiB", [128.0])
-    rates = {name: [] for name in bench_models.FORMATS}
-    for _ in rounds(4, 40):
-        for name, (quant, _) in bench_models.FORMATS.items():
-            rates[name].append(timed_convert(b, quant))
     for name in ("int8", "int4"):
-        yield row("convert", f"{name} to 4 ranks", "GB/s of input", rates[name], "bf16", rates["bf16"])
+        yield row("convert", f"{name} to 4 ranks", "GB/s of input", per_line(rf"; {name} [\d.]+ s, ([\d.]+) GB/s", out), "bf16", ours)
 
 
 def ranks(b):

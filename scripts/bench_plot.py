@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 import bench_goals
 from bench_parts import PARTS
-from bench_rows import number, read_record, state_of, table
+from bench_rows import number, read_record, state_of, table, title
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BEGIN, END = "<!-- made by scripts/bench_plot.py: begin -->", "<!-- made by scripts/bench_plot.py: end -->"
@@ -28,18 +28,13 @@ STYLE = """
 
 
 def records(folder):
-    """[(machine, judged rows)], newest first"""
+    """[(machine, judged rows, goals that no row answers)], newest first"""
     found = []
     for path in sorted(glob.glob(os.path.join(folder, "*.jsonl"))):
         machine, rows = read_record(path)
         rows.sort(key=lambda r: list(PARTS).index(r["part"]))
-        bench_goals.judge(machine["kind"], rows)
-        found.append((machine, rows))
+        found.append((machine, rows, bench_goals.judge(machine["kind"], rows)))
     return sorted(found, key=lambda f: f[0]["date"], reverse=True)
-
-
-def title(machine):
-    return "{cpu}, {processors} processors, {memory_gib} GiB; {date}, {commit}".format(**machine)
 
 
 # ---- the plot: each goal in a line, how much of it is reached, on a logarithmic axis ----
@@ -79,7 +74,7 @@ def axis(top, bottom):
 
 def svg(found):
     body, y = "", 16
-    for machine, rows in found:
+    for machine, rows, _ in found:
         judged = [r for r in rows if r.get("verdict")]
         body += f'  <text x="16" y="{y + 10}" font-weight="bold">{escape(title(machine))}</text>\n'
         top = y + 42
@@ -98,10 +93,10 @@ def svg(found):
 
 def tables(found):
     out = []
-    for machine, rows in found:
+    for machine, rows, left in found:
         judged = [r for r in rows if r.get("verdict")]
         met = sum(r["verdict"] != "short" for r in judged)
-        out.append(f"### {title(machine)}\n\nGoals of: {bench_goals.KINDS[machine['kind']]}. {met} of {len(judged)} that were measured are met.")
+        out.append(f"### {title(machine)}\n\nGoals of: {bench_goals.KINDS[machine['kind']]}. {met} of {len(judged)} that were measured are met, {len(left)} were not measured.")
         for part in dict.fromkeys(r["part"] for r in rows):
             of_part = [r for r in rows if r["part"] == part]
             out.append(f"**{part}**{state_of(of_part)}\n\n{table(of_part)}")

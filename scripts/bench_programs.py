@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import bench_models
+from bench_models import Failed
 from bench_rows import row
 
 PEAKS = {"amx": ("TDPBF16PS 2x2",), "zen": ("VDPBF16PS", "FMA 512", "FMA 256"), "avx512": ("VDPBF16PS", "FMA 512", "FMA 256"),
@@ -16,15 +17,11 @@ INT8_PEAKS = {"zen": ("VPDPBUSD",), "avx512": ("VPDPBUSD",)}
 TILE_TURN_GFLOP = 4 * 16384e-9
 
 
-class Failed(Exception):
-    pass
-
-
 class Bench:
     """What the parts need: programs, models, peers, the kind of processor."""
 
     def __init__(self, build, folder, shared, llama, kind):
-        self.build, self.folder, self.shared, self.llama, self.kind = build, folder, shared, llama, kind
+        self.build, self.shared, self.llama, self.kind = build, shared, llama, kind
         self.models = bench_models.Models(folder, build, llama)
         self.tile_ns = None  # of a turn of 2x2 tiles, when it was last seen
 
@@ -45,8 +42,8 @@ class Bench:
         except (ValueError, KeyError, TypeError):
             raise Failed(f"{' '.join(command)} prints no lines of JSON")
 
-    def bench(self, name, *args, env=None):
-        return self.samples(self.program("tests/bench_" + name), *map(str, args), env=env)
+    def bench(self, name, *args):
+        return self.samples(self.program("tests/bench_" + name), *map(str, args))
 
     def our_prompt(self, name, tokens, threads):
         ids = ",".join(str(1 + i % 30000) for i in range(tokens))
@@ -81,10 +78,8 @@ class Bench:
     # ---- limits of the moment ----
 
     def disk(self):
-        """{"read": GB/s, "write": GB/s} of large direct requests; nothing where there is no such bench"""
-        if not os.path.exists(self.program("tests/bench_disk")):
-            return {}
-        out = self.run(self.program("tests/bench_disk"), self.folder, str(2 << 30), "3").stdout.decode()
+        """{"read": GB/s, "write": GB/s} of large direct requests"""
+        out = self.run(self.program("tests/bench_disk"), self.models.folder, str(2 << 30), "3").stdout.decode()
         return {what: float(rate) for what, rate in re.findall(r"(?m)^disk best (\w+): ([\d.]+) GB/s", out)}
 
     def two_threads(self):

@@ -76,6 +76,10 @@ def table(rows):
     return "\n".join([HEAD, *map(line, rows)])
 
 
+def title(machine):
+    return "{cpu}, {processors} processors, {memory_gib} GiB; {date}, {commit}".format(**machine)
+
+
 def noted(note):
     return f" ({note})" if note else ""
 

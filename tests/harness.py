@@ -76,6 +76,20 @@ def tprun(*args, status=0, **kw):
     return run([TPRUN, *args], status, **kw)
 
 
+def synthetic(folder, **changes):
+    """The folder of a random checkpoint; changes are keys of its config.json."""
+    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=64, num_attention_heads=4,
+                  num_key_value_heads=2, head_dim=16, intermediate_size=96, vocab_size=96, num_hidden_layers=2,
+                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, hidden_act="silu",
+                  initializer_range=0.2, tie_word_embeddings=False, torch_dtype="float32", bos_token_id=1, eos_token_id=2)
+    config.update(changes)
+    os.makedirs(folder)
+    with open(folder + "/c.json", "w") as f:
+        json.dump(config, f)
+    run([sys.executable, os.path.join(ROOT, "scripts/synth_checkpoint"), folder + "/c.json", "-o", folder + "/m"])
+    return folder + "/m"
+
+
 def tiny_model(folder, **changes):
     """A random model of a few hundred weights, so that its bundle is small; changes are keys of config.json."""
     config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=8, num_attention_heads=2,

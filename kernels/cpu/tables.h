@@ -50,6 +50,7 @@ ROWS_DECLARE(avx512bf16);
 ROWS_DECLARE(amx);
 ROWS_DECLARE(emulated); /* amx's in tests, over a tile unit in memory */
 
+/* tests/tools/emulated_tiles.c copies these fields. */
 #define ROWS_TABLE(isa)                                                                            \
     .pack_rows = pack_rows_##isa, .rows_begin = rows_begin_##isa, .rows_end = rows_end_##isa,      \
     .dot_rows = {[STORED_BF16] = dot_rows_##isa##_bf16,                                            \

@@ -45,6 +45,7 @@ static void make_files(struct disk *d, int set)
     char name[16];
     for (int i = 0; i < FILES; i++) {
         name_of(name, set, i);
+        folder_unlink(&d->folder, name, &err); /* of a run that was interrupted */
         d->fd[set][i] = folder_create(&d->folder, name, 0600, &err);
         check(d->fd[set][i] >= 0 && io_reserve(d->fd[set][i], name, d->file_bytes, &err), &err);
         int direct = folder_open_direct(&d->folder, name);
@@ -182,7 +183,7 @@ int main(int argc, char **argv)
     const struct way *ways = argc == 7 ? &way : all;
     int n_ways = argc == 7 ? 1 : WAYS_MAX;
     if (argc < 2 || rounds < 1 || rounds > ROUNDS_MAX || way.mib << 20 > BUFFER ||
-        way.threads > THREADS_MAX)
+        way.threads > THREADS_MAX || (argc == 7 && (way.mib < 1 || way.threads < 1)))
         return fprintf(stderr, "bench_disk FOLDER [bytes [rounds [write|read|both "
                                "[MiB in-flight]]]]\n"),
                2;
@@ -197,7 +198,7 @@ int main(int argc, char **argv)
     make_source(&d);
     if (!only || strcmp(only, "read") == 0)
         measure(&d, READ, ways, n_ways, rounds);
-    if (!only || strcmp(only, "both") == 0)
+    if (only && strcmp(only, "both") == 0)
         measure(&d, BOTH, ways, n_ways, rounds);
     remove_files(&d, 0);
     return 0;

@@ -4,16 +4,14 @@
  *
  * bench_limits [read|peaks [rounds]]
  */
+#include "kernels.h"
 #include "measure.h"
 #include "mem.h"
 #include "threads.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum { THREADS_MAX = 2, ROUNDS_MAX = SAMPLES_MAX };
 
@@ -63,21 +61,12 @@ static void tiles(void)
                      : "eax", "ecx", "memory");
 }
 
-/* The system is asked for tiles, too. */
-static bool has_tiles(void)
-{
-    enum { BF16 = 1 << 22, TILE = 1 << 24, ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & BF16) && (d & TILE) &&
-           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
-}
-
 static bool has(const char *what)
 {
     return strcmp(what, "avx512") == 0 ? __builtin_cpu_supports("avx512f") != 0
            : strcmp(what, "vnni") == 0 ? __builtin_cpu_supports("avx512vnni") != 0
            : strcmp(what, "bf16") == 0 ? __builtin_cpu_supports("avx512bf16") != 0
-           : strcmp(what, "tile") == 0 ? has_tiles()
+           : strcmp(what, "tile") == 0 ? kernels_get(ISA_AMX) != NULL
                                        : __builtin_cpu_supports("fma") != 0;
 }
 

@@ -2,13 +2,13 @@
  *
  * Warm: the first step of an engine that hashes weights as it reads them, beside that of one that
  * does not (--verify header), and beside hashing all before it. The files are in the page cache,
- * each engine maps them anew; interleaved, medians; a line per thread count.
+ * each engine maps them anew; interleaved.
  *
  * Cold: from opening an engine to its first logits, verified, none of the files in the page cache,
- * beside the fastest of some plain reads of the same files; in turns, medians. The disk's share is
- * the read's time over the start's. The last line.
+ * beside the fastest of some plain reads of the same files; in turns. The disk's share is the
+ * read's time over the start's.
  *
- * Checks nothing.
+ * Prints lines of JSON; checks nothing.
  *
  * bench_start BUNDLE [rounds [cold rounds]]: 9 and 0
  */
@@ -21,12 +21,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROUNDS_MAX = 99, THREADS_MAX = 2, PIECE_BYTES = 4 << 20 };
+enum { ROUNDS_MAX = SAMPLES_MAX, THREADS_MAX = 2, PIECE_BYTES = 4 << 20 };
 enum way { PLAIN, IN_STEP, AT_ONCE, WAYS };
 
 struct start {
     double open, hash, step; /* seconds; hash: of the two others */
-    const char *kernels;
 };
 
 static bool run_start(const struct bundle *bundle, enum way way, int threads, struct start *start,
@@ -49,7 +48,7 @@ static bool run_start(const struct bundle *bundle, enum way way, int threads, st
     if (!engine_open(&e, bundle, &setup, err))
         return false;
     const double opened = now();
-    *start = (struct start){opened - begin, e.hash_seconds, 0, e.device->kernels};
+    *start = (struct start){opened - begin, e.hash_seconds, 0};
     engine_begin(&e);
     bool ok = engine_add(&e, (struct step_row){0, 0, 1}, true) && engine_step(&e, err);
     start->step = now() - opened;
@@ -57,31 +56,30 @@ static bool run_start(const struct bundle *bundle, enum way way, int threads, st
     return ok;
 }
 
-static void print_what(const char *kernels, const struct bundle *bundle, int threads)
+/* In turns, seconds; a line of samples. */
+static void print_ms(const char *what, int threads, double *seconds, int rounds)
 {
-    printf("%s %s quant=%s tp=%llu threads=%d: ", kernels, dtype_name(bundle->recipe.dtype),
-           recipe_quant_name(&bundle->recipe), (unsigned long long)bundle->tp_size, threads);
+    char text[80];
+    for (int i = 0; i < rounds; i++)
+        seconds[i] *= 1e3;
+    snprintf(text, sizeof text, "first step %s, %d thread%s", what, threads,
+             threads > 1 ? "s" : "");
+    print_samples(text, "ms", seconds, rounds);
 }
 
 static bool run_warm(const struct bundle *bundle, int rounds, int threads, struct tp_error *err)
 {
-    double seconds[WAYS][ROUNDS_MAX], ratio[WAYS][ROUNDS_MAX];
+    static const char *const names[WAYS] = {"plain", "verified", "behind hashing"};
+    double seconds[WAYS][ROUNDS_MAX];
     struct start start;
     for (int round = -1; round < rounds; round++) /* the first makes the cache warm */
         for (enum way way = 0; way < WAYS; way++) {
-            const int i = round < 0 ? 0 : round;
             if (!run_start(bundle, way, threads, &start, err))
                 return false;
-            seconds[way][i] = start.step + (way == AT_ONCE ? start.hash : 0);
-            ratio[way][i] = seconds[way][i] / seconds[PLAIN][i];
+            seconds[way][round < 0 ? 0 : round] = start.step + (way == AT_ONCE ? start.hash : 0);
         }
-    printf("start ");
-    print_what(start.kernels, bundle, threads);
-    printf("first step plain %.1f ms, verified %.1f ms, ratio %.3f; hashed before it %.1f ms, "
-           "%.3f\n",
-           1e3 * median(seconds[PLAIN], rounds), 1e3 * median(seconds[IN_STEP], rounds),
-           median(ratio[IN_STEP], rounds), 1e3 * median(seconds[AT_ONCE], rounds),
-           median(ratio[AT_ONCE], rounds));
+    for (enum way way = 0; way < WAYS; way++)
+        print_ms(names[way], threads, seconds[way], rounds);
     return true;
 }
 
@@ -160,11 +158,18 @@ static bool timed_disk(const struct bundle *bundle, const struct disk_way *way, 
     return true;
 }
 
+/* The median; the rounds stay in their order. */
+static double middle(const double *values, int n)
+{
+    double sorted[ROUNDS_MAX];
+    memcpy(sorted, values, (size_t)n * sizeof *values);
+    return median(sorted, n);
+}
+
 static bool run_cold(const struct bundle *bundle, int rounds, int threads, struct tp_error *err)
 {
     double ours[ROUNDS_MAX], disk[DISK_WAYS][ROUNDS_MAX];
     struct start start;
-    uint64_t bytes = 0;
     int best = 0;
     for (int i = 0; i < rounds; i++) {
         for (int w = 0; w < DISK_WAYS; w++)
@@ -175,15 +180,10 @@ static bool run_cold(const struct bundle *bundle, int rounds, int threads, struc
         ours[i] = start.open + start.step;
     }
     for (int w = 1; w < DISK_WAYS; w++)
-        if (median(disk[w], rounds) < median(disk[best], rounds))
+        if (middle(disk[w], rounds) < middle(disk[best], rounds))
             best = w;
-    for (uint64_t r = 0; r < bundle->tp_size; r++)
-        bytes += bundle->ranks[r].file_bytes;
-    const double all = median(ours, rounds), read = median(disk[best], rounds);
-    printf("start cold ");
-    print_what(start.kernels, bundle, threads);
-    printf("first logits %.3f s, a plain read %.3f s (%.2f GB/s, %s), the disk's share %.2f\n", all,
-           read, 1e-9 * (double)bytes / read, disk_ways[best].name, read / all);
+    print_samples("cold first logits", "s", ours, rounds);
+    print_samples("cold plain read", "s", disk[best], rounds);
     return true;
 }
 

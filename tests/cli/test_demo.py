@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """README.md, docs/ and the demo say what the programs do: the story, the session, commands, options, limits."""
 import glob
-import json
 import os
 import re
 import subprocess
@@ -9,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import BUILD, DEMO, ROOT, TPRUN, TPSHARD, Folder, run, tpshard
+from harness import BUILD, ROOT, TPRUN, TPSHARD, run
 
 PROGRAMS = {"tpshard": TPSHARD, "tprun": TPRUN}
 

@@ -3,13 +3,12 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import Folder, Skip, checkpoint, convert, error_line, run, tpshard
+from harness import Skip, checkpoint, convert, error_line, run, tpshard
 
 # Beyond the files as they are in the end: the log and the journal, folders, the selftest's and the manifest's room for more digits.
 SLACK = 96 << 10

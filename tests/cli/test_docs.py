@@ -15,7 +15,6 @@ A command that stands in no such block, and is not marked, fails.
 import glob
 import os
 import re
-import shlex
 import subprocess
 import sys
 

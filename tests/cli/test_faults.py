@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import ROOT, SHARED, Folder, Skip, checkpoint, convert, error_line, opened, run, tprun, tpshard
+from harness import Folder, Skip, checkpoint, convert, error_line, opened, run, synthetic, tprun, tpshard
 
 
 def read_safetensors(path):
@@ -391,16 +391,12 @@ def test_a_conversion_stays_within_its_memory():
     """400 MB of weights with --mem 48M, under a data limit of that size."""
     if harness.SHARE != 1:
         raise Skip("sanitizers need memory of their own")
-    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=2048, num_attention_heads=16,
-                  num_key_value_heads=4, head_dim=128, intermediate_size=5632, vocab_size=32000, num_hidden_layers=2,
-                  rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, hidden_act="silu",
-                  tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
     limit = 48 << 20
     with Folder() as d:
-        json.dump(config, open(d + "/c.json", "w"))
-        run([sys.executable, os.path.join(ROOT, "scripts/synth_checkpoint"), d + "/c.json", "-o", d + "/m"])
+        model = synthetic(d + "/large", hidden_size=2048, num_attention_heads=16, num_key_value_heads=4, head_dim=128, intermediate_size=5632,
+                          vocab_size=32000, torch_dtype="bfloat16")
         for args in (("--tp", "4"), ("--tp", "3", "--quant", "int8"), ("--tp", "2", "--compress", "zstd")):
-            p = subprocess.Popen([harness.TPSHARD, "convert", d + "/m", "-o", d + "/b", "-q", "--no-selftest", "--mem", "48M",
+            p = subprocess.Popen([harness.TPSHARD, "convert", model, "-o", d + "/b", "-q", "--no-selftest", "--mem", "48M",
                                   "--threads", "2", "--force", *args], stderr=subprocess.PIPE,
                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
             peak = anonymous_peak(p)

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import Folder, checkpoint, error_line, tiny_model, tprun, tpshard
+from harness import Folder, checkpoint, error_line, tprun, tpshard
 
 IDS_ONLY = "the bundle takes token ids only"
 GREEDY = [315, 131, 173, 483, 131, 24, 339, 356]  # llama3-rope after 1, as its golden.json has it of transformers

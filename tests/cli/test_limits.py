@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
 from every_command import cases
-from harness import DEMO, Skip, error_line, tiny_model, tprun, tpshard
+from harness import DEMO, Skip, error_line, tprun, tpshard
 
 F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
 SOAK = float(os.environ.get("SOAK", 2))  # seconds for each command

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import DEMO, Folder, Skip, TPRUN, convert, error_line, tiny_model, tprun
+from harness import DEMO, Skip, TPRUN, convert, error_line, tiny_model, tprun
 
 TEXT = "Once upon a time, there was a little bird.\nIt was é😀 \n"
 LIMIT = "268435456"

@@ -146,7 +146,7 @@ def long_folder(tmp, n):
 
 
 def test_an_error_about_a_long_path_says_file_and_reason(tmp):
-    source = tiny_model(tmp + "/source")
+    tiny_model(tmp + "/source")
     convert(DEMO, tmp + "/good")
     for n in 300, 600, 2000, 4000:
         d = long_folder(f"{tmp}/{n}", n)

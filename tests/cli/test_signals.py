@@ -2,7 +2,6 @@
 """Signals and limits of the system: exit status 10 and one line within two seconds, in every phase of every command; the
 contract's statuses under ulimit; a timer's EINTR changes nothing."""
 import glob
-import json
 import os
 import resource
 import shutil
@@ -13,12 +12,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import Folder, Skip, checkpoint, error_line, run, tiny_model, tprun, tpshard, tree_bytes
+from harness import Folder, Skip, checkpoint, error_line, run, synthetic, tiny_model, tprun, tpshard, tree_bytes
 
 WITHIN = 2 if harness.SHARE == 1 else 15  # seconds; sanitizers are slow
-CONFIG = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=1024, num_attention_heads=16, num_key_value_heads=8,
-              head_dim=64, intermediate_size=4096, vocab_size=32000, num_hidden_layers=6, rms_norm_eps=1e-5, rope_theta=10000.0,
-              max_position_embeddings=4096, hidden_act="silu", tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
 
 
 class Large(Folder):
@@ -27,8 +23,10 @@ class Large(Folder):
 
     def __enter__(self):
         d = super().__enter__()
-        json.dump(CONFIG, open(d + "/c.json", "w"))
-        run([sys.executable, os.path.join(harness.ROOT, "scripts/synth_checkpoint"), d + "/c.json", "-o", d + "/m"])
+        synthetic(d + "/large", hidden_size=1024, num_attention_heads=16, num_key_value_heads=8, head_dim=64, intermediate_size=4096,
+                  vocab_size=32000, num_hidden_layers=6, max_position_embeddings=4096, torch_dtype="bfloat16")
+        os.rename(d + "/large/m", d + "/m")
+        shutil.rmtree(d + "/large")
         return d
 
 
@@ -128,7 +126,7 @@ def test_every_phase_of_a_conversion_can_be_interrupted_and_goes_on():
         interrupted(p, "export")
         assert not os.path.exists(d + "/e")
         tpshard("export", out, "-o", d + "/e", "-q")
-        assert sorted(os.listdir(d)) == ["c.json", "e", "fresh", "m", "r", "x"]
+        assert sorted(os.listdir(d)) == ["e", "fresh", "m", "r", "x"]
         for command in (["verify", out], ["diff", out, d + "/r"], ["verify", out, "--against", d + "/m"]):
             p = start(harness.TPSHARD, *command)
             wait_for(p, lambda: catches(p.pid))
@@ -148,7 +146,7 @@ def test_generate_and_logits_can_be_interrupted_at_any_time():
                 time.sleep(delay)
                 os.kill(p.pid, signal.SIGTERM if delay else signal.SIGINT)
                 interrupted(p, f"{args[0]} after {delay} s")
-                assert sorted(os.listdir(d)) == ["b", "c.json", "m"]
+                assert sorted(os.listdir(d)) == ["b", "m"]
 
 
 def test_a_command_that_waits_for_a_reader_can_be_interrupted():

@@ -1,26 +1,19 @@
 """Large rank files go past the page cache, several writes in flight: any of them may fail, be refused or cut short, or be the last."""
-import json
 import os
 import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import Folder, Skip, convert, error_line, run, tpshard, tree_bytes
+from harness import Folder, Skip, convert, error_line, synthetic, tpshard, tree_bytes
 
 OPTIONS = ("--tp", "2", "--threads", "2")
 
 
 def large_model(folder):
     """Two rank files of 68 MiB; the source has them to the byte, panels have padding nowhere."""
-    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=512, num_attention_heads=8, num_key_value_heads=2,
-                  head_dim=64, intermediate_size=1408, vocab_size=65536, num_hidden_layers=2, rms_norm_eps=1e-5, rope_theta=10000.0,
-                  max_position_embeddings=2048, hidden_act="silu", tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=1,
-                  eos_token_id=2)
-    with open(folder + "/c.json", "w") as f:
-        json.dump(config, f)
-    run([sys.executable, os.path.join(harness.ROOT, "scripts/synth_checkpoint"), folder + "/c.json", "-o", folder + "/m"])
-    return folder + "/m"
+    return synthetic(folder + "/large", hidden_size=512, num_attention_heads=8, head_dim=64, intermediate_size=1408, vocab_size=65536,
+                     torch_dtype="bfloat16")
 
 
 def attempt(model, bundle, fault):

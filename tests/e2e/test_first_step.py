@@ -8,13 +8,12 @@ import itertools
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
-from harness import Folder, convert, error_line, tprun, tpshard
+from harness import Folder, convert, error_line, synthetic, tprun, tpshard
 from read_bundle import chunks_of
 
 FOLDER = tempfile.TemporaryDirectory(prefix="tpshard-test-")
@@ -27,14 +26,11 @@ def bundle(tp, *more, tied=False):
     name = "-".join(map(str, (tp, tied, *more)))
     model, out = f"{FOLDER.name}/m{tied}", f"{FOLDER.name}/b{name}"
     if not os.path.exists(model):
-        config = dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=512, num_attention_heads=80, num_key_value_heads=8,
-                      head_dim=64, intermediate_size=5000, vocab_size=9001, num_hidden_layers=1, rms_norm_eps=1e-6, rope_theta=10000.0,
-                      max_position_embeddings=512, hidden_act="silu", tie_word_embeddings=tied, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
-        with open(f"{model}.json", "w") as f:
-            json.dump(config, f)
-        subprocess.run([f"{harness.ROOT}/scripts/synth_checkpoint", f"{model}.json", "-o", model], check=True, stdout=subprocess.DEVNULL)
+        synthetic(model, architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=512, num_attention_heads=80, num_key_value_heads=8,
+                  head_dim=64, intermediate_size=5000, vocab_size=9001, num_hidden_layers=1, max_position_embeddings=512,
+                  tie_word_embeddings=tied, torch_dtype="bfloat16")
     if not os.path.exists(out):
-        convert(model, out, "--tp", tp, *more)
+        convert(model + "/m", out, "--tp", tp, *more)
     return out
 
 

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness
 import seal
-from harness import Folder, Skip, convert, error_line, opened, tiny_model, tprun, tpshard
+from harness import Folder, convert, error_line, opened, tiny_model, tprun, tpshard
 
 HEADER, TENSOR, CHUNK = 4096, 128, 64
 NAMES = ["rank-000-of-002.tps", "rank-001-of-002.tps"]

@@ -4,7 +4,6 @@ its work. CUTS=N: so many disks for each command (a sample otherwise)."""
 import os
 import random
 import shutil
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
