@@ -46,6 +46,27 @@ INLINE void columns_f16(const char *w, __m256 v[4])
     }
 }
 
+/* Each code as the top byte of a word, 2^24 times what it is. */
+INLINE __m256 code_of_byte(__m256i codes, int byte)
+{
+    enum { NONE = 0x80 };
+#define TO_TOP(b)                                                                                  \
+    NONE, NONE, NONE, b, NONE, NONE, NONE, 4 + b, NONE, NONE, NONE, 8 + b, NONE, NONE, NONE, 12 + b
+    static const _Alignas(32) uint8_t to_top[3][32] = {
+        {TO_TOP(0), TO_TOP(0)}, {TO_TOP(1), TO_TOP(1)}, {TO_TOP(2), TO_TOP(2)}};
+#undef TO_TOP
+    return _mm256_cvtepi32_ps(byte < 3
+                                  ? _mm256_shuffle_epi8(codes, load((const char *)to_top[byte]))
+                                  : _mm256_and_si256(codes, _mm256_set1_epi32((int)0xff000000)));
+}
+
+INLINE void columns_i8_moderate(const char *w, __m256 v[4])
+{
+    __m256i codes = load(w);
+    for (int i = 0; i < 4; i++)
+        v[i] = code_of_byte(codes, i);
+}
+
 INLINE void columns_i8(const char *w, __m256 v[4])
 {
     __m256i codes = load(w);
@@ -87,7 +108,7 @@ INLINE void columns_e4m3(const char *w, __m256 v[4])
 
 /* Four neighbouring columns, w being at the first of them: rows 0-7, or 8-15 when w is 32 bytes on.
  */
-INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
+INLINE void columns(enum stored_id stored, bool moderate, const char *w, __m256 v[4])
 {
     switch (stored) {
     case STORED_F16:
@@ -97,16 +118,24 @@ INLINE void columns(enum stored_id stored, const char *w, __m256 v[4])
         columns_bf16(w, v);
         break;
     case STORED_INT8:
-        columns_i8(w, v);
+        moderate ? columns_i8_moderate(w, v) : columns_i8(w, v);
         break;
     default:
         columns_e4m3(w, v);
     }
 }
 
+/* A block's sum of its chains. */
+INLINE __m256 sum_of(bool moderate, __m256 even, __m256 odd)
+{
+    __m256 sum = _mm256_add_ps(even, odd);
+    return moderate ? _mm256_mul_ps(sum, _mm256_set1_ps(0x1p-24f)) : sum;
+}
+
 /* out = out + the blocks' sums, for R rows, straight from the packed panel */
-INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
-                   size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
+INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, size_t R, bool far,
+                   const char *w, size_t blocks, const float *x, size_t x_stride, float *out,
+                   size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
         __m256 chain[2][2][2], v[4]; /* parity, row, half */
@@ -120,7 +149,7 @@ INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far
                 ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0, w + line);
 #pragma GCC unroll 2
             for (size_t half = 0; half < 2; half++) {
-                columns(stored, w + 32 * half, v);
+                columns(stored, moderate, w + 32 * half, v);
 #pragma GCC unroll 4
                 for (size_t i = 0; i < 4; i++)
 #pragma GCC unroll 2
@@ -133,7 +162,7 @@ INLINE void stream(enum stored_id stored, size_t block_bytes, size_t R, bool far
 #pragma GCC unroll 4
         for (size_t i = 0; i < 2 * R; i++) {
             float *o = out + i / 2 * out_stride + i % 2 * 8;
-            __m256 sum = _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
+            __m256 sum = sum_of(moderate, chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
             _mm256_storeu_ps(o, _mm256_add_ps(_mm256_loadu_ps(o), sum));
         }
     }
@@ -191,7 +220,7 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
         for (size_t line = 0; line < block_bytes / 8; line += 64)
             ask_ahead(true, 0, w + line);
         for (size_t half = 0; half < 2; half++) {
-            columns(stored, w + 32 * half, v);
+            columns(stored, false, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
                 _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
         }
@@ -212,6 +241,16 @@ static void finish(size_t M, float *out, size_t out_stride)
             out[m * out_stride + r] = out[m * out_stride + r] + 0.0f;
 }
 
+/* One row: how far ahead is asked depends on whose the processor is. */
+INLINE void stream_row(enum stored_id stored, bool moderate, size_t block_bytes, const char *w,
+                       size_t blocks, const float *x, float *out)
+{
+    if (prefetch_far())
+        stream(stored, moderate, block_bytes, 1, true, w, blocks, x, 0, out, 0);
+    else
+        stream(stored, moderate, block_bytes, 1, false, w, blocks, x, 0, out, 0);
+}
+
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
@@ -222,14 +261,10 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
             const float *at = x + m * x_stride;
             float *to = out + m * out_stride;
             if (M - m > 1)
-                stream(stored, block_bytes, 2, true, w, pieces.blocks, at, x_stride, to,
-                       out_stride);
-            else if (prefetch_far())
-                stream(stored, block_bytes, 1, true, w, pieces.blocks, at, x_stride, to,
+                stream(stored, false, block_bytes, 2, true, w, pieces.blocks, at, x_stride, to,
                        out_stride);
             else
-                stream(stored, block_bytes, 1, false, w, pieces.blocks, at, x_stride, to,
-                       out_stride);
+                stream_row(stored, false, block_bytes, w, pieces.blocks, at, to);
         }
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
@@ -260,6 +295,26 @@ DOT(bf16, STORED_BF16, 2)
 DOT(i8, STORED_INT8, 1)
 DOT(e4m3, STORED_FP8, 1)
 
+void dot_avx2_i8_moderate(DOT_ARGS)
+{
+    (void)sums;
+    (void)x_stride;
+    begin(M, out, out_stride);
+    stream_row(STORED_INT8, true, 512, w, pieces.blocks, x, out);
+    finish(M, out, out_stride);
+}
+
+bool moderate_avx2(const float *x, size_t n)
+{
+    const uint32_t least = 27u << 24, most = 187u << 24; /* 2^-100, 2^60, the sign shifted out */
+    uint32_t beyond = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = f32_bits(x[i]) << 1;
+        beyond |= (bits != 0) & ((bits < least) | (bits > most));
+    }
+    return !beyond;
+}
+
 /* ---- groups of 4-bit codes ---- */
 
 /* Column k of the eight in these words, less its zero. */
@@ -271,9 +326,19 @@ INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 
                                     : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
 }
 
-/* R rows of x over the blocks of a piece, straight from the words. */
-INLINE void stream_int4(enum stored_offset offset, size_t R, bool far, const char *w, size_t blocks,
-                        const float *x, size_t x_stride, const float *zero, float *out)
+/* The low (nibble 0) or high codes of each byte, less the zeros. The low ones of a word's bytes are
+ * columns 0, 4, 1, 5 of its eight, the high ones 2, 6, 3, 7. */
+INLINE __m256i nibbles(__m256i words, int nibble, __m256i zeros)
+{
+    __m256i low = nibble ? _mm256_srli_epi16(words, 4) : words;
+    return _mm256_sub_epi8(_mm256_and_si256(low, _mm256_set1_epi8(15)), zeros);
+}
+
+/* R rows of x over the blocks of a piece, straight from the words. zeros: those of moderate rows,
+ * bytes. */
+INLINE void stream_int4(enum stored_offset offset, bool moderate, size_t R, bool far, const char *w,
+                        size_t blocks, const float *x, size_t x_stride, const float *zero,
+                        const __m256i zeros[2], float *out)
 {
     __m256 acc[2][2];
     for (size_t i = 0; i < 2 * R; i++)
@@ -286,13 +351,17 @@ INLINE void stream_int4(enum stored_offset offset, size_t R, bool far, const cha
             prefetch_next_page(w, 256);
 #pragma GCC unroll 4
         for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
+            __m256i bytes[2][2];
             ask_ahead(far, NEAR_BYTES, w);
+            for (size_t i = 0; i < 4; i++)
+                bytes[i / 2][i % 2] = nibbles(load(w + 32 * (i / 2)), i % 2, zeros[i / 2]);
 #pragma GCC unroll 8
             for (int k = 0; k < 8; k++)
 #pragma GCC unroll 2
                 for (size_t half = 0; half < 2; half++) {
-                    __m256 code =
-                        code_int4(offset, load(w + 32 * half), k, _mm256_load_ps(zero + 8 * half));
+                    __m256 code = moderate ? code_of_byte(bytes[half][k / 2 % 2], k % 2 * 2 + k / 4)
+                                           : code_int4(offset, load(w + 32 * half), k,
+                                                       _mm256_load_ps(zero + 8 * half));
 #pragma GCC unroll 2
                     for (size_t r = 0; r < R; r++)
                         chain[k % 2][r][half] = _mm256_fmadd_ps(
@@ -300,11 +369,23 @@ INLINE void stream_int4(enum stored_offset offset, size_t R, bool far, const cha
                 }
         }
         for (size_t i = 0; i < 2 * R; i++)
-            acc[i / 2][i % 2] = _mm256_add_ps(
-                acc[i / 2][i % 2], _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]));
+            acc[i / 2][i % 2] =
+                _mm256_add_ps(acc[i / 2][i % 2],
+                              sum_of(moderate, chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]));
     }
     for (size_t i = 0; i < 2 * R; i++)
         _mm256_store_ps(out + 8 * i, acc[i / 2][i % 2]);
+}
+
+INLINE void stream_row_int4(enum stored_offset offset, bool moderate, const uint32_t *w,
+                            size_t blocks, const float *x, const float *zero,
+                            const __m256i zeros[2], float *acc)
+{
+    const char *at = (const char *)w;
+    if (prefetch_far())
+        stream_int4(offset, moderate, 1, true, at, blocks, x, 0, zero, zeros, acc);
+    else
+        stream_int4(offset, moderate, 1, false, at, blocks, x, 0, zero, zeros, acc);
 }
 
 INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
@@ -325,12 +406,12 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
     if (M <= 2) {
+        const __m256i none[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
         if (M == 2)
-            stream_int4(offset, 2, true, (const char *)w, blocks, x, x_stride, zero, acc);
-        else if (prefetch_far())
-            stream_int4(offset, 1, true, (const char *)w, blocks, x, x_stride, zero, acc);
+            stream_int4(offset, false, 2, true, (const char *)w, blocks, x, x_stride, zero, none,
+                        acc);
         else
-            stream_int4(offset, 1, false, (const char *)w, blocks, x, x_stride, zero, acc);
+            stream_row_int4(offset, false, w, blocks, x, zero, none, acc);
         return;
     }
     _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
@@ -339,7 +420,41 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
     tiles(wide, blocks, x, x_stride, M, acc, PANEL_ROWS);
 }
 
+static __attribute__((noinline)) void piece_any_zero(const uint32_t *w, size_t blocks,
+                                                     const float *x, size_t x_stride,
+                                                     const float *zero, size_t M, float *acc)
+{
+    piece_int4(OFFSET_ZERO, w, blocks, x, x_stride, zero, M, acc);
+}
+
+/* As a byte each; false: one is beyond 15, which the format knows not, and a code less it may not
+ * be a byte. */
+INLINE bool zeros_of(const float *zero, __m256i zeros[2])
+{
+    __m256i beyond = _mm256_setzero_si256();
+    for (size_t half = 0; half < 2; half++) {
+        __m256i z = _mm256_cvtps_epi32(_mm256_load_ps(zero + 8 * half));
+        beyond = _mm256_or_si256(beyond, _mm256_cmpgt_epi32(z, _mm256_set1_epi32(15)));
+        z = _mm256_or_si256(z, _mm256_slli_epi32(z, 8));
+        zeros[half] = _mm256_or_si256(z, _mm256_slli_epi32(z, 16));
+    }
+    return _mm256_testz_si256(beyond, beyond);
+}
+
+INLINE void piece_int4_moderate(enum stored_offset offset, const uint32_t *w, size_t blocks,
+                                const float *x, size_t x_stride, const float *zero, size_t M,
+                                float *acc)
+{
+    __m256i zeros[2] = {_mm256_set1_epi8(8), _mm256_set1_epi8(8)};
+    if (offset == OFFSET_ZERO && !zeros_of(zero, zeros))
+        piece_any_zero(w, blocks, x, x_stride, zero, M, acc);
+    else
+        stream_row_int4(offset, true, w, blocks, x, zero, zeros, acc);
+}
+
 #include "groups.inc.h"
-GROUPS(dot_avx2_int4_none, OFFSET_NONE)
-GROUPS(dot_avx2_int4_zero, OFFSET_ZERO)
-GROUPS(dot_avx2_int4_min, OFFSET_MINIMUM)
+GROUPS(dot_avx2_int4_none, OFFSET_NONE, piece_int4)
+GROUPS(dot_avx2_int4_zero, OFFSET_ZERO, piece_int4)
+GROUPS(dot_avx2_int4_min, OFFSET_MINIMUM, piece_int4)
+GROUPS(dot_avx2_int4_none_moderate, OFFSET_NONE, piece_int4_moderate)
+GROUPS(dot_avx2_int4_zero_moderate, OFFSET_ZERO, piece_int4_moderate)

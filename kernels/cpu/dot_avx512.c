@@ -147,6 +147,6 @@ DOT(i8, STORED_INT8, 1)
 DOT(e4m3, STORED_FP8, 1)
 
 #include "groups.inc.h"
-GROUPS(dot_avx512_int4_none, OFFSET_NONE)
-GROUPS(dot_avx512_int4_zero, OFFSET_ZERO)
-GROUPS(dot_avx512_int4_min, OFFSET_MINIMUM)
+GROUPS(dot_avx512_int4_none, OFFSET_NONE, piece_int4)
+GROUPS(dot_avx512_int4_zero, OFFSET_ZERO, piece_int4)
+GROUPS(dot_avx512_int4_min, OFFSET_MINIMUM, piece_int4)

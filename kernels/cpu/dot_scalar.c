@@ -74,6 +74,6 @@ static void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 }
 
 #include "groups.inc.h"
-GROUPS(dot_scalar_int4_none, OFFSET_NONE)
-GROUPS(dot_scalar_int4_zero, OFFSET_ZERO)
-GROUPS(dot_scalar_int4_min, OFFSET_MINIMUM)
+GROUPS(dot_scalar_int4_none, OFFSET_NONE, piece_int4)
+GROUPS(dot_scalar_int4_zero, OFFSET_ZERO, piece_int4)
+GROUPS(dot_scalar_int4_min, OFFSET_MINIMUM, piece_int4)

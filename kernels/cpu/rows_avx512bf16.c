@@ -312,9 +312,9 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 #define GROUP_X_BLOCK BLOCK_PAIRS
 #include "groups.inc.h"
 /* clang-format off */
-static GROUPS(panel_int4_none, OFFSET_NONE)
-static GROUPS(panel_int4_zero, OFFSET_ZERO)
-static GROUPS(panel_int4_min, OFFSET_MINIMUM)
+static GROUPS(panel_int4_none, OFFSET_NONE, piece_int4)
+static GROUPS(panel_int4_zero, OFFSET_ZERO, piece_int4)
+static GROUPS(panel_int4_min, OFFSET_MINIMUM, piece_int4)
 /* clang-format on */
 
 /* A panel after the other. */

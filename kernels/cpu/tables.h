@@ -25,6 +25,9 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernel
 DOT_DECLARE(scalar);
 DOT_DECLARE(avx2);
 DOT_DECLARE(avx512);
+void dot_avx2_i8_moderate(DOT_ARGS), dot_avx2_int4_none_moderate(DOT_ARGS);
+void dot_avx2_int4_zero_moderate(DOT_ARGS);
+bool moderate_avx2(const float *x, size_t n);
 
 #define DOT_TABLE(isa)                                                                             \
     .dot = {[STORED_F32] = dot_##isa##_f32,                                                        \

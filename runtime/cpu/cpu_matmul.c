@@ -66,6 +66,7 @@ struct tile {
     uint64_t x_stride, row, n;
     float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
     uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
+    bool moderate;    /* one row, for dot_moderate */
     void *room;       /* of dot_rows */
 };
 
@@ -85,7 +86,7 @@ static struct tile all_rows(const struct cpu_rank *r, struct share share, const 
     float *room = cpu_scratch(r, share) + stack_floats(r);
     float *sums = room + r->kernels->rows_room / sizeof(float);
     float *packed = sums + sums_floats(r);
-    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed, room};
+    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed, false, room};
 }
 
 /* Is this tile packed, for weights of this format? */
@@ -100,14 +101,16 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
                      uint64_t panels, struct pieces pieces, struct tile t, uint64_t at, float *out,
                      uint64_t out_stride)
 {
-    const float *sums = t.sums + at / BLOCK_COLS;
+    const struct kernels *k = r->kernels;
+    const enum stored_id id = w->stored->id;
+    const float *sums = t.sums + at / BLOCK_COLS, *x = t.x + t.row * t.x_stride + at;
     if (by_rows(r, w, t))
-        r->kernels->dot_rows[w->stored->id](weights, w->panel_bytes, panels, pieces, t.packed,
-                                            t.x_stride / BLOCK_COLS, at / BLOCK_COLS, sums, t.n,
-                                            out, out_stride, t.room);
+        k->dot_rows[id](weights, w->panel_bytes, panels, pieces, t.packed, t.x_stride / BLOCK_COLS,
+                        at / BLOCK_COLS, sums, t.n, out, out_stride, t.room);
+    else if (t.moderate && k->dot_moderate[id])
+        k->dot_moderate[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
     else
-        r->kernels->dot[w->stored->id](weights, pieces, t.x + t.row * t.x_stride + at, t.x_stride,
-                                       sums, t.n, out, out_stride);
+        k->dot[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
 }
 
 /* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
@@ -156,6 +159,8 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
             t.row = m;
             t.n = min_u64(rows, all.n - m);
             t.packed = packed ? all.packed : NULL;
+            t.moderate = t.n == 1 && k->dot_moderate[w->stored->id] &&
+                         k->moderate(t.x + m * t.x_stride, t.x_stride);
             if (packed)
                 k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
                              t.packed);

@@ -51,6 +51,14 @@ static void packed_dots(const struct job *job, int index, size_t first, size_t l
     k->rows_end();
 }
 
+/* As matrices choose it; x is moderate. */
+static dot_fn *dot_of(const struct job *job)
+{
+    const enum stored_id id = job->stored->id;
+    dot_fn *moderate = job->kernels->dot_moderate[id];
+    return moderate && job->M == 1 ? moderate : job->kernels->dot[id];
+}
+
 static void work(void *arg, int index, int count)
 {
     struct job *job = arg;
@@ -69,8 +77,8 @@ static void work(void *arg, int index, int count)
         packed_dots(job, index, first, last);
     else
         for (size_t p = first; p < last; p++)
-            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
-                                               job->stride, job->sums, job->M, out, 16);
+            dot_of(job)(job->weights + p * panel, pieces, job->x, job->stride, job->sums, job->M,
+                        out, 16);
     job->end[index] = now();
 }
 

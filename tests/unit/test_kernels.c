@@ -140,6 +140,73 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
     free(again);
 }
 
+/* Of ordinary values, of those at one end of what is moderate or the other, of all; and zeros,
+ * and cancellations. */
+enum { MODERATE_KINDS = 4 };
+
+static void fill_moderate(float *x, size_t n, int kind)
+{
+    static const int low[MODERATE_KINDS] = {-8, -100, 58, -100}, high[] = {8, -99, 59, 59};
+    for (size_t i = 0; i < n; i++)
+        x[i] = random_below(8) == 0            ? copysignf(0, random_unit())
+               : i > 1 && random_below(4) == 0 ? -x[i - 2]
+                                               : random_scaled(low[kind], high[kind]);
+}
+
+static void dots_of_a_moderate_row_have_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 19 };
+    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    size_t n_tables = other_tables(tables);
+    uint32_t *w = test_memory(BLOCKS * 512);
+    float *x = test_memory(BLOCKS * 128), want[PANEL_ROWS], got[PANEL_ROWS];
+    for (unsigned id = STORED_INT8; id < STORED_COUNT; id++)
+        for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++)
+            for (int kind = 0; kind < MODERATE_KINDS; kind++) {
+                const uint32_t group = stored_of(id)->group / 32;
+                const struct pieces pieces = {blocks, group < blocks ? group : blocks, group};
+                /* below, a second scale; or a zero, one time in three of any size */
+                for (size_t i = 0; i < BLOCKS * 128; i++)
+                    w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                           (stored_of(id)->offset == OFFSET_ZERO
+                                ? random_u32() & (blocks % 3 ? 15 : 0xff)
+                                : f32_to_bf16(random_scaled(-20, 10)));
+                fill_moderate(x, blocks * 32, kind);
+                for (size_t t = 0; t < n_tables; t++) {
+                    if (!tables[t]->dot_moderate[id])
+                        continue;
+                    assert_true(tables[t]->moderate(x, blocks * 32));
+                    scalar->dot[id](w, pieces, x, 0, NULL, 1, want, PANEL_ROWS);
+                    tables[t]->dot_moderate[id](w, pieces, x, 0, NULL, 1, got, PANEL_ROWS);
+                    assert_rows(got, want, 1, PANEL_ROWS, tables[t]->name);
+                }
+            }
+    free(w);
+    free(x);
+}
+
+static void what_is_not_moderate_is_seen_wherever_it_is(void **state)
+{
+    (void)state;
+    enum { N = 96 };
+    static const float beyond[] = {0x1.fffffep-101f, -0x1p-126f,      0x1p-149f, 0x1.000002p60f,
+                                   -0x1p127f,        (float)INFINITY, NAN};
+    const struct kernels *tables[ISA_COUNT];
+    size_t n_tables = other_tables(tables);
+    float x[N];
+    for (size_t t = 0; t < n_tables; t++)
+        for (size_t v = 0; v < sizeof beyond / sizeof *beyond; v++)
+            for (size_t at = 0; at < N && tables[t]->moderate; at++) {
+                fill_moderate(x, N, 3);
+                x[(at + 1) % N] = 0x1p60f;
+                x[(at + 2) % N] = -0x1p-100f;
+                assert_true(tables[t]->moderate(x, N));
+                x[at] = beyond[v];
+                assert_false(tables[t]->moderate(x, N));
+            }
+}
+
 /* What a run of panels is multiplied with: leaves of any number of blocks, groups of any kind,
  * zeros that are none, somewhere in longer rows. */
 struct rows_case {
@@ -665,6 +732,8 @@ int main(void)
         cmocka_unit_test_setup(dots_of_packed_rows_have_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(a_tile_is_a_block_of_the_order, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(dots_of_a_moderate_row_have_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(what_is_not_moderate_is_seen_wherever_it_is, set_fp_mode),
         cmocka_unit_test_setup(dots_over_groups_are_those_of_the_document, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
         cmocka_unit_test_setup(dot_is_near_the_long_double_sum, set_fp_mode),
