@@ -179,7 +179,7 @@ $(B)/tests/bench_%: $(B)/obj/tests/bench/bench_%.o $(B)/obj/tests/bench/measure.
 BENCHES := $(filter-out %/bench_onednn,$(patsubst tests/bench/%.c,$(B)/tests/%,$(wildcard tests/bench/bench_*.c)))
 # oneDNN's products stand beside ours where Debian's libdnnl-dev is.
 ifneq ($(filter run-bench,$(MAKECMDGOALS)),)
-  BENCHES += $(if $(shell echo '\#include <dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes),$(B)/tests/bench_onednn)
+  BENCHES += $(if $(shell $(CC) -E -include dnnl.h -x c /dev/null >/dev/null 2>&1 && echo yes),$(B)/tests/bench_onednn)
 endif
 $(B)/tests/bench_onednn: LDLIBS += -ldnnl
 # The kernels of a GPU as C++, with an emulated device and a driver in front of it: libcuda.so.1 for tests.
