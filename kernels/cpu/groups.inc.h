@@ -8,7 +8,7 @@
 #define GROUP_X_BLOCK BLOCK_COLS
 #endif
 
-enum { GROUP_ROWS = 32 }; /* rows of x at once */
+enum { GROUP_ROWS = 96 }; /* rows of x at once */
 
 typedef void piece_fn(enum stored_offset offset, const uint32_t *w, size_t blocks, const GROUP_X *x,
                       size_t x_stride, const float *zero, size_t M, float *acc);

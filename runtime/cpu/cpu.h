@@ -4,9 +4,10 @@
 #include "forward.h"
 #include "kernels.h"
 
-/* Rows that go through a group of panels together, and panels of a group: a tile of x and the
- * weights of a group stay in the second-level cache. For speed only: no bit depends on them. */
-enum { CPU_ROW_TILE = 32, CPU_PANEL_GROUP = 4, CPU_QUERY_TILE = 32 };
+/* Rows that go through a group of panels together, and panels of a group: what is widened of a
+ * panel serves all of them, and a group stays in the second-level cache. For speed only: no bit
+ * depends on them. */
+enum { CPU_ROW_TILE = 96, CPU_PANEL_GROUP = 2, CPU_QUERY_TILE = 32 };
 
 /* Which part of a rank's work: threads that work for one rank share it. */
 struct share {
