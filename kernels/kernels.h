@@ -28,9 +28,6 @@ struct sample_cut {
     float weight;
 };
 
-typedef void dot_fn(const void *w, struct pieces pieces, const float *x, size_t x_stride,
-                    const float *sums, size_t M, float *out, size_t out_stride);
-
 struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "avx512bf16", "amx" */
@@ -44,12 +41,18 @@ struct kernels {
      *   sums    of piece_sums, for formats with a minimum; else not looked at
      *   out     [M][out_stride] f32, 16 per row written
      * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
-    dot_fn *dot[STORED_COUNT];
-    /* dot's bits for one row of moderate x: what is not 0 in it lies within 2^-100 .. 2^60, so that
-     * sums of it and sums 2^24 times as large stay within f32's range alike. NULL where that is no
-     * faster. */
-    dot_fn *dot_moderate[STORED_COUNT];
-    /* Is x [n]? NULL where no dot asks. */
+    void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride,
+                              const float *sums, size_t M, float *out, size_t out_stride);
+    /* dot's bits of one row of x, of `panels` panels, panel_bytes from one's leaf to the next one's:
+     * out[p * 16 + r]. NULL where that is no faster than one after the other; row_panels are best
+     * together.
+     *   moderate  what is not 0 in x lies within 2^-100 .. 2^60, so that sums of it and sums 2^24
+     *             times as large stay within f32's range alike; false: it may be anything */
+    void (*dot_row[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
+                                  struct pieces pieces, const float *x, const float *sums,
+                                  bool moderate, float *out);
+    uint8_t row_panels;
+    /* Is x [n] moderate? NULL where dot_row does not care. */
     bool (*moderate)(const float *x, size_t n);
     /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in
      * the dot's order. */

@@ -132,35 +132,40 @@ INLINE __m256 sum_of(bool moderate, __m256 even, __m256 odd)
     return moderate ? _mm256_mul_ps(sum, _mm256_set1_ps(0x1p-24f)) : sum;
 }
 
-/* out = out + the blocks' sums, for R rows, straight from the packed panel */
-INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, size_t R, bool far,
-                   const char *w, size_t blocks, const float *x, size_t x_stride, float *out,
-                   size_t out_stride)
+/* out = out + the blocks' sums, straight from packed panels: R rows of x and one panel, or one row
+ * and P panels, panel_bytes apart, 16 results behind 16. */
+INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, size_t R, size_t P,
+                   bool far, const char *w, size_t panel_bytes, size_t blocks, const float *x,
+                   size_t x_stride, float *out, size_t out_stride)
 {
     for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
-        __m256 chain[2][2][2], v[4]; /* parity, row, half */
-        if (!far)
-            prefetch_next_page(w, block_bytes);
-        for (size_t i = 0; i < 2 * R; i++)
+        __m256 chain[2][2][2], v[4]; /* parity, row or panel, half */
+        for (size_t p = 0; p < P && !far; p++)
+            prefetch_next_page(w + p * panel_bytes, block_bytes);
+        for (size_t i = 0; i < 2 * R * P; i++)
             chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
 #pragma GCC unroll 8
-        for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
-            for (size_t line = 0; line < block_bytes / 8; line += 64)
-                ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0, w + line);
+        for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8)
 #pragma GCC unroll 2
-            for (size_t half = 0; half < 2; half++) {
-                columns(stored, moderate, w + 32 * half, v);
+            for (size_t p = 0; p < P; p++) {
+                const char *at = w + p * panel_bytes;
+                for (size_t line = 0; line < block_bytes / 8; line += 64)
+                    ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0,
+                              at + line);
+#pragma GCC unroll 2
+                for (size_t half = 0; half < 2; half++) {
+                    columns(stored, moderate, at + 32 * half, v);
 #pragma GCC unroll 4
-                for (size_t i = 0; i < 4; i++)
+                    for (size_t i = 0; i < 4; i++)
 #pragma GCC unroll 2
-                    for (size_t r = 0; r < R; r++)
-                        chain[i % 2][r][half] =
-                            _mm256_fmadd_ps(v[i], _mm256_broadcast_ss(x + r * x_stride + k + i),
-                                            chain[i % 2][r][half]);
+                        for (size_t r = 0; r < R; r++)
+                            chain[i % 2][p + r][half] =
+                                _mm256_fmadd_ps(v[i], _mm256_broadcast_ss(x + r * x_stride + k + i),
+                                                chain[i % 2][p + r][half]);
+                }
             }
-        }
 #pragma GCC unroll 4
-        for (size_t i = 0; i < 2 * R; i++) {
+        for (size_t i = 0; i < 2 * R * P; i++) {
             float *o = out + i / 2 * out_stride + i % 2 * 8;
             __m256 sum = sum_of(moderate, chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
             _mm256_storeu_ps(o, _mm256_add_ps(_mm256_loadu_ps(o), sum));
@@ -242,13 +247,15 @@ static void finish(size_t M, float *out, size_t out_stride)
 }
 
 /* One row: how far ahead is asked depends on whose the processor is. */
-INLINE void stream_row(enum stored_id stored, bool moderate, size_t block_bytes, const char *w,
-                       size_t blocks, const float *x, float *out)
+INLINE void stream_row(enum stored_id stored, bool moderate, size_t block_bytes, size_t P,
+                       const char *w, size_t panel_bytes, size_t blocks, const float *x, float *out)
 {
     if (prefetch_far())
-        stream(stored, moderate, block_bytes, 1, true, w, blocks, x, 0, out, 0);
+        stream(stored, moderate, block_bytes, 1, P, true, w, panel_bytes, blocks, x, 0, out,
+               PANEL_ROWS);
     else
-        stream(stored, moderate, block_bytes, 1, false, w, blocks, x, 0, out, 0);
+        stream(stored, moderate, block_bytes, 1, P, false, w, panel_bytes, blocks, x, 0, out,
+               PANEL_ROWS);
 }
 
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
@@ -261,10 +268,10 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
             const float *at = x + m * x_stride;
             float *to = out + m * out_stride;
             if (M - m > 1)
-                stream(stored, false, block_bytes, 2, true, w, pieces.blocks, at, x_stride, to,
-                       out_stride);
+                stream(stored, false, block_bytes, 2, 1, true, w, 0, pieces.blocks, at, x_stride,
+                       to, out_stride);
             else
-                stream_row(stored, false, block_bytes, w, pieces.blocks, at, to);
+                stream_row(stored, false, block_bytes, 1, w, 0, pieces.blocks, at, to);
         }
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
@@ -295,13 +302,50 @@ DOT(bf16, STORED_BF16, 2)
 DOT(i8, STORED_INT8, 1)
 DOT(e4m3, STORED_FP8, 1)
 
-void dot_avx2_i8_moderate(DOT_ARGS)
+/* Two panels at once are two streams of memory, and chains enough to hide an FMA's latency. */
+INLINE void pairs(enum stored_id stored, void (*one)(DOT_ARGS), DOT_ROW_ARGS)
+{
+    const char *at = w;
+    (void)moderate;
+    for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS) {
+        begin(2, out, PANEL_ROWS);
+        stream_row(stored, false, 1024, 2, at, panel_bytes, pieces.blocks, x, out);
+        finish(2, out, PANEL_ROWS);
+    }
+    if (panels)
+        one(at, pieces, x, 0, sums, 1, out, PANEL_ROWS);
+}
+
+void dot_row_avx2_f16(DOT_ROW_ARGS)
+{
+    pairs(STORED_F16, dot_avx2_f16, w, panel_bytes, panels, pieces, x, sums, moderate, out);
+}
+
+void dot_row_avx2_bf16(DOT_ROW_ARGS)
+{
+    pairs(STORED_BF16, dot_avx2_bf16, w, panel_bytes, panels, pieces, x, sums, moderate, out);
+}
+
+/* Codes keep one panel busy; two cost registers. */
+INLINE void one_by_one(void (*any)(DOT_ARGS), void (*of_moderate)(DOT_ARGS), DOT_ROW_ARGS)
+{
+    for (size_t p = 0; p < panels; p++)
+        (moderate ? of_moderate : any)((const char *)w + p * panel_bytes, pieces, x, 0, sums, 1,
+                                       out + p * PANEL_ROWS, PANEL_ROWS);
+}
+
+static void i8_moderate(DOT_ARGS)
 {
     (void)sums;
     (void)x_stride;
     begin(M, out, out_stride);
-    stream_row(STORED_INT8, true, 512, w, pieces.blocks, x, out);
+    stream_row(STORED_INT8, true, 512, 1, w, 0, pieces.blocks, x, out);
     finish(M, out, out_stride);
+}
+
+void dot_row_avx2_i8(DOT_ROW_ARGS)
+{
+    one_by_one(dot_avx2_i8, i8_moderate, w, panel_bytes, panels, pieces, x, sums, moderate, out);
 }
 
 bool moderate_avx2(const float *x, size_t n)
@@ -456,5 +500,19 @@ INLINE void piece_int4_moderate(enum stored_offset offset, const uint32_t *w, si
 GROUPS(dot_avx2_int4_none, OFFSET_NONE, piece_int4)
 GROUPS(dot_avx2_int4_zero, OFFSET_ZERO, piece_int4)
 GROUPS(dot_avx2_int4_min, OFFSET_MINIMUM, piece_int4)
-GROUPS(dot_avx2_int4_none_moderate, OFFSET_NONE, piece_int4_moderate)
-GROUPS(dot_avx2_int4_zero_moderate, OFFSET_ZERO, piece_int4_moderate)
+/* clang-format off */
+static GROUPS(int4_none_moderate, OFFSET_NONE, piece_int4_moderate)
+static GROUPS(int4_zero_moderate, OFFSET_ZERO, piece_int4_moderate)
+    /* clang-format on */
+
+    void dot_row_avx2_int4_none(DOT_ROW_ARGS)
+{
+    one_by_one(dot_avx2_int4_none, int4_none_moderate, w, panel_bytes, panels, pieces, x, sums,
+               moderate, out);
+}
+
+void dot_row_avx2_int4_zero(DOT_ROW_ARGS)
+{
+    one_by_one(dot_avx2_int4_zero, int4_zero_moderate, w, panel_bytes, panels, pieces, x, sums,
+               moderate, out);
+}

@@ -25,8 +25,12 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernel
 DOT_DECLARE(scalar);
 DOT_DECLARE(avx2);
 DOT_DECLARE(avx512);
-void dot_avx2_i8_moderate(DOT_ARGS), dot_avx2_int4_none_moderate(DOT_ARGS);
-void dot_avx2_int4_zero_moderate(DOT_ARGS);
+
+#define DOT_ROW_ARGS                                                                               \
+    const void *w, size_t panel_bytes, size_t panels, struct pieces pieces, const float *x,        \
+        const float *sums, bool moderate, float *out
+void dot_row_avx2_f16(DOT_ROW_ARGS), dot_row_avx2_bf16(DOT_ROW_ARGS), dot_row_avx2_i8(DOT_ROW_ARGS);
+void dot_row_avx2_int4_none(DOT_ROW_ARGS), dot_row_avx2_int4_zero(DOT_ROW_ARGS);
 bool moderate_avx2(const float *x, size_t n);
 
 #define DOT_TABLE(isa)                                                                             \

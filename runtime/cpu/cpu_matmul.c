@@ -66,7 +66,7 @@ struct tile {
     uint64_t x_stride, row, n;
     float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
     uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
-    bool moderate;    /* one row, for dot_moderate */
+    bool moderate;    /* of one row, for dot_row */
     void *room;       /* of dot_rows */
 };
 
@@ -95,7 +95,13 @@ static bool by_rows(const struct cpu_rank *r, const struct matrix *w, struct til
     return t.packed && r->kernels->dot_rows[w->stored->id];
 }
 
-/* The leaf of `panels` panels, one where rows are not packed, that begins at `weights` in the first
+/* Is it one row that meets several panels at once? */
+static bool by_row(const struct cpu_rank *r, const struct matrix *w, struct tile t)
+{
+    return t.n == 1 && r->kernels->dot_row[w->stored->id];
+}
+
+/* The leaf of `panels` panels, one where rows are several and not packed, that begins at `weights` in the first
  * of them and at column `at` of x. */
 static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const void *weights,
                      uint64_t panels, struct pieces pieces, struct tile t, uint64_t at, float *out,
@@ -107,8 +113,8 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
     if (by_rows(r, w, t))
         k->dot_rows[id](weights, w->panel_bytes, panels, pieces, t.packed, t.x_stride / BLOCK_COLS,
                         at / BLOCK_COLS, sums, t.n, out, out_stride, t.room);
-    else if (t.moderate && k->dot_moderate[id])
-        k->dot_moderate[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
+    else if (by_row(r, w, t))
+        k->dot_row[id](weights, w->panel_bytes, panels, pieces, x, sums, t.moderate, out);
     else
         k->dot[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
 }
@@ -118,7 +124,10 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
 static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                      uint64_t panels, struct range group, struct range *run)
 {
-    const uint64_t end = run->end + (by_rows(r, w, t) ? panels : 1);
+    const uint64_t at_once = by_rows(r, w, t)  ? panels
+                             : by_row(r, w, t) ? r->kernels->row_panels
+                                               : 1,
+                   end = run->end + at_once;
     *run = (struct range){run->end, min_u64(end, group.end)};
     return run->begin < group.end;
 }
@@ -159,7 +168,7 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
             t.row = m;
             t.n = min_u64(rows, all.n - m);
             t.packed = packed ? all.packed : NULL;
-            t.moderate = t.n == 1 && k->dot_moderate[w->stored->id] &&
+            t.moderate = by_row(r, w, t) && stored_quantized(w->stored) && k->moderate &&
                          k->moderate(t.x + m * t.x_stride, t.x_stride);
             if (packed)
                 k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,

@@ -51,12 +51,14 @@ static void packed_dots(const struct job *job, int index, size_t first, size_t l
     k->rows_end();
 }
 
-/* As matrices choose it; x is moderate. */
-static dot_fn *dot_of(const struct job *job)
+static void one_row(const struct job *job, size_t first, size_t last, float *out)
 {
-    const enum stored_id id = job->stored->id;
-    dot_fn *moderate = job->kernels->dot_moderate[id];
-    return moderate && job->M == 1 ? moderate : job->kernels->dot[id];
+    const struct pieces pieces = stored_pieces(job->stored, (struct range){0, COLUMNS});
+    const size_t panel = panel_bytes(job->stored), run = job->kernels->row_panels;
+    for (size_t p = first; p < last; p += run)
+        job->kernels->dot_row[job->stored->id](job->weights + p * panel, panel,
+                                               last - p < run ? last - p : run, pieces, job->x,
+                                               job->sums, true, out);
 }
 
 static void work(void *arg, int index, int count)
@@ -75,10 +77,12 @@ static void work(void *arg, int index, int count)
                               (last - first) * panel);
     else if (kernels_packs(job->kernels, job->stored->id, job->M))
         packed_dots(job, index, first, last);
+    else if (job->M == 1 && job->kernels->dot_row[job->stored->id])
+        one_row(job, first, last, out);
     else
         for (size_t p = first; p < last; p++)
-            dot_of(job)(job->weights + p * panel, pieces, job->x, job->stride, job->sums, job->M,
-                        out, 16);
+            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
+                                               job->stride, job->sums, job->M, out, 16);
     job->end[index] = now();
 }
 

@@ -153,34 +153,58 @@ static void fill_moderate(float *x, size_t n, int kind)
                                                : random_scaled(low[kind], high[kind]);
 }
 
-static void dots_of_a_moderate_row_have_the_bits_of_plain_c(void **state)
+/* One row and 1 to 5 panels, moderate or of any values. */
+static void assert_dot_row(const struct kernels *k, unsigned id, struct pieces pieces,
+                           const void *w, size_t panel_bytes, const float *x, bool moderate)
+{
+    enum { PANELS = 5 };
+    const struct kernels *scalar = kernels_get(ISA_SCALAR);
+    float want[PANELS * PANEL_ROWS], got[(PANELS + 1) * PANEL_ROWS], sums[64];
+    if (pieces.group)
+        scalar->piece_sums(pieces, x, pieces.blocks * 32, 1, sums);
+    for (size_t p = 0; p < PANELS; p++)
+        scalar->dot[id]((const char *)w + p * panel_bytes, pieces, x, pieces.blocks * 32, sums, 1,
+                        want + p * PANEL_ROWS, PANEL_ROWS);
+    for (size_t panels = 1; panels <= PANELS; panels++) {
+        memset(got, 0, sizeof got);
+        k->dot_row[id](w, panel_bytes, panels, pieces, x, sums, moderate, got);
+        assert_same_bits(got, want, panels * PANEL_ROWS, k->name);
+        for (size_t i = panels * PANEL_ROWS; i < sizeof got / sizeof *got; i++)
+            assert_int_equal(f32_bits(got[i]), 0);
+    }
+}
+
+static void dots_of_one_row_have_the_bits_of_plain_c(void **state)
 {
     (void)state;
-    enum { BLOCKS = 19 };
-    const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
+    enum { BLOCKS = 19, PANEL_WORDS = BLOCKS * 512 };
+    const struct kernels *tables[ISA_COUNT];
     size_t n_tables = other_tables(tables);
-    uint32_t *w = test_memory(BLOCKS * 512);
-    float *x = test_memory(BLOCKS * 128), want[PANEL_ROWS], got[PANEL_ROWS];
-    for (unsigned id = STORED_INT8; id < STORED_COUNT; id++)
+    uint32_t *w = test_memory(5 * PANEL_WORDS * 4);
+    float *x = test_memory(BLOCKS * 128);
+    for (unsigned id = 0; id < STORED_COUNT; id++)
         for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++)
-            for (int kind = 0; kind < MODERATE_KINDS; kind++) {
+            for (int kind = -1; stored_of(id) && kind < MODERATE_KINDS; kind++) {
                 const uint32_t group = stored_of(id)->group / 32;
                 const struct pieces pieces = {blocks, group < blocks ? group : blocks, group};
                 /* below, a second scale; or a zero, one time in three of any size */
-                for (size_t i = 0; i < BLOCKS * 128; i++)
+                for (size_t i = 0; i < 5 * PANEL_WORDS; i++)
                     w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
                            (stored_of(id)->offset == OFFSET_ZERO
                                 ? random_u32() & (blocks % 3 ? 15 : 0xff)
                                 : f32_to_bf16(random_scaled(-20, 10)));
-                fill_moderate(x, blocks * 32, kind);
-                for (size_t t = 0; t < n_tables; t++) {
-                    if (!tables[t]->dot_moderate[id])
-                        continue;
-                    assert_true(tables[t]->moderate(x, blocks * 32));
-                    scalar->dot[id](w, pieces, x, 0, NULL, 1, want, PANEL_ROWS);
-                    tables[t]->dot_moderate[id](w, pieces, x, 0, NULL, 1, got, PANEL_ROWS);
-                    assert_rows(got, want, 1, PANEL_ROWS, tables[t]->name);
-                }
+                for (size_t p = 0; p < 5 && !group; p++)
+                    panel_random(id, w + p * PANEL_WORDS, blocks * 32);
+                if (kind < 0)
+                    fill_rows(x, 1, blocks * 32);
+                else
+                    fill_moderate(x, blocks * 32, kind);
+                for (size_t t = 0; t < n_tables; t++)
+                    for (int moderate = 0; tables[t]->dot_row[id] && moderate <= (kind >= 0);
+                         moderate++) {
+                        assert_true(!moderate || tables[t]->moderate(x, blocks * 32));
+                        assert_dot_row(tables[t], id, pieces, w, PANEL_WORDS * 4, x, moderate);
+                    }
             }
     free(w);
     free(x);
@@ -732,7 +756,7 @@ int main(void)
         cmocka_unit_test_setup(dots_of_packed_rows_have_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(a_tile_is_a_block_of_the_order, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
-        cmocka_unit_test_setup(dots_of_a_moderate_row_have_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(dots_of_one_row_have_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(what_is_not_moderate_is_seen_wherever_it_is, set_fp_mode),
         cmocka_unit_test_setup(dots_over_groups_are_those_of_the_document, set_fp_mode),
         cmocka_unit_test_setup(every_code_is_widened_exactly, set_fp_mode),
