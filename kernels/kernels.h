@@ -43,7 +43,7 @@ struct kernels {
      * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
     void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride,
                               const float *sums, size_t M, float *out, size_t out_stride);
-    /* dot's bits of one row of x, of `panels` panels, panel_bytes from one's leaf to the next one's:
+    /* dot's bits of one row of x, of `panels` panels, panel_bytes from a leaf to the next panel's:
      * out[p * 16 + r]. NULL where that is no faster than one after the other; row_panels are best
      * together.
      *   moderate  what is not 0 in x lies within 2^-100 .. 2^60, so that sums of it and sums 2^24

@@ -101,8 +101,8 @@ static bool by_row(const struct cpu_rank *r, const struct matrix *w, struct tile
     return t.n == 1 && r->kernels->dot_row[w->stored->id];
 }
 
-/* The leaf of `panels` panels, one where rows are several and not packed, that begins at `weights` in the first
- * of them and at column `at` of x. */
+/* The leaf of `panels` panels, one where rows are several and not packed, that begins at `weights`
+ * in the first of them and at column `at` of x. */
 static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const void *weights,
                      uint64_t panels, struct pieces pieces, struct tile t, uint64_t at, float *out,
                      uint64_t out_stride)
