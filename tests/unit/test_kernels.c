@@ -105,7 +105,7 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
 static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
 {
     (void)state;
-    enum { ROWS = 35, BLOCKS = 19, STRIDE = BLOCKS * 32, OUT = 19 };
+    enum { ROWS = 99, MANY = 32, BLOCKS = 19, STRIDE = BLOCKS * 32, OUT = 19 };
     const struct kernels *tables[ISA_COUNT], *scalar = kernels_get(ISA_SCALAR);
     size_t n_tables = other_tables(tables);
     uint32_t *w = test_memory(BLOCKS * (256 + 64));
@@ -125,7 +125,7 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
                 scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
                 scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
                 for (size_t t = 0; t < n_tables; t++)
-                    for (size_t M = 1; M <= ROWS; M++) {
+                    for (size_t M = 1; M <= ROWS; M += M < MANY ? 1 : 67) { /* 1 .. 32, 99 */
                         memset(got, 0, ROWS * OUT * 4);
                         tables[t]->piece_sums(pieces, x, STRIDE, M, again);
                         tables[t]->dot[id](w, pieces, x, STRIDE, again, M, got, OUT);
