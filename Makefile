@@ -71,8 +71,8 @@ $(B)/tprun: $(call obj,runtime/tprun.c $(RUNTIME) $(KERNELS) $(FORMAT))
 # Tiles (rows_amx.c) are in assembly; the rest of it is plain C.
 AVX2 = -O3 -g1 -mavx2 -mfma -mf16c
 AVX512 = $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
-$(addprefix $(B)/obj/,kernels/cpu/%_avx2.o format/base/%_avx2.o format/%_avx2.o): ISA = $(AVX2)
-$(addprefix $(B)/obj/,kernels/cpu/%_avx512.o format/base/%_avx512.o format/%_avx512.o kernels/cpu/rows_amx.o): ISA = $(AVX512)
+$(addprefix $(B)/obj/,kernels/cpu/%_avx2.o format/%_avx2.o): ISA = $(AVX2)
+$(addprefix $(B)/obj/,kernels/cpu/%_avx512.o format/%_avx512.o kernels/cpu/rows_amx.o): ISA = $(AVX512)
 $(B)/obj/kernels/cpu/%_avx512bf16.o: ISA = $(AVX512) -mavx512bf16 -mavx512vbmi
 $(B)/obj/kernels/cpu/%_scalar.o: ISA = -O2
 $(B)/obj/format/lanes.o $(B)/obj/format/stored_codes.o $(B)/obj/tools/bundle/pack.o: ISA = -O3

@@ -16,7 +16,7 @@
 #define ROW_SCALE(id_, name_, zstd, code)                                                          \
     [id_] = {.id = id_, .name = name_, .bits = 8, .row_scale = true, .zstd_ratio = zstd,           \
              .constants = constants_##code, .encode = encode_##code, .decode = decode_##code}
-#define GROUPS(id_, group_, suffix, constant, offset_, zstd)                                             \
+#define GROUPS(id_, group_, suffix, constant, offset_, zstd)                                       \
     [id_] = {.id = id_, .name = "int4-g" #group_ suffix, .bits = 4, .group = group_,               \
              .constant_bits = constant, .offset = offset_, .zstd_ratio = zstd,                     \
              .constants = constants_int4, .encode = encode_int4, .decode = decode_int4}

@@ -52,7 +52,7 @@ struct kernels {
                                   struct pieces pieces, const float *x, const float *sums,
                                   bool moderate, float *out);
     uint8_t row_panels;
-    /* Is x [n] moderate? NULL where dot_row does not care. */
+    /* Is x [n] moderate? Not NULL where there is a dot_row of codes. */
     bool (*moderate)(const float *x, size_t n);
     /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in
      * the dot's order. */

@@ -42,7 +42,8 @@ struct options {
 /* What convert and plan say of --quant. */
 /* clang-format off */
 #define OPTIONS_QUANT_HELP                                                                         \
-    "      --quant none|int8|fp8|int4  weight-only (default none); int8, fp8: a scale for each row\n" \
+    "      --quant none|int8|fp8|int4  weight-only (default none); int8, fp8: a scale for each "   \
+    "row\n"                                                                                        \
     "      --group 32|64|128        int4: columns that share a scale (default 128)\n"              \
     "      --offset none|zero|min   int4: a group has a scale alone (default), an integer zero\n"  \
     "                               too, or a minimum too\n"

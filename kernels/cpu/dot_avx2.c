@@ -5,24 +5,11 @@
  * widened to f32 in the first-level cache once, and three rows at a time read that. Sums of a
  * stretch go on in `out`. None of it changes a bit.
  */
-#include "fma.h"
-#include "prefetch.h"
-#include "tables.h"
-
-#include <immintrin.h>
-
-enum { TILE_ROWS = 3, STRETCH_BLOCKS = 8, NEAR_BYTES = 4096 };
-
-#define INLINE static inline __attribute__((always_inline))
+#include "tiles_avx2.h"
 
 INLINE __m256 f32_of(__m256i bits)
 {
     return _mm256_castsi256_ps(bits);
-}
-
-INLINE __m256i load(const char *w)
-{
-    return _mm256_load_si256((const __m256i *)w);
 }
 
 INLINE void columns_bf16(const char *w, __m256 v[4])
@@ -44,20 +31,6 @@ INLINE void columns_f16(const char *w, __m256 v[4])
         v[2 * i] = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(low), 0xd8));
         v[2 * i + 1] = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(high), 0xd8));
     }
-}
-
-/* Each code as the top byte of a word, 2^24 times what it is. */
-INLINE __m256 code_of_byte(__m256i codes, int byte)
-{
-    enum { NONE = 0x80 };
-#define TO_TOP(b)                                                                                  \
-    NONE, NONE, NONE, b, NONE, NONE, NONE, 4 + b, NONE, NONE, NONE, 8 + b, NONE, NONE, NONE, 12 + b
-    static const _Alignas(32) uint8_t to_top[3][32] = {
-        {TO_TOP(0), TO_TOP(0)}, {TO_TOP(1), TO_TOP(1)}, {TO_TOP(2), TO_TOP(2)}};
-#undef TO_TOP
-    return _mm256_cvtepi32_ps(byte < 3
-                                  ? _mm256_shuffle_epi8(codes, load((const char *)to_top[byte]))
-                                  : _mm256_and_si256(codes, _mm256_set1_epi32((int)0xff000000)));
 }
 
 INLINE void columns_i8_moderate(const char *w, __m256 v[4])
@@ -125,13 +98,6 @@ INLINE void columns(enum stored_id stored, bool moderate, const char *w, __m256 
     }
 }
 
-/* A block's sum of its chains. */
-INLINE __m256 sum_of(bool moderate, __m256 even, __m256 odd)
-{
-    __m256 sum = _mm256_add_ps(even, odd);
-    return moderate ? _mm256_mul_ps(sum, _mm256_set1_ps(0x1p-24f)) : sum;
-}
-
 /* out = out + the blocks' sums, straight from packed panels: R rows of x and one panel, or one row
  * and P panels, panel_bytes apart, 16 results behind 16. */
 INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, size_t R, size_t P,
@@ -173,50 +139,6 @@ INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, siz
     }
 }
 
-/* The same from a panel of f32: packed so, or widened. */
-INLINE void tile(size_t R, const float *w, size_t blocks, const float *x, size_t x_stride,
-                 float *out, size_t out_stride)
-{
-    for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
-        __m256 chain[2][TILE_ROWS][2];
-        prefetch_next_page((const char *)w, BLOCK_COLS * PANEL_ROWS * sizeof *w);
-        for (size_t i = 0; i < 2 * R; i++)
-            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
-#pragma GCC unroll 32
-        for (size_t k = 0; k < BLOCK_COLS; k++, w += PANEL_ROWS) {
-            __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
-#pragma GCC unroll 3
-            for (size_t r = 0; r < R; r++) {
-                __m256 xk = _mm256_broadcast_ss(x + r * x_stride + k);
-                chain[k % 2][r][0] = _mm256_fmadd_ps(low, xk, chain[k % 2][r][0]);
-                chain[k % 2][r][1] = _mm256_fmadd_ps(high, xk, chain[k % 2][r][1]);
-            }
-        }
-#pragma GCC unroll 6
-        for (size_t i = 0; i < 2 * R; i++) {
-            float *o = out + i / 2 * out_stride + i % 2 * 8;
-            __m256 sum = _mm256_add_ps(chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]);
-            _mm256_storeu_ps(o, _mm256_add_ps(_mm256_loadu_ps(o), sum));
-        }
-    }
-}
-
-/* Three at a time, or two: one row alone has too few chains to fill the units. */
-static void tiles(const float *w, size_t blocks, const float *x, size_t x_stride, size_t M,
-                  float *out, size_t out_stride)
-{
-    for (size_t m = 0, n; m < M; m += n) {
-        const float *at = x + m * x_stride;
-        n = M - m == 4 || M - m == 2 ? 2 : M - m == 1 ? 1 : 3;
-        if (n == 3)
-            tile(3, w, blocks, at, x_stride, out + m * out_stride, out_stride);
-        else if (n == 2)
-            tile(2, w, blocks, at, x_stride, out + m * out_stride, out_stride);
-        else
-            tile(1, w, blocks, at, x_stride, out + m * out_stride, out_stride);
-    }
-}
-
 INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
                   float *wide)
 {
@@ -230,13 +152,6 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
                 _mm256_store_ps(wide + i * PANEL_ROWS + half * 8, v[i]);
         }
     }
-}
-
-/* `out` is cleared before and cleaned of -0 after; in between it holds the accumulators. */
-static void begin(size_t M, float *out, size_t out_stride)
-{
-    for (size_t m = 0; m < M; m++)
-        memset(out + m * out_stride, 0, PANEL_ROWS * sizeof *out);
 }
 
 static void finish(size_t M, float *out, size_t out_stride)
@@ -302,39 +217,26 @@ DOT(bf16, STORED_BF16, 2)
 DOT(i8, STORED_INT8, 1)
 DOT(e4m3, STORED_FP8, 1)
 
+/* ---- one row ---- */
+
 /* Two panels at once are two streams of memory, and chains enough to hide an FMA's latency. */
-INLINE void pairs(enum stored_id stored, void (*one)(DOT_ARGS), DOT_ROW_ARGS)
-{
-    const char *at = w;
-    (void)moderate;
-    for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS) {
-        begin(2, out, PANEL_ROWS);
-        stream_row(stored, false, 1024, 2, at, panel_bytes, pieces.blocks, x, out);
-        finish(2, out, PANEL_ROWS);
+#define DOT_ROW_PAIRS(name, stored)                                                                \
+    void dot_row_avx2_##name(DOT_ROW_ARGS)                                                         \
+    {                                                                                              \
+        const char *at = w;                                                                        \
+        (void)moderate;                                                                            \
+        for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS) {            \
+            begin(2, out, PANEL_ROWS);                                                             \
+            stream_row(stored, false, 1024, 2, at, panel_bytes, pieces.blocks, x, out);            \
+            finish(2, out, PANEL_ROWS);                                                            \
+        }                                                                                          \
+        if (panels)                                                                                \
+            dot_avx2_##name(at, pieces, x, 0, sums, 1, out, PANEL_ROWS);                           \
     }
-    if (panels)
-        one(at, pieces, x, 0, sums, 1, out, PANEL_ROWS);
-}
+DOT_ROW_PAIRS(f16, STORED_F16)
+DOT_ROW_PAIRS(bf16, STORED_BF16)
 
-void dot_row_avx2_f16(DOT_ROW_ARGS)
-{
-    pairs(STORED_F16, dot_avx2_f16, w, panel_bytes, panels, pieces, x, sums, moderate, out);
-}
-
-void dot_row_avx2_bf16(DOT_ROW_ARGS)
-{
-    pairs(STORED_BF16, dot_avx2_bf16, w, panel_bytes, panels, pieces, x, sums, moderate, out);
-}
-
-/* Codes keep one panel busy; two cost registers. */
-INLINE void one_by_one(void (*any)(DOT_ARGS), void (*of_moderate)(DOT_ARGS), DOT_ROW_ARGS)
-{
-    for (size_t p = 0; p < panels; p++)
-        (moderate ? of_moderate : any)((const char *)w + p * panel_bytes, pieces, x, 0, sums, 1,
-                                       out + p * PANEL_ROWS, PANEL_ROWS);
-}
-
-static void i8_moderate(DOT_ARGS)
+static void dot_moderate_i8(DOT_ARGS)
 {
     (void)sums;
     (void)x_stride;
@@ -342,11 +244,7 @@ static void i8_moderate(DOT_ARGS)
     stream_row(STORED_INT8, true, 512, 1, w, 0, pieces.blocks, x, out);
     finish(M, out, out_stride);
 }
-
-void dot_row_avx2_i8(DOT_ROW_ARGS)
-{
-    one_by_one(dot_avx2_i8, i8_moderate, w, panel_bytes, panels, pieces, x, sums, moderate, out);
-}
+DOT_ROW_CODES(i8)
 
 bool moderate_avx2(const float *x, size_t n)
 {
@@ -357,162 +255,4 @@ bool moderate_avx2(const float *x, size_t n)
         beyond |= (bits != 0) & ((bits < least) | (bits > most));
     }
     return !beyond;
-}
-
-/* ---- groups of 4-bit codes ---- */
-
-/* Column k of the eight in these words, less its zero. */
-INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 zero)
-{
-    __m256i code =
-        _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), _mm256_set1_epi32(15));
-    return offset == OFFSET_MINIMUM ? _mm256_cvtepi32_ps(code)
-                                    : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
-}
-
-/* The low (nibble 0) or high codes of each byte, less the zeros. The low ones of a word's bytes are
- * columns 0, 4, 1, 5 of its eight, the high ones 2, 6, 3, 7. */
-INLINE __m256i nibbles(__m256i words, int nibble, __m256i zeros)
-{
-    __m256i low = nibble ? _mm256_srli_epi16(words, 4) : words;
-    return _mm256_sub_epi8(_mm256_and_si256(low, _mm256_set1_epi8(15)), zeros);
-}
-
-/* R rows of x over the blocks of a piece, straight from the words. zeros: those of moderate rows,
- * bytes. */
-INLINE void stream_int4(enum stored_offset offset, bool moderate, size_t R, bool far, const char *w,
-                        size_t blocks, const float *x, size_t x_stride, const float *zero,
-                        const __m256i zeros[2], float *out)
-{
-    __m256 acc[2][2];
-    for (size_t i = 0; i < 2 * R; i++)
-        acc[i / 2][i % 2] = _mm256_setzero_ps();
-    for (size_t b = 0; b < blocks; b++) {
-        __m256 chain[2][2][2]; /* parity, row, half */
-        for (size_t i = 0; i < 2 * R; i++)
-            chain[0][i / 2][i % 2] = chain[1][i / 2][i % 2] = _mm256_setzero_ps();
-        if (!far)
-            prefetch_next_page(w, 256);
-#pragma GCC unroll 4
-        for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
-            __m256i bytes[2][2];
-            ask_ahead(far, NEAR_BYTES, w);
-            for (size_t i = 0; i < 4; i++)
-                bytes[i / 2][i % 2] = nibbles(load(w + 32 * (i / 2)), i % 2, zeros[i / 2]);
-#pragma GCC unroll 8
-            for (int k = 0; k < 8; k++)
-#pragma GCC unroll 2
-                for (size_t half = 0; half < 2; half++) {
-                    __m256 code = moderate ? code_of_byte(bytes[half][k / 2 % 2], k % 2 * 2 + k / 4)
-                                           : code_int4(offset, load(w + 32 * half), k,
-                                                       _mm256_load_ps(zero + 8 * half));
-#pragma GCC unroll 2
-                    for (size_t r = 0; r < R; r++)
-                        chain[k % 2][r][half] = _mm256_fmadd_ps(
-                            code, _mm256_broadcast_ss(x + r * x_stride + k), chain[k % 2][r][half]);
-                }
-        }
-        for (size_t i = 0; i < 2 * R; i++)
-            acc[i / 2][i % 2] =
-                _mm256_add_ps(acc[i / 2][i % 2],
-                              sum_of(moderate, chain[0][i / 2][i % 2], chain[1][i / 2][i % 2]));
-    }
-    for (size_t i = 0; i < 2 * R; i++)
-        _mm256_store_ps(out + 8 * i, acc[i / 2][i % 2]);
-}
-
-INLINE void stream_row_int4(enum stored_offset offset, bool moderate, const uint32_t *w,
-                            size_t blocks, const float *x, const float *zero,
-                            const __m256i zeros[2], float *acc)
-{
-    const char *at = (const char *)w;
-    if (prefetch_far())
-        stream_int4(offset, moderate, 1, true, at, blocks, x, 0, zero, zeros, acc);
-    else
-        stream_int4(offset, moderate, 1, false, at, blocks, x, 0, zero, zeros, acc);
-}
-
-INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
-                       float *wide)
-{
-    for (size_t line = 0; line < blocks * 4; line++, w += 64) {
-        ask_ahead(true, 0, w);
-#pragma GCC unroll 8
-        for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
-            for (size_t half = 0; half < 2; half++)
-                _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k,
-                                                           _mm256_load_ps(zero + 8 * half)));
-    }
-}
-
-/* A group is at most STRETCH_BLOCKS. */
-INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
-                       size_t x_stride, const float *zero, size_t M, float *acc)
-{
-    if (M <= 2) {
-        const __m256i none[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-        if (M == 2)
-            stream_int4(offset, false, 2, true, (const char *)w, blocks, x, x_stride, zero, none,
-                        acc);
-        else
-            stream_row_int4(offset, false, w, blocks, x, zero, none, acc);
-        return;
-    }
-    _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
-    widen_int4(offset, (const char *)w, blocks, zero, wide);
-    begin(M, acc, PANEL_ROWS);
-    tiles(wide, blocks, x, x_stride, M, acc, PANEL_ROWS);
-}
-
-static __attribute__((noinline)) void piece_any_zero(const uint32_t *w, size_t blocks,
-                                                     const float *x, size_t x_stride,
-                                                     const float *zero, size_t M, float *acc)
-{
-    piece_int4(OFFSET_ZERO, w, blocks, x, x_stride, zero, M, acc);
-}
-
-/* As a byte each; false: one is beyond 15, which the format knows not, and a code less it may not
- * be a byte. */
-INLINE bool zeros_of(const float *zero, __m256i zeros[2])
-{
-    __m256i beyond = _mm256_setzero_si256();
-    for (size_t half = 0; half < 2; half++) {
-        __m256i z = _mm256_cvtps_epi32(_mm256_load_ps(zero + 8 * half));
-        beyond = _mm256_or_si256(beyond, _mm256_cmpgt_epi32(z, _mm256_set1_epi32(15)));
-        z = _mm256_or_si256(z, _mm256_slli_epi32(z, 8));
-        zeros[half] = _mm256_or_si256(z, _mm256_slli_epi32(z, 16));
-    }
-    return _mm256_testz_si256(beyond, beyond);
-}
-
-INLINE void piece_int4_moderate(enum stored_offset offset, const uint32_t *w, size_t blocks,
-                                const float *x, size_t x_stride, const float *zero, size_t M,
-                                float *acc)
-{
-    __m256i zeros[2] = {_mm256_set1_epi8(8), _mm256_set1_epi8(8)};
-    if (offset == OFFSET_ZERO && !zeros_of(zero, zeros))
-        piece_any_zero(w, blocks, x, x_stride, zero, M, acc);
-    else
-        stream_row_int4(offset, true, w, blocks, x, zero, zeros, acc);
-}
-
-#include "groups.inc.h"
-GROUPS(dot_avx2_int4_none, OFFSET_NONE, piece_int4)
-GROUPS(dot_avx2_int4_zero, OFFSET_ZERO, piece_int4)
-GROUPS(dot_avx2_int4_min, OFFSET_MINIMUM, piece_int4)
-/* clang-format off */
-static GROUPS(int4_none_moderate, OFFSET_NONE, piece_int4_moderate)
-static GROUPS(int4_zero_moderate, OFFSET_ZERO, piece_int4_moderate)
-    /* clang-format on */
-
-    void dot_row_avx2_int4_none(DOT_ROW_ARGS)
-{
-    one_by_one(dot_avx2_int4_none, int4_none_moderate, w, panel_bytes, panels, pieces, x, sums,
-               moderate, out);
-}
-
-void dot_row_avx2_int4_zero(DOT_ROW_ARGS)
-{
-    one_by_one(dot_avx2_int4_zero, int4_zero_moderate, w, panel_bytes, panels, pieces, x, sums,
-               moderate, out);
 }

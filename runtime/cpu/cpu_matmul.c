@@ -96,7 +96,7 @@ static bool by_rows(const struct cpu_rank *r, const struct matrix *w, struct til
 }
 
 /* Is it one row that meets several panels at once? */
-static bool by_row(const struct cpu_rank *r, const struct matrix *w, struct tile t)
+static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile t)
 {
     return t.n == 1 && r->kernels->dot_row[w->stored->id];
 }
@@ -113,7 +113,7 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
     if (by_rows(r, w, t))
         k->dot_rows[id](weights, w->panel_bytes, panels, pieces, t.packed, t.x_stride / BLOCK_COLS,
                         at / BLOCK_COLS, sums, t.n, out, out_stride, t.room);
-    else if (by_row(r, w, t))
+    else if (alone(r, w, t))
         k->dot_row[id](weights, w->panel_bytes, panels, pieces, x, sums, t.moderate, out);
     else
         k->dot[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
@@ -124,9 +124,9 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
 static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                      uint64_t panels, struct range group, struct range *run)
 {
-    const uint64_t at_once = by_rows(r, w, t)  ? panels
-                             : by_row(r, w, t) ? r->kernels->row_panels
-                                               : 1,
+    const uint64_t at_once = by_rows(r, w, t) ? panels
+                             : alone(r, w, t) ? r->kernels->row_panels
+                                              : 1,
                    end = run->end + at_once;
     *run = (struct range){run->end, min_u64(end, group.end)};
     return run->begin < group.end;
@@ -168,7 +168,7 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
             t.row = m;
             t.n = min_u64(rows, all.n - m);
             t.packed = packed ? all.packed : NULL;
-            t.moderate = by_row(r, w, t) && stored_quantized(w->stored) && k->moderate &&
+            t.moderate = alone(r, w, t) && stored_quantized(w->stored) &&
                          k->moderate(t.x + m * t.x_stride, t.x_stride);
             if (packed)
                 k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,

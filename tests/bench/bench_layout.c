@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { BLOCK = 32, COLUMNS_MAX = 16384, PANELS = 8, SLICE = 1 << 26, SAMPLES = 1024 };
+enum { BLOCK = 32, COLUMNS_MAX = 16384, PANELS = 8, SLICE = 1 << 26 };
 
 /* Constants. WORD: a line of words before each group, a bf16 scale in the high half, zero or bf16
  * minimum in the low half. PAIR: a line before every two groups, a scale in each half. FRONT:
@@ -463,14 +463,14 @@ static char *map(size_t bytes, int huge)
 
 int main(int argc, char **argv)
 {
-    static double gb[2][ROWS][SAMPLES + 1], ratio[2][ROWS][SAMPLES + 1];
+    static double gb[2][ROWS][SAMPLES_MAX + 1], ratio[2][ROWS][SAMPLES_MAX + 1];
     static size_t samples[2][ROWS];
     size_t rounds = argc > 1 ? (size_t)atoi(argv[1]) : 5, wrong = 0;
     size_t slices = (size_t)(argc > 2 ? atoi(argv[2]) : 1024) / (SLICE >> 20);
     size_t bytes = slices * SLICE;
     columns = argc > 3 ? (size_t)atoi(argv[3]) : columns;
     if (columns % 256 || !columns || columns > COLUMNS_MAX || slices < 2 ||
-        rounds * slices > SAMPLES) {
+        rounds * slices > SAMPLES_MAX) {
         fputs("bench_layout: 256 n columns; 128 MiB or more, 64 GiB in all rounds\n", stderr);
         return 2;
     }

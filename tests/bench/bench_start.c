@@ -158,14 +158,6 @@ static bool timed_disk(const struct bundle *bundle, const struct disk_way *way, 
     return true;
 }
 
-/* The median; the rounds stay in their order. */
-static double middle(const double *values, int n)
-{
-    double sorted[ROUNDS_MAX];
-    memcpy(sorted, values, (size_t)n * sizeof *values);
-    return median(sorted, n);
-}
-
 static bool run_cold(const struct bundle *bundle, int rounds, int threads, struct tp_error *err)
 {
     double ours[ROUNDS_MAX], disk[DISK_WAYS][ROUNDS_MAX];
@@ -180,7 +172,7 @@ static bool run_cold(const struct bundle *bundle, int rounds, int threads, struc
         ours[i] = start.open + start.step;
     }
     for (int w = 1; w < DISK_WAYS; w++)
-        if (middle(disk[w], rounds) < middle(disk[best], rounds))
+        if (median(disk[w], rounds) < median(disk[best], rounds))
             best = w;
     print_samples("cold first logits", "s", ours, rounds);
     print_samples("cold plain read", "s", disk[best], rounds);

@@ -20,18 +20,18 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double median(double *values, int n)
+double median(const double *values, int n)
 {
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[n / 2];
+    double sorted[SAMPLES_MAX];
+    memcpy(sorted, values, (size_t)n * sizeof *values);
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    return sorted[n / 2];
 }
 
 void print_samples(const char *what, const char *unit, const double *values, int n)
 {
-    double sorted[SAMPLES_MAX];
-    memcpy(sorted, values, (size_t)n * sizeof *values);
     printf("{\"what\": \"%s\", \"unit\": \"%s\", \"median\": %.5g, \"samples\": [", what, unit,
-           median(sorted, n));
+           median(values, n));
     for (int i = 0; i < n; i++)
         printf("%s%.5g", i ? ", " : "", values[i]);
     printf("]}\n");

@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { READ_WAYS = 5, READ_ROUNDS = 3, SAMPLES_MAX = 99 };
+enum { READ_WAYS = 5, READ_ROUNDS = 3, SAMPLES_MAX = 1024 };
 
-double now(void);                     /* seconds */
-double median(double *values, int n); /* sorts them */
+double now(void);                           /* seconds */
+double median(const double *values, int n); /* n at most SAMPLES_MAX */
 /* A line of JSON: what was measured, its unit, the median, and every round's figure in turn; n at
  * most SAMPLES_MAX. */
 void print_samples(const char *what, const char *unit, const double *values, int n);

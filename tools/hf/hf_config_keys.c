@@ -5,9 +5,9 @@
 /* Read by hf_config.c, hf_rope.c, hf_architecture.c, hf_quantization.c for every architecture. */
 /* clang-format off */
 static const char *const handled[] = {
-    "architectures", "auto_map", "bos_token_id", "compression_config", "dtype", "eos_token_id", "head_dim", "hidden_size",
-    "intermediate_size", "layer_types", "max_position_embeddings", "model_type",
-    "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
+    "architectures", "auto_map", "bos_token_id", "compression_config", "dtype", "eos_token_id",
+    "head_dim", "hidden_size", "intermediate_size", "layer_types", "max_position_embeddings",
+    "model_type", "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
     "original_max_position_embeddings", "pad_token_id", "quantization", "quantization_config",
     "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings",
     "torch_dtype", "trust_remote_code", "vocab_size",
