@@ -176,14 +176,15 @@ bool pairs_add_in_order(void)
 
 /* ---- groups of 4-bit codes: looked up, two of a chain at a time ---- */
 
-enum { LINE_COLS = 8, LINE_PAIRS = 4, PREFETCH_BYTES = 4096 };
+enum { LINE_COLS = 8, LINE_PAIRS = 4, PREFETCH_BYTES = 8192 };
 
-/* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row. */
+/* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row, zero at most
+ * 15. */
 struct codes {
     __m512i values, plus;
 };
 
-INLINE struct codes codes_of(enum stored_offset offset, const float *zero)
+INLINE struct codes codes_of(enum stored_offset offset, __m512i zero)
 {
     uint16_t values[32];
     for (int i = 0; i < 32; i++)
@@ -191,9 +192,14 @@ INLINE struct codes codes_of(enum stored_offset offset, const float *zero)
                                                 : offset == OFFSET_NONE ? i % 16 - 8
                                                                         : i % 16)) >>
                                16);
-    __m512i plus = _mm512_cvtps_epi32(_mm512_sub_ps(_mm512_set1_ps(16), _mm512_load_ps(zero)));
+    __m512i plus = _mm512_sub_epi32(_mm512_set1_epi32(16), zero);
     return (struct codes){_mm512_loadu_si512(values),
                           _mm512_or_si512(plus, _mm512_slli_epi32(plus, 16))};
+}
+
+INLINE bool has_table(enum stored_offset offset, __m512i zero)
+{
+    return offset != OFFSET_ZERO || !_mm512_cmpgt_epi32_mask(zero, _mm512_set1_epi32(15));
 }
 
 /* Pairs of a line's eight columns, even and odd chain in turn. Column 2q of a row is at bit 4q of
@@ -245,19 +251,26 @@ INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const cha
             sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(even[b * R + r], odd[b * R + r]));
 }
 
-INLINE void tile_int4(enum stored_offset offset, size_t R, const char *w, size_t blocks,
-                      const uint32_t *x, size_t x_stride, struct codes codes, float *acc)
+INLINE void sum_blocks(enum stored_offset offset, size_t R, const char *w, size_t blocks,
+                       const uint32_t *x, size_t x_stride, struct codes codes,
+                       __m512 sum[TILE_ROWS])
 {
-    __m512 sum[TILE_ROWS];
     size_t b = 0;
-    for (size_t r = 0; r < R; r++)
-        sum[r] = _mm512_setzero_ps();
     for (; b + 2 <= blocks; b += 2)
         blocks_int4(offset, R, 2, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
     if (b < blocks)
         blocks_int4(offset, R, 1, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
-    for (size_t r = 0; r < R; r++)
-        _mm512_store_ps(acc + r * PANEL_ROWS, sum[r]);
+}
+
+/* sum[r] += the dots of R rows with a piece. */
+INLINE void add_piece(enum stored_offset offset, size_t R, const char *w, size_t blocks,
+                      const uint32_t *x, size_t x_stride, struct codes codes, __m512 sum[TILE_ROWS])
+{
+    size_t b = 0;
+    for (; b + 2 <= blocks; b += 2)
+        blocks_int4(offset, R, 2, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
+    if (b < blocks)
+        blocks_int4(offset, R, 1, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
 }
 
 /* Zeros that no table has: what a writer never stores. */
@@ -285,15 +298,15 @@ INLINE void unpack_int4(enum stored_offset offset, const char *w, size_t blocks,
 INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks,
                        const uint32_t *x, size_t x_stride, const float *zero, size_t M, float *acc)
 {
-    const struct codes codes = codes_of(offset, zero);
+    const __m512i zeros = _mm512_cvtps_epi32(_mm512_load_ps(zero));
+    const struct codes codes = codes_of(offset, zeros);
     const char *at = (const char *)w;
-    bool known = offset != OFFSET_ZERO ||
-                 !_mm512_cmp_ps_mask(_mm512_load_ps(zero), _mm512_set1_ps(15), _CMP_GT_OQ);
-    if (known && M <= 2) {
-        if (M == 1)
-            tile_int4(offset, 1, at, blocks, x, x_stride, codes, acc);
-        else
-            tile_int4(offset, 2, at, blocks, x, x_stride, codes, acc);
+    const bool known = has_table(offset, zeros);
+    if (known && M == 2) {
+        __m512 sum[TILE_ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        add_piece(offset, 2, at, blocks, x, x_stride, codes, sum);
+        _mm512_store_ps(acc, sum[0]);
+        _mm512_store_ps(acc + PANEL_ROWS, sum[1]);
         return;
     }
     __m512i pairs[STRIP_BLOCKS * BLOCK_PAIRS];
@@ -311,11 +324,46 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 #define GROUP_X uint32_t
 #define GROUP_X_BLOCK BLOCK_PAIRS
 #include "groups.inc.h"
-/* clang-format off */
-static GROUPS(panel_int4_none, OFFSET_NONE, piece_int4)
-static GROUPS(panel_int4_zero, OFFSET_ZERO, piece_int4)
-static GROUPS(panel_int4_min, OFFSET_MINIMUM, piece_int4)
-/* clang-format on */
+/* One row, its constants and its sum in registers. false: a zero that no table has; nothing is done
+ * then. */
+INLINE bool row_over_groups(enum stored_offset offset, const uint32_t *w, struct pieces pieces,
+                            const uint32_t *x, const float *sums, float *out)
+{
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000), byte = _mm512_set1_epi32(0xff);
+    const uint32_t *at = w, *word = w;
+    __m512 total = _mm512_setzero_ps();
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        const bool second = offset == OFFSET_NONE && index % 2;
+        word = second ? word : at;
+        at += second ? 0 : PANEL_ROWS;
+        n = piece_blocks(pieces, b);
+        const __m512i constants = _mm512_load_si512(word), zero = _mm512_and_si512(constants, byte);
+        const __m512 lower = f32_of(_mm512_slli_epi32(constants, 16)), /* scale, or minimum */
+            scale = offset == OFFSET_NONE && !second ? lower
+                                                     : f32_of(_mm512_and_si512(constants, upper));
+        if (!has_table(offset, zero))
+            return false;
+        __m512 sum[TILE_ROWS] = {_mm512_setzero_ps()};
+        add_piece(offset, 1, (const char *)at, n, x + b * BLOCK_PAIRS, 0, codes_of(offset, zero),
+                  sum);
+        at += n * BLOCK_COLS / 8 * PANEL_ROWS;
+        total = _mm512_fmadd_ps(scale, sum[0], total);
+        if (offset == OFFSET_MINIMUM)
+            total = _mm512_fmadd_ps(lower, _mm512_set1_ps(sums[b]), total);
+    }
+    _mm512_storeu_ps(out, _mm512_add_ps(total, _mm512_setzero_ps()));
+    return true;
+}
+
+#define PANEL_OF_GROUPS(name, offset)                                                              \
+    static GROUPS(many_##name, offset, piece_int4) static void panel_##name(DOT_ARGS_OF(uint32_t)) \
+    {                                                                                              \
+        if (M != 1 || !row_over_groups(offset, w, pieces, x, sums, out))                           \
+            many_##name(w, pieces, x, x_stride, sums, M, out, out_stride);                         \
+    }
+PANEL_OF_GROUPS(int4_none, OFFSET_NONE)
+PANEL_OF_GROUPS(int4_zero, OFFSET_ZERO)
+PANEL_OF_GROUPS(int4_min, OFFSET_MINIMUM)
 
 /* A panel after the other. */
 #define DOT_ROWS(name)                                                                             \
@@ -326,11 +374,11 @@ static GROUPS(panel_int4_min, OFFSET_MINIMUM, piece_int4)
             panel_##name((const char *)w + p * panel_bytes, pieces, x + block * BLOCK_PAIRS,       \
                          x_blocks * BLOCK_PAIRS, sums, M, out + p * PANEL_ROWS, out_stride);       \
     }
-    /* clang-format off */
+/* clang-format off */
 DOT_ROWS(bf16)
 DOT_ROWS(i8)
 DOT_ROWS(e4m3)
 DOT_ROWS(int4_none)
 DOT_ROWS(int4_zero)
 DOT_ROWS(int4_min)
-    /* clang-format on */
+/* clang-format on */
