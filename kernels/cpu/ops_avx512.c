@@ -17,9 +17,9 @@ const struct kernels kernels_avx512bf16 = {
                    [STORED_INT8] = 4,
                    [STORED_FP8] = 4,
                    [STORED_INT4_G32... STORED_INT4_G128_MIN] = 1},
-    .rows_tile = 64,
-    .run_panels = 1,
-    .leaf_panels = 1,
+    .rows_tile = 128,
+    .run_panels = 2,
+    .leaf_panels = 2,
     OPS_TABLE,
 };
 

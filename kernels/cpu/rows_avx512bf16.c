@@ -7,6 +7,7 @@
  * values here, are unpacked so a strip of blocks at a time, which then serves all rows from the
  * first-level cache. */
 #include "columns_avx512.h"
+#include "error.h"
 #include "fma.h"
 
 enum { STRIP_BLOCKS = 8, BLOCK_PAIRS = BLOCK_COLS / 2 };
@@ -19,21 +20,63 @@ void rows_end_avx512bf16(void)
 {
 }
 
-/* x rows: of each block the pairs of the two chains in turn. */
-void pack_rows_avx512bf16(PACK_ROWS_ARGS)
+/* Rows of x lie side by side in tiles of so many, a pair of each: where there are but one or two, no
+ * wider than that. */
+enum { TILE_R = 4 };
+INLINE size_t width_of(size_t M)
+{
+    return M <= 2 ? M : TILE_R;
+}
+
+/* A block's pairs of the two chains in turn. */
+INLINE __m512i pairs_of_row(const float *x)
 {
     /* dwords of two registers of 16 columns: the first of a pair, the second */
     const __m512i first =
         _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(2));
-    for (size_t m = 0; m < M; m++)
-        for (size_t b = 0; b < blocks; b++) {
-            const float *at = x + m * x_stride + b * BLOCK_COLS;
-            __m512i low = _mm512_load_si512(at), high = _mm512_load_si512(at + 16);
-            __m512i pairs = _mm512_or_si512(
-                _mm512_permutex2var_epi32(low, first, high),
-                _mm512_srli_epi32(_mm512_permutex2var_epi32(low, second, high), 16));
-            _mm512_store_si512(packed + (m * blocks + b) * BLOCK_PAIRS, pairs);
+    const __m512i low = _mm512_load_si512(x), high = _mm512_load_si512(x + 16);
+    return _mm512_or_si512(_mm512_permutex2var_epi32(low, first, high),
+                           _mm512_srli_epi32(_mm512_permutex2var_epi32(low, second, high), 16));
+}
+
+/* Four rows of 16 words become 16 rows of four. */
+INLINE void transpose(const __m512i v[4], uint32_t *to)
+{
+    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]),
+                  c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    const __m512i t[4] = {_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c),
+                          _mm512_unpacklo_epi64(b, d), _mm512_unpackhi_epi64(b, d)};
+    const __m512i p = _mm512_shuffle_i32x4(t[0], t[1], 0x44),
+                  q = _mm512_shuffle_i32x4(t[2], t[3], 0x44),
+                  r = _mm512_shuffle_i32x4(t[0], t[1], 0xee),
+                  s = _mm512_shuffle_i32x4(t[2], t[3], 0xee);
+    _mm512_store_si512(to, _mm512_shuffle_i32x4(p, q, 0x88));
+    _mm512_store_si512(to + 16, _mm512_shuffle_i32x4(p, q, 0xdd));
+    _mm512_store_si512(to + 32, _mm512_shuffle_i32x4(r, s, 0x88));
+    _mm512_store_si512(to + 48, _mm512_shuffle_i32x4(r, s, 0xdd));
+}
+
+void pack_rows_avx512bf16(PACK_ROWS_ARGS)
+{
+    const size_t width = width_of(M);
+    const __m512i none = _mm512_setzero_si512();
+    for (size_t m = 0; m < M; m += width)
+        for (size_t b = 0; b < blocks; b++, packed += BLOCK_PAIRS * width) {
+            __m512i v[TILE_R] = {none, none, none, none};
+            for (size_t r = 0; r < width && m + r < M; r++)
+                v[r] = pairs_of_row(x + (m + r) * x_stride + b * BLOCK_COLS);
+            if (width == TILE_R) {
+                transpose(v, packed);
+            } else if (width == 2) {
+                const __m512i even =
+                    _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(8));
+                _mm512_store_si512(packed, _mm512_permutex2var_epi32(v[0], even, v[1]));
+                _mm512_store_si512(packed + 16, _mm512_permutex2var_epi32(v[0], odd, v[1]));
+            } else {
+                _mm512_store_si512(packed, v[0]);
+            }
         }
 }
 
@@ -62,95 +105,183 @@ INLINE void unpack(enum stored_id stored, const char *w, size_t blocks, __m512i 
     }
 }
 
-/* sum with the pairs of 16 rows and a pair of x: GCC 12 copies the sum and broadcasts apart. */
-INLINE __m512 add_pair(__m512 sum, __m512i pair, const uint32_t *x)
+/* sum with the pairs of 16 rows and a pair of x: GCC 12 copies the sum. */
+INLINE __m512 add_pair(__m512 sum, __m512i pair, __m512i x)
 {
-    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(pair), "m"(*x));
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(pair), "v"(x));
     return sum;
 }
 
-/* Memory that is read next, a few lines with every block that is multiplied. */
-struct ahead {
-    const char *at;
-    size_t lines; /* a block */
-};
-
-/* acc[r] += the dots of R rows with unpacked blocks. */
-INLINE void tile(size_t R, const __m512i *pairs, size_t blocks, const uint32_t *x, size_t x_stride,
-                 float *acc, size_t acc_stride, struct ahead *ahead)
+INLINE __m512i pair_at(const uint32_t *x)
 {
-    __m512 sum[TILE_ROWS], even[TILE_ROWS], odd[TILE_ROWS];
-    const uint32_t *row[TILE_ROWS];
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; r++)
-        row[r] = x + r * x_stride;
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; r++)
-        sum[r] = _mm512_loadu_ps(acc + r * acc_stride);
-    for (size_t b = 0; b < blocks; b++, pairs += BLOCK_PAIRS) {
-        for (size_t i = 0; i < ahead->lines; i++, ahead->at += 64)
-            _mm_prefetch(ahead->at, _MM_HINT_T0);
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; r++)
-            even[r] = odd[r] = _mm512_setzero_ps();
-#pragma GCC unroll 8
-        for (size_t i = 0; i < BLOCK_PAIRS; i += 2)
-#pragma GCC unroll 8
-            for (size_t r = 0; r < R; r++) {
-                even[r] = add_pair(even[r], pairs[i], row[r] + i);
-                odd[r] = add_pair(odd[r], pairs[i + 1], row[r] + i + 1);
-            }
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; r++)
-            row[r] += BLOCK_PAIRS;
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; r++)
-            sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(even[r], odd[r]));
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; r++)
-        _mm512_storeu_ps(acc + r * acc_stride, sum[r]);
+    return _mm512_set1_epi32((int)*x);
 }
 
-/* next: the bytes behind these blocks as they are stored, block_bytes each. */
-INLINE void tiles(const __m512i *pairs, size_t blocks, const uint32_t *x, size_t x_stride, size_t M,
-                  float *acc, size_t acc_stride, const char *next, size_t block_bytes)
+/* ---- tiles: four rows of x and two panels, whose sixteen chains hide the instruction's latency
+ * ---- */
+
+enum { TILE_P = 2 };
+
+/* Blocks of up to two panels, unpacked. */
+struct strip {
+    __m512i pairs[TILE_P][STRIP_BLOCKS * BLOCK_PAIRS];
+};
+
+/* What becomes of a piece's sums: out = fma(scale, sum, out), then fma(minimum, S, out). */
+struct fold {
+    __m512 scale[TILE_P], minimum[TILE_P];
+    const float *sums; /* S of row m at m * stride; NULL: no minimum */
+    size_t stride;
+};
+
+/* Memory that is read next, of each panel: a few lines with every block that is multiplied. */
+struct ahead {
+    const char *at, *end;
+    size_t panel_bytes, lines; /* lines: a block */
+};
+
+INLINE void ask(struct ahead *ahead, size_t P)
 {
-    struct ahead ahead = {next, (block_bytes / 64 * TILE_ROWS + M - 1) / M};
-#define TILE(R)                                                                                    \
+    for (size_t i = 0; i < ahead->lines && ahead->at < ahead->end; i++, ahead->at += 64)
+        for (size_t p = 0; p < P; p++)
+            _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
+}
+
+/* The dots of R rows with unpacked blocks of P panels go on in out; or, with a fold, over a whole
+ * piece, are folded into it. */
+INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, size_t blocks,
+                 const uint32_t *x, const struct fold *fold, size_t m, float *out,
+                 size_t out_stride, struct ahead *ahead)
+{
+    __m512 sum[TILE_R][TILE_P], chain[2][TILE_R][TILE_P];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R * P; i++)
+        sum[i / P][i % P] = fold ? _mm512_setzero_ps()
+                                 : _mm512_loadu_ps(out + i / P * out_stride + i % P * PANEL_ROWS);
+    for (size_t b = 0; b < blocks; b++, x += BLOCK_PAIRS * width) {
+        const __m512i *pairs = &strip->pairs[0][b * BLOCK_PAIRS];
+        ask(ahead, P);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < R * P; i++)
+            chain[0][i / P][i % P] = chain[1][i / P][i % P] = _mm512_setzero_ps();
+#pragma GCC unroll 16
+        for (size_t k = 0; k < BLOCK_PAIRS; k++) {
+#pragma GCC unroll 4
+            for (size_t r = 0; r < R; r++) {
+                const __m512i at = pair_at(x + k * width + r);
+#pragma GCC unroll 2
+                for (size_t p = 0; p < P; p++)
+                    chain[k % 2][r][p] =
+                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], at);
+            }
+        }
+#pragma GCC unroll 8
+        for (size_t i = 0; i < R * P; i++)
+            sum[i / P][i % P] = _mm512_add_ps(
+                sum[i / P][i % P], _mm512_add_ps(chain[0][i / P][i % P], chain[1][i / P][i % P]));
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R * P; i++) {
+        const size_t r = i / P, p = i % P;
+        float *to = out + r * out_stride + p * PANEL_ROWS;
+        __m512 total = sum[r][p];
+        if (fold)
+            total = _mm512_fmadd_ps(fold->scale[p], total, _mm512_loadu_ps(to));
+        if (fold && fold->sums)
+            total = _mm512_fmadd_ps(fold->minimum[p],
+                                    _mm512_set1_ps(fold->sums[(m + r) * fold->stride]), total);
+        _mm512_storeu_ps(to, total);
+    }
+}
+
+INLINE void tiles(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
+                  size_t x_stride, const struct fold *fold, size_t M, float *out, size_t out_stride,
+                  struct ahead ahead)
+{
+#define TILE(R, width)                                                                             \
     case R:                                                                                        \
-        tile(R, pairs, blocks, x + m * x_stride, x_stride, acc + m * acc_stride, acc_stride,       \
-             &ahead);                                                                              \
+        tile(R, P, width, strip, blocks, x, fold, m, out, out_stride, &ahead);                     \
         break
-    EACH_TILE(TILE)
+    if (M <= 2) {
+        const size_t m = 0;
+        switch (M) {
+            TILE(1, 1);
+            TILE(2, 2);
+        }
+        return;
+    }
+    for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride, out += TILE_R * out_stride)
+        switch (M - m) {
+            TILE(1, TILE_R);
+            TILE(2, TILE_R);
+            TILE(3, TILE_R);
+        default:
+            tile(TILE_R, P, TILE_R, strip, blocks, x, fold, m, out, out_stride, &ahead);
+        }
 #undef TILE
 }
 
-INLINE void panel_rows(enum stored_id stored, size_t block_bytes, DOT_ARGS_OF(uint32_t))
+/* Tiles of a format's strips, one panel or two. */
+static void tiles_plain(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
+                        size_t x_stride, size_t M, float *out, size_t out_stride,
+                        struct ahead ahead)
 {
-    __m512i pairs[STRIP_BLOCKS * BLOCK_PAIRS];
-    (void)sums;
-    for (size_t m = 0; m < M; m++)
-        _mm512_storeu_ps(out + m * out_stride, _mm512_setzero_ps());
-    for (size_t b = 0, n; b < pieces.blocks; b += n) {
-        n = pieces.blocks - b < STRIP_BLOCKS ? pieces.blocks - b : STRIP_BLOCKS;
-        unpack(stored, (const char *)w + b * block_bytes, n, pairs);
-        tiles(pairs, n, x + b * BLOCK_PAIRS, x_stride, M, out, out_stride,
-              (const char *)w + (b + n) * block_bytes, block_bytes);
-    }
-    for (size_t m = 0; m < M; m++) /* -0 becomes +0 */
-        _mm512_storeu_ps(out + m * out_stride,
-                         _mm512_add_ps(_mm512_loadu_ps(out + m * out_stride), _mm512_setzero_ps()));
+    if (P == 2)
+        tiles(2, strip, blocks, x, x_stride, NULL, M, out, out_stride, ahead);
+    else
+        tiles(1, strip, blocks, x, x_stride, NULL, M, out, out_stride, ahead);
 }
 
-#define PANEL(name, stored, bytes)                                                                 \
-    static void panel_##name(DOT_ARGS_OF(uint32_t))                                                \
-    {                                                                                              \
-        panel_rows(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);         \
+static void tiles_folded(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
+                         size_t x_stride, const struct fold *fold, size_t M, float *out,
+                         size_t out_stride, struct ahead ahead)
+{
+    if (P == 2)
+        tiles(2, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+    else
+        tiles(1, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+}
+
+/* Of a strip's panels, what follows its blocks, M rows long. */
+INLINE struct ahead ahead_of(const char *next, size_t bytes, size_t blocks, size_t panel_bytes,
+                             size_t M)
+{
+    return (struct ahead){next, next + bytes, panel_bytes,
+                          (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
+}
+
+INLINE void clear(size_t M, size_t P, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t p = 0; p < P; p++)
+            _mm512_storeu_ps(out + m * out_stride + p * PANEL_ROWS, _mm512_setzero_ps());
+}
+
+/* -0 becomes +0. */
+INLINE void finish(size_t M, size_t P, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t p = 0; p < P; p++) {
+            float *at = out + m * out_stride + p * PANEL_ROWS;
+            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_setzero_ps()));
+        }
+}
+
+INLINE void dot_values(enum stored_id stored, size_t block_bytes, size_t P, const char *w,
+                       size_t panel_bytes, struct pieces pieces, const uint32_t *x, size_t x_stride,
+                       size_t M, float *out, size_t out_stride)
+{
+    struct strip strip;
+    clear(M, P, out, out_stride);
+    for (size_t b = 0, n; b < pieces.blocks; b += n, w += n * block_bytes) {
+        n = pieces.blocks - b < STRIP_BLOCKS ? pieces.blocks - b : STRIP_BLOCKS;
+        for (size_t p = 0; p < P; p++)
+            unpack(stored, w + p * panel_bytes, n, strip.pairs[p]);
+        tiles_plain(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, M, out, out_stride,
+                    ahead_of(w + n * block_bytes, n * block_bytes, n, panel_bytes, M));
     }
-PANEL(bf16, STORED_BF16, 2)
-PANEL(i8, STORED_INT8, 1)
-PANEL(e4m3, STORED_FP8, 1)
+    finish(M, P, out, out_stride);
+}
 
 /* ---- does the instruction do what is said above? ---- */
 
@@ -168,7 +299,7 @@ bool pairs_add_in_order(void)
         float sum = (float)(i * 524287 % 4099) * -2053.0f + 0.37f;
         float want = fma_f32(bf16_to_f32(a[0]), bf16_to_f32(b[0]),
                              fma_f32(bf16_to_f32(a[1]), bf16_to_f32(b[1]), sum));
-        _mm512_store_ps(got, add_pair(_mm512_set1_ps(sum), _mm512_set1_epi32((int)w), &x));
+        _mm512_store_ps(got, add_pair(_mm512_set1_ps(sum), _mm512_set1_epi32((int)w), pair_at(&x)));
         same &= got[0] == want;
     }
     return same;
@@ -176,7 +307,7 @@ bool pairs_add_in_order(void)
 
 /* ---- groups of 4-bit codes: looked up, two of a chain at a time ---- */
 
-enum { LINE_COLS = 8, LINE_PAIRS = 4, PREFETCH_BYTES = 8192 };
+enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_WORDS = 64, PREFETCH_BYTES = 8192 };
 
 /* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row, zero at most
  * 15. */
@@ -222,11 +353,10 @@ INLINE void pairs_of_line(enum stored_offset offset, __m512i line, struct codes 
 /* sum[r] += the dots of R rows with B blocks, whose chains run side by side; each pair is used as
  * soon as it is looked up. */
 INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const char *w,
-                        const uint32_t *x, size_t x_stride, struct codes codes,
-                        __m512 sum[TILE_ROWS])
+                        const uint32_t *x, struct codes codes, __m512 sum[TILE_R])
 {
     enum { BLOCK_BYTES = 256, LINES = BLOCK_COLS / LINE_COLS };
-    __m512 even[TILE_ROWS], odd[TILE_ROWS];
+    __m512 even[TILE_R], odd[TILE_R];
     for (size_t i = 0; i < B * R; i++)
         even[i] = odd[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
@@ -241,9 +371,9 @@ INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const cha
             for (size_t i = 0; i < LINE_PAIRS; i += 2)
 #pragma GCC unroll 4
                 for (size_t r = 0; r < R; r++) {
-                    const uint32_t *at = x + r * x_stride + b * BLOCK_PAIRS + k * LINE_PAIRS + i;
-                    even[b * R + r] = add_pair(even[b * R + r], pairs[i], at);
-                    odd[b * R + r] = add_pair(odd[b * R + r], pairs[i + 1], at + 1);
+                    const uint32_t *at = x + (b * BLOCK_PAIRS + k * LINE_PAIRS + i) * R + r;
+                    even[b * R + r] = add_pair(even[b * R + r], pairs[i], pair_at(at));
+                    odd[b * R + r] = add_pair(odd[b * R + r], pairs[i + 1], pair_at(at + R));
                 }
         }
     for (size_t b = 0; b < B; b++)
@@ -251,33 +381,68 @@ INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const cha
             sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(even[b * R + r], odd[b * R + r]));
 }
 
-INLINE void sum_blocks(enum stored_offset offset, size_t R, const char *w, size_t blocks,
-                       const uint32_t *x, size_t x_stride, struct codes codes,
-                       __m512 sum[TILE_ROWS])
+/* What a piece's word of each row says; second: of the two pieces that the word serves. */
+struct constants {
+    __m512 scale, minimum;
+    __m512i zero;
+};
+
+INLINE struct constants constants_at(enum stored_offset offset, const uint32_t *word, bool second)
 {
-    size_t b = 0;
-    for (; b + 2 <= blocks; b += 2)
-        blocks_int4(offset, R, 2, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
-    if (b < blocks)
-        blocks_int4(offset, R, 1, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
+    const __m512i words = _mm512_load_si512(word);
+    const __m512 lower = f32_of(_mm512_slli_epi32(words, 16)),
+                 upper = f32_of(_mm512_and_si512(words, _mm512_set1_epi32((int)0xffff0000)));
+    return (struct constants){offset == OFFSET_NONE && !second ? lower : upper, lower,
+                              _mm512_and_si512(words, _mm512_set1_epi32(0xff))};
 }
 
-/* sum[r] += the dots of R rows with a piece. */
-INLINE void add_piece(enum stored_offset offset, size_t R, const char *w, size_t blocks,
-                      const uint32_t *x, size_t x_stride, struct codes codes, __m512 sum[TILE_ROWS])
+/* R rows, their sums in registers. false: a zero that no table has; nothing is done then. */
+INLINE bool few_over_groups(enum stored_offset offset, size_t R, const uint32_t *w,
+                            struct pieces pieces, const uint32_t *x, size_t x_stride,
+                            const float *sums, float *out, size_t out_stride)
 {
-    size_t b = 0;
-    for (; b + 2 <= blocks; b += 2)
-        blocks_int4(offset, R, 2, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
-    if (b < blocks)
-        blocks_int4(offset, R, 1, w + b * 256, x + b * BLOCK_PAIRS, x_stride, codes, sum);
+    const uint32_t *at = w, *word = w;
+    __m512 total[TILE_R];
+    for (size_t r = 0; r < R; r++)
+        total[r] = _mm512_setzero_ps();
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        const bool second = offset == OFFSET_NONE && index % 2;
+        word = second ? word : at;
+        at += second ? 0 : PANEL_ROWS;
+        n = piece_blocks(pieces, b);
+        const struct constants c = constants_at(offset, word, second);
+        if (!has_table(offset, c.zero))
+            return false;
+        const struct codes codes = codes_of(offset, c.zero);
+        const uint32_t *x_at = x + b * BLOCK_PAIRS * R;
+        __m512 sum[TILE_R];
+        for (size_t r = 0; r < R; r++)
+            sum[r] = _mm512_setzero_ps();
+        for (size_t i = 0; i < n; i += 2, at += 2 * BLOCK_WORDS, x_at += 2 * BLOCK_PAIRS * R)
+            if (n - i > 1)
+                blocks_int4(offset, R, 2, (const char *)at, x_at, codes, sum);
+            else
+                blocks_int4(offset, R, 1, (const char *)at, x_at, codes, sum);
+        at -= n % 2 * BLOCK_WORDS;
+        for (size_t r = 0; r < R; r++) {
+            total[r] = _mm512_fmadd_ps(c.scale, sum[r], total[r]);
+            if (offset == OFFSET_MINIMUM)
+                total[r] = _mm512_fmadd_ps(
+                    c.minimum, _mm512_set1_ps(sums[r * (x_stride / BLOCK_PAIRS) + b]), total[r]);
+        }
+    }
+    for (size_t r = 0; r < R; r++)
+        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(total[r], _mm512_setzero_ps()));
+    return true;
 }
 
 /* Zeros that no table has: what a writer never stores. */
-static void unpack_any_zero(const char *w, size_t blocks, const float *zero, __m512i *pairs)
+static void unpack_any_zero(const char *w, size_t blocks, __m512i zero, __m512i *pairs)
 {
     __m512 bias[4];
-    bias_int4(zero, bias);
+    _Alignas(64) float zeros[PANEL_ROWS];
+    _mm512_store_ps(zeros, _mm512_cvtepi32_ps(zero));
+    bias_int4(zeros, bias);
     for (size_t k = 0; k < blocks * BLOCK_COLS; k += LINE_COLS, w += 64, pairs += LINE_PAIRS) {
         __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
         for (unsigned i = 0; i < LINE_PAIRS; i++) {
@@ -295,90 +460,99 @@ INLINE void unpack_int4(enum stored_offset offset, const char *w, size_t blocks,
         pairs_of_line(offset, _mm512_load_si512(w), codes, pairs + i);
 }
 
-INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks,
-                       const uint32_t *x, size_t x_stride, const float *zero, size_t M, float *acc)
+/* A piece is at most a strip. */
+INLINE void many_over_groups(enum stored_offset offset, size_t P, const char *w, size_t panel_bytes,
+                             struct pieces pieces, const uint32_t *x, size_t x_stride,
+                             const float *sums, size_t M, float *out, size_t out_stride)
 {
-    const __m512i zeros = _mm512_cvtps_epi32(_mm512_load_ps(zero));
-    const struct codes codes = codes_of(offset, zeros);
-    const char *at = (const char *)w;
-    const bool known = has_table(offset, zeros);
-    if (known && M == 2) {
-        __m512 sum[TILE_ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-        add_piece(offset, 2, at, blocks, x, x_stride, codes, sum);
-        _mm512_store_ps(acc, sum[0]);
-        _mm512_store_ps(acc + PANEL_ROWS, sum[1]);
-        return;
-    }
-    __m512i pairs[STRIP_BLOCKS * BLOCK_PAIRS];
-    memset(acc, 0, M * PANEL_ROWS * sizeof *acc);
-    for (size_t b = 0, n; b < blocks; b += n, at += n * 256) {
-        n = blocks - b < STRIP_BLOCKS ? blocks - b : STRIP_BLOCKS;
-        if (known)
-            unpack_int4(offset, at, n, codes, pairs);
-        else
-            unpack_any_zero(at, n, zero, pairs);
-        tiles(pairs, n, x + b * BLOCK_PAIRS, x_stride, M, acc, PANEL_ROWS, at + n * 256, 256);
-    }
-}
-
-#define GROUP_X uint32_t
-#define GROUP_X_BLOCK BLOCK_PAIRS
-#include "groups.inc.h"
-/* One row, its constants and its sum in registers. false: a zero that no table has; nothing is done
- * then. */
-INLINE bool row_over_groups(enum stored_offset offset, const uint32_t *w, struct pieces pieces,
-                            const uint32_t *x, const float *sums, float *out)
-{
-    const __m512i upper = _mm512_set1_epi32((int)0xffff0000), byte = _mm512_set1_epi32(0xff);
-    const uint32_t *at = w, *word = w;
-    __m512 total = _mm512_setzero_ps();
+    struct strip strip;
+    struct fold fold = {.stride = x_stride / BLOCK_PAIRS};
+    const char *at = w, *word = w;
+    clear(M, P, out, out_stride);
     for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
         const bool second = offset == OFFSET_NONE && index % 2;
         word = second ? word : at;
-        at += second ? 0 : PANEL_ROWS;
+        at += second ? 0 : PANEL_ROWS * 4;
         n = piece_blocks(pieces, b);
-        const __m512i constants = _mm512_load_si512(word), zero = _mm512_and_si512(constants, byte);
-        const __m512 lower = f32_of(_mm512_slli_epi32(constants, 16)), /* scale, or minimum */
-            scale = offset == OFFSET_NONE && !second ? lower
-                                                     : f32_of(_mm512_and_si512(constants, upper));
-        if (!has_table(offset, zero))
-            return false;
-        __m512 sum[TILE_ROWS] = {_mm512_setzero_ps()};
-        add_piece(offset, 1, (const char *)at, n, x + b * BLOCK_PAIRS, 0, codes_of(offset, zero),
-                  sum);
-        at += n * BLOCK_COLS / 8 * PANEL_ROWS;
-        total = _mm512_fmadd_ps(scale, sum[0], total);
-        if (offset == OFFSET_MINIMUM)
-            total = _mm512_fmadd_ps(lower, _mm512_set1_ps(sums[b]), total);
+        tp_assert(n <= STRIP_BLOCKS);
+        for (size_t p = 0; p < P; p++) {
+            const struct constants c = constants_at(
+                offset, (const uint32_t *)(const void *)(word + p * panel_bytes), second);
+            fold.scale[p] = c.scale;
+            fold.minimum[p] = c.minimum;
+            if (has_table(offset, c.zero))
+                unpack_int4(offset, at + p * panel_bytes, n, codes_of(offset, c.zero),
+                            strip.pairs[p]);
+            else
+                unpack_any_zero(at + p * panel_bytes, n, c.zero, strip.pairs[p]);
+        }
+        at += n * BLOCK_WORDS * 4;
+        fold.sums = offset == OFFSET_MINIMUM ? sums + b : NULL;
+        tiles_folded(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, &fold, M, out,
+                     out_stride, ahead_of(at, n * BLOCK_WORDS * 4, n, panel_bytes, M));
     }
-    _mm512_storeu_ps(out, _mm512_add_ps(total, _mm512_setzero_ps()));
-    return true;
+    finish(M, P, out, out_stride);
 }
 
-#define PANEL_OF_GROUPS(name, offset)                                                              \
-    static GROUPS(many_##name, offset, piece_int4) static void panel_##name(DOT_ARGS_OF(uint32_t)) \
-    {                                                                                              \
-        if (M != 1 || !row_over_groups(offset, w, pieces, x, sums, out))                           \
-            many_##name(w, pieces, x, x_stride, sums, M, out, out_stride);                         \
-    }
-PANEL_OF_GROUPS(int4_none, OFFSET_NONE)
-PANEL_OF_GROUPS(int4_zero, OFFSET_ZERO)
-PANEL_OF_GROUPS(int4_min, OFFSET_MINIMUM)
+/* ---- runs of panels, two at a time ---- */
 
-/* A panel after the other. */
-#define DOT_ROWS(name)                                                                             \
+#define ROWS_ARGS                                                                                  \
+    const char *w, size_t panel_bytes, struct pieces pieces, const uint32_t *x, size_t stride,     \
+        const float *sums, size_t M, float *out, size_t out_stride
+/* Of one panel, and of two. */
+typedef void rows_fn(ROWS_ARGS);
+
+INLINE void each_pair(rows_fn *one, rows_fn *two, DOT_ROWS_ARGS)
+{
+    const size_t stride = x_blocks * BLOCK_PAIRS;
+    const char *at = w;
+    (void)room;
+    for (x += block * BLOCK_PAIRS * width_of(M); panels > 1;
+         panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
+        two(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+    if (panels)
+        one(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+}
+
+#define EACH_PAIR(name)                                                                            \
     void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
     {                                                                                              \
-        (void)room;                                                                                \
-        for (size_t p = 0; p < panels; p++)                                                        \
-            panel_##name((const char *)w + p * panel_bytes, pieces, x + block * BLOCK_PAIRS,       \
-                         x_blocks * BLOCK_PAIRS, sums, M, out + p * PANEL_ROWS, out_stride);       \
+        each_pair(name##_1, name##_2, w, panel_bytes, panels, pieces, x, x_blocks, block, sums, M, \
+                  out, out_stride, room);                                                          \
     }
-/* clang-format off */
-DOT_ROWS(bf16)
-DOT_ROWS(i8)
-DOT_ROWS(e4m3)
-DOT_ROWS(int4_none)
-DOT_ROWS(int4_zero)
-DOT_ROWS(int4_min)
-/* clang-format on */
+
+#define VALUES(name, stored, bytes, P)                                                             \
+    static void name##_##P(ROWS_ARGS)                                                              \
+    {                                                                                              \
+        (void)sums;                                                                                \
+        dot_values(stored, 512 * bytes, P, w, panel_bytes, pieces, x, stride, M, out, out_stride); \
+    }
+#define DOT_VALUES(name, stored, bytes)                                                            \
+    VALUES(name, stored, bytes, 1)                                                                 \
+    VALUES(name, stored, bytes, 2)                                                                 \
+    EACH_PAIR(name)
+DOT_VALUES(bf16, STORED_BF16, 2)
+DOT_VALUES(i8, STORED_INT8, 1)
+DOT_VALUES(e4m3, STORED_FP8, 1)
+
+/* A panel's rows of x, where they are one or two, and no zero is beyond the tables. */
+#define FEW(offset, R, at)                                                                         \
+    few_over_groups(offset, R, (const uint32_t *)(const void *)(w + (at)*panel_bytes), pieces, x,  \
+                    stride, sums, out + (at)*PANEL_ROWS, out_stride)
+#define GROUPS(name, offset, P)                                                                    \
+    static void name##_##P(ROWS_ARGS)                                                              \
+    {                                                                                              \
+        bool done = M <= 2;                                                                        \
+        for (size_t p = 0; done && p < (P); p++)                                                   \
+            done = M == 1 ? FEW(offset, 1, p) : FEW(offset, 2, p);                                 \
+        if (!done)                                                                                 \
+            many_over_groups(offset, P, w, panel_bytes, pieces, x, stride, sums, M, out,           \
+                             out_stride);                                                          \
+    }
+#define DOT_GROUPS(name, offset)                                                                   \
+    GROUPS(name, offset, 1)                                                                        \
+    GROUPS(name, offset, 2)                                                                        \
+    EACH_PAIR(name)
+DOT_GROUPS(int4_none, OFFSET_NONE)
+DOT_GROUPS(int4_zero, OFFSET_ZERO)
+DOT_GROUPS(int4_min, OFFSET_MINIMUM)
