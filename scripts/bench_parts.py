@@ -85,13 +85,13 @@ def roofline(b, name, tokens):
 
 def prefill(b):
     for tokens, most, seconds in ((128, 3, 30), (512, 3, 40)):
-        ours, limit, theirs, products, instruction = {}, {}, {}, [], ""
+        ours, limit, theirs, products, instruction = {}, {}, {}, [], {}
         for _ in rounds(most, seconds):
             found = b.onednn(tokens, 2)
             if found:
                 products.append(found)
             for name in bench_models.FORMATS:
-                rate, instruction = roofline(b, name, tokens)
+                rate, instruction[name] = roofline(b, name, tokens)
                 limit.setdefault(name, []).append(rate)
                 ours.setdefault(name, []).append(b.our_prompt(name, tokens, 2))
                 if b.llama:
@@ -99,7 +99,7 @@ def prefill(b):
         for name in bench_models.FORMATS:
             what = f"{name}, {tokens} tokens"
             state = f", a turn of tiles {b.tile_ns:.0f} ns" if b.tile_ns else ""
-            yield dict(row("prefill", what, "tok/s", ours[name], f"{instruction} peak{state}", limit[name], "peak"), tile_ns=b.tile_ns)
+            yield dict(row("prefill", what, "tok/s", ours[name], f"{instruction[name]} peak{state}", limit[name], "peak"), tile_ns=b.tile_ns)
             yield b.beside_llama("prefill", what, name, "tok/s", ours[name], theirs.get(name))
             if products:
                 yield row("prefill", what, "tok/s", ours[name], f"oneDNN {products[0][1]}, products alone", [p[0] for p in products], "oneDNN")

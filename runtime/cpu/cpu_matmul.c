@@ -51,13 +51,16 @@ uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
     return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
 }
 
-/* Panels that are about to be read. */
-static const unsigned char *panels_of(const struct cpu_rank *r, const struct matrix *w,
-                                      struct range panels)
+static const unsigned char *panels_of(const struct matrix *w, struct range panels)
+{
+    return w->w + panels.begin * w->panel_bytes;
+}
+
+/* Panels that were read just now, and lie in a cache. */
+static void hash_panels(const struct cpu_rank *r, const struct matrix *w, struct range panels)
 {
     for (uint64_t p = panels.begin; r->weights->pass && p < panels.end; p++)
         pass_panel(r->weights->pass, w, p);
-    return w->w + panels.begin * w->panel_bytes;
 }
 
 /* Where an activation tile meets the panels: rows [row, row + n) of x. */
@@ -136,7 +139,8 @@ static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct ti
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    leaf_dot(r, w, panels_of(r, w, panels), range_count(panels), w->pieces, t, 0, out, out_stride);
+    leaf_dot(r, w, panels_of(w, panels), range_count(panels), w->pieces, t, 0, out, out_stride);
+    hash_panels(r, w, panels);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panels.begin * PANEL_ROWS,
@@ -279,7 +283,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
                         struct range run)
 {
     const struct matrix *w = job->w;
-    const unsigned char *weights = panels_of(r, w, run);
+    const unsigned char *weights = panels_of(w, run);
     const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
     float *top = job->stack;
     uint64_t at = 0;
@@ -291,6 +295,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
         for (uint8_t m = job->leaves->merges[i]; m; m--, top -= node)
             r->kernels->add(top - node, top, t.n * width, top - node);
     }
+    hash_panels(r, w, run);
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +
