@@ -65,14 +65,15 @@ struct kernels {
      *   rows_tile    rows, and panels in a run, that are best together; leaf_panels where a panel
      *   run_panels   is many short leaves. For speed only
      *   pack_rows    columns 0 .. blocks * 32 - 1 of M rows of 64-byte aligned x into
-     *                packed_words(blocks, M), in an order of its own
+     *                packed_words(blocks, M), in an order of its own, which depends on M
      *   rows_begin   around calls of dot_rows, by the thread that makes them: rows_end gives back
      *   rows_end     what the processor keeps for them
      *   dot_rows     the bits of dot, of `panels` panels, panel_bytes from one's leaf to the next
      *                one's: out[m * out_stride + p * 16 + r]. The leaf's columns are those of x
-     *                from its block `block` on; x of pack_rows, x_blocks a row. sums of piece_sums,
-     *                sums[m * x_blocks + b]. Of the formats all of whose values are bf16 values;
-     *                NULL for others. room: rows_room bytes, 64-byte aligned, scratch */
+     *                from its block `block` on; x of pack_rows of M rows, x_blocks a row. sums of
+     *                piece_sums, sums[m * x_blocks + b]. Of the formats all of whose values are
+     *                bf16 values; NULL for others. room: rows_room bytes, 64-byte aligned, scratch
+     */
     uint8_t rows_worth[STORED_COUNT];
     uint16_t rows_tile, run_panels, leaf_panels;
     uint32_t rows_room;

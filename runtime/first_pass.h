@@ -13,8 +13,8 @@ struct pass_chunk {
     _Atomic uint64_t bytes;
 };
 
-/* The panel is about to be read: its chunk is hashed on where it is the next one. Any thread; one
- * at a time has a panel. chunks: of the rank's file. */
+/* The panel was just read, and lies in a cache: its chunk is hashed on where it is the next one.
+ * Any thread; one at a time has a panel. chunks: of the rank's file. */
 static inline void pass_panel(struct pass_chunk *chunks, const struct matrix *w, uint64_t panel)
 {
     struct pass_chunk *chunk = &chunks[w->first_chunk + panel / w->chunk_panels];

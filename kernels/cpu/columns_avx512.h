@@ -1,11 +1,9 @@
 /* What the dots with 512-bit registers share: columns of a panel widened to f32, a register each,
- * its 16 rows the lanes; and tiles of rows. */
+ * its 16 rows the lanes. */
 #pragma once
 #include "tables.h"
 
 #include <immintrin.h>
-
-enum { TILE_ROWS = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -139,18 +137,3 @@ INLINE void bias_int4(const float *zero, __m512 bias[4])
     for (int q = 0; q < 4; q++)
         bias[q] = _mm512_add_ps(_mm512_load_ps(zero), _mm512_set1_ps((float)(1 << (23 - 4 * q))));
 }
-
-/* Calls TILE(R, rows of x before) for tiles of R rows that are M together. */
-#define EACH_TILE(TILE)                                                                            \
-    for (size_t t = 0, m = 0, rows, tiles = (M + TILE_ROWS - 1) / TILE_ROWS; t < tiles;            \
-         t++, m += rows)                                                                           \
-        switch (rows = (M - m) / (tiles - t)) {                                                    \
-            TILE(1);                                                                               \
-            TILE(2);                                                                               \
-            TILE(3);                                                                               \
-            TILE(4);                                                                               \
-            TILE(5);                                                                               \
-            TILE(6);                                                                               \
-            TILE(7);                                                                               \
-            TILE(8);                                                                               \
-        }

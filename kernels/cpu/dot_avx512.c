@@ -8,6 +8,8 @@
 #include "fma.h"
 #include "prefetch.h"
 
+enum { TILE_ROWS = 8 };
+
 /* How far ahead a row's weights are asked for, by the bytes of a block: on Zen 5 codes came to 0.80
  * of a read with 2 KiB, and come to all of it with 8. */
 INLINE size_t near_bytes(size_t block_bytes)
@@ -107,6 +109,21 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, bool far, const char 
     for (size_t r = 0; r < R; r++)
         _mm512_store_ps(out + r * PANEL_ROWS, acc[r]);
 }
+
+/* Calls TILE(R, rows of x before) for tiles of R rows that are M together. */
+#define EACH_TILE(TILE)                                                                            \
+    for (size_t t = 0, m = 0, rows, tiles = (M + TILE_ROWS - 1) / TILE_ROWS; t < tiles;            \
+         t++, m += rows)                                                                           \
+        switch (rows = (M - m) / (tiles - t)) {                                                    \
+            TILE(1);                                                                               \
+            TILE(2);                                                                               \
+            TILE(3);                                                                               \
+            TILE(4);                                                                               \
+            TILE(5);                                                                               \
+            TILE(6);                                                                               \
+            TILE(7);                                                                               \
+            TILE(8);                                                                               \
+        }
 
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {

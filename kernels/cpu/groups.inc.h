@@ -1,20 +1,15 @@
 /* Dots over groups of 4-bit codes, compiled for each instruction set. What includes it has the
  * function of a piece: acc[m][r] = the sum of x row m over a piece's blocks, each code less
- * zero[r]; docs/numerics.md section 3. Rows of x are floats, or packed: GROUP_X their words,
- * GROUP_X_BLOCK of them a block.
+ * zero[r]; docs/numerics.md section 3.
  */
-#ifndef GROUP_X
-#define GROUP_X float
-#define GROUP_X_BLOCK BLOCK_COLS
-#endif
 
 enum { GROUP_ROWS = 96 }; /* rows of x at once */
 
-typedef void piece_fn(enum stored_offset offset, const uint32_t *w, size_t blocks, const GROUP_X *x,
+typedef void piece_fn(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
                       size_t x_stride, const float *zero, size_t M, float *acc);
 
-static inline __attribute__((always_inline)) void
-rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, DOT_ARGS_OF(GROUP_X))
+static inline __attribute__((always_inline)) void rows_over_groups(enum stored_offset offset,
+                                                                   piece_fn *sum_piece, DOT_ARGS)
 {
     _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS],
         minimum[PANEL_ROWS];
@@ -27,10 +22,10 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, DOT_ARGS_OF(GRO
         at += second ? 0 : PANEL_ROWS;
         n = piece_blocks(pieces, b);
         constants_of(offset, word, second, scale, zero, minimum);
-        sum_piece(offset, at, n, x + b * GROUP_X_BLOCK, x_stride, zero, M, acc);
+        sum_piece(offset, at, n, x + b * BLOCK_COLS, x_stride, zero, M, acc);
         at += n * BLOCK_COLS / 8 * PANEL_ROWS;
         fold_piece(offset, scale, minimum, acc, M, offset == OFFSET_MINIMUM ? sums + b : NULL,
-                   x_stride / GROUP_X_BLOCK, out, out_stride);
+                   x_stride / BLOCK_COLS, out, out_stride);
     }
     for (size_t m = 0; m < M; m++)
         for (size_t r = 0; r < PANEL_ROWS; r++)
@@ -38,12 +33,12 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, DOT_ARGS_OF(GRO
 }
 
 #define GROUPS(name, offset, piece)                                                                \
-    void name(DOT_ARGS_OF(GROUP_X))                                                                \
+    void name(DOT_ARGS)                                                                            \
     {                                                                                              \
         for (size_t m = 0, n; m < M; m += n) {                                                     \
             n = M - m < GROUP_ROWS ? M - m : GROUP_ROWS;                                           \
             rows_over_groups(offset, piece, w, pieces, x + m * x_stride, x_stride,                 \
-                             sums + m * (x_stride / GROUP_X_BLOCK), n, out + m * out_stride,       \
+                             sums + m * (x_stride / BLOCK_COLS), n, out + m * out_stride,          \
                              out_stride);                                                          \
         }                                                                                          \
     }

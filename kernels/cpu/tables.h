@@ -14,10 +14,9 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernel
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-#define DOT_ARGS_OF(X)                                                                             \
-    const void *w, struct pieces pieces, const X *x, size_t x_stride, const float *sums, size_t M, \
-        float *out, size_t out_stride
-#define DOT_ARGS DOT_ARGS_OF(float)
+#define DOT_ARGS                                                                                   \
+    const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,       \
+        size_t M, float *out, size_t out_stride
 #define DOT_DECLARE(isa)                                                                           \
     void dot_##isa##_f32(DOT_ARGS), dot_##isa##_f16(DOT_ARGS), dot_##isa##_bf16(DOT_ARGS);         \
     void dot_##isa##_i8(DOT_ARGS), dot_##isa##_e4m3(DOT_ARGS), dot_##isa##_int4_none(DOT_ARGS);    \

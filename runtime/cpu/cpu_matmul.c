@@ -123,13 +123,14 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
 }
 
 /* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
- * begin}. false: there are none. */
+ * begin}. false: there are none. One row or two read a panel as it streams by. */
 static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                      uint64_t panels, struct range group, struct range *run)
 {
-    const uint64_t at_once = by_rows(r, w, t) ? panels
-                             : alone(r, w, t) ? r->kernels->row_panels
-                                              : 1,
+    enum { FEW = 2 };
+    const uint64_t at_once = alone(r, w, t)                  ? r->kernels->row_panels
+                             : by_rows(r, w, t) && t.n > FEW ? panels
+                                                             : 1,
                    end = run->end + at_once;
     *run = (struct range){run->end, min_u64(end, group.end)};
     return run->begin < group.end;
@@ -156,15 +157,12 @@ static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct ra
 typedef void tile_fn(const struct cpu_rank *r, void *arg, struct tile t, struct range group);
 
 /* Panels of w, or of matrices of its format. */
-static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct range panels,
-                      struct tile all, tile_fn *fn, void *arg)
+static void tiles_of(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                     struct tile all, bool packed, tile_fn *fn, void *arg)
 {
     const struct kernels *k = r->kernels;
-    bool packed = r->bf16 && kernels_packs(k, w->stored->id, all.n);
     uint64_t rows = packed ? k->rows_tile : CPU_ROW_TILE;
     uint64_t width = all.n > rows && !packed ? CPU_PANEL_GROUP : range_count(panels);
-    if (packed)
-        k->rows_begin();
     for (uint64_t p = panels.begin; p < panels.end; p += width) {
         struct range group = {p, min_u64(p + width, panels.end)};
         for (uint64_t m = 0; m < all.n; m += rows) {
@@ -180,8 +178,30 @@ static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct r
             fn(r, arg, t, group);
         }
     }
+}
+
+/* Where a share is begun. In the first pass that is at a chunk of w's: what the share has of the
+ * chunk before comes last, when the thread before has hashed what is before that. */
+static uint64_t first_panel(const struct cpu_rank *r, const struct matrix *w, struct range panels)
+{
+    if (!r->weights->pass || panels.begin >= w->panels)
+        return panels.begin;
+    const uint64_t chunk = align_up(panels.begin, w->chunk_panels);
+    return min_u64(min_u64(chunk, w->panels), panels.end);
+}
+
+/* Panels of w, or of matrices of its format, w's before the others'. */
+static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                      struct tile all, tile_fn *fn, void *arg)
+{
+    const bool packed = r->bf16 && kernels_packs(r->kernels, w->stored->id, all.n);
+    const uint64_t first = first_panel(r, w, panels);
     if (packed)
-        k->rows_end();
+        r->kernels->rows_begin();
+    tiles_of(r, w, (struct range){first, panels.end}, all, packed, fn, arg);
+    tiles_of(r, w, (struct range){panels.begin, first}, all, packed, fn, arg);
+    if (packed)
+        r->kernels->rows_end();
 }
 
 /* ---- q, k, v ---- */

@@ -1,0 +1,231 @@
+/* Dots over groups of 4-bit codes with VDPBF16PS: codes are looked up as pairs of bf16 values, two
+ * of a chain at a time. */
+#include "error.h"
+#include "tiles_avx512bf16.h"
+
+enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_WORDS = 64, PREFETCH_BYTES = 8192 };
+
+/* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row, zero at most
+ * 15. */
+struct codes {
+    __m512i values, plus;
+};
+
+INLINE struct codes codes_of(enum stored_offset offset, __m512i zero)
+{
+    uint16_t values[32];
+    for (int i = 0; i < 32; i++)
+        values[i] = (uint16_t)(f32_bits((float)(offset == OFFSET_ZERO   ? i - 16
+                                                : offset == OFFSET_NONE ? i % 16 - 8
+                                                                        : i % 16)) >>
+                               16);
+    __m512i plus = _mm512_sub_epi32(_mm512_set1_epi32(16), zero);
+    return (struct codes){_mm512_loadu_si512(values),
+                          _mm512_or_si512(plus, _mm512_slli_epi32(plus, 16))};
+}
+
+INLINE bool has_table(enum stored_offset offset, __m512i zero)
+{
+    return offset != OFFSET_ZERO || !_mm512_cmpgt_epi32_mask(zero, _mm512_set1_epi32(15));
+}
+
+/* Pairs of a line's eight columns, even and odd chain in turn. Column 2q of a row is at bit 4q of
+ * its word, 2q + 1 at bit 16 + 4q; what stands above the four bits of a code is not looked at, or
+ * cut off. */
+INLINE void pairs_of_line(enum stored_offset offset, __m512i line, struct codes codes,
+                          __m512i pairs[LINE_PAIRS])
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < LINE_PAIRS; i++) {
+        const long long first = i / 2 * 8 + i % 2 * 16, second = first + 4; /* bits */
+        const long long row = second | first << 16, rows = row | (row + 32 + (32 << 16)) << 32;
+        __m512i code = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(rows), line);
+        if (offset == OFFSET_ZERO)
+            code = _mm512_add_epi32(_mm512_and_si512(code, _mm512_set1_epi16(15)), codes.plus);
+        pairs[i] = _mm512_permutexvar_epi16(code, codes.values);
+    }
+}
+
+/* The same of a pair that is needed once; GCC would broadcast it apart. */
+INLINE __m512 add_pair_at(__m512 sum, __m512i pair, const uint32_t *x)
+{
+    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(pair), "m"(*x));
+    return sum;
+}
+
+/* sum[r] += the dots of R rows with B blocks, whose chains run side by side; each pair is used as
+ * soon as it is looked up. */
+INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const char *w,
+                        const uint32_t *x, struct codes codes, __m512 sum[TILE_R])
+{
+    enum { BLOCK_BYTES = 256, LINES = BLOCK_COLS / LINE_COLS };
+    __m512 even[TILE_R], odd[TILE_R];
+    for (size_t i = 0; i < B * R; i++)
+        even[i] = odd[i] = _mm512_setzero_ps();
+#pragma GCC unroll 4
+    for (size_t k = 0; k < LINES; k++)
+#pragma GCC unroll 4
+        for (size_t b = 0; b < B; b++) {
+            const char *line = w + b * BLOCK_BYTES + k * 64;
+            __m512i pairs[LINE_PAIRS];
+            _mm_prefetch(line + PREFETCH_BYTES, _MM_HINT_T0);
+            pairs_of_line(offset, _mm512_load_si512(line), codes, pairs);
+#pragma GCC unroll 2
+            for (size_t i = 0; i < LINE_PAIRS; i += 2)
+#pragma GCC unroll 4
+                for (size_t r = 0; r < R; r++) {
+                    const uint32_t *at = x + (b * BLOCK_PAIRS + k * LINE_PAIRS + i) * R + r;
+                    even[b * R + r] = add_pair_at(even[b * R + r], pairs[i], at);
+                    odd[b * R + r] = add_pair_at(odd[b * R + r], pairs[i + 1], at + R);
+                }
+        }
+    for (size_t b = 0; b < B; b++)
+        for (size_t r = 0; r < R; r++)
+            sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(even[b * R + r], odd[b * R + r]));
+}
+
+/* What a piece's word of each row says; second: of the two pieces that the word serves. */
+struct constants {
+    __m512 scale, minimum;
+    __m512i zero;
+};
+
+INLINE struct constants constants_at(enum stored_offset offset, const uint32_t *word, bool second)
+{
+    const __m512i words = _mm512_load_si512(word);
+    const __m512 lower = f32_of(_mm512_slli_epi32(words, 16)),
+                 upper = f32_of(_mm512_and_si512(words, _mm512_set1_epi32((int)0xffff0000)));
+    return (struct constants){offset == OFFSET_NONE && !second ? lower : upper, lower,
+                              _mm512_and_si512(words, _mm512_set1_epi32(0xff))};
+}
+
+/* R rows, their sums in registers. false: a zero that no table has; nothing is done then. */
+INLINE bool few_over_groups(enum stored_offset offset, size_t R, const uint32_t *w,
+                            struct pieces pieces, const uint32_t *x, size_t x_stride,
+                            const float *sums, float *out, size_t out_stride)
+{
+    const uint32_t *at = w, *word = w;
+    __m512 total[TILE_R];
+    for (size_t r = 0; r < R; r++)
+        total[r] = _mm512_setzero_ps();
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        const bool second = offset == OFFSET_NONE && index % 2;
+        word = second ? word : at;
+        at += second ? 0 : PANEL_ROWS;
+        n = piece_blocks(pieces, b);
+        const struct constants c = constants_at(offset, word, second);
+        if (!has_table(offset, c.zero))
+            return false;
+        const struct codes codes = codes_of(offset, c.zero);
+        const uint32_t *x_at = x + b * BLOCK_PAIRS * R;
+        __m512 sum[TILE_R];
+        for (size_t r = 0; r < R; r++)
+            sum[r] = _mm512_setzero_ps();
+        for (size_t i = 0; i < n; i += 2, at += 2 * BLOCK_WORDS, x_at += 2 * BLOCK_PAIRS * R)
+            if (n - i > 1)
+                blocks_int4(offset, R, 2, (const char *)at, x_at, codes, sum);
+            else
+                blocks_int4(offset, R, 1, (const char *)at, x_at, codes, sum);
+        at -= n % 2 * BLOCK_WORDS;
+        for (size_t r = 0; r < R; r++) {
+            total[r] = _mm512_fmadd_ps(c.scale, sum[r], total[r]);
+            if (offset == OFFSET_MINIMUM)
+                total[r] = _mm512_fmadd_ps(
+                    c.minimum, _mm512_set1_ps(sums[r * (x_stride / BLOCK_PAIRS) + b]), total[r]);
+        }
+    }
+    for (size_t r = 0; r < R; r++)
+        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(total[r], _mm512_setzero_ps()));
+    return true;
+}
+
+/* Zeros that no table has: what a writer never stores. */
+static void unpack_any_zero(const char *w, size_t blocks, __m512i zero, __m512i *pairs)
+{
+    __m512 bias[4];
+    _Alignas(64) float zeros[PANEL_ROWS];
+    _mm512_store_ps(zeros, _mm512_cvtepi32_ps(zero));
+    bias_int4(zeros, bias);
+    for (size_t k = 0; k < blocks * BLOCK_COLS; k += LINE_COLS, w += 64, pairs += LINE_PAIRS) {
+        __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
+        for (unsigned i = 0; i < LINE_PAIRS; i++) {
+            unsigned first = i / 2 * 8 + i % 2 * 16;
+            pairs[i] = pair_of(code_int4(OFFSET_ZERO, low, high, first, bias[0], bias),
+                               code_int4(OFFSET_ZERO, low, high, first + 4, bias[0], bias));
+        }
+    }
+}
+
+INLINE void unpack_int4(enum stored_offset offset, const char *w, size_t blocks, struct codes codes,
+                        __m512i *pairs)
+{
+    for (size_t i = 0; i < blocks * BLOCK_PAIRS; i += LINE_PAIRS, w += 64)
+        pairs_of_line(offset, _mm512_load_si512(w), codes, pairs + i);
+}
+
+/* One text for all offsets. */
+static void tiles_folded(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
+                         size_t x_stride, const struct fold *fold, size_t M, float *out,
+                         size_t out_stride, struct ahead ahead)
+{
+    if (P == 2)
+        tiles(2, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+    else
+        tiles(1, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+}
+
+/* A piece is at most a strip. */
+INLINE void many_over_groups(enum stored_offset offset, size_t P, const char *w, size_t panel_bytes,
+                             struct pieces pieces, const uint32_t *x, size_t x_stride,
+                             const float *sums, size_t M, float *out, size_t out_stride)
+{
+    struct strip strip;
+    struct fold fold = {.stride = x_stride / BLOCK_PAIRS};
+    const char *at = w, *word = w;
+    clear(M, P, out, out_stride);
+    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
+        const bool second = offset == OFFSET_NONE && index % 2;
+        word = second ? word : at;
+        at += second ? 0 : PANEL_ROWS * 4;
+        n = piece_blocks(pieces, b);
+        tp_assert(n <= STRIP_BLOCKS);
+        for (size_t p = 0; p < P; p++) {
+            const struct constants c = constants_at(
+                offset, (const uint32_t *)(const void *)(word + p * panel_bytes), second);
+            fold.scale[p] = c.scale;
+            fold.minimum[p] = c.minimum;
+            if (has_table(offset, c.zero))
+                unpack_int4(offset, at + p * panel_bytes, n, codes_of(offset, c.zero),
+                            strip.pairs[p]);
+            else
+                unpack_any_zero(at + p * panel_bytes, n, c.zero, strip.pairs[p]);
+        }
+        at += n * BLOCK_WORDS * 4;
+        fold.sums = offset == OFFSET_MINIMUM ? sums + b : NULL;
+        tiles_folded(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, &fold, M, out,
+                     out_stride, ahead_of(at, n * BLOCK_WORDS * 4, n, panel_bytes, M));
+    }
+    finish(M, P, out, out_stride);
+}
+
+/* A panel's rows of x, where they are one or two, and no zero is beyond the tables. */
+#define FEW(offset, R, at)                                                                         \
+    few_over_groups(offset, R, (const uint32_t *)(const void *)(w + (at)*panel_bytes), pieces, x,  \
+                    stride, sums, out + (at)*PANEL_ROWS, out_stride)
+#define GROUPS(name, offset, P)                                                                    \
+    static void name##_##P(ROWS_ARGS)                                                              \
+    {                                                                                              \
+        bool done = M <= 2;                                                                        \
+        for (size_t p = 0; done && p < (P); p++)                                                   \
+            done = M == 1 ? FEW(offset, 1, p) : FEW(offset, 2, p);                                 \
+        if (!done)                                                                                 \
+            many_over_groups(offset, P, w, panel_bytes, pieces, x, stride, sums, M, out,           \
+                             out_stride);                                                          \
+    }
+#define DOT_GROUPS(name, offset)                                                                   \
+    GROUPS(name, offset, 1)                                                                        \
+    GROUPS(name, offset, 2)                                                                        \
+    EACH_PAIR(name)
+DOT_GROUPS(int4_none, OFFSET_NONE)
+DOT_GROUPS(int4_zero, OFFSET_ZERO)
+DOT_GROUPS(int4_min, OFFSET_MINIMUM)

@@ -1,0 +1,188 @@
+/* What the dots with VDPBF16PS share: x = fma(low, fma(high, x)) of pairs of bf16 values.
+ *
+ * A chain of docs/numerics.md section 3 takes every other column. So a pair is two neighbours of a
+ * chain, the earlier one in its high half: columns (0, 2) of four for the even chain, (1, 3) for
+ * the odd one. Weights are unpacked to pairs a strip of blocks at a time, which then serves all
+ * rows of x from the first-level cache: tiles of four rows and two panels, whose sixteen chains
+ * hide the instruction's latency. */
+#pragma once
+#include "columns_avx512.h"
+
+enum { STRIP_BLOCKS = 8, BLOCK_PAIRS = BLOCK_COLS / 2, TILE_R = 4, TILE_P = 2 };
+
+/* Rows of x lie side by side in tiles of four, a pair of each; where there are but one or two, in
+ * a tile of those. */
+INLINE size_t width_of(size_t M)
+{
+    return M <= 2 ? M : TILE_R;
+}
+
+/* bf16 values as f32: the first in the high half. */
+INLINE __m512i pair_of(__m512 first, __m512 second)
+{
+    return _mm512_or_si512(_mm512_castps_si512(first),
+                           _mm512_srli_epi32(_mm512_castps_si512(second), 16));
+}
+
+/* sum with the pairs of 16 rows and a pair of x: GCC 12 copies the sum. */
+INLINE __m512 add_pair(__m512 sum, __m512i pair, __m512i x)
+{
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(pair), "v"(x));
+    return sum;
+}
+
+INLINE __m512i pair_at(const uint32_t *x)
+{
+    return _mm512_set1_epi32((int)*x);
+}
+
+/* Blocks of up to two panels, unpacked. */
+struct strip {
+    __m512i pairs[TILE_P][STRIP_BLOCKS * BLOCK_PAIRS];
+};
+
+/* What becomes of a piece's sums: out = fma(scale, sum, out), then fma(minimum, S, out). */
+struct fold {
+    __m512 scale[TILE_P], minimum[TILE_P];
+    const float *sums; /* S of row m at m * stride; NULL: no minimum */
+    size_t stride;
+};
+
+/* Memory that is read next, of each panel: a few lines with every block that is multiplied. */
+struct ahead {
+    const char *at, *end;
+    size_t panel_bytes, lines; /* lines: a block */
+};
+
+INLINE void ask(struct ahead *ahead, size_t P)
+{
+    for (size_t i = 0; i < ahead->lines && ahead->at < ahead->end; i++, ahead->at += 64)
+        for (size_t p = 0; p < P; p++)
+            _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
+}
+
+/* The dots of R rows with unpacked blocks of P panels go on in out; or, with a fold, over a whole
+ * piece, are folded into it. */
+INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, size_t blocks,
+                 const uint32_t *x, const struct fold *fold, size_t m, float *out,
+                 size_t out_stride, struct ahead *ahead)
+{
+    __m512 sum[TILE_R][TILE_P], chain[2][TILE_R][TILE_P];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R * P; i++)
+        sum[i / P][i % P] = fold ? _mm512_setzero_ps()
+                                 : _mm512_loadu_ps(out + i / P * out_stride + i % P * PANEL_ROWS);
+    for (size_t b = 0; b < blocks; b++, x += BLOCK_PAIRS * width) {
+        const __m512i *pairs = &strip->pairs[0][b * BLOCK_PAIRS];
+        ask(ahead, P);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < R * P; i++)
+            chain[0][i / P][i % P] = chain[1][i / P][i % P] = _mm512_setzero_ps();
+#pragma GCC unroll 16
+        for (size_t k = 0; k < BLOCK_PAIRS; k++) {
+#pragma GCC unroll 4
+            for (size_t r = 0; r < R; r++) {
+                const __m512i at = pair_at(x + k * width + r);
+#pragma GCC unroll 2
+                for (size_t p = 0; p < P; p++)
+                    chain[k % 2][r][p] =
+                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], at);
+            }
+        }
+#pragma GCC unroll 8
+        for (size_t i = 0; i < R * P; i++)
+            sum[i / P][i % P] = _mm512_add_ps(
+                sum[i / P][i % P], _mm512_add_ps(chain[0][i / P][i % P], chain[1][i / P][i % P]));
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R * P; i++) {
+        const size_t r = i / P, p = i % P;
+        float *to = out + r * out_stride + p * PANEL_ROWS;
+        __m512 total = sum[r][p];
+        if (fold)
+            total = _mm512_fmadd_ps(fold->scale[p], total, _mm512_loadu_ps(to));
+        if (fold && fold->sums)
+            total = _mm512_fmadd_ps(fold->minimum[p],
+                                    _mm512_set1_ps(fold->sums[(m + r) * fold->stride]), total);
+        _mm512_storeu_ps(to, total);
+    }
+}
+
+/* All rows. */
+INLINE void tiles(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
+                  size_t x_stride, const struct fold *fold, size_t M, float *out, size_t out_stride,
+                  struct ahead ahead)
+{
+#define TILE(R, width)                                                                             \
+    case R:                                                                                        \
+        tile(R, P, width, strip, blocks, x, fold, m, out, out_stride, &ahead);                     \
+        break
+    if (M <= 2) {
+        const size_t m = 0;
+        switch (M) {
+            TILE(1, 1);
+            TILE(2, 2);
+        }
+        return;
+    }
+    for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride, out += TILE_R * out_stride)
+        switch (M - m) {
+            TILE(1, TILE_R);
+            TILE(2, TILE_R);
+            TILE(3, TILE_R);
+        default:
+            tile(TILE_R, P, TILE_R, strip, blocks, x, fold, m, out, out_stride, &ahead);
+        }
+#undef TILE
+}
+
+/* Of a strip's panels, what follows its blocks, M rows long. */
+INLINE struct ahead ahead_of(const char *next, size_t bytes, size_t blocks, size_t panel_bytes,
+                             size_t M)
+{
+    return (struct ahead){next, next + bytes, panel_bytes,
+                          (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
+}
+
+INLINE void clear(size_t M, size_t P, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t p = 0; p < P; p++)
+            _mm512_storeu_ps(out + m * out_stride + p * PANEL_ROWS, _mm512_setzero_ps());
+}
+
+/* -0 becomes +0. */
+INLINE void finish(size_t M, size_t P, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        for (size_t p = 0; p < P; p++) {
+            float *at = out + m * out_stride + p * PANEL_ROWS;
+            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_setzero_ps()));
+        }
+}
+
+/* Runs of panels, two at a time: */
+#define ROWS_ARGS                                                                                  \
+    const char *w, size_t panel_bytes, struct pieces pieces, const uint32_t *x, size_t stride,     \
+        const float *sums, size_t M, float *out, size_t out_stride
+/* Of one panel, and of two. */
+typedef void rows_fn(ROWS_ARGS);
+
+INLINE void each_pair(rows_fn *one, rows_fn *two, DOT_ROWS_ARGS)
+{
+    const size_t stride = x_blocks * BLOCK_PAIRS;
+    const char *at = w;
+    (void)room;
+    for (x += block * BLOCK_PAIRS * width_of(M); panels > 1;
+         panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
+        two(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+    if (panels)
+        one(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+}
+
+#define EACH_PAIR(name)                                                                            \
+    void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
+    {                                                                                              \
+        each_pair(name##_1, name##_2, w, panel_bytes, panels, pieces, x, x_blocks, block, sums, M, \
+                  out, out_stride, room);                                                          \
+    }
