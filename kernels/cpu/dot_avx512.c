@@ -31,7 +31,7 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, 
     }
 #pragma GCC unroll 8
     for (size_t k = 0; k < BLOCK_COLS; k += 4, w += block_bytes / 8) {
-        for (size_t line = 0; R == 1 && line < block_bytes / 8; line += 64)
+        for (size_t line = 0; line < block_bytes / 8; line += 64)
             ask_ahead(far, near_bytes(block_bytes), w + line);
         columns(stored, w, v);
 #pragma GCC unroll 2
@@ -78,8 +78,7 @@ INLINE void step_int4(enum stored_offset offset, size_t R, bool far, const char 
     }
 #pragma GCC unroll 4
     for (size_t k = 0; k < BLOCK_COLS; k += 8, w += 64) {
-        if (R == 1)
-            ask_ahead(far, near_bytes(BLOCK_COLS * PANEL_ROWS / 2), w);
+        ask_ahead(far, near_bytes(BLOCK_COLS * PANEL_ROWS / 2), w);
         __m512i low = _mm512_load_si512(w), high = _mm512_srli_epi32(low, 16);
 #pragma GCC unroll 4
         for (unsigned q = 0; q < 4; q++) {
