@@ -291,12 +291,6 @@ void io_read_ahead(int fd, uint64_t offset, uint64_t n)
     posix_fadvise(fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
 }
 
-bool io_is_cached(int fd, uint64_t offset)
-{
-    char byte;
-    return preadv2(fd, &(struct iovec){&byte, 1}, 1, (off_t)offset, RWF_NOWAIT) == 1;
-}
-
 bool io_flush_stdout(struct tp_error *err)
 {
     errno = 0;

@@ -83,7 +83,8 @@ void io_populate(const unsigned char *data, uint64_t n)
 {
     uintptr_t at = (uintptr_t)data & ~(uintptr_t)4095;
     enum { POPULATE_READ = 22 }; /* MADV_POPULATE_READ, Linux 5.14 */
-    madvise((void *)at, (uintptr_t)data + n - at, POPULATE_READ);
+    if (madvise((void *)at, (uintptr_t)data + n - at, POPULATE_READ) != 0 && errno == EINVAL)
+        madvise((void *)at, (uintptr_t)data + n - at, MADV_WILLNEED);
 }
 
 static const char *map_name(uintptr_t at)
