@@ -1,7 +1,7 @@
 /* How fast the dots are: bytes per second at one row beside the fastest read of as many bytes by as
  * many threads, interleaved; arithmetic at 64 and 256 rows. Prints lines of JSON; checks nothing.
  *
- * bench_kernels [rounds [MiB [isa]]]      isa: all that there are where not given
+ * bench_kernels [rounds [MiB [isa]]]      MiB: 8 or more; isa: all that there are where not given
  */
 #include "kernels.h"
 #include "measure.h"
@@ -150,13 +150,25 @@ static void arithmetic(struct job *job, int rounds)
     print_samples(what, "GFLOP/s", rates, rounds);
 }
 
+/* Normal numbers in every format, few E4M3 subnormals; zeros: of groups, 15 at most. */
+static void fill(char *weights, size_t bytes, bool zeros)
+{
+    for (size_t i = 0; i < bytes; i += 4) {
+        uint32_t u = (uint32_t)(i / 4) * 2654435761u;
+        u = (u ^ u >> 15) * 2246822519u;
+        u = ((u ^ u >> 13) & 0xbfbfbfbf) | 0x20202020;
+        u &= zeros ? 0xffffff0f : 0xffffffff;
+        memcpy(weights + i, &u, 4);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 9;
     size_t bytes = (size_t)(argc > 2 ? atoi(argv[2]) : 512) << 20;
     enum isa only = ISA_COUNT;
     struct tp_error err = {0};
-    if (rounds < 1 || rounds > ROUNDS_MAX || bytes == 0 ||
+    if (rounds < 1 || rounds > ROUNDS_MAX || bytes < 8 << 20 ||
         (argc > 3 && !isa_from_name(argv[3], &only))) {
         fprintf(stderr, "usage: bench_kernels [rounds [MiB [isa]]]\n");
         return 2;
@@ -170,15 +182,9 @@ int main(int argc, char **argv)
     void *room = mem_map_alloc(THREADS_MAX * ROOM, &err);
     if (!weights || !x || !sums || !packed || !out || !room)
         return tp_error_print("bench_kernels", &err);
-    for (size_t i = 0; i < bytes;
-         i += 4) { /* normal numbers in every format, few E4M3 subnormals */
-        uint32_t u = (uint32_t)(i / 4) * 2654435761u;
-        u = (u ^ u >> 15) * 2246822519u;
-        u = ((u ^ u >> 13) & 0xbfbfbfbf) | 0x20202020;
-        memcpy(weights + i, &u, 4);
-    }
     for (size_t i = 0; i < 256 * stride; i++)
         x[i] = (float)(int)(i % 97) * 0.01f - 0.5f;
+    bool filled = false, zeros = false;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_SCALAR;)
         for (unsigned id = 1; id < STORED_COUNT; id++) {
             struct job job = {.kernels = kernels_get(isa),
@@ -194,6 +200,10 @@ int main(int argc, char **argv)
                               .out = out};
             if (!job.kernels || (only != ISA_COUNT && only != isa))
                 continue;
+            const bool has_zeros = job.stored->offset == OFFSET_ZERO;
+            if (!filled || zeros != has_zeros)
+                fill(weights, bytes, zeros = has_zeros);
+            filled = true;
             if (isa == ISA_SCALAR)
                 job.bytes = bytes / 64;
             for (int threads = 1; threads <= THREADS_MAX; threads++)
