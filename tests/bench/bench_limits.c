@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "threads.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,8 @@ enum { INSTRUCTIONS = sizeof instructions / sizeof *instructions };
 
 /* ---- threads that begin together; each times itself ---- */
 
+static cpu_set_t allowed; /* as the program was begun */
+
 struct job {
     const struct instruction *instruction; /* NULL: a read */
     const unsigned char *memory;
@@ -99,9 +102,22 @@ struct job {
     _Atomic uint64_t sink;
 };
 
+/* A processor of its own: a run is over before the system has parted two threads. */
+static void stay(size_t index)
+{
+    cpu_set_t one;
+    for (size_t cpu = 0, n = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && n++ == index) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one); /* of this thread */
+        }
+}
+
 static void work(void *arg, int index, int count)
 {
     struct job *job = arg;
+    stay((size_t)index);
     size_t share = job->bytes / (size_t)count;
     barrier_wait(&job->start, index);
     job->begin[index] = now();
@@ -183,6 +199,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_limits [read|peaks [rounds]]\n");
         return 2;
     }
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        CPU_ZERO(&allowed);
     for (int t = 0; t < THREADS_MAX; t++)
         if (!team_start(&teams[t], t + 1, TEAM_STACK, &err))
             return tp_error_print("bench_limits", &err);
