@@ -127,8 +127,11 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, bool far, const char 
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
     (void)sums;
-    if (M == 1 && prefetch_far()) {
-        tile(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
+    if (M == 1) { /* of short leaves there are many: no division */
+        if (prefetch_far())
+            tile(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
+        else
+            tile(stored, block_bytes, 1, false, w, pieces.blocks, x, x_stride, out, out_stride);
         return;
     }
 #define TILE(R)                                                                                    \
@@ -143,8 +146,11 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
-    if (M == 1 && prefetch_far()) {
-        tile_int4(offset, 1, true, (const char *)w, blocks, x, x_stride, zero, acc);
+    if (M == 1) {
+        if (prefetch_far())
+            tile_int4(offset, 1, true, (const char *)w, blocks, x, x_stride, zero, acc);
+        else
+            tile_int4(offset, 1, false, (const char *)w, blocks, x, x_stride, zero, acc);
         return;
     }
 #define TILE(R)                                                                                    \
