@@ -63,7 +63,8 @@ struct kernels {
      * A tile of rows is packed once, then meets runs of panels.
      *   rows_worth   from so many rows on dot_rows of a format is the faster one; 0: there is none
      *   rows_tile    rows, and panels in a run, that are best together; leaf_panels where a panel
-     *   run_panels   is many short leaves. For speed only
+     *   run_panels   is many short leaves; so few rows that they read one panel as it streams by.
+     *   few_rows     For speed only
      *   pack_rows    columns 0 .. blocks * 32 - 1 of M rows of 64-byte aligned x into
      *                packed_words(blocks, M), in an order of its own, which depends on M
      *   rows_begin   around calls of dot_rows, by the thread that makes them: rows_end gives back
@@ -74,7 +75,7 @@ struct kernels {
      *                piece_sums, sums[m * x_blocks + b]. Of the formats all of whose values are
      *                bf16 values; NULL for others. room: rows_room bytes, 64-byte aligned, scratch
      */
-    uint8_t rows_worth[STORED_COUNT];
+    uint8_t rows_worth[STORED_COUNT], few_rows;
     uint16_t rows_tile, run_panels, leaf_panels;
     uint32_t rows_room;
     void (*pack_rows)(const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed);

@@ -15,7 +15,7 @@ static bool bring_piece(const struct shard *shard, const struct rank_plan *plan,
         return false;
     const uint64_t end = min_u64(at + PIECE_BYTES, shard->file_bytes);
     if (at < unused.begin || end > unused.end)
-        io_populate(shard->data + at, end - at);
+        io_populate(&shard->map, at, end - at);
     return true;
 }
 
@@ -25,10 +25,10 @@ static void *run(void *arg)
     struct read_ahead *ahead = arg;
     const uint64_t ranks = ahead->bundle->tp_size;
     bool more = true;
-    while (more && !atomic_load(&ahead->stop)) {
+    while (more) {
         const uint64_t at = atomic_fetch_add(&ahead->next, 1) * PIECE_BYTES;
         more = false;
-        for (uint64_t r = 0; r < ranks; r++)
+        for (uint64_t r = 0; r < ranks && !atomic_load(&ahead->stop); r++)
             more |= bring_piece(&ahead->shards[r], &ahead->bundle->plans[r], at);
     }
     return NULL;

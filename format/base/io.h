@@ -95,9 +95,9 @@ void io_unmap(struct io_map *map);
 /* Ask for pages of 2 MiB for what is not in memory yet: a walk through the mapping is then a sixth
  * faster. A hint. */
 void io_map_huge(const struct io_map *map);
-/* Bring a mapped range in at once, instead of by faults; waits until it is there. Pages are as
+/* Bring a range of it in at once, instead of by faults; waits until it is there. Pages are as
  * large as asked for, at a tenth of what io_read_ahead and faults cost the processor. A hint. */
-void io_populate(const unsigned char *data, uint64_t n);
+void io_populate(const struct io_map *map, uint64_t offset, uint64_t n);
 /* First thing in main. SIGBUS on a mapped file ends the program with one line and exit 7; a file
  * that grows too large is EFBIG, a closed pipe EPIPE; a standard descriptor that is closed stays
  * taken, and fails. */

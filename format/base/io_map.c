@@ -79,12 +79,13 @@ void io_map_huge(const struct io_map *map)
         madvise((void *)(uintptr_t)map->data, map->size, MADV_HUGEPAGE);
 }
 
-void io_populate(const unsigned char *data, uint64_t n)
+void io_populate(const struct io_map *map, uint64_t offset, uint64_t n)
 {
-    uintptr_t at = (uintptr_t)data & ~(uintptr_t)4095;
     enum { POPULATE_READ = 22 }; /* MADV_POPULATE_READ, Linux 5.14 */
-    if (madvise((void *)at, (uintptr_t)data + n - at, POPULATE_READ) != 0 && errno == EINVAL)
-        madvise((void *)at, (uintptr_t)data + n - at, MADV_WILLNEED);
+    tp_assert(n <= map->size && offset <= map->size - n);
+    const uintptr_t at = (uintptr_t)(map->data + offset), page = at & ~(uintptr_t)4095;
+    if (madvise((void *)page, at + n - page, POPULATE_READ) != 0 && errno == EINVAL)
+        madvise((void *)page, at + n - page, MADV_WILLNEED);
 }
 
 static const char *map_name(uintptr_t at)

@@ -17,6 +17,7 @@ const struct kernels kernels_avx512bf16 = {
                    [STORED_INT8] = 4,
                    [STORED_FP8] = 4,
                    [STORED_INT4_G32... STORED_INT4_G128_MIN] = 1},
+    .few_rows = 2,
     .rows_tile = 128,
     .run_panels = 2,
     .leaf_panels = 2,

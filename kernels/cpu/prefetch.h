@@ -31,10 +31,9 @@ static inline bool prefetch_far(void)
     return __builtin_cpu_is("intel");
 }
 
-/* Of the weights that one row reads, a line that is read later: far, or so many bytes, or 0 for
- * none. Codes want it most: widening them fills the processor's window before it holds enough reads
- * in flight. More rows want it far, whatever the cores: while they meet a stretch nothing else is
- * asked for. */
+/* Of the weights that rows read, a line that is read later: far, or so many bytes, or 0 for none.
+ * Codes want it most: widening them fills the processor's window before it holds enough reads in
+ * flight. So do several rows: while they meet a line, or a stretch, nothing else is asked for. */
 static inline __attribute__((always_inline)) void ask_ahead(bool far, size_t near, const char *w)
 {
     if (far)

@@ -123,14 +123,13 @@ static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const voi
 }
 
 /* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
- * begin}. false: there are none. One row or two read a panel as it streams by. */
+ * begin}. false: there are none. */
 static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                      uint64_t panels, struct range group, struct range *run)
 {
-    enum { FEW = 2 };
-    const uint64_t at_once = alone(r, w, t)                  ? r->kernels->row_panels
-                             : by_rows(r, w, t) && t.n > FEW ? panels
-                                                             : 1,
+    const uint64_t at_once = alone(r, w, t) ? r->kernels->row_panels
+                             : by_rows(r, w, t) && t.n > r->kernels->few_rows ? panels
+                                                                              : 1,
                    end = run->end + at_once;
     *run = (struct range){run->end, min_u64(end, group.end)};
     return run->begin < group.end;

@@ -16,7 +16,7 @@
 
 enum { THREADS_MAX = 2, ROUNDS_MAX = SAMPLES_MAX };
 
-/* ---- instructions: chains enough that none waits (VDPBF16PS takes eight cycles and a processor
+/* ---- instructions: chains enough that none waits (VDPBF16PS takes six cycles, and a processor
  * begins two in each); by hand, so that none is spilled ---- */
 
 enum { CHAINS_256 = 10, CHAINS_512 = 20, TURNS = 1000000 };
