@@ -7,6 +7,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* How far ahead weights are asked for, by the bytes of a block: on Zen 5 codes came to 0.80 of a
+ * read with 2 KiB, and come to 0.97 with 8. */
+INLINE size_t near_bytes(size_t block_bytes)
+{
+    return block_bytes == 2048 ? 0 : block_bytes == 1024 ? 4096 : 8192;
+}
+
 INLINE __m512 f32_of(__m512i bits)
 {
     return _mm512_castsi512_ps(bits);

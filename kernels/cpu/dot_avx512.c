@@ -10,13 +10,6 @@
 
 enum { TILE_ROWS = 8 };
 
-/* How far ahead weights are asked for, by the bytes of a block: on Zen 5 codes came to 0.80 of a
- * read with 2 KiB, and come to 0.97 with 8. */
-INLINE size_t near_bytes(size_t block_bytes)
-{
-    return block_bytes == 2048 ? 0 : block_bytes == 1024 ? 4096 : 8192;
-}
-
 /* One block of a tile. */
 INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
                  const float *x, size_t x_stride, __m512 acc[TILE_ROWS])

@@ -3,7 +3,7 @@
 #include "error.h"
 #include "tiles_avx512bf16.h"
 
-enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_WORDS = 64, PREFETCH_BYTES = 8192 };
+enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_WORDS = 64 };
 
 /* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row, zero at most
  * 15. */
@@ -68,7 +68,7 @@ INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const cha
         for (size_t b = 0; b < B; b++) {
             const char *line = w + b * BLOCK_BYTES + k * 64;
             __m512i pairs[LINE_PAIRS];
-            _mm_prefetch(line + PREFETCH_BYTES, _MM_HINT_T0);
+            _mm_prefetch(line + near_bytes(BLOCK_BYTES), _MM_HINT_T0);
             pairs_of_line(offset, _mm512_load_si512(line), codes, pairs);
 #pragma GCC unroll 2
             for (size_t i = 0; i < LINE_PAIRS; i += 2)

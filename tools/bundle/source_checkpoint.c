@@ -198,9 +198,9 @@ static bool look_at_rows(const struct source_input *in, const struct stored *sto
     uint64_t step = row_bytes < BLOCK ? BLOCK / row_bytes : 1;
     struct hash_stream stream;
     const unsigned char *begin = in->data + rows.begin * row_bytes;
-    uint64_t bytes = range_count(rows) * row_bytes;
-    io_read_ahead(in->file->fd, (uint64_t)(begin - in->file->map.data) + DISK_AHEAD, bytes);
-    io_populate(&in->file->map, (uint64_t)(begin - in->file->map.data), bytes);
+    uint64_t bytes = range_count(rows) * row_bytes, at = (uint64_t)(begin - in->file->map.data);
+    io_read_ahead(in->file->fd, at + DISK_AHEAD, bytes);
+    io_populate(&in->file->map, at, bytes);
     hash_start(&stream);
     for (uint64_t row = rows.begin; row < rows.end; row += step) {
         uint64_t n = row + step < rows.end ? step : rows.end - row;
