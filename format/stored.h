@@ -112,5 +112,23 @@ struct pieces {
     uint32_t blocks, lead, group;
 };
 struct pieces stored_pieces(const struct stored *s, struct range leaf);
+
+struct leaf {
+    struct pieces pieces;
+    uint32_t panel_bytes; /* of it in a panel */
+};
+
+/* Leaves in the order of their columns, and how their sums are folded: after leaf i merges[i] times
+ * the two newest sums become one (tree_local of partition.h). What is left are the roots. */
+struct leaf_run {
+    uint32_t count, n_roots;
+    const struct leaf *leaves; /* [count] */
+    const uint8_t *merges;     /* [count] */
+};
+
+/* Of a row that no leaves cut. */
+#define ONE_LEAF(of)                                                                               \
+    (&(const struct leaf_run){1, 1, &(const struct leaf){.pieces = (of)}, (const uint8_t[1]){0}})
+
 /* Words of a leaf's row */
 uint64_t stored_words(const struct stored *s, struct range leaf);

@@ -32,25 +32,28 @@ struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "avx512bf16", "amx" */
 
-    /* out[m * out_stride + r] = dot(row r of the panel, x row m) for r < 16, m < M, in the one
-     * order of docs/numerics.md section 3, groups included. A row's scale is not applied.
-     *   w       the panel at the leaf's first word
-     *   pieces  of the leaf; formats without groups look at the blocks alone
-     *   x       [M][x_stride] f32, columns 0 .. blocks * 32 - 1 of each row are read, padding is
-     *           +0; 64-byte aligned rows; x_stride a multiple of 32 where sums are given
+    /* The dots of row r < 16 of a panel with row m < M of x, leaf by leaf in the one order of
+     * docs/numerics.md section 3, groups included, and folded: root i is out[i * node + m *
+     * out_stride + r]. A row's scale is not applied.
+     *   w       the panel at the first leaf's first word
+     *   leaves  at least one; of their pieces formats without groups look at the blocks alone
+     *   x       [M][x_stride] f32, the columns of the leaves' blocks of each row are read, padding
+     *           is +0; 64-byte aligned rows; x_stride a multiple of 32 where sums are given
      *   sums    of piece_sums, for formats with a minimum; else not looked at
-     *   out     [M][out_stride] f32, 16 per row written
-     * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaf. */
-    void (*dot[STORED_COUNT])(const void *w, struct pieces pieces, const float *x, size_t x_stride,
-                              const float *sums, size_t M, float *out, size_t out_stride);
-    /* dot's bits of one row of x, of `panels` panels, panel_bytes from a leaf to the next panel's:
-     * out[p * 16 + r]. NULL where that is no faster than one after the other; row_panels are best
-     * together.
+     *   out     [M][out_stride] f32, 16 per row written, in each node; of several leaves there is
+     *           room for TREE_STACK_MAX nodes, one for each sum that waits
+     * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaves. */
+    void (*dot[STORED_COUNT])(const void *w, const struct leaf_run *leaves, const float *x,
+                              size_t x_stride, const float *sums, size_t M, float *out,
+                              size_t out_stride, size_t node);
+    /* dot's bits of one row of x, of `panels` panels, panel_bytes from one to the next: out[i *
+     * node + p * 16 + r]. NULL where that is no faster than one after the other; row_panels are
+     * best together.
      *   moderate  what is not 0 in x lies within 2^-100 .. 2^60, so that sums of it and sums 2^24
      *             times as large stay within f32's range alike; false: it may be anything */
     void (*dot_row[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
-                                  struct pieces pieces, const float *x, const float *sums,
-                                  bool moderate, float *out);
+                                  const struct leaf_run *leaves, const float *x, const float *sums,
+                                  bool moderate, float *out, size_t node);
     uint8_t row_panels;
     /* Is x [n] moderate? Not NULL where there is a dot_row of codes. */
     bool (*moderate)(const float *x, size_t n);
@@ -69,11 +72,11 @@ struct kernels {
      *                packed_words(blocks, M), in an order of its own, which depends on M
      *   rows_begin   around calls of dot_rows, by the thread that makes them: rows_end gives back
      *   rows_end     what the processor keeps for them
-     *   dot_rows     the bits of dot, of `panels` panels, panel_bytes from one's leaf to the next
-     *                one's: out[m * out_stride + p * 16 + r]. The leaf's columns are those of x
-     *                from its block `block` on; x of pack_rows of M rows, x_blocks a row. sums of
-     *                piece_sums, sums[m * x_blocks + b]. Of the formats all of whose values are
-     *                bf16 values; NULL for others. room: rows_room bytes, 64-byte aligned, scratch
+     *   dot_rows     the bits of dot, of `panels` panels, panel_bytes from one to the next: out[i *
+     *                node + m * out_stride + p * 16 + r]. x of pack_rows of M rows, x_blocks a row.
+     *                sums of piece_sums, sums[m * x_blocks + b]. Of the formats all of whose values
+     *                are bf16 values; NULL for others. room: rows_room bytes, 64-byte aligned,
+     *                scratch
      */
     uint8_t rows_worth[STORED_COUNT], few_rows;
     uint16_t rows_tile, run_panels, leaf_panels;
@@ -82,9 +85,9 @@ struct kernels {
     void (*rows_begin)(void);
     void (*rows_end)(void);
     void (*dot_rows[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
-                                   struct pieces pieces, const uint32_t *x, size_t x_blocks,
-                                   size_t block, const float *sums, size_t M, float *out,
-                                   size_t out_stride, void *room);
+                                   const struct leaf_run *leaves, const uint32_t *x,
+                                   size_t x_blocks, const float *sums, size_t M, float *out,
+                                   size_t out_stride, size_t node, void *room);
 
     /* Decode row r (0..15) of a panel into out[0 .. blocks*32): the embedding lookup. f32, f16,
      * bf16. */

@@ -23,18 +23,6 @@ struct matrix {
     const float *bias;  /* [rows], NULL where absent */
 };
 
-struct leaf {
-    struct pieces pieces;
-    uint32_t panel_bytes; /* of it in a panel */
-};
-
-/* The leaves of one kind that a rank owns, in the order of their columns in o_proj or down_proj. */
-struct leaf_run {
-    uint32_t count, n_roots;
-    const struct leaf *leaves; /* [count] */
-    const uint8_t *merges;     /* [count] fold program of tree_local */
-};
-
 struct layer_weights {
     const float *attn_norm;       /* [hidden] */
     struct matrix q, k, v;        /* [heads or kv_heads of the rank * head_dim][hidden] */
@@ -48,12 +36,12 @@ struct layer_weights {
 struct rank_weights {
     const struct model_config *model;
     struct partition partition;
-    enum dtype arithmetic;        /* bf16: activations are rounded where they enter a matrix */
-    struct matrix embed;          /* [vocabulary rows of the rank][hidden] */
-    struct layer_weights *layers; /* [n_layers] */
-    const float *final_norm;      /* [hidden] */
-    struct matrix lm_head;        /* like embed; the same where tied */
-    struct leaf_run attention, mlp;
+    enum dtype arithmetic;          /* bf16: activations are rounded where they enter a matrix */
+    struct matrix embed;            /* [vocabulary rows of the rank][hidden] */
+    struct layer_weights *layers;   /* [n_layers] */
+    const float *final_norm;        /* [hidden] */
+    struct matrix lm_head;          /* like embed; the same where tied */
+    struct leaf_run attention, mlp; /* that the rank owns of o_proj, down_proj */
     const uint32_t
         *o_columns;          /* [columns of the rank's heads] where each is in a row of o's x, which
                                   is padded as o is */

@@ -19,6 +19,18 @@ INLINE __m512 f32_of(__m512i bits)
     return _mm512_castsi512_ps(bits);
 }
 
+/* put_leaf of what lies in a register. */
+INLINE void put_leaf_sums(const struct leaf_at *at, size_t m_at, __m512 total)
+{
+    float *to = at->top + m_at;
+    total = _mm512_add_ps(total, _mm512_setzero_ps());
+    for (unsigned i = *at->merges; i; i--) {
+        to -= at->node;
+        total = _mm512_add_ps(_mm512_loadu_ps(to), total);
+    }
+    _mm512_storeu_ps(to, total);
+}
+
 INLINE void columns_f32(const char *w, __m512 v[4])
 {
     for (int i = 0; i < 4; i++)

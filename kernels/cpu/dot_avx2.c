@@ -154,11 +154,11 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
     }
 }
 
-static void finish(size_t M, float *out, size_t out_stride)
+/* Sums of a leaf that wait at the top. */
+INLINE void finish(const struct leaf_at *at, size_t M, size_t out_stride)
 {
     for (size_t m = 0; m < M; m++)
-        for (size_t r = 0; r < PANEL_ROWS; r++)
-            out[m * out_stride + r] = out[m * out_stride + r] + 0.0f;
+        put_leaf(at, m * out_stride, at->top + m * out_stride);
 }
 
 /* One row: how far ahead is asked depends on whose the processor is. */
@@ -173,44 +173,58 @@ INLINE void stream_row(enum stored_id stored, bool moderate, size_t block_bytes,
                PANEL_ROWS);
 }
 
-INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
+INLINE void leaf_dot(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
+                     const float *x, size_t x_stride, size_t M, float *out, size_t out_stride)
 {
-    (void)sums;
-    begin(M, out, out_stride);
     size_t few = stored == STORED_BF16 || stored == STORED_INT8 ? 4 : 2; /* easily decoded again */
     if (M <= few) {
         for (size_t m = 0; m < M; m += 2) {
             const float *at = x + m * x_stride;
             float *to = out + m * out_stride;
             if (M - m > 1)
-                stream(stored, false, block_bytes, 2, 1, true, w, 0, pieces.blocks, at, x_stride,
-                       to, out_stride);
+                stream(stored, false, block_bytes, 2, 1, true, w, 0, blocks, at, x_stride, to,
+                       out_stride);
             else
-                stream_row(stored, false, block_bytes, 1, w, 0, pieces.blocks, at, to);
+                stream_row(stored, false, block_bytes, 1, w, 0, blocks, at, to);
         }
     } else {
         _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
-        for (size_t b = 0, n; b < pieces.blocks; b += n) {
-            n = pieces.blocks - b < STRETCH_BLOCKS ? pieces.blocks - b : STRETCH_BLOCKS;
-            widen(stored, block_bytes, (const char *)w + b * block_bytes, n, wide);
+        for (size_t b = 0, n; b < blocks; b += n) {
+            n = blocks - b < STRETCH_BLOCKS ? blocks - b : STRETCH_BLOCKS;
+            widen(stored, block_bytes, w + b * block_bytes, n, wide);
             tiles(wide, n, x + b * BLOCK_COLS, x_stride, M, out, out_stride);
         }
     }
-    finish(M, out, out_stride);
+}
+
+INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
+{
+    (void)sums;
+    EACH_LEAF(at)
+    {
+        begin(M, at.top, out_stride);
+        leaf_dot(stored, block_bytes, at.w, at.leaf->pieces.blocks, x + at.block * BLOCK_COLS,
+                 x_stride, M, at.top, out_stride);
+        finish(&at, M, out_stride);
+    }
 }
 
 void dot_avx2_f32(DOT_ARGS)
 {
     (void)sums;
-    begin(M, out, out_stride);
-    tiles(w, pieces.blocks, x, x_stride, M, out, out_stride);
-    finish(M, out, out_stride);
+    EACH_LEAF(at)
+    {
+        begin(M, at.top, out_stride);
+        tiles((const float *)(const void *)at.w, at.leaf->pieces.blocks, x + at.block * BLOCK_COLS,
+              x_stride, M, at.top, out_stride);
+        finish(&at, M, out_stride);
+    }
 }
 
 #define DOT(name, stored, bytes)                                                                   \
     void dot_avx2_##name(DOT_ARGS)                                                                 \
     {                                                                                              \
-        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                \
+        dot(stored, 512 * bytes, w, leaves, x, x_stride, sums, M, out, out_stride, node);          \
     }
 DOT(f16, STORED_F16, 2)
 DOT(bf16, STORED_BF16, 2)
@@ -223,15 +237,19 @@ DOT(e4m3, STORED_FP8, 1)
 #define DOT_ROW_PAIRS(name, stored)                                                                \
     void dot_row_avx2_##name(DOT_ROW_ARGS)                                                         \
     {                                                                                              \
-        const char *at = w;                                                                        \
         (void)moderate;                                                                            \
-        for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS) {            \
-            begin(2, out, PANEL_ROWS);                                                             \
-            stream_row(stored, false, 1024, 2, at, panel_bytes, pieces.blocks, x, out);            \
-            finish(2, out, PANEL_ROWS);                                                            \
+        for (; panels > 1; panels -= 2, out += 2 * PANEL_ROWS) {                                   \
+            EACH_LEAF(at)                                                                          \
+            {                                                                                      \
+                begin(2, at.top, PANEL_ROWS);                                                      \
+                stream_row(stored, false, 1024, 2, at.w, panel_bytes, at.leaf->pieces.blocks,      \
+                           x + at.block * BLOCK_COLS, at.top);                                     \
+                finish(&at, 2, PANEL_ROWS);                                                        \
+            }                                                                                      \
+            w = (const char *)w + 2 * panel_bytes;                                                 \
         }                                                                                          \
         if (panels)                                                                                \
-            dot_avx2_##name(at, pieces, x, 0, sums, 1, out, PANEL_ROWS);                           \
+            dot_avx2_##name(w, leaves, x, 0, sums, 1, out, PANEL_ROWS, node);                      \
     }
 DOT_ROW_PAIRS(f16, STORED_F16)
 DOT_ROW_PAIRS(bf16, STORED_BF16)
@@ -240,9 +258,13 @@ static void dot_moderate_i8(DOT_ARGS)
 {
     (void)sums;
     (void)x_stride;
-    begin(M, out, out_stride);
-    stream_row(STORED_INT8, true, 512, 1, w, 0, pieces.blocks, x, out);
-    finish(M, out, out_stride);
+    EACH_LEAF(at)
+    {
+        begin(M, at.top, out_stride);
+        stream_row(STORED_INT8, true, 512, 1, at.w, 0, at.leaf->pieces.blocks,
+                   x + at.block * BLOCK_COLS, at.top);
+        finish(&at, M, out_stride);
+    }
 }
 DOT_ROW_CODES(i8)
 

@@ -40,19 +40,23 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, 
         acc[r] = _mm512_add_ps(acc[r], _mm512_add_ps(even[r], odd[r]));
 }
 
-INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, bool far, const char *w,
-                 size_t blocks, const float *x, size_t x_stride, float *out, size_t out_stride)
+/* R rows of x from the m-th on, and a leaf. */
+INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, bool far,
+                 const struct leaf_at *at, size_t m, const float *x, size_t x_stride,
+                 size_t out_stride)
 {
     __m512 acc[TILE_ROWS];
+    const char *w = at->w;
+    x += m * x_stride + at->block * BLOCK_COLS;
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
-    for (size_t b = 0; b < blocks; b++) {
+    for (size_t b = at->leaf->pieces.blocks; b; b--, w += block_bytes, x += BLOCK_COLS) {
         if (!far)
-            prefetch_next_page(w + b * block_bytes, block_bytes);
-        step(stored, block_bytes, R, far, w + b * block_bytes, x + b * BLOCK_COLS, x_stride, acc);
+            prefetch_next_page(w, block_bytes);
+        step(stored, block_bytes, R, far, w, x, x_stride, acc);
     }
     for (size_t r = 0; r < R; r++)
-        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(acc[r], _mm512_setzero_ps()));
+        put_leaf_sums(at, (m + r) * out_stride, acc[r]);
 }
 
 /* ---- groups of 4-bit codes ---- */
@@ -119,20 +123,20 @@ INLINE void tile_int4(enum stored_offset offset, size_t R, bool far, const char 
 
 INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
 {
+    const bool far = prefetch_far();
     (void)sums;
-    if (M == 1) { /* of short leaves there are many: no division */
-        if (prefetch_far())
-            tile(stored, block_bytes, 1, true, w, pieces.blocks, x, x_stride, out, out_stride);
-        else
-            tile(stored, block_bytes, 1, false, w, pieces.blocks, x, x_stride, out, out_stride);
-        return;
-    }
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(stored, block_bytes, R, false, w, pieces.blocks, x + m * x_stride, x_stride,          \
-             out + m * out_stride, out_stride);                                                    \
+        tile(stored, block_bytes, R, false, &at, m, x, x_stride, out_stride);                      \
         break
-    EACH_TILE(TILE)
+    EACH_LEAF(at)
+    if (M > 1) { /* of short leaves there are many: no division for one row */
+        EACH_TILE(TILE)
+    } else if (far) {
+        tile(stored, block_bytes, 1, true, &at, 0, x, x_stride, out_stride);
+    } else {
+        tile(stored, block_bytes, 1, false, &at, 0, x, x_stride, out_stride);
+    }
 #undef TILE
 }
 
@@ -158,7 +162,7 @@ INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t bloc
 #define DOT(name, stored, bytes)                                                                   \
     void dot_avx512_##name(DOT_ARGS)                                                               \
     {                                                                                              \
-        dot(stored, 512 * bytes, w, pieces, x, x_stride, sums, M, out, out_stride);                \
+        dot(stored, 512 * bytes, w, leaves, x, x_stride, sums, M, out, out_stride, node);          \
     }
 DOT(f32, STORED_F32, 4)
 DOT(f16, STORED_F16, 2)

@@ -52,11 +52,12 @@ static inline __attribute__((always_inline)) void piece(enum stored_id stored, c
     void dot_scalar_##name(DOT_ARGS)                                                               \
     {                                                                                              \
         (void)sums;                                                                                \
+        EACH_LEAF(at)                                                                              \
         for (size_t m = 0; m < M; m++) {                                                           \
             float acc[PANEL_ROWS];                                                                 \
-            piece(stored, w, pieces.blocks, x + m * x_stride, NULL, acc);                          \
-            for (size_t r = 0; r < PANEL_ROWS; r++)                                                \
-                out[m * out_stride + r] = acc[r] + 0.0f;                                           \
+            piece(stored, at.w, at.leaf->pieces.blocks, x + m * x_stride + at.block * BLOCK_COLS,  \
+                  NULL, acc);                                                                      \
+            put_leaf(&at, m *out_stride, acc);                                                     \
         }                                                                                          \
     }
 DOT(f32, STORED_F32)

@@ -3,7 +3,7 @@
 #include "error.h"
 #include "tiles_avx512bf16.h"
 
-enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_WORDS = 64 };
+enum { LINE_COLS = 8, LINE_PAIRS = 4, BLOCK_BYTES = 256 };
 
 /* values: by code, or by code - zero + 16; plus: 16 - zero in both halves of each row, zero at most
  * 15. */
@@ -58,7 +58,7 @@ INLINE __m512 add_pair_at(__m512 sum, __m512i pair, const uint32_t *x)
 INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const char *w,
                         const uint32_t *x, struct codes codes, __m512 sum[TILE_R])
 {
-    enum { BLOCK_BYTES = 256, LINES = BLOCK_COLS / LINE_COLS };
+    enum { LINES = BLOCK_COLS / LINE_COLS };
     __m512 even[TILE_R], odd[TILE_R];
     for (size_t i = 0; i < B * R; i++)
         even[i] = odd[i] = _mm512_setzero_ps();
@@ -84,7 +84,7 @@ INLINE void blocks_int4(enum stored_offset offset, size_t R, size_t B, const cha
             sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(even[b * R + r], odd[b * R + r]));
 }
 
-/* What a piece's word of each row says; second: of the two pieces that the word serves. */
+/* constants_of in registers. */
 struct constants {
     __m512 scale, minimum;
     __m512i zero;
@@ -99,43 +99,41 @@ INLINE struct constants constants_at(enum stored_offset offset, const uint32_t *
                               _mm512_and_si512(words, _mm512_set1_epi32(0xff))};
 }
 
-/* R rows, their sums in registers. false: a zero that no table has; nothing is done then. */
-INLINE bool few_over_groups(enum stored_offset offset, size_t R, const uint32_t *w,
-                            struct pieces pieces, const uint32_t *x, size_t x_stride,
-                            const float *sums, float *out, size_t out_stride)
+/* A leaf and R rows, their sums in registers. false: a zero that no table has; nothing is done
+ * then. */
+INLINE bool few_over_groups(enum stored_offset offset, size_t R, const struct leaf_at *at,
+                            const uint32_t *x, size_t x_stride, const float *sums,
+                            size_t out_stride)
 {
-    const uint32_t *at = w, *word = w;
     __m512 total[TILE_R];
     for (size_t r = 0; r < R; r++)
         total[r] = _mm512_setzero_ps();
-    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
-        const bool second = offset == OFFSET_NONE && index % 2;
-        word = second ? word : at;
-        at += second ? 0 : PANEL_ROWS;
-        n = piece_blocks(pieces, b);
-        const struct constants c = constants_at(offset, word, second);
+    for (struct piece_at p = before_pieces(at->w); next_piece(offset, at->leaf->pieces, &p);) {
+        const struct constants c = constants_at(offset, p.word, p.second);
         if (!has_table(offset, c.zero))
             return false;
         const struct codes codes = codes_of(offset, c.zero);
-        const uint32_t *x_at = x + b * BLOCK_PAIRS * R;
+        const size_t block = at->block + p.block;
+        const uint32_t *x_at = x + block * BLOCK_PAIRS * R;
+        const char *w = (const char *)p.codes;
         __m512 sum[TILE_R];
         for (size_t r = 0; r < R; r++)
             sum[r] = _mm512_setzero_ps();
-        for (size_t i = 0; i < n; i += 2, at += 2 * BLOCK_WORDS, x_at += 2 * BLOCK_PAIRS * R)
-            if (n - i > 1)
-                blocks_int4(offset, R, 2, (const char *)at, x_at, codes, sum);
+        for (size_t i = 0; i < p.blocks; i += 2, w += 512, x_at += 2 * BLOCK_PAIRS * R)
+            if (p.blocks - i > 1)
+                blocks_int4(offset, R, 2, w, x_at, codes, sum);
             else
-                blocks_int4(offset, R, 1, (const char *)at, x_at, codes, sum);
-        at -= n % 2 * BLOCK_WORDS;
+                blocks_int4(offset, R, 1, w, x_at, codes, sum);
         for (size_t r = 0; r < R; r++) {
             total[r] = _mm512_fmadd_ps(c.scale, sum[r], total[r]);
             if (offset == OFFSET_MINIMUM)
                 total[r] = _mm512_fmadd_ps(
-                    c.minimum, _mm512_set1_ps(sums[r * (x_stride / BLOCK_PAIRS) + b]), total[r]);
+                    c.minimum, _mm512_set1_ps(sums[r * (x_stride / BLOCK_PAIRS) + block]),
+                    total[r]);
         }
     }
     for (size_t r = 0; r < R; r++)
-        _mm512_storeu_ps(out + r * out_stride, _mm512_add_ps(total[r], _mm512_setzero_ps()));
+        put_leaf_sums(at, r * out_stride, total[r]);
     return true;
 }
 
@@ -165,62 +163,70 @@ INLINE void unpack_int4(enum stored_offset offset, const char *w, size_t blocks,
 
 /* One text for all offsets. */
 static void tiles_folded(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                         size_t x_stride, const struct fold *fold, size_t M, float *out,
-                         size_t out_stride, struct ahead ahead)
+                         size_t x_stride, const struct fold *fold, size_t M,
+                         const struct leaf_at *at, struct extent extent, size_t out_stride,
+                         struct ahead ahead)
 {
     if (P == 2)
-        tiles(2, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+        tiles(2, strip, blocks, x, x_stride, fold, M, at, extent, out_stride, ahead);
     else
-        tiles(1, strip, blocks, x, x_stride, fold, M, out, out_stride, ahead);
+        tiles(1, strip, blocks, x, x_stride, fold, M, at, extent, out_stride, ahead);
 }
 
-/* A piece is at most a strip. */
-INLINE void many_over_groups(enum stored_offset offset, size_t P, const char *w, size_t panel_bytes,
-                             struct pieces pieces, const uint32_t *x, size_t x_stride,
-                             const float *sums, size_t M, float *out, size_t out_stride)
+/* A leaf. A piece is at most a strip. */
+INLINE void many_over_groups(enum stored_offset offset, size_t P, const struct leaf_at *at,
+                             size_t panel_bytes, const uint32_t *x, size_t x_stride,
+                             const float *sums, size_t M, size_t out_stride)
 {
+    const struct pieces pieces = at->leaf->pieces;
     struct strip strip;
     struct fold fold = {.stride = x_stride / BLOCK_PAIRS};
-    const char *at = w, *word = w;
-    clear(M, P, out, out_stride);
-    for (size_t b = 0, index = 0, n; b < pieces.blocks; b += n, index++) {
-        const bool second = offset == OFFSET_NONE && index % 2;
-        word = second ? word : at;
-        at += second ? 0 : PANEL_ROWS * 4;
-        n = piece_blocks(pieces, b);
+    for (struct piece_at piece = before_pieces(at->w); next_piece(offset, pieces, &piece);) {
+        const char *word = (const char *)piece.word, *w = (const char *)piece.codes;
+        const size_t n = piece.blocks, block = at->block + piece.block, bytes = n * BLOCK_BYTES;
         tp_assert(n <= STRIP_BLOCKS);
-        for (size_t p = 0; p < P; p++) {
-            const struct constants c = constants_at(
-                offset, (const uint32_t *)(const void *)(word + p * panel_bytes), second);
+        for (size_t p = 0; p < P; p++, word += panel_bytes, w += panel_bytes) {
+            const struct constants c =
+                constants_at(offset, (const uint32_t *)(const void *)word, piece.second);
             fold.scale[p] = c.scale;
             fold.minimum[p] = c.minimum;
             if (has_table(offset, c.zero))
-                unpack_int4(offset, at + p * panel_bytes, n, codes_of(offset, c.zero),
-                            strip.pairs[p]);
+                unpack_int4(offset, w, n, codes_of(offset, c.zero), strip.pairs[p]);
             else
-                unpack_any_zero(at + p * panel_bytes, n, c.zero, strip.pairs[p]);
+                unpack_any_zero(w, n, c.zero, strip.pairs[p]);
         }
-        at += n * BLOCK_WORDS * 4;
-        fold.sums = offset == OFFSET_MINIMUM ? sums + b : NULL;
-        tiles_folded(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, &fold, M, out,
-                     out_stride, ahead_of(at, n * BLOCK_WORDS * 4, n, panel_bytes, M));
+        fold.sums = offset == OFFSET_MINIMUM ? sums + block : NULL;
+        tiles_folded(P, &strip, n, x + block * BLOCK_PAIRS * width_of(M), x_stride, &fold, M, at,
+                     extent_of(pieces, piece.block, n), out_stride,
+                     ahead_of((const char *)piece.codes + bytes, bytes, n, panel_bytes, M));
     }
-    finish(M, P, out, out_stride);
 }
 
-/* A panel's rows of x, where they are one or two, and no zero is beyond the tables. */
-#define FEW(offset, R, at)                                                                         \
-    few_over_groups(offset, R, (const uint32_t *)(const void *)(w + (at)*panel_bytes), pieces, x,  \
-                    stride, sums, out + (at)*PANEL_ROWS, out_stride)
+static __attribute__((noinline)) void few_of_any_zero(const struct leaf_at *at, const uint32_t *x,
+                                                      size_t x_stride, size_t M, size_t out_stride)
+{
+    many_over_groups(OFFSET_ZERO, 1, at, 0, x, x_stride, NULL, M, out_stride);
+}
+
+/* One or two rows of x, each panel by itself. */
+INLINE void few_by_panels(enum stored_offset offset, size_t P, struct leaf_at at,
+                          size_t panel_bytes, const uint32_t *x, size_t x_stride, const float *sums,
+                          size_t M, size_t out_stride)
+{
+    for (; P; P--, at.w += panel_bytes, at.top += PANEL_ROWS)
+        if (!(M == 1 ? few_over_groups(offset, 1, &at, x, x_stride, sums, out_stride)
+                     : few_over_groups(offset, 2, &at, x, x_stride, sums, out_stride)))
+            few_of_any_zero(&at, x, x_stride, M, out_stride);
+}
+
 #define GROUPS(name, offset, P)                                                                    \
     static void name##_##P(ROWS_ARGS)                                                              \
     {                                                                                              \
-        bool done = M <= 2;                                                                        \
-        for (size_t p = 0; done && p < (P); p++)                                                   \
-            done = M == 1 ? FEW(offset, 1, p) : FEW(offset, 2, p);                                 \
-        if (!done)                                                                                 \
-            many_over_groups(offset, P, w, panel_bytes, pieces, x, stride, sums, M, out,           \
-                             out_stride);                                                          \
+        EACH_LEAF(at)                                                                              \
+        if (M > 2)                                                                                 \
+            many_over_groups(offset, P, &at, panel_bytes, x, stride, sums, M, out_stride);         \
+        else                                                                                       \
+            few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride);             \
     }
 #define DOT_GROUPS(name, offset)                                                                   \
     GROUPS(name, offset, 1)                                                                        \

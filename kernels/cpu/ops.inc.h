@@ -281,13 +281,14 @@ static void dots(const struct kernels *self, enum dtype kv, const char *w, size_
                  size_t panels, struct rows_of_x x, float *out, size_t out_stride)
 {
     const struct pieces pieces = {.blocks = (uint32_t)(x.columns / BLOCK_COLS)};
+    const struct leaf_run *leaf = ONE_LEAF(pieces);
     if (x.packed)
-        self->dot_rows[kv](w, panel_bytes, panels, pieces, x.packed, pieces.blocks, 0, NULL,
-                           x.count, out, out_stride, x.room);
+        self->dot_rows[kv](w, panel_bytes, panels, leaf, x.packed, pieces.blocks, NULL, x.count,
+                           out, out_stride, 0, x.room);
     else
         for (size_t p = 0; p < panels; p++)
-            self->dot[kv](w + p * panel_bytes, pieces, x.x, x.stride, NULL, x.count,
-                          out + p * PANEL_ROWS, out_stride);
+            self->dot[kv](w + p * panel_bytes, leaf, x.x, x.stride, NULL, x.count,
+                          out + p * PANEL_ROWS, out_stride, 0);
 }
 
 /* The same rows, packed too where `packed` is room for that. */

@@ -363,16 +363,16 @@ INLINE void leaf_by_tiles(enum stored_id stored, const struct work *work, float 
     }
 }
 
-/* -0 becomes +0 */
-static void put_results(const struct work *work, float *results, float *out, size_t out_stride)
+/* A leaf's, m_at from the top. */
+static void put_results(const struct work *work, float *results, const struct leaf_at *at,
+                        size_t m_at, size_t out_stride)
 {
     for (size_t m = 0; m < work->M; m++)
         for (size_t p = 0; p < work->panels; p++) {
             size_t tile = m / TILE_ROWS % 2 * 2 + p % 2;
             const float *from =
                 results_at(work, results, m, p) + tile * TILE_FLOATS + m % TILE_ROWS * PANEL_ROWS;
-            for (size_t r = 0; r < PANEL_ROWS; r++)
-                out[m * out_stride + p * PANEL_ROWS + r] = from[r] + 0.0f;
+            put_leaf(at, m_at + m * out_stride + p * PANEL_ROWS, from);
         }
 }
 
@@ -381,28 +381,30 @@ INLINE void dot_rows(enum stored_id stored, DOT_ROWS_ARGS)
     float *results = room;
     char(*wide)[AMX_WIDE_BYTES] = (void *)((char *)room + AMX_RESULTS_BYTES);
     for (size_t p = 0; p < panels; p += AMX_PANELS)
-        for (size_t m = 0; m < M; m += AMX_ROWS) {
-            const struct work work = {
-                .w = (const char *)w + p * panel_bytes,
-                .panel_bytes = panel_bytes,
-                .panels = panels - p < AMX_PANELS ? panels - p : AMX_PANELS,
-                .pieces = pieces,
-                .x = (const char *)x + (m / TILE_ROWS * x_blocks + block) * TILE_BYTES,
-                .strip_bytes = x_blocks * TILE_BYTES,
-                .M = M - m < AMX_ROWS ? M - m : AMX_ROWS,
-                .sums = sums ? sums + m * x_blocks : NULL,
-                .sums_stride = x_blocks,
-            };
-            leaf_by_tiles(stored, &work, results, wide);
-            put_results(&work, results, out + m * out_stride + p * PANEL_ROWS, out_stride);
-        }
+        for (size_t m = 0; m < M; m += AMX_ROWS)
+            EACH_LEAF(at)
+            {
+                const struct work work = {
+                    .w = at.w + p * panel_bytes,
+                    .panel_bytes = panel_bytes,
+                    .panels = panels - p < AMX_PANELS ? panels - p : AMX_PANELS,
+                    .pieces = at.leaf->pieces,
+                    .x = (const char *)x + (m / TILE_ROWS * x_blocks + at.block) * TILE_BYTES,
+                    .strip_bytes = x_blocks * TILE_BYTES,
+                    .M = M - m < AMX_ROWS ? M - m : AMX_ROWS,
+                    .sums = sums ? sums + m * x_blocks + at.block : NULL,
+                    .sums_stride = x_blocks,
+                };
+                leaf_by_tiles(stored, &work, results, wide);
+                put_results(&work, results, &at, m * out_stride + p * PANEL_ROWS, out_stride);
+            }
 }
 
 #define DOT_ROWS(name, stored)                                                                     \
     void TILE_NAME(dot_rows, _##name)(DOT_ROWS_ARGS)                                               \
     {                                                                                              \
-        dot_rows(stored, w, panel_bytes, panels, pieces, x, x_blocks, block, sums, M, out,         \
-                 out_stride, room);                                                                \
+        dot_rows(stored, w, panel_bytes, panels, leaves, x, x_blocks, sums, M, out, out_stride,    \
+                 node, room);                                                                      \
     }
 DOT_ROWS(bf16, STORED_BF16)
 DOT_ROWS(i8, STORED_INT8)

@@ -82,36 +82,40 @@ INLINE void unpack(enum stored_id stored, const char *w, size_t blocks, __m512i 
 
 /* One text for all formats. */
 static void tiles_plain(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                        size_t x_stride, size_t M, float *out, size_t out_stride,
-                        struct ahead ahead)
+                        size_t x_stride, size_t M, const struct leaf_at *at, struct extent extent,
+                        size_t out_stride, struct ahead ahead)
 {
     if (P == 2)
-        tiles(2, strip, blocks, x, x_stride, NULL, M, out, out_stride, ahead);
+        tiles(2, strip, blocks, x, x_stride, NULL, M, at, extent, out_stride, ahead);
     else
-        tiles(1, strip, blocks, x, x_stride, NULL, M, out, out_stride, ahead);
+        tiles(1, strip, blocks, x, x_stride, NULL, M, at, extent, out_stride, ahead);
 }
 
-INLINE void dot_values(enum stored_id stored, size_t block_bytes, size_t P, const char *w,
-                       size_t panel_bytes, struct pieces pieces, const uint32_t *x, size_t x_stride,
-                       size_t M, float *out, size_t out_stride)
+/* A leaf. */
+INLINE void dot_values(enum stored_id stored, size_t block_bytes, size_t P,
+                       const struct leaf_at *at, size_t panel_bytes, const uint32_t *x,
+                       size_t x_stride, size_t M, size_t out_stride)
 {
+    const struct pieces pieces = at->leaf->pieces;
+    const char *w = at->w;
     struct strip strip;
-    clear(M, P, out, out_stride);
+    x += at->block * BLOCK_PAIRS * width_of(M);
     for (size_t b = 0, n; b < pieces.blocks; b += n, w += n * block_bytes) {
         n = pieces.blocks - b < STRIP_BLOCKS ? pieces.blocks - b : STRIP_BLOCKS;
         for (size_t p = 0; p < P; p++)
             unpack(stored, w + p * panel_bytes, n, strip.pairs[p]);
-        tiles_plain(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, M, out, out_stride,
+        tiles_plain(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, M, at,
+                    extent_of(pieces, b, n), out_stride,
                     ahead_of(w + n * block_bytes, n * block_bytes, n, panel_bytes, M));
     }
-    finish(M, P, out, out_stride);
 }
 
 #define VALUES(name, stored, bytes, P)                                                             \
     static void name##_##P(ROWS_ARGS)                                                              \
     {                                                                                              \
         (void)sums;                                                                                \
-        dot_values(stored, 512 * bytes, P, w, panel_bytes, pieces, x, stride, M, out, out_stride); \
+        EACH_LEAF(at)                                                                              \
+        dot_values(stored, 512 * bytes, P, &at, panel_bytes, x, stride, M, out_stride);            \
     }
 #define DOT_VALUES(name, stored, bytes)                                                            \
     VALUES(name, stored, bytes, 1)                                                                 \

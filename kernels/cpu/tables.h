@@ -15,8 +15,8 @@ extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512, kernel
 #endif
 
 #define DOT_ARGS                                                                                   \
-    const void *w, struct pieces pieces, const float *x, size_t x_stride, const float *sums,       \
-        size_t M, float *out, size_t out_stride
+    const void *w, const struct leaf_run *leaves, const float *x, size_t x_stride,                 \
+        const float *sums, size_t M, float *out, size_t out_stride, size_t node
 #define DOT_DECLARE(isa)                                                                           \
     void dot_##isa##_f32(DOT_ARGS), dot_##isa##_f16(DOT_ARGS), dot_##isa##_bf16(DOT_ARGS);         \
     void dot_##isa##_i8(DOT_ARGS), dot_##isa##_e4m3(DOT_ARGS), dot_##isa##_int4_none(DOT_ARGS);    \
@@ -26,8 +26,8 @@ DOT_DECLARE(avx2);
 DOT_DECLARE(avx512);
 
 #define DOT_ROW_ARGS                                                                               \
-    const void *w, size_t panel_bytes, size_t panels, struct pieces pieces, const float *x,        \
-        const float *sums, bool moderate, float *out
+    const void *w, size_t panel_bytes, size_t panels, const struct leaf_run *leaves,               \
+        const float *x, const float *sums, bool moderate, float *out, size_t node
 void dot_row_avx2_f16(DOT_ROW_ARGS), dot_row_avx2_bf16(DOT_ROW_ARGS), dot_row_avx2_i8(DOT_ROW_ARGS);
 void dot_row_avx2_int4_none(DOT_ROW_ARGS), dot_row_avx2_int4_zero(DOT_ROW_ARGS);
 bool moderate_avx2(const float *x, size_t n);
@@ -43,9 +43,9 @@ bool moderate_avx2(const float *x, size_t n);
             [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_##isa##_int4_min}
 
 #define DOT_ROWS_ARGS                                                                              \
-    const void *w, size_t panel_bytes, size_t panels, struct pieces pieces, const uint32_t *x,     \
-        size_t x_blocks, size_t block, const float *sums, size_t M, float *out, size_t out_stride, \
-        void *room
+    const void *w, size_t panel_bytes, size_t panels, const struct leaf_run *leaves,               \
+        const uint32_t *x, size_t x_blocks, const float *sums, size_t M, float *out,               \
+        size_t out_stride, size_t node, void *room
 #define PACK_ROWS_ARGS const float *x, size_t x_stride, size_t blocks, size_t M, uint32_t *packed
 #define ROWS_DECLARE(isa)                                                                          \
     void dot_rows_##isa##_bf16(DOT_ROWS_ARGS), dot_rows_##isa##_i8(DOT_ROWS_ARGS);                 \
@@ -87,11 +87,90 @@ bool tiles_add_in_order_amx(void), tiles_add_in_order_emulated(void);
 void tile_product_amx(const uint32_t *a, const uint32_t *b, float *c);
 void tile_product_emulated(const uint32_t *a, const uint32_t *b, float *c);
 
+/* ---- the leaves of a panel ---- */
+
+/* Where a dot is: a leaf, its first block in x, and the stack of sums. */
+struct leaf_at {
+    const struct leaf *leaf;
+    const uint8_t *merges;
+    size_t left; /* leaves, this one too */
+    const char *w;
+    size_t block;
+    float *top; /* for its sums, with so many below joined to them */
+    size_t node;
+};
+
+static inline struct leaf_at leaf_first(const void *w, const struct leaf_run *leaves, float *out,
+                                        size_t node)
+{
+    return (struct leaf_at){leaves->leaves, leaves->merges, leaves->count, w, 0, out, node};
+}
+
+static inline void leaf_next(struct leaf_at *at)
+{
+    at->w += at->leaf->panel_bytes;
+    at->block += at->leaf->pieces.blocks;
+    at->top -= *at->merges * at->node;
+    at->top += at->node;
+    at->left--;
+    at->leaf++;
+    at->merges++;
+}
+
+/* By the names of the arguments of dots. */
+#define EACH_LEAF(at)                                                                              \
+    for (struct leaf_at at = leaf_first(w, leaves, out, node); at.left; leaf_next(&at))
+
+/* A leaf's sums of one row of x, m_at from the top: -0 becomes +0, then the sums below are joined,
+ * the newest first. */
+static inline void put_leaf(const struct leaf_at *at, size_t m_at, const float *sums)
+{
+    float total[PANEL_ROWS], *to = at->top + m_at;
+    for (size_t r = 0; r < PANEL_ROWS; r++)
+        total[r] = sums[r] + 0.0f;
+    for (unsigned i = *at->merges; i; i--) {
+        to -= at->node;
+        for (size_t r = 0; r < PANEL_ROWS; r++)
+            total[r] = to[r] + total[r];
+    }
+    memcpy(to, total, sizeof total);
+}
+
+/* ---- the pieces of a leaf of codes ---- */
+
 /* Blocks of the piece that begins at block b of a leaf. */
 static inline size_t piece_blocks(struct pieces pieces, size_t b)
 {
     size_t n = b ? pieces.group : pieces.lead, left = pieces.blocks - b;
     return n < left ? n : left;
+}
+
+struct piece_at {
+    const uint32_t *word, *codes; /* of its constants; of its first block */
+    bool second;                  /* of the two pieces that the word serves */
+    size_t block, blocks;
+};
+
+static inline struct piece_at before_pieces(const void *w)
+{
+    return (struct piece_at){.codes = w, .second = true};
+}
+
+/* false: there is no other. */
+static inline __attribute__((always_inline)) bool
+next_piece(enum stored_offset offset, struct pieces pieces, struct piece_at *at)
+{
+    at->codes += at->blocks * (BLOCK_COLS / 8 * PANEL_ROWS);
+    at->block += at->blocks;
+    if (at->block == pieces.blocks)
+        return false;
+    at->second = offset == OFFSET_NONE && !at->second;
+    if (!at->second) {
+        at->word = at->codes;
+        at->codes += PANEL_ROWS;
+    }
+    at->blocks = piece_blocks(pieces, at->block);
+    return true;
 }
 
 /* What a piece's word of each row says; second: of the two pieces that the word serves. */

@@ -93,6 +93,6 @@ INLINE void begin(size_t M, float *out, size_t out_stride)
     {                                                                                              \
         const char *at = w;                                                                        \
         for (size_t p = 0; p < panels; p++, at += panel_bytes, out += PANEL_ROWS)                  \
-            (moderate ? dot_moderate_##name : dot_avx2_##name)(at, pieces, x, 0, sums, 1, out,     \
-                                                               PANEL_ROWS);                        \
+            (moderate ? dot_moderate_##name : dot_avx2_##name)(at, leaves, x, 0, sums, 1, out,     \
+                                                               PANEL_ROWS, node);                  \
     }

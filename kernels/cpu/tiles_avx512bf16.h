@@ -61,17 +61,34 @@ INLINE void ask(struct ahead *ahead, size_t P)
             _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
 }
 
-/* The dots of R rows with unpacked blocks of P panels go on in out; or, with a fold, over a whole
- * piece, are folded into it. */
+/* Blocks of a leaf: are they its first, its last? */
+struct extent {
+    bool first, last;
+};
+
+INLINE struct extent extent_of(struct pieces pieces, size_t block, size_t n)
+{
+    return (struct extent){!block, block + n == pieces.blocks};
+}
+
+/* Sums of the blocks before: they wait where the leaf's are going to be. */
+INLINE __m512 sums_before(const struct leaf_at *at, struct extent extent, size_t m_at)
+{
+    return extent.first ? _mm512_setzero_ps() : _mm512_loadu_ps(at->top + m_at);
+}
+
+/* The dots of R rows, from the m-th on, with unpacked blocks of P panels go on in a leaf's sums;
+ * or, with a fold, over a whole piece, are folded into them. */
 INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, size_t blocks,
-                 const uint32_t *x, const struct fold *fold, size_t m, float *out,
-                 size_t out_stride, struct ahead *ahead)
+                 const uint32_t *x, const struct fold *fold, size_t m, const struct leaf_at *at,
+                 struct extent extent, size_t out_stride, struct ahead *ahead)
 {
     __m512 sum[TILE_R][TILE_P], chain[2][TILE_R][TILE_P];
 #pragma GCC unroll 8
     for (size_t i = 0; i < R * P; i++)
-        sum[i / P][i % P] = fold ? _mm512_setzero_ps()
-                                 : _mm512_loadu_ps(out + i / P * out_stride + i % P * PANEL_ROWS);
+        sum[i / P][i % P] =
+            fold ? _mm512_setzero_ps()
+                 : sums_before(at, extent, (m + i / P) * out_stride + i % P * PANEL_ROWS);
     for (size_t b = 0; b < blocks; b++, x += BLOCK_PAIRS * width) {
         const __m512i *pairs = &strip->pairs[0][b * BLOCK_PAIRS];
         ask(ahead, P);
@@ -82,11 +99,11 @@ INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, si
         for (size_t k = 0; k < BLOCK_PAIRS; k++) {
 #pragma GCC unroll 4
             for (size_t r = 0; r < R; r++) {
-                const __m512i at = pair_at(x + k * width + r);
+                const __m512i xs = pair_at(x + k * width + r);
 #pragma GCC unroll 2
                 for (size_t p = 0; p < P; p++)
                     chain[k % 2][r][p] =
-                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], at);
+                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], xs);
             }
         }
 #pragma GCC unroll 8
@@ -96,26 +113,28 @@ INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, si
     }
 #pragma GCC unroll 8
     for (size_t i = 0; i < R * P; i++) {
-        const size_t r = i / P, p = i % P;
-        float *to = out + r * out_stride + p * PANEL_ROWS;
+        const size_t r = i / P, p = i % P, m_at = (m + r) * out_stride + p * PANEL_ROWS;
         __m512 total = sum[r][p];
         if (fold)
-            total = _mm512_fmadd_ps(fold->scale[p], total, _mm512_loadu_ps(to));
+            total = _mm512_fmadd_ps(fold->scale[p], total, sums_before(at, extent, m_at));
         if (fold && fold->sums)
             total = _mm512_fmadd_ps(fold->minimum[p],
                                     _mm512_set1_ps(fold->sums[(m + r) * fold->stride]), total);
-        _mm512_storeu_ps(to, total);
+        if (extent.last)
+            put_leaf_sums(at, m_at, total);
+        else
+            _mm512_storeu_ps(at->top + m_at, total);
     }
 }
 
 /* All rows. */
 INLINE void tiles(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                  size_t x_stride, const struct fold *fold, size_t M, float *out, size_t out_stride,
-                  struct ahead ahead)
+                  size_t x_stride, const struct fold *fold, size_t M, const struct leaf_at *at,
+                  struct extent extent, size_t out_stride, struct ahead ahead)
 {
 #define TILE(R, width)                                                                             \
     case R:                                                                                        \
-        tile(R, P, width, strip, blocks, x, fold, m, out, out_stride, &ahead);                     \
+        tile(R, P, width, strip, blocks, x, fold, m, at, extent, out_stride, &ahead);              \
         break
     if (M <= 2) {
         const size_t m = 0;
@@ -125,13 +144,13 @@ INLINE void tiles(size_t P, const struct strip *strip, size_t blocks, const uint
         }
         return;
     }
-    for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride, out += TILE_R * out_stride)
+    for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride)
         switch (M - m) {
             TILE(1, TILE_R);
             TILE(2, TILE_R);
             TILE(3, TILE_R);
         default:
-            tile(TILE_R, P, TILE_R, strip, blocks, x, fold, m, out, out_stride, &ahead);
+            tile(TILE_R, P, TILE_R, strip, blocks, x, fold, m, at, extent, out_stride, &ahead);
         }
 #undef TILE
 }
@@ -144,27 +163,10 @@ INLINE struct ahead ahead_of(const char *next, size_t bytes, size_t blocks, size
                           (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
 }
 
-INLINE void clear(size_t M, size_t P, float *out, size_t out_stride)
-{
-    for (size_t m = 0; m < M; m++)
-        for (size_t p = 0; p < P; p++)
-            _mm512_storeu_ps(out + m * out_stride + p * PANEL_ROWS, _mm512_setzero_ps());
-}
-
-/* -0 becomes +0. */
-INLINE void finish(size_t M, size_t P, float *out, size_t out_stride)
-{
-    for (size_t m = 0; m < M; m++)
-        for (size_t p = 0; p < P; p++) {
-            float *at = out + m * out_stride + p * PANEL_ROWS;
-            _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_setzero_ps()));
-        }
-}
-
 /* Runs of panels, two at a time: */
 #define ROWS_ARGS                                                                                  \
-    const char *w, size_t panel_bytes, struct pieces pieces, const uint32_t *x, size_t stride,     \
-        const float *sums, size_t M, float *out, size_t out_stride
+    const char *w, size_t panel_bytes, const struct leaf_run *leaves, const uint32_t *x,           \
+        size_t stride, const float *sums, size_t M, float *out, size_t out_stride, size_t node
 /* Of one panel, and of two. */
 typedef void rows_fn(ROWS_ARGS);
 
@@ -173,16 +175,15 @@ INLINE void each_pair(rows_fn *one, rows_fn *two, DOT_ROWS_ARGS)
     const size_t stride = x_blocks * BLOCK_PAIRS;
     const char *at = w;
     (void)room;
-    for (x += block * BLOCK_PAIRS * width_of(M); panels > 1;
-         panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
-        two(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+    for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
+        two(at, panel_bytes, leaves, x, stride, sums, M, out, out_stride, node);
     if (panels)
-        one(at, panel_bytes, pieces, x, stride, sums, M, out, out_stride);
+        one(at, panel_bytes, leaves, x, stride, sums, M, out, out_stride, node);
 }
 
 #define EACH_PAIR(name)                                                                            \
     void dot_rows_avx512bf16_##name(DOT_ROWS_ARGS)                                                 \
     {                                                                                              \
-        each_pair(name##_1, name##_2, w, panel_bytes, panels, pieces, x, x_blocks, block, sums, M, \
-                  out, out_stride, room);                                                          \
+        each_pair(name##_1, name##_2, w, panel_bytes, panels, leaves, x, x_blocks, sums, M, out,   \
+                  out_stride, node, room);                                                         \
     }

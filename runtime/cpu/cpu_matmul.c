@@ -51,11 +51,6 @@ uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
     return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
 }
 
-static const unsigned char *panels_of(const struct matrix *w, struct range panels)
-{
-    return w->w + panels.begin * w->panel_bytes;
-}
-
 /* Panels that were read just now, and lie in a cache. */
 static void hash_panels(const struct cpu_rank *r, const struct matrix *w, struct range panels)
 {
@@ -73,13 +68,17 @@ struct tile {
     void *room;       /* of dot_rows */
 };
 
-/* Sums of a tile over the pieces of one leaf, which begins at column `at` of x. */
-static void sum_pieces(const struct cpu_rank *r, const struct matrix *w, struct pieces pieces,
-                       struct tile t, uint64_t at)
+/* Sums of a tile over the pieces of leaves. */
+static void sum_pieces(const struct cpu_rank *r, const struct matrix *w,
+                       const struct leaf_run *leaves, struct tile t)
 {
-    if (w->stored->offset == OFFSET_MINIMUM)
-        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + at, t.x_stride, t.n,
-                               t.sums + at / BLOCK_COLS);
+    uint64_t block = 0;
+    for (uint32_t i = 0; w->stored->offset == OFFSET_MINIMUM && i < leaves->count; i++) {
+        const struct pieces pieces = leaves->leaves[i].pieces;
+        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + block * BLOCK_COLS, t.x_stride,
+                               t.n, t.sums + block);
+        block += pieces.blocks;
+    }
 }
 
 /* Rows [0, n) of x, with room in the thread's scratch for what belongs to a tile of them. */
@@ -104,22 +103,24 @@ static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile 
     return t.n == 1 && r->kernels->dot_row[w->stored->id];
 }
 
-/* The leaf of `panels` panels, one where rows are several and not packed, that begins at `weights`
- * in the first of them and at column `at` of x. */
-static void leaf_dot(const struct cpu_rank *r, const struct matrix *w, const void *weights,
-                     uint64_t panels, struct pieces pieces, struct tile t, uint64_t at, float *out,
-                     uint64_t out_stride)
+/* Leaves of panels, one where rows are several and not packed, to roots: kernels.h. */
+static void dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                 const struct leaf_run *leaves, struct tile t, float *out, uint64_t out_stride,
+                 uint64_t node)
 {
     const struct kernels *k = r->kernels;
     const enum stored_id id = w->stored->id;
-    const float *sums = t.sums + at / BLOCK_COLS, *x = t.x + t.row * t.x_stride + at;
+    const void *weights = w->w + panels.begin * w->panel_bytes;
+    const float *x = t.x + t.row * t.x_stride;
     if (by_rows(r, w, t))
-        k->dot_rows[id](weights, w->panel_bytes, panels, pieces, t.packed, t.x_stride / BLOCK_COLS,
-                        at / BLOCK_COLS, sums, t.n, out, out_stride, t.room);
+        k->dot_rows[id](weights, w->panel_bytes, range_count(panels), leaves, t.packed,
+                        t.x_stride / BLOCK_COLS, t.sums, t.n, out, out_stride, node, t.room);
     else if (alone(r, w, t))
-        k->dot_row[id](weights, w->panel_bytes, panels, pieces, x, sums, t.moderate, out);
+        k->dot_row[id](weights, w->panel_bytes, range_count(panels), leaves, x, t.sums, t.moderate,
+                       out, node);
     else
-        k->dot[id](weights, pieces, x, t.x_stride, sums, t.n, out, out_stride);
+        k->dot[id](weights, leaves, x, t.x_stride, t.sums, t.n, out, out_stride, node);
+    hash_panels(r, w, panels);
 }
 
 /* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
@@ -139,8 +140,7 @@ static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct ti
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    leaf_dot(r, w, panels_of(w, panels), range_count(panels), w->pieces, t, 0, out, out_stride);
-    hash_panels(r, w, panels);
+    dots(r, w, panels, ONE_LEAF(w->pieces), t, out, out_stride, 0);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panels.begin * PANEL_ROWS,
@@ -215,7 +215,7 @@ static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
 {
     struct full_job *job = arg;
     float *out = job->out + t.row * job->stride;
-    sum_pieces(r, job->w, job->w->pieces, t, 0);
+    sum_pieces(r, job->w, ONE_LEAF(job->w->pieces), t);
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->run_panels, group, &run);)
         full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->stride);
@@ -265,11 +265,11 @@ static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct
     float *act = r->act + t.row * stride;
     const struct range before = {0, group.begin};
     const uint64_t panels = r->kernels->run_panels;
-    sum_pieces(r, &w->gate, w->gate.pieces, t, 0);
+    sum_pieces(r, &w->gate, ONE_LEAF(w->gate.pieces), t);
     for (struct range run = before; next_run(r, &w->gate, t, panels, group, &run);)
         full_dot(r, &w->gate, run, t, act + run.begin * PANEL_ROWS, stride);
     if (w->up.stored != w->gate.stored) /* else they are the same */
-        sum_pieces(r, &w->up, w->up.pieces, t, 0);
+        sum_pieces(r, &w->up, ONE_LEAF(w->up.pieces), t);
     for (struct range run = before; next_run(r, &w->up, t, panels, group, &run);) {
         uint64_t first = run.begin * PANEL_ROWS, width = range_count(run) * PANEL_ROWS;
         uint64_t n = min_u64(first + width, w->gate.rows) - first;
@@ -301,20 +301,8 @@ struct leaf_job {
 static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
                         struct range run)
 {
-    const struct matrix *w = job->w;
-    const unsigned char *weights = panels_of(w, run);
     const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
-    float *top = job->stack;
-    uint64_t at = 0;
-    for (uint32_t i = 0; i < job->leaves->count; i++, top += node) {
-        const struct leaf *leaf = &job->leaves->leaves[i];
-        leaf_dot(r, w, weights, range_count(run), leaf->pieces, t, at, top, width);
-        weights += leaf->panel_bytes;
-        at += (uint64_t)leaf->pieces.blocks * BLOCK_COLS;
-        for (uint8_t m = job->leaves->merges[i]; m; m--, top -= node)
-            r->kernels->add(top - node, top, t.n * width, top - node);
-    }
-    hash_panels(r, w, run);
+    dots(r, job->w, run, job->leaves, t, job->stack, width, node);
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +
@@ -325,9 +313,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
 static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
 {
     const struct leaf_job *job = arg;
-    for (uint64_t i = 0, at = 0; i < job->leaves->count;
-         at += job->leaves->leaves[i++].pieces.blocks * BLOCK_COLS)
-        sum_pieces(r, job->w, job->leaves->leaves[i].pieces, t, at);
+    sum_pieces(r, job->w, job->leaves, t);
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->leaf_panels, group, &run);)
         leaf_panels(r, job, t, run);

@@ -44,9 +44,9 @@ static void packed_dots(const struct job *job, int index, size_t first, size_t l
     k->pack_rows(job->x, job->stride, blocks, M, rows);
     for (size_t p = first, n; p < last; p += n) {
         n = last - p < k->run_panels ? last - p : k->run_panels;
-        k->dot_rows[job->stored->id](job->weights + p * panel, panel, n, pieces, rows, blocks, 0,
-                                     job->sums, M, job->out + (size_t)index * M * RUN * 16, n * 16,
-                                     (char *)job->room + index * ROOM);
+        k->dot_rows[job->stored->id](job->weights + p * panel, panel, n, ONE_LEAF(pieces), rows,
+                                     blocks, job->sums, M, job->out + (size_t)index * M * RUN * 16,
+                                     n * 16, 0, (char *)job->room + index * ROOM);
     }
     k->rows_end();
 }
@@ -57,8 +57,8 @@ static void one_row(const struct job *job, size_t first, size_t last, float *out
     const size_t panel = panel_bytes(job->stored), run = job->kernels->row_panels;
     for (size_t p = first; p < last; p += run)
         job->kernels->dot_row[job->stored->id](job->weights + p * panel, panel,
-                                               last - p < run ? last - p : run, pieces, job->x,
-                                               job->sums, true, out);
+                                               last - p < run ? last - p : run, ONE_LEAF(pieces),
+                                               job->x, job->sums, true, out, 0);
 }
 
 static void work(void *arg, int index, int count)
@@ -81,8 +81,8 @@ static void work(void *arg, int index, int count)
         one_row(job, first, last, out);
     else
         for (size_t p = first; p < last; p++)
-            job->kernels->dot[job->stored->id](job->weights + p * panel, pieces, job->x,
-                                               job->stride, job->sums, job->M, out, 16);
+            job->kernels->dot[job->stored->id](job->weights + p * panel, ONE_LEAF(pieces), job->x,
+                                               job->stride, job->sums, job->M, out, 16, 0);
     job->end[index] = now();
 }
 

@@ -94,8 +94,9 @@ static void reference(const struct cache *c, const struct query *query, float sc
     memcpy(q, query->q, sizeof q);
     for (size_t chunk = query->low / 256; chunk <= query->p / 256; chunk++) {
         for (size_t i = 0; i < 256; i += 16)
-            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel, blocks_of(c->head_pad / 32),
-                          q, c->head_pad, NULL, 1, s + i, 16);
+            k->dot[c->kv](c->k[chunk] + i / 16 * c->head_pad * panel,
+                          ONE_LEAF(blocks_of(c->head_pad / 32)), q, c->head_pad, NULL, 1, s + i, 16,
+                          0);
         float m_c = -INFINITY, lane[16] = {0};
         for (size_t j = 0; j < 256; j++) {
             bool visible = chunk * 256 + j >= query->low && chunk * 256 + j <= query->p;
@@ -112,8 +113,8 @@ static void reference(const struct cache *c, const struct query *query, float sc
             for (size_t i = 0; i < half; i++)
                 lane[i] += lane[i + half];
         for (size_t i = 0; i < c->head_pad; i += 16)
-            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, blocks_of(8), s, 256, NULL, 1,
-                          o_c + i, 16);
+            k->dot[c->kv](c->v[chunk] + i / 16 * 256 * panel, ONE_LEAF(blocks_of(8)), s, 256, NULL,
+                          1, o_c + i, 16, 0);
         if (chunk == query->low / 256) {
             m = m_c, l = lane[0];
             memcpy(o, o_c, sizeof o);

@@ -86,11 +86,12 @@ static void every_dot_has_the_bits_of_plain_c(void **state)
             enum stored_id dtype = dtypes[d];
             panel_random(dtype, w, blocks * 32);
             fill_rows(x, ROWS, STRIDE);
-            scalar->dot[dtype](w, blocks_of(blocks), x, STRIDE, NULL, ROWS, want, OUT);
+            scalar->dot[dtype](w, ONE_LEAF(blocks_of(blocks)), x, STRIDE, NULL, ROWS, want, OUT, 0);
             for (size_t t = 0; t < n_tables; t++)
                 for (size_t M = 1; M <= ROWS; M++) {
                     memset(got, 0, ROWS * OUT * 4);
-                    tables[t]->dot[dtype](w, blocks_of(blocks), x, STRIDE, NULL, M, got, OUT);
+                    tables[t]->dot[dtype](w, ONE_LEAF(blocks_of(blocks)), x, STRIDE, NULL, M, got,
+                                          OUT, 0);
                     assert_rows(got, want, M, OUT, tables[t]->name);
                 }
         }
@@ -123,12 +124,12 @@ static void every_dot_over_groups_has_the_bits_of_plain_c(void **state)
                            f32_to_bf16(random_scaled(-20, 10));
                 fill_rows(x, ROWS, STRIDE);
                 scalar->piece_sums(pieces, x, STRIDE, ROWS, sums);
-                scalar->dot[id](w, pieces, x, STRIDE, sums, ROWS, want, OUT);
+                scalar->dot[id](w, ONE_LEAF(pieces), x, STRIDE, sums, ROWS, want, OUT, 0);
                 for (size_t t = 0; t < n_tables; t++)
                     for (size_t M = 1; M <= ROWS; M += M < MANY ? 1 : 67) { /* 1 .. 32, 99 */
                         memset(got, 0, ROWS * OUT * 4);
                         tables[t]->piece_sums(pieces, x, STRIDE, M, again);
-                        tables[t]->dot[id](w, pieces, x, STRIDE, again, M, got, OUT);
+                        tables[t]->dot[id](w, ONE_LEAF(pieces), x, STRIDE, again, M, got, OUT, 0);
                         assert_rows(got, want, M, OUT, tables[t]->name);
                     }
             }
@@ -163,11 +164,11 @@ static void assert_dot_row(const struct kernels *k, unsigned id, struct pieces p
     if (pieces.group)
         scalar->piece_sums(pieces, x, pieces.blocks * 32, 1, sums);
     for (size_t p = 0; p < PANELS; p++)
-        scalar->dot[id]((const char *)w + p * panel_bytes, pieces, x, pieces.blocks * 32, sums, 1,
-                        want + p * PANEL_ROWS, PANEL_ROWS);
+        scalar->dot[id]((const char *)w + p * panel_bytes, ONE_LEAF(pieces), x, pieces.blocks * 32,
+                        sums, 1, want + p * PANEL_ROWS, PANEL_ROWS, 0);
     for (size_t panels = 1; panels <= PANELS; panels++) {
         memset(got, 0, sizeof got);
-        k->dot_row[id](w, panel_bytes, panels, pieces, x, sums, moderate, got);
+        k->dot_row[id](w, panel_bytes, panels, ONE_LEAF(pieces), x, sums, moderate, got, 0);
         assert_same_bits(got, want, panels * PANEL_ROWS, k->name);
         for (size_t i = panels * PANEL_ROWS; i < sizeof got / sizeof *got; i++)
             assert_int_equal(f32_bits(got[i]), 0);
@@ -231,13 +232,12 @@ static void what_is_not_moderate_is_seen_wherever_it_is(void **state)
             }
 }
 
-/* What a run of panels is multiplied with: leaves of any number of blocks, groups of any kind,
- * zeros that are none, somewhere in longer rows. */
+/* What a run of panels is multiplied with: a leaf of any number of blocks, groups of any kind,
+ * zeros that are none, in longer rows. */
 struct rows_case {
     enum stored_id id;
     struct pieces pieces;
-    size_t panels, panel_bytes, block; /* of the leaf in rows of x */
-    size_t sums_stride;
+    size_t panels, panel_bytes;
     uint32_t *w;
     float *x, *sums, *want; /* want [ROWS_MOST][panels * 16] */
 };
@@ -252,7 +252,6 @@ static void rows_random(struct rows_case *c, enum stored_id id)
     c->pieces = (struct pieces){blocks, lead < blocks ? lead : blocks, group};
     c->panels = 1 + random_below(random_below(3) ? 4 : ROWS_PANELS);
     c->panel_bytes = blocks * 1024 + 64 * random_below(9);
-    c->block = random_below(ROWS_BLOCKS - blocks + 1);
     for (size_t p = 0; p < c->panels; p++) {
         uint32_t *w = c->w + p * c->panel_bytes / 4;
         if (!group)
@@ -264,10 +263,10 @@ static void rows_random(struct rows_case *c, enum stored_id id)
     fill_rows(c->x, ROWS_MOST, ROWS_STRIDE);
     scalar->round_bf16(c->x, ROWS_MOST * ROWS_STRIDE);
     if (group)
-        scalar->piece_sums(c->pieces, c->x + c->block * 32, ROWS_STRIDE, ROWS_MOST, c->sums);
+        scalar->piece_sums(c->pieces, c->x, ROWS_STRIDE, ROWS_MOST, c->sums);
     for (size_t p = 0; p < c->panels; p++)
-        scalar->dot[id](c->w + p * c->panel_bytes / 4, c->pieces, c->x + c->block * 32, ROWS_STRIDE,
-                        c->sums, ROWS_MOST, c->want + p * 16, c->panels * 16);
+        scalar->dot[id](c->w + p * c->panel_bytes / 4, ONE_LEAF(c->pieces), c->x, ROWS_STRIDE,
+                        c->sums, ROWS_MOST, c->want + p * 16, c->panels * 16, 0);
 }
 
 static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, size_t M)
@@ -282,8 +281,8 @@ static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, 
     memcpy(x, c->x, M * ROWS_STRIDE * 4); /* so that nothing behind them is read */
     k->pack_rows(x, ROWS_STRIDE, ROWS_BLOCKS, M, packed);
     k->rows_begin();
-    k->dot_rows[c->id](c->w, c->panel_bytes, c->panels, c->pieces, packed, ROWS_BLOCKS, c->block,
-                       c->sums, M, got, stride, room);
+    k->dot_rows[c->id](c->w, c->panel_bytes, c->panels, ONE_LEAF(c->pieces), packed, ROWS_BLOCKS,
+                       c->sums, M, got, stride, 0, room);
     k->rows_end();
     for (size_t m = 0; m < M; m++) {
         assert_same_bits(got + m * stride, c->want + m * width, width, what);
@@ -311,6 +310,136 @@ static void dots_of_packed_rows_have_the_bits_of_plain_c(void **state)
                 for (int i = 0; i < 4 && k && k->dot_rows[id]; i++)
                     assert_dot_rows(k, &c, 1 + random_below(i ? 40 : ROWS_MOST));
             }
+        }
+    free(c.w);
+    free(c.x);
+    free(c.sums);
+    free(c.want);
+}
+
+/* Panels cut into leaves, of which some end sums before them. */
+enum { LEAVES_MOST = 7, LEAF_BLOCKS = 11, RUN_PANELS = 5, RUN_ROWS = 9 };
+enum { RUN_BLOCKS = LEAVES_MOST * LEAF_BLOCKS, RUN_STRIDE = RUN_BLOCKS * 32 };
+struct run_case {
+    enum stored_id id;
+    struct leaf leaves[LEAVES_MOST];
+    uint8_t merges[LEAVES_MOST];
+    struct leaf_run run;
+    size_t panel_bytes;
+    uint32_t *w;
+    float *x, *sums, *want; /* want [LEAVES_MOST][RUN_ROWS][RUN_PANELS * 16] */
+};
+
+static uint32_t leaf_bytes(const struct stored *s, struct pieces pieces)
+{
+    if (!s->group)
+        return pieces.blocks * 64 * s->bits;
+    uint32_t n = 1 + (pieces.blocks - pieces.lead + pieces.group - 1) / pieces.group;
+    return 64 * (pieces.blocks * 4 + (s->offset == OFFSET_NONE ? (n + 1) / 2 : n));
+}
+
+static void run_random(struct run_case *c, enum stored_id id)
+{
+    const struct kernels *scalar = kernels_get(ISA_SCALAR);
+    const struct stored *s = stored_of(id);
+    const uint32_t group = s->group / 32;
+    uint32_t depth = 0, block = 0;
+    c->id = id;
+    c->run = (struct leaf_run){1 + random_below(LEAVES_MOST), 0, c->leaves, c->merges};
+    c->panel_bytes = 64 * random_below(9);
+    fill_rows(c->x, RUN_ROWS, RUN_STRIDE);
+    scalar->round_bf16(c->x, RUN_ROWS * RUN_STRIDE);
+    for (uint32_t i = 0; i < c->run.count; i++) {
+        uint32_t blocks = 1 + random_below(LEAF_BLOCKS), lead = group ? 1 + random_below(group) : 0;
+        struct pieces pieces = {blocks, lead < blocks ? lead : blocks, group};
+        c->leaves[i] = (struct leaf){pieces, leaf_bytes(s, pieces)};
+        c->panel_bytes += c->leaves[i].panel_bytes;
+        c->merges[i] = (uint8_t)random_below(++depth);
+        depth -= c->merges[i];
+        if (s->offset == OFFSET_MINIMUM)
+            scalar->piece_sums(pieces, c->x + block * 32, RUN_STRIDE, RUN_ROWS, c->sums + block);
+        block += blocks;
+    }
+    c->run.n_roots = depth;
+    for (size_t i = 0; i < c->panel_bytes / 4 * RUN_PANELS; i++)
+        c->w[i] = (f32_bits(random_scaled(-20, 10)) & 0xffff0000) |
+                  (random_below(2) ? random_below(16) : f32_to_bf16(random_scaled(-20, 10)));
+    if (id == STORED_F16 || id == STORED_FP8) /* no code is infinite or not a number */
+        for (size_t i = 0; i < c->panel_bytes / 4 * RUN_PANELS; i++)
+            c->w[i] &= 0xb7b7b7b7;
+}
+
+/* Leaf by leaf, then folded. */
+static void run_folded(const struct run_case *c)
+{
+    enum { STRIDE = RUN_PANELS * 16, NODE = RUN_ROWS * STRIDE };
+    const struct kernels *scalar = kernels_get(ISA_SCALAR);
+    size_t at = 0, block = 0, top = 0;
+    for (uint32_t i = 0; i < c->run.count; i++, top++) {
+        for (size_t p = 0; p < RUN_PANELS; p++)
+            scalar->dot[c->id](c->w + (p * c->panel_bytes + at) / 4, ONE_LEAF(c->leaves[i].pieces),
+                               c->x + block * 32, RUN_STRIDE, c->sums + block, RUN_ROWS,
+                               c->want + top * NODE + p * 16, STRIDE, 0);
+        for (unsigned m = c->merges[i]; m; m--, top--)
+            for (size_t k = 0; k < NODE; k++)
+                c->want[(top - 1) * NODE + k] += c->want[top * NODE + k];
+        at += c->leaves[i].panel_bytes;
+        block += c->leaves[i].pieces.blocks;
+    }
+}
+
+static void assert_roots(const struct run_case *c, const float *got, size_t M, size_t panels,
+                         const char *what)
+{
+    for (size_t root = 0; root < c->run.n_roots; root++)
+        for (size_t m = 0; m < M; m++)
+            assert_same_bits(got + (root * M + m) * panels * 16,
+                             c->want + (root * RUN_ROWS + m) * RUN_PANELS * 16, panels * 16, what);
+}
+
+static void assert_run(const struct kernels *k, const struct run_case *c, size_t M, size_t panels)
+{
+    const size_t stride = panels * 16, node = M * stride;
+    float *got = test_memory(LEAVES_MOST * node * 4);
+    uint32_t *packed = test_memory(packed_words(RUN_BLOCKS, M) * 4);
+    void *room = test_memory(k->rows_room);
+    for (size_t p = 0; p < panels; p++)
+        k->dot[c->id](c->w + p * c->panel_bytes / 4, &c->run, c->x, RUN_STRIDE, c->sums, M,
+                      got + p * 16, stride, node);
+    assert_roots(c, got, M, panels, k->name);
+    if (M == 1 && k->dot_row[c->id]) {
+        k->dot_row[c->id](c->w, c->panel_bytes, panels, &c->run, c->x, c->sums, false, got, node);
+        assert_roots(c, got, M, panels, k->name);
+    }
+    if (k->dot_rows[c->id]) {
+        k->pack_rows(c->x, RUN_STRIDE, RUN_BLOCKS, M, packed);
+        k->rows_begin();
+        k->dot_rows[c->id](c->w, c->panel_bytes, panels, &c->run, packed, RUN_BLOCKS, c->sums, M,
+                           got, stride, node, room);
+        k->rows_end();
+        assert_roots(c, got, M, panels, k->name);
+    }
+    free(got);
+    free(packed);
+    free(room);
+}
+
+static void leaves_are_folded_as_their_program_says(void **state)
+{
+    (void)state;
+    struct run_case c = {.w = test_memory(RUN_PANELS * (RUN_BLOCKS * 2048 + 512)),
+                         .x = test_memory(RUN_ROWS * RUN_STRIDE * 4),
+                         .sums = test_memory(RUN_ROWS * RUN_BLOCKS * 4),
+                         .want = test_memory((LEAVES_MOST + 1) * RUN_ROWS * RUN_PANELS * 16 * 4)};
+    for (int round = 0; round < 12; round++)
+        for (unsigned id = 0; id < STORED_COUNT; id++) {
+            if (!stored_of(id))
+                continue;
+            run_random(&c, id);
+            run_folded(&c);
+            for (enum isa isa = ISA_SCALAR; isa < ISA_COUNT; isa++)
+                for (size_t M = 1; kernels_get(isa) && M <= RUN_ROWS; M++)
+                    assert_run(kernels_get(isa), &c, M, 1 + random_below(RUN_PANELS));
         }
     free(c.w);
     free(c.x);
@@ -353,7 +482,7 @@ static void a_tile_is_a_block_of_the_order(void **state)
                 x[2 * k] = f32_from_bits(a[m * 16 + k] << 16);
                 x[2 * k + 1] = f32_from_bits(a[m * 16 + k] & 0xffff0000);
             }
-            scalar->dot[STORED_BF16](b, blocks_of(1), x, 32, NULL, 1, want, 16);
+            scalar->dot[STORED_BF16](b, ONE_LEAF(blocks_of(1)), x, 32, NULL, 1, want, 16, 0);
             for (size_t n = 0; n < 16; n++)
                 want[n] = c[m * 16 + n] + want[n]; /* whose zeros have no sign */
             for (size_t n = 0; n < 16; n++)
@@ -430,7 +559,7 @@ static void dots_over_groups_are_those_of_the_document(void **state)
             if (!k)
                 continue;
             k->piece_sums(pieces, x, COLUMNS, ROWS, sums);
-            k->dot[s->id](w, pieces, x, COLUMNS, sums, ROWS, out, 16);
+            k->dot[s->id](w, ONE_LEAF(pieces), x, COLUMNS, sums, ROWS, out, 16, 0);
             for (size_t m = 0; m < ROWS; m += 4)
                 for (size_t r = 0; r < 16; r += 5) {
                     float want = row_over_groups(s, w, leaf, r, x + m * COLUMNS);
@@ -462,7 +591,7 @@ static void every_code_is_widened_exactly(void **state)
                 if (!isfinite(value))
                     continue;
                 x[column] = 1;
-                k->dot[dtypes[d]](w, blocks_of(1), x, 32, NULL, 1, out, 16);
+                k->dot[dtypes[d]](w, ONE_LEAF(blocks_of(1)), x, 32, NULL, 1, out, 16, 0);
                 /* a bf16 code below the least normal number is flushed as the operand of an fma */
                 float want = fabsf(value) < 0x1p-126f ? 0 : value;
                 assert_int_equal(f32_bits(out[code % 16]), f32_bits(want + 0.0f));
@@ -484,7 +613,8 @@ static void dot_is_near_the_long_double_sum(void **state)
         for (int d = 0; d < N_DTYPES; d++) {
             panel_random(dtypes[d], w, BLOCKS * 32);
             fill_rows(x, ROWS, BLOCKS * 32);
-            k->dot[dtypes[d]](w, blocks_of(BLOCKS), x, BLOCKS * 32, NULL, ROWS, out, 16);
+            k->dot[dtypes[d]](w, ONE_LEAF(blocks_of(BLOCKS)), x, BLOCKS * 32, NULL, ROWS, out, 16,
+                              0);
             for (size_t m = 0; m < ROWS; m++)
                 for (size_t r = 0; r < 16; r++) {
                     long double sum = 0, size = 0;
@@ -525,19 +655,19 @@ static void dot_follows_the_order_by_hand(void **state)
         w[2] = 0x1p24f, w[32 * 16 + 2] = 1;
         /* row 3: a negative sum that is flushed must not leave -0 */
         w[3] = -0x1p-126f, w[2 * 16 + 3] = 0x1.8p-126f, w[1 * 16 + 3] = -0x1p-126f;
-        k->dot[STORED_F32](w, blocks_of(2), x, 64, NULL, 1, out, 16);
+        k->dot[STORED_F32](w, ONE_LEAF(blocks_of(2)), x, 64, NULL, 1, out, 16, 0);
         assert_true(out[0] == 0x1p24f);
         assert_true(out[1] == 0x1p24f + 2);
         assert_true(out[2] == 0x1p24f);
         assert_true(out[3] == -0x1p-126f);
         x[0] = x[2] = x[1] = -0.0f;
-        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
+        k->dot[STORED_F32](w, ONE_LEAF(blocks_of(1)), x, 64, NULL, 1, out, 16, 0);
         assert_int_equal(f32_bits(out[3]), 0);
         x[0] = -0x1p-1f, x[1] = x[2] = 0; /* row 0: -2^23, and 1 from column 4 */
-        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
+        k->dot[STORED_F32](w, ONE_LEAF(blocks_of(1)), x, 64, NULL, 1, out, 16, 0);
         assert_true(out[0] == -0x1p23f + 1);
         x[0] = 0x1p-1f;
-        k->dot[STORED_F32](w, blocks_of(1), x, 64, NULL, 1, out, 16);
+        k->dot[STORED_F32](w, ONE_LEAF(blocks_of(1)), x, 64, NULL, 1, out, 16, 0);
         assert_int_equal(f32_bits(out[3]), 0); /* -0 before the final + 0.0 */
     }
     free(w);
@@ -754,6 +884,7 @@ int main(void)
         cmocka_unit_test_setup(soft_fma_is_the_hardware_fma, set_fp_mode),
         cmocka_unit_test_setup(every_dot_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(dots_of_packed_rows_have_the_bits_of_plain_c, set_fp_mode),
+        cmocka_unit_test_setup(leaves_are_folded_as_their_program_says, set_fp_mode),
         cmocka_unit_test_setup(a_tile_is_a_block_of_the_order, set_fp_mode),
         cmocka_unit_test_setup(every_dot_over_groups_has_the_bits_of_plain_c, set_fp_mode),
         cmocka_unit_test_setup(dots_of_one_row_have_the_bits_of_plain_c, set_fp_mode),
