@@ -1,5 +1,7 @@
 #define XXH_INLINE_ALL
-#define XXH_PREFETCH_DIST 1536 /* bytes: what is hashed comes from memory */
+/* Bytes: what is hashed comes from memory, or was read just now by a dot, which has asked for what
+ * is less far. */
+#define XXH_PREFETCH_DIST 13312
 #define HASH_SET hash_avx512
 #define HASH_NAME "avx512"
 #include "hash_set.inc.h"

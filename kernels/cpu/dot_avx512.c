@@ -43,17 +43,22 @@ INLINE void step(enum stored_id stored, size_t block_bytes, size_t R, bool far, 
 /* R rows of x from the m-th on, and a leaf. */
 INLINE void tile(enum stored_id stored, size_t block_bytes, size_t R, bool far,
                  const struct leaf_at *at, size_t m, const float *x, size_t x_stride,
-                 size_t out_stride)
+                 size_t out_stride, struct follower *follower)
 {
     __m512 acc[TILE_ROWS];
     const char *w = at->w;
     x += m * x_stride + at->block * BLOCK_COLS;
     for (size_t r = 0; r < R; r++)
         acc[r] = _mm512_setzero_ps();
-    for (size_t b = at->leaf->pieces.blocks; b; b--, w += block_bytes, x += BLOCK_COLS) {
-        if (!far)
-            prefetch_next_page(w, block_bytes);
-        step(stored, block_bytes, R, far, w, x, x_stride, acc);
+    for (size_t b = at->leaf->pieces.blocks, n; b; b -= n) {
+        n = R > 1 || b < FOLLOW_BYTES / block_bytes ? b : FOLLOW_BYTES / block_bytes;
+        for (size_t i = 0; i < n; i++, w += block_bytes, x += BLOCK_COLS) {
+            if (!far)
+                prefetch_next_page(w, block_bytes);
+            step(stored, block_bytes, R, far, w, x, x_stride, acc);
+        }
+        if (R == 1)
+            follow(follower, w);
     }
     for (size_t r = 0; r < R; r++)
         put_leaf_sums(at, (m + r) * out_stride, acc[r]);
@@ -127,15 +132,15 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
     (void)sums;
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(stored, block_bytes, R, false, &at, m, x, x_stride, out_stride);                      \
+        tile(stored, block_bytes, R, false, &at, m, x, x_stride, out_stride, NULL);                \
         break
     EACH_LEAF(at)
     if (M > 1) { /* of short leaves there are many: no division for one row */
         EACH_TILE(TILE)
     } else if (far) {
-        tile(stored, block_bytes, 1, true, &at, 0, x, x_stride, out_stride);
+        tile(stored, block_bytes, 1, true, &at, 0, x, x_stride, out_stride, leaves->follower);
     } else {
-        tile(stored, block_bytes, 1, false, &at, 0, x, x_stride, out_stride);
+        tile(stored, block_bytes, 1, false, &at, 0, x, x_stride, out_stride, leaves->follower);
     }
 #undef TILE
 }

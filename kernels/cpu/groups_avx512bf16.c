@@ -103,7 +103,7 @@ INLINE struct constants constants_at(enum stored_offset offset, const uint32_t *
  * then. */
 INLINE bool few_over_groups(enum stored_offset offset, size_t R, const struct leaf_at *at,
                             const uint32_t *x, size_t x_stride, const float *sums,
-                            size_t out_stride)
+                            size_t out_stride, struct follower *follower)
 {
     __m512 total[TILE_R];
     for (size_t r = 0; r < R; r++)
@@ -131,6 +131,8 @@ INLINE bool few_over_groups(enum stored_offset offset, size_t R, const struct le
                     c.minimum, _mm512_set1_ps(sums[r * (x_stride / BLOCK_PAIRS) + block]),
                     total[r]);
         }
+        if (R == 1)
+            follow(follower, (const char *)p.codes + p.blocks * BLOCK_BYTES);
     }
     for (size_t r = 0; r < R; r++)
         put_leaf_sums(at, r * out_stride, total[r]);
@@ -211,11 +213,11 @@ static __attribute__((noinline)) void few_of_any_zero(const struct leaf_at *at, 
 /* One or two rows of x, each panel by itself. */
 INLINE void few_by_panels(enum stored_offset offset, size_t P, struct leaf_at at,
                           size_t panel_bytes, const uint32_t *x, size_t x_stride, const float *sums,
-                          size_t M, size_t out_stride)
+                          size_t M, size_t out_stride, struct follower *follower)
 {
     for (; P; P--, at.w += panel_bytes, at.top += PANEL_ROWS)
-        if (!(M == 1 ? few_over_groups(offset, 1, &at, x, x_stride, sums, out_stride)
-                     : few_over_groups(offset, 2, &at, x, x_stride, sums, out_stride)))
+        if (!(M == 1 ? few_over_groups(offset, 1, &at, x, x_stride, sums, out_stride, follower)
+                     : few_over_groups(offset, 2, &at, x, x_stride, sums, out_stride, NULL)))
             few_of_any_zero(&at, x, x_stride, M, out_stride);
 }
 
@@ -226,7 +228,8 @@ INLINE void few_by_panels(enum stored_offset offset, size_t P, struct leaf_at at
         if (M > 2)                                                                                 \
             many_over_groups(offset, P, &at, panel_bytes, x, stride, sums, M, out_stride);         \
         else                                                                                       \
-            few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride);             \
+            few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride,              \
+                          leaves->follower);                                                       \
     }
 #define DOT_GROUPS(name, offset)                                                                   \
     GROUPS(name, offset, 1)                                                                        \

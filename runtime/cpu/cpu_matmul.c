@@ -51,13 +51,6 @@ uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
     return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
 }
 
-/* Panels that were read just now, and lie in a cache. */
-static void hash_panels(const struct cpu_rank *r, const struct matrix *w, struct range panels)
-{
-    for (uint64_t p = panels.begin; r->weights->pass && p < panels.end; p++)
-        pass_panel(r->weights->pass, w, p);
-}
-
 /* Where an activation tile meets the panels: rows [row, row + n) of x. */
 struct tile {
     const float *x;
@@ -120,7 +113,25 @@ static void dots(const struct cpu_rank *r, const struct matrix *w, struct range 
                        out, node);
     else
         k->dot[id](weights, leaves, x, t.x_stride, t.sums, t.n, out, out_stride, node);
-    hash_panels(r, w, panels);
+}
+
+/* The same in the first pass, which hashes the panels: one that one row meets while it is read, all
+ * others behind it. */
+static void first_dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                       const struct leaf_run *leaves, struct tile t, float *out,
+                       uint64_t out_stride, uint64_t node)
+{
+    struct pass_chunk *chunks = r->weights->pass;
+    struct pass_panel pass = pass_begin(chunks, w, panels.begin);
+    struct leaf_run followed = *leaves;
+    if (pass.chunk && t.n == 1 && range_count(panels) == 1)
+        followed.follower = &pass.follower;
+    dots(r, w, panels, &followed, t, out, out_stride, node);
+    for (uint64_t p = panels.begin; p < panels.end; p++) {
+        if (p > panels.begin || !pass.chunk)
+            pass = pass_begin(chunks, w, p);
+        pass_end(&pass, w);
+    }
 }
 
 /* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
@@ -140,7 +151,8 @@ static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct ti
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    dots(r, w, panels, ONE_LEAF(w->pieces), t, out, out_stride, 0);
+    (r->weights->pass ? first_dots : dots)(r, w, panels, ONE_LEAF(w->pieces), t, out, out_stride,
+                                           0);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panels.begin * PANEL_ROWS,
@@ -302,7 +314,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
                         struct range run)
 {
     const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
-    dots(r, job->w, run, job->leaves, t, job->stack, width, node);
+    (r->weights->pass ? first_dots : dots)(r, job->w, run, job->leaves, t, job->stack, width, node);
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +

@@ -345,7 +345,7 @@ static void run_random(struct run_case *c, enum stored_id id)
     const uint32_t group = s->group / 32;
     uint32_t depth = 0, block = 0;
     c->id = id;
-    c->run = (struct leaf_run){1 + random_below(LEAVES_MOST), 0, c->leaves, c->merges};
+    c->run = (struct leaf_run){1 + random_below(LEAVES_MOST), 0, c->leaves, c->merges, NULL};
     c->panel_bytes = 64 * random_below(9);
     fill_rows(c->x, RUN_ROWS, RUN_STRIDE);
     scalar->round_bf16(c->x, RUN_ROWS * RUN_STRIDE);
@@ -397,6 +397,38 @@ static void assert_roots(const struct run_case *c, const float *got, size_t M, s
                              c->want + (root * RUN_ROWS + m) * RUN_PANELS * 16, panels * 16, what);
 }
 
+/* What a follower is told rises, and lies in the panel. */
+struct told {
+    struct follower follower;
+    const char *at, *end;
+    bool wrong;
+};
+
+static void tell(struct follower *self, const void *end)
+{
+    struct told *told = (struct told *)self;
+    told->wrong |= (const char *)end <= told->at || (const char *)end > told->end;
+    told->at = end;
+}
+
+/* One row and one panel, by dot and by dot_rows. */
+static void assert_followed(const struct kernels *k, const struct run_case *c,
+                            const uint32_t *packed, float *got, void *room)
+{
+    const char *w = (const char *)c->w;
+    for (int by_rows = 0; by_rows < (k->dot_rows[c->id] ? 2 : 1); by_rows++) {
+        struct told told = {{tell}, w, w + c->panel_bytes, false};
+        struct leaf_run run = c->run;
+        run.follower = &told.follower;
+        if (by_rows)
+            k->dot_rows[c->id](w, 0, 1, &run, packed, RUN_BLOCKS, c->sums, 1, got, 16, 16, room);
+        else
+            k->dot[c->id](w, &run, c->x, RUN_STRIDE, c->sums, 1, got, 16, 16);
+        assert_roots(c, got, 1, 1, k->name);
+        assert_false(told.wrong);
+    }
+}
+
 static void assert_run(const struct kernels *k, const struct run_case *c, size_t M, size_t panels)
 {
     const size_t stride = panels * 16, node = M * stride;
@@ -416,9 +448,12 @@ static void assert_run(const struct kernels *k, const struct run_case *c, size_t
         k->rows_begin();
         k->dot_rows[c->id](c->w, c->panel_bytes, panels, &c->run, packed, RUN_BLOCKS, c->sums, M,
                            got, stride, node, room);
-        k->rows_end();
         assert_roots(c, got, M, panels, k->name);
     }
+    if (M == 1)
+        assert_followed(k, c, packed, got, room);
+    if (k->dot_rows[c->id])
+        k->rows_end();
     free(got);
     free(packed);
     free(room);
