@@ -1,11 +1,13 @@
 /* How close decoding comes to the speed of memory: steps of one row and of more (a token of as many
  * sequences, short contexts) beside the fastest read of the very weights they need, by the same
- * threads, interleaved. Prints lines of JSON; checks nothing.
+ * threads, interleaved. Or a prompt, over and over: the first one, not timed, maps the files. Prints
+ * lines of JSON; checks nothing.
  *
- * bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-i isa] BUNDLE
+ * bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-p tokens] [-i isa] BUNDLE
  *   -t  1 and then 2 where not given
  *   -s  steps of one row in a round (4); of more rows there is one
  *   -b  of 1, 2, 4 ... rows, up to so many (1)
+ *   -p  a prompt of so many tokens, one step, and nothing else
  */
 #include "engine.h"
 #include "kernels.h"
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 enum { ROUNDS_MAX = SAMPLES_MAX, THREADS_MAX = 2, STEPS_MAX = 32, WARM_STEPS = 2, SIZES_MAX = 5 };
+enum { PROMPT_MAX = 4096 };
 
 /* The share of a thread, of every matrix a step multiplies with; whole panels: 512 bytes or more.
  */
@@ -60,7 +63,7 @@ static uint64_t each_matrix(const struct weights *weights, matrix_fn *fn, int wa
 /* ---- rounds ---- */
 
 struct options {
-    int threads, rounds, steps, rows;
+    int threads, rounds, steps, rows, prompt;
     enum isa isa;
 };
 
@@ -122,6 +125,20 @@ static double timed_decode(struct bench *b, int rows)
     return (now() - begin) / steps;
 }
 
+static double timed_prompt(struct bench *b)
+{
+    struct engine *e = &b->engine;
+    struct tp_error err = {0};
+    uint32_t count;
+    const double begin = now();
+    engine_begin(e);
+    for (int i = 0; i < b->options.prompt; i++)
+        tp_assert(engine_add(e, (struct step_row){0, (uint32_t)i, 1 + (uint32_t)i},
+                             i + 1 == b->options.prompt));
+    tp_assert(engine_step(e, &err) && engine_logits(e, 0, &count, &err));
+    return now() - begin;
+}
+
 static int sizes_of(const struct options *o)
 {
     int sizes = 1;
@@ -132,6 +149,12 @@ static int sizes_of(const struct options *o)
 
 static void run_rounds(struct bench *b)
 {
+    for (int i = -1; b->options.prompt && i < b->options.rounds; i++) {
+        const double seconds = timed_prompt(b);
+        b->step_s[0][i < 0 ? 0 : i] = seconds;
+    }
+    if (b->options.prompt)
+        return;
     for (int i = 0; i < WARM_STEPS; i++)
         decode(b, b->options.rows);
     b->way = read_way_best(timed_way, b);
@@ -154,8 +177,13 @@ static void print_rates(const struct bench *b, const char *what, const char *uni
 
 static void print(const struct bench *b, int threads)
 {
-    double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 0, 1) * 1e-9;
     char what[64];
+    if (b->options.prompt) {
+        snprintf(what, sizeof what, "prompt, %d thread%s", threads, threads > 1 ? "s" : "");
+        print_rates(b, what, "tok/s", b->options.prompt, b->step_s[0]);
+        return;
+    }
+    double gb = (double)each_matrix(&b->engine.weights, matrix_bytes, 0, 0, 1) * 1e-9;
     snprintf(what, sizeof what, "read, %d thread%s", threads, threads > 1 ? "s" : "");
     print_rates(b, what, "GB/s", gb, b->read_s);
     snprintf(what, sizeof what, "weights, %d thread%s", threads, threads > 1 ? "s" : "");
@@ -172,13 +200,14 @@ static bool run(struct bench *b, const struct bundle *bundle, int threads, struc
     const struct options *o = &b->options;
     uint64_t positions[1 << (SIZES_MAX - 1)];
     for (int i = 0; i < o->rows; i++)
-        positions[i] = (uint64_t)(o->rounds * (o->steps + SIZES_MAX) + WARM_STEPS);
+        positions[i] =
+            (uint64_t)(o->prompt ? o->prompt : o->rounds * (o->steps + SIZES_MAX) + WARM_STEPS);
     const struct engine_setup setup = {
         .device = &device_cpu,
         .isa = kernels_get(o->isa)->name,
         .threads = threads,
         .kv_dtype = bundle->recipe.dtype,
-        .rows_max = (uint32_t)o->rows,
+        .rows_max = (uint32_t)(o->prompt ? o->prompt : o->rows),
         .n_sequences = (uint32_t)o->rows,
         .n_pages = (uint32_t)(kv_cache_pages_of(positions[0]) * (uint64_t)o->rows),
         .positions_max = positions,
@@ -196,11 +225,12 @@ static bool run(struct bench *b, const struct bundle *bundle, int threads, struc
 static bool read_options(int argc, char **argv, struct options *o)
 {
     *o = (struct options){.rounds = 9, .steps = 4, .rows = 1, .isa = kernels_best()->isa};
-    for (int c; (c = getopt(argc, argv, "t:r:s:b:i:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:r:s:b:p:i:")) != -1;) {
         int *number = c == 't'   ? &o->threads
                       : c == 'r' ? &o->rounds
                       : c == 's' ? &o->steps
                       : c == 'b' ? &o->rows
+                      : c == 'p' ? &o->prompt
                                  : NULL;
         if (number)
             *number = atoi(optarg);
@@ -209,7 +239,8 @@ static bool read_options(int argc, char **argv, struct options *o)
     }
     return optind + 1 == argc && o->threads >= 0 && o->threads <= THREADS_MAX && o->rounds >= 1 &&
            o->rounds <= ROUNDS_MAX && o->steps >= 1 && o->steps <= STEPS_MAX && o->rows >= 1 &&
-           o->rows <= 1 << (SIZES_MAX - 1) && kernels_get(o->isa);
+           o->rows <= 1 << (SIZES_MAX - 1) && o->prompt >= 0 && o->prompt <= PROMPT_MAX &&
+           kernels_get(o->isa);
 }
 
 int main(int argc, char **argv)
@@ -218,8 +249,8 @@ int main(int argc, char **argv)
     struct bundle bundle = {0};
     struct tp_error err = {0};
     if (!read_options(argc, argv, &b.options)) {
-        fprintf(stderr, "usage: bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-i isa]"
-                        " BUNDLE\n");
+        fprintf(stderr, "usage: bench_decode [-t threads] [-r rounds] [-s steps] [-b rows]"
+                        " [-p tokens] [-i isa] BUNDLE\n");
         return 2;
     }
     int only = b.options.threads;
