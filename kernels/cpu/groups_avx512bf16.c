@@ -164,50 +164,64 @@ INLINE void unpack_int4(enum stored_offset offset, const char *w, size_t blocks,
 }
 
 /* One text for all offsets. */
-static void tiles_folded(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                         size_t x_stride, const struct fold *fold, size_t M,
-                         const struct leaf_at *at, struct extent extent, size_t out_stride,
-                         struct ahead ahead)
+static void tiles_folded(size_t P, struct strip *strip, size_t x_stride, size_t M,
+                         size_t out_stride, struct ahead ahead)
 {
     if (P == 2)
-        tiles(2, strip, blocks, x, x_stride, fold, M, at, extent, out_stride, ahead);
+        tiles(2, true, strip, x_stride, M, out_stride, ahead);
     else
-        tiles(1, strip, blocks, x, x_stride, fold, M, at, extent, out_stride, ahead);
+        tiles(1, true, strip, x_stride, M, out_stride, ahead);
 }
 
-/* A leaf. A piece is at most a strip. */
-INLINE void many_over_groups(enum stored_offset offset, size_t P, const struct leaf_at *at,
-                             size_t panel_bytes, const uint32_t *x, size_t x_stride,
-                             const float *sums, size_t M, size_t out_stride)
+/* A piece of P panels, which is at most a strip. */
+INLINE void add_piece(enum stored_offset offset, size_t P, struct strip *strip,
+                      const struct leaf_at *at, const struct piece_at *piece, size_t panel_bytes,
+                      const float *sums, size_t sums_stride)
 {
-    const struct pieces pieces = at->leaf->pieces;
-    struct strip strip;
-    struct fold fold = {.stride = x_stride / BLOCK_PAIRS};
-    for (struct piece_at piece = before_pieces(at->w); next_piece(offset, pieces, &piece);) {
-        const char *word = (const char *)piece.word, *w = (const char *)piece.codes;
-        const size_t n = piece.blocks, block = at->block + piece.block, bytes = n * BLOCK_BYTES;
-        tp_assert(n <= STRIP_BLOCKS);
-        for (size_t p = 0; p < P; p++, word += panel_bytes, w += panel_bytes) {
-            const struct constants c =
-                constants_at(offset, (const uint32_t *)(const void *)word, piece.second);
-            fold.scale[p] = c.scale;
-            fold.minimum[p] = c.minimum;
-            if (has_table(offset, c.zero))
-                unpack_int4(offset, w, n, codes_of(offset, c.zero), strip.pairs[p]);
-            else
-                unpack_any_zero(w, n, c.zero, strip.pairs[p]);
-        }
-        fold.sums = offset == OFFSET_MINIMUM ? sums + block : NULL;
-        tiles_folded(P, &strip, n, x + block * BLOCK_PAIRS * width_of(M), x_stride, &fold, M, at,
-                     extent_of(pieces, piece.block, n), out_stride,
-                     ahead_of((const char *)piece.codes + bytes, bytes, n, panel_bytes, M));
+    const char *word = (const char *)piece->word, *w = (const char *)piece->codes;
+    struct fold fold = {.stride = sums_stride,
+                        .sums = offset == OFFSET_MINIMUM ? sums + at->block + piece->block : NULL};
+    for (size_t p = 0; p < P; p++, word += panel_bytes, w += panel_bytes) {
+        const struct constants c =
+            constants_at(offset, (const uint32_t *)(const void *)word, piece->second);
+        __m512i *pairs = strip_pairs(strip, p);
+        fold.scale[p] = c.scale;
+        fold.minimum[p] = c.minimum;
+        if (has_table(offset, c.zero))
+            unpack_int4(offset, w, piece->blocks, codes_of(offset, c.zero), pairs);
+        else
+            unpack_any_zero(w, piece->blocks, c.zero, pairs);
     }
+    strip_add(strip, at, piece->block, piece->blocks)->fold = fold;
 }
 
+INLINE void many_over_groups(enum stored_offset offset, size_t P, ROWS_ARGS)
+{
+    struct strip strip;
+    strip_begin(&strip, x);
+    EACH_LEAF(at)
+    for (struct piece_at p = before_pieces(at.w); next_piece(offset, at.leaf->pieces, &p);) {
+        tp_assert(p.blocks <= STRIP_BLOCKS);
+        if (!strip_has_room(&strip, p.blocks))
+            tiles_folded(P, &strip, stride, M, out_stride,
+                         ahead_of(&strip, (const char *)p.codes, BLOCK_BYTES, panel_bytes, M));
+        add_piece(offset, P, &strip, &at, &p, panel_bytes, sums, stride / BLOCK_PAIRS);
+    }
+    tiles_folded(P, &strip, stride, M, out_stride,
+                 ahead_of(&strip, w + P * panel_bytes, BLOCK_BYTES, panel_bytes, M));
+}
+
+/* A leaf with a zero that no table has. */
 static __attribute__((noinline)) void few_of_any_zero(const struct leaf_at *at, const uint32_t *x,
                                                       size_t x_stride, size_t M, size_t out_stride)
 {
-    many_over_groups(OFFSET_ZERO, 1, at, 0, x, x_stride, NULL, M, out_stride);
+    struct strip strip;
+    strip_begin(&strip, x + at->block * BLOCK_PAIRS * width_of(M));
+    for (struct piece_at p = before_pieces(at->w); next_piece(OFFSET_ZERO, at->leaf->pieces, &p);) {
+        add_piece(OFFSET_ZERO, 1, &strip, at, &p, 0, NULL, 0);
+        tiles_folded(1, &strip, x_stride, M, out_stride,
+                     ahead_of(&strip, (const char *)p.codes, BLOCK_BYTES, 0, M));
+    }
 }
 
 /* One or two rows of x, each panel by itself. */
@@ -224,12 +238,13 @@ INLINE void few_by_panels(enum stored_offset offset, size_t P, struct leaf_at at
 #define GROUPS(name, offset, P)                                                                    \
     static void name##_##P(ROWS_ARGS)                                                              \
     {                                                                                              \
-        EACH_LEAF(at)                                                                              \
         if (M > 2)                                                                                 \
-            many_over_groups(offset, P, &at, panel_bytes, x, stride, sums, M, out_stride);         \
+            many_over_groups(offset, P, w, panel_bytes, leaves, x, stride, sums, M, out,           \
+                             out_stride, node);                                                    \
         else                                                                                       \
-            few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride,              \
-                          leaves->follower);                                                       \
+            EACH_LEAF(at)                                                                          \
+        few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride,                  \
+                      leaves->follower);                                                           \
     }
 #define DOT_GROUPS(name, offset)                                                                   \
     GROUPS(name, offset, 1)                                                                        \

@@ -81,41 +81,40 @@ INLINE void unpack(enum stored_id stored, const char *w, size_t blocks, __m512i 
 }
 
 /* One text for all formats. */
-static void tiles_plain(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                        size_t x_stride, size_t M, const struct leaf_at *at, struct extent extent,
-                        size_t out_stride, struct ahead ahead)
+static void tiles_plain(size_t P, struct strip *strip, size_t x_stride, size_t M, size_t out_stride,
+                        struct ahead ahead)
 {
     if (P == 2)
-        tiles(2, strip, blocks, x, x_stride, NULL, M, at, extent, out_stride, ahead);
+        tiles(2, false, strip, x_stride, M, out_stride, ahead);
     else
-        tiles(1, strip, blocks, x, x_stride, NULL, M, at, extent, out_stride, ahead);
+        tiles(1, false, strip, x_stride, M, out_stride, ahead);
 }
 
-/* A leaf. */
-INLINE void dot_values(enum stored_id stored, size_t block_bytes, size_t P,
-                       const struct leaf_at *at, size_t panel_bytes, const uint32_t *x,
-                       size_t x_stride, size_t M, size_t out_stride)
+INLINE void dot_values(enum stored_id stored, size_t block_bytes, size_t P, ROWS_ARGS)
 {
-    const struct pieces pieces = at->leaf->pieces;
-    const char *w = at->w;
     struct strip strip;
-    x += at->block * BLOCK_PAIRS * width_of(M);
-    for (size_t b = 0, n; b < pieces.blocks; b += n, w += n * block_bytes) {
-        n = pieces.blocks - b < STRIP_BLOCKS ? pieces.blocks - b : STRIP_BLOCKS;
+    strip_begin(&strip, x);
+    (void)sums;
+    EACH_LEAF(at)
+    for (size_t b = 0, blocks = at.leaf->pieces.blocks, n; b < blocks; b += n) {
+        const char *from = at.w + b * block_bytes;
+        n = blocks - b < STRIP_BLOCKS ? blocks - b : STRIP_BLOCKS;
+        if (!strip_has_room(&strip, n))
+            tiles_plain(P, &strip, stride, M, out_stride,
+                        ahead_of(&strip, from, block_bytes, panel_bytes, M));
         for (size_t p = 0; p < P; p++)
-            unpack(stored, w + p * panel_bytes, n, strip.pairs[p]);
-        tiles_plain(P, &strip, n, x + b * BLOCK_PAIRS * width_of(M), x_stride, M, at,
-                    extent_of(pieces, b, n), out_stride,
-                    ahead_of(w + n * block_bytes, n * block_bytes, n, panel_bytes, M));
+            unpack(stored, from + p * panel_bytes, n, strip_pairs(&strip, p));
+        strip_add(&strip, &at, b, n);
     }
+    tiles_plain(P, &strip, stride, M, out_stride,
+                ahead_of(&strip, w + P * panel_bytes, block_bytes, panel_bytes, M));
 }
 
 #define VALUES(name, stored, bytes, P)                                                             \
     static void name##_##P(ROWS_ARGS)                                                              \
     {                                                                                              \
-        (void)sums;                                                                                \
-        EACH_LEAF(at)                                                                              \
-        dot_values(stored, 512 * bytes, P, &at, panel_bytes, x, stride, M, out_stride);            \
+        dot_values(stored, 512 * bytes, P, w, panel_bytes, leaves, x, stride, sums, M, out,        \
+                   out_stride, node);                                                              \
     }
 #define DOT_VALUES(name, stored, bytes)                                                            \
     VALUES(name, stored, bytes, 1)                                                                 \

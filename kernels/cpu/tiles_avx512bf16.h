@@ -36,11 +36,6 @@ INLINE __m512i pair_at(const uint32_t *x)
     return _mm512_set1_epi32((int)*x);
 }
 
-/* Blocks of up to two panels, unpacked. */
-struct strip {
-    __m512i pairs[TILE_P][STRIP_BLOCKS * BLOCK_PAIRS];
-};
-
 /* What becomes of a piece's sums: out = fma(scale, sum, out), then fma(minimum, S, out). */
 struct fold {
     __m512 scale[TILE_P], minimum[TILE_P];
@@ -48,11 +43,65 @@ struct fold {
     size_t stride;
 };
 
+/* Blocks of one leaf; of formats with groups, a whole piece. */
+struct segment {
+    struct leaf_at at;
+    bool first, last; /* of the leaf */
+    size_t blocks;
+    struct fold fold;
+};
+
+/* Blocks of up to two panels, unpacked: some of a leaf, or several leaves or pieces. */
+struct strip {
+    __m512i pairs[TILE_P][STRIP_BLOCKS * BLOCK_PAIRS];
+    struct segment segments[STRIP_BLOCKS];
+    size_t count, blocks;
+    const uint32_t *x; /* row 0 at the strip's first block */
+};
+
+INLINE void strip_begin(struct strip *strip, const uint32_t *x)
+{
+    strip->count = strip->blocks = 0;
+    strip->x = x;
+}
+
+INLINE bool strip_has_room(const struct strip *strip, size_t blocks)
+{
+    return strip->blocks + blocks <= STRIP_BLOCKS;
+}
+
+/* Where a panel's pairs of the segment that is added next belong. */
+INLINE __m512i *strip_pairs(struct strip *strip, size_t p)
+{
+    return strip->pairs[p] + strip->blocks * BLOCK_PAIRS;
+}
+
+/* The n blocks of a leaf from its block b on. */
+INLINE struct segment *strip_add(struct strip *strip, const struct leaf_at *at, size_t b, size_t n)
+{
+    struct segment *s = &strip->segments[strip->count++];
+    s->at = *at;
+    s->first = b == 0;
+    s->last = b + n == at->leaf->pieces.blocks;
+    s->blocks = n;
+    strip->blocks += n;
+    return s;
+}
+
 /* Memory that is read next, of each panel: a few lines with every block that is multiplied. */
 struct ahead {
     const char *at, *end;
     size_t panel_bytes, lines; /* lines: a block */
 };
+
+/* As many bytes as a strip of M rows has. */
+INLINE struct ahead ahead_of(const struct strip *strip, const char *next, size_t block_bytes,
+                             size_t panel_bytes, size_t M)
+{
+    const size_t blocks = strip->blocks, bytes = blocks * block_bytes;
+    return (struct ahead){next, next + bytes, panel_bytes,
+                          (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
+}
 
 INLINE void ask(struct ahead *ahead, size_t P)
 {
@@ -61,36 +110,24 @@ INLINE void ask(struct ahead *ahead, size_t P)
             _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
 }
 
-/* Blocks of a leaf: are they its first, its last? */
-struct extent {
-    bool first, last;
-};
-
-INLINE struct extent extent_of(struct pieces pieces, size_t block, size_t n)
-{
-    return (struct extent){!block, block + n == pieces.blocks};
-}
-
 /* Sums of the blocks before: they wait where the leaf's are going to be. */
-INLINE __m512 sums_before(const struct leaf_at *at, struct extent extent, size_t m_at)
+INLINE __m512 sums_before(const struct segment *s, size_t m_at)
 {
-    return extent.first ? _mm512_setzero_ps() : _mm512_loadu_ps(at->top + m_at);
+    return s->first ? _mm512_setzero_ps() : _mm512_loadu_ps(s->at.top + m_at);
 }
 
-/* The dots of R rows, from the m-th on, with unpacked blocks of P panels go on in a leaf's sums;
- * or, with a fold, over a whole piece, are folded into them. */
-INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, size_t blocks,
-                 const uint32_t *x, const struct fold *fold, size_t m, const struct leaf_at *at,
-                 struct extent extent, size_t out_stride, struct ahead *ahead)
+/* The dots of R rows, from the m-th on, with a segment of P panels go on in the leaf's sums; or,
+ * folded, over a whole piece, are folded into them. */
+INLINE void tile(size_t R, size_t P, size_t width, bool folded, const struct segment *s,
+                 const __m512i *pairs, const uint32_t *x, size_t m, size_t out_stride,
+                 struct ahead *ahead)
 {
     __m512 sum[TILE_R][TILE_P], chain[2][TILE_R][TILE_P];
 #pragma GCC unroll 8
     for (size_t i = 0; i < R * P; i++)
-        sum[i / P][i % P] =
-            fold ? _mm512_setzero_ps()
-                 : sums_before(at, extent, (m + i / P) * out_stride + i % P * PANEL_ROWS);
-    for (size_t b = 0; b < blocks; b++, x += BLOCK_PAIRS * width) {
-        const __m512i *pairs = &strip->pairs[0][b * BLOCK_PAIRS];
+        sum[i / P][i % P] = folded ? _mm512_setzero_ps()
+                                   : sums_before(s, (m + i / P) * out_stride + i % P * PANEL_ROWS);
+    for (size_t b = 0; b < s->blocks; b++, pairs += BLOCK_PAIRS, x += BLOCK_PAIRS * width) {
         ask(ahead, P);
 #pragma GCC unroll 8
         for (size_t i = 0; i < R * P; i++)
@@ -99,11 +136,11 @@ INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, si
         for (size_t k = 0; k < BLOCK_PAIRS; k++) {
 #pragma GCC unroll 4
             for (size_t r = 0; r < R; r++) {
-                const __m512i xs = pair_at(x + k * width + r);
+                const __m512i at = pair_at(x + k * width + r);
 #pragma GCC unroll 2
                 for (size_t p = 0; p < P; p++)
                     chain[k % 2][r][p] =
-                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], xs);
+                        add_pair(chain[k % 2][r][p], pairs[p * STRIP_BLOCKS * BLOCK_PAIRS + k], at);
             }
         }
 #pragma GCC unroll 8
@@ -115,52 +152,57 @@ INLINE void tile(size_t R, size_t P, size_t width, const struct strip *strip, si
     for (size_t i = 0; i < R * P; i++) {
         const size_t r = i / P, p = i % P, m_at = (m + r) * out_stride + p * PANEL_ROWS;
         __m512 total = sum[r][p];
-        if (fold)
-            total = _mm512_fmadd_ps(fold->scale[p], total, sums_before(at, extent, m_at));
-        if (fold && fold->sums)
-            total = _mm512_fmadd_ps(fold->minimum[p],
-                                    _mm512_set1_ps(fold->sums[(m + r) * fold->stride]), total);
-        if (extent.last)
-            put_leaf_sums(at, m_at, total);
+        if (folded)
+            total = _mm512_fmadd_ps(s->fold.scale[p], total, sums_before(s, m_at));
+        if (folded && s->fold.sums)
+            total = _mm512_fmadd_ps(s->fold.minimum[p],
+                                    _mm512_set1_ps(s->fold.sums[(m + r) * s->fold.stride]), total);
+        if (s->last)
+            put_leaf_sums(&s->at, m_at, total);
         else
-            _mm512_storeu_ps(at->top + m_at, total);
+            _mm512_storeu_ps(s->at.top + m_at, total);
     }
 }
 
-/* All rows. */
-INLINE void tiles(size_t P, const struct strip *strip, size_t blocks, const uint32_t *x,
-                  size_t x_stride, const struct fold *fold, size_t M, const struct leaf_at *at,
-                  struct extent extent, size_t out_stride, struct ahead ahead)
+INLINE void tiles_of_rows(size_t R, size_t P, size_t width, bool folded, const struct strip *strip,
+                          const uint32_t *x, size_t m, size_t out_stride, struct ahead *ahead)
 {
-#define TILE(R, width)                                                                             \
+    const __m512i *pairs = strip->pairs[0];
+    for (size_t i = 0; i < strip->count; i++) {
+        const struct segment *s = &strip->segments[i];
+        tile(R, P, width, folded, s, pairs, x, m, out_stride, ahead);
+        pairs += s->blocks * BLOCK_PAIRS;
+        x += s->blocks * BLOCK_PAIRS * width;
+    }
+}
+
+/* All rows; the strip is empty then. */
+INLINE void tiles(size_t P, bool folded, struct strip *strip, size_t x_stride, size_t M,
+                  size_t out_stride, struct ahead ahead)
+{
+    const uint32_t *x = strip->x;
+#define TILES(R, width)                                                                            \
     case R:                                                                                        \
-        tile(R, P, width, strip, blocks, x, fold, m, at, extent, out_stride, &ahead);              \
+        tiles_of_rows(R, P, width, folded, strip, x, m, out_stride, &ahead);                       \
         break
     if (M <= 2) {
         const size_t m = 0;
         switch (M) {
-            TILE(1, 1);
-            TILE(2, 2);
+            TILES(1, 1);
+            TILES(2, 2);
         }
-        return;
+    } else {
+        for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride)
+            switch (M - m) {
+                TILES(1, TILE_R);
+                TILES(2, TILE_R);
+                TILES(3, TILE_R);
+            default:
+                tiles_of_rows(TILE_R, P, TILE_R, folded, strip, x, m, out_stride, &ahead);
+            }
     }
-    for (size_t m = 0; m < M; m += TILE_R, x += TILE_R * x_stride)
-        switch (M - m) {
-            TILE(1, TILE_R);
-            TILE(2, TILE_R);
-            TILE(3, TILE_R);
-        default:
-            tile(TILE_R, P, TILE_R, strip, blocks, x, fold, m, at, extent, out_stride, &ahead);
-        }
-#undef TILE
-}
-
-/* Of a strip's panels, what follows its blocks, M rows long. */
-INLINE struct ahead ahead_of(const char *next, size_t bytes, size_t blocks, size_t panel_bytes,
-                             size_t M)
-{
-    return (struct ahead){next, next + bytes, panel_bytes,
-                          (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
+#undef TILES
+    strip_begin(strip, strip->x + strip->blocks * BLOCK_PAIRS * width_of(M));
 }
 
 /* Runs of panels, two at a time: */

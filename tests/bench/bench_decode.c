@@ -1,7 +1,7 @@
 /* How close decoding comes to the speed of memory: steps of one row and of more (a token of as many
  * sequences, short contexts) beside the fastest read of the very weights they need, by the same
- * threads, interleaved. Or a prompt, over and over: the first one, not timed, maps the files. Prints
- * lines of JSON; checks nothing.
+ * threads, interleaved. Or a prompt, over and over: the first one, not timed, maps the files.
+ * Prints lines of JSON; checks nothing.
  *
  * bench_decode [-t threads] [-r rounds] [-s steps] [-b rows] [-p tokens] [-i isa] BUNDLE
  *   -t  1 and then 2 where not given
