@@ -224,31 +224,31 @@ static __attribute__((noinline)) void few_of_any_zero(const struct leaf_at *at, 
     }
 }
 
-/* One or two rows of x, each panel by itself. */
-INLINE void few_by_panels(enum stored_offset offset, size_t P, struct leaf_at at,
-                          size_t panel_bytes, const uint32_t *x, size_t x_stride, const float *sums,
-                          size_t M, size_t out_stride, struct follower *follower)
+/* One or two rows of x. */
+INLINE void few_over_leaves(enum stored_offset offset, size_t R, ROWS_ARGS)
 {
-    for (; P; P--, at.w += panel_bytes, at.top += PANEL_ROWS)
-        if (!(M == 1 ? few_over_groups(offset, 1, &at, x, x_stride, sums, out_stride, follower)
-                     : few_over_groups(offset, 2, &at, x, x_stride, sums, out_stride, NULL)))
-            few_of_any_zero(&at, x, x_stride, M, out_stride);
+    (void)panel_bytes;
+    EACH_LEAF(at)
+    if (!few_over_groups(offset, R, &at, x, stride, sums, out_stride,
+                         M == 1 ? leaves->follower : NULL))
+        few_of_any_zero(&at, x, stride, M, out_stride);
 }
 
-#define GROUPS(name, offset, P)                                                                    \
-    static void name##_##P(ROWS_ARGS)                                                              \
-    {                                                                                              \
-        if (M > 2)                                                                                 \
-            many_over_groups(offset, P, w, panel_bytes, leaves, x, stride, sums, M, out,           \
-                             out_stride, node);                                                    \
-        else                                                                                       \
-            EACH_LEAF(at)                                                                          \
-        few_by_panels(offset, P, at, panel_bytes, x, stride, sums, M, out_stride,                  \
-                      leaves->follower);                                                           \
-    }
+#define ARGS w, panel_bytes, leaves, x, stride, sums, M, out, out_stride, node
 #define DOT_GROUPS(name, offset)                                                                   \
-    GROUPS(name, offset, 1)                                                                        \
-    GROUPS(name, offset, 2)                                                                        \
+    static void name##_1(ROWS_ARGS)                                                                \
+    {                                                                                              \
+        if (M == 1)                                                                                \
+            few_over_leaves(offset, 1, ARGS);                                                      \
+        else if (M == 2)                                                                           \
+            few_over_leaves(offset, 2, ARGS);                                                      \
+        else                                                                                       \
+            many_over_groups(offset, 1, ARGS);                                                     \
+    }                                                                                              \
+    static void name##_2(ROWS_ARGS)                                                                \
+    {                                                                                              \
+        many_over_groups(offset, 2, ARGS);                                                         \
+    }                                                                                              \
     EACH_PAIR(name)
 DOT_GROUPS(int4_none, OFFSET_NONE)
 DOT_GROUPS(int4_zero, OFFSET_ZERO)

@@ -205,7 +205,7 @@ INLINE void tiles(size_t P, bool folded, struct strip *strip, size_t x_stride, s
     strip_begin(strip, strip->x + strip->blocks * BLOCK_PAIRS * width_of(M));
 }
 
-/* Runs of panels, two at a time: */
+/* Runs of panels, two at a time where rows are many; few rows read one as it streams by: */
 #define ROWS_ARGS                                                                                  \
     const char *w, size_t panel_bytes, const struct leaf_run *leaves, const uint32_t *x,           \
         size_t stride, const float *sums, size_t M, float *out, size_t out_stride, size_t node
@@ -217,9 +217,9 @@ INLINE void each_pair(rows_fn *one, rows_fn *two, DOT_ROWS_ARGS)
     const size_t stride = x_blocks * BLOCK_PAIRS;
     const char *at = w;
     (void)room;
-    for (; panels > 1; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
+    for (; panels > 1 && M > 2; panels -= 2, at += 2 * panel_bytes, out += 2 * PANEL_ROWS)
         two(at, panel_bytes, leaves, x, stride, sums, M, out, out_stride, node);
-    if (panels)
+    for (; panels; panels--, at += panel_bytes, out += PANEL_ROWS)
         one(at, panel_bytes, leaves, x, stride, sums, M, out, out_stride, node);
 }
 

@@ -8,6 +8,9 @@
  * panel serves all of them, and a group stays in the second-level cache. For speed only: no bit
  * depends on them. */
 enum { CPU_ROW_TILE = 96, CPU_PANEL_GROUP = 2, CPU_QUERY_TILE = 32 };
+/* Panels of one row, between which nothing is done; at most CPU_ROW_TILE: there is room for so many
+ * results. */
+enum { CPU_ROW_PANELS = 16 };
 
 /* Which part of a rank's work: threads that work for one rank share it. */
 struct share {

@@ -96,14 +96,14 @@ static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile 
     return t.n == 1 && r->kernels->dot_row[w->stored->id];
 }
 
-/* Leaves of panels, one where rows are several and not packed, to roots: kernels.h. */
+/* Leaves of panels to roots: kernels.h. */
 static void dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                  const struct leaf_run *leaves, struct tile t, float *out, uint64_t out_stride,
                  uint64_t node)
 {
     const struct kernels *k = r->kernels;
     const enum stored_id id = w->stored->id;
-    const void *weights = w->w + panels.begin * w->panel_bytes;
+    const unsigned char *weights = w->w + panels.begin * w->panel_bytes;
     const float *x = t.x + t.row * t.x_stride;
     if (by_rows(r, w, t))
         k->dot_rows[id](weights, w->panel_bytes, range_count(panels), leaves, t.packed,
@@ -112,7 +112,9 @@ static void dots(const struct cpu_rank *r, const struct matrix *w, struct range 
         k->dot_row[id](weights, w->panel_bytes, range_count(panels), leaves, x, t.sums, t.moderate,
                        out, node);
     else
-        k->dot[id](weights, leaves, x, t.x_stride, t.sums, t.n, out, out_stride, node);
+        for (uint64_t p = panels.begin; p < panels.end; p++, out += PANEL_ROWS)
+            k->dot[id](w->w + p * w->panel_bytes, leaves, x, t.x_stride, t.sums, t.n, out,
+                       out_stride, node);
 }
 
 /* The same in the first pass, which hashes the panels: one that one row meets while it is read, all
@@ -134,12 +136,14 @@ static void first_dots(const struct cpu_rank *r, const struct matrix *w, struct 
     }
 }
 
-/* The next panels of a group that a tile meets at once, `panels` at most; run begins as {0, group's
- * begin}. false: there are none. */
+/* The next panels of a group that a tile meets at once, `panels` at most where it is packed; run
+ * begins as {0, group's begin}. false: there are none. In the first pass one row meets few, which
+ * are hashed then. */
 static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                      uint64_t panels, struct range group, struct range *run)
 {
-    const uint64_t at_once = alone(r, w, t) ? r->kernels->row_panels
+    const uint64_t at_once = t.n == 1 && !r->weights->pass ? CPU_ROW_PANELS
+                             : alone(r, w, t)              ? r->kernels->row_panels
                              : by_rows(r, w, t) && t.n > r->kernels->few_rows ? panels
                                                                               : 1,
                    end = run->end + at_once;
