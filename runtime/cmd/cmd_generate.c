@@ -44,7 +44,8 @@ static bool on_token(void *arg, uint32_t s, uint32_t id)
 
 static void print_plain(const char *text, size_t n)
 {
-    fwrite(text, 1, n, stdout);
+    if (n)
+        fwrite(text, 1, n, stdout);
 }
 
 static void print_escaped(const char *text, size_t n)

@@ -24,7 +24,7 @@ struct tokenize {
 
 static bool put(const char *bytes, size_t n, struct tp_error *err)
 {
-    return fwrite(bytes, 1, n, stdout) == n ||
+    return n == 0 || fwrite(bytes, 1, n, stdout) == n ||
            tp_fail_errno(err, "standard output: cannot be written");
 }
 

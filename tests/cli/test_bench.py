@@ -128,14 +128,11 @@ def test_a_run_prints_rows_and_goals_and_records_them(folder):
 def test_peers_stand_beside_ours_where_they_are(folder):
     fake_build(folder)
     lines = [sample(f"{what}, {n}", rate, rate, rate) for n in ("1 thread", "2 threads")
-             for what, rate in (("read", 10), ("weights", 9.6), ("decode", 12))]
+             for what, rate in (("read", 10), ("weights", 9.6), ("decode", 12), ("prompt", 48))]
     fake_program(folder, "tests/bench_decode", [dict(l, what=l["what"] + ", batch 1") if l["what"].startswith("decode") else l for l in lines])
     fake_program(folder, "tests/bench_onednn", [sample("f32", 60)])
     fake_program(folder, "llama/llama-bench", [[{"avg_ts": 8.0}]])
     fake_program(folder, "llama/llama-quantize", [])
-    with open(f"{folder}/tprun", "w") as f:
-        f.write("#!/bin/sh\necho '{\"prefill_tok_s\": 48}' >&2\n")
-    os.chmod(f"{folder}/tprun", 0o755)
     for name in ("int8-1", "int4-1"):
         os.makedirs(f"{folder}/bench/{name}")
     for name in ("bf16.gguf", "q8_0.gguf", "q4_0.gguf"):
