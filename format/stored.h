@@ -118,24 +118,21 @@ struct leaf {
     uint32_t panel_bytes; /* of it in a panel */
 };
 
-/* Told how far a panel has been read, which then lies in the nearest cache. */
-struct follower {
-    void (*follow)(struct follower *self, const void *end);
-};
-
 /* Leaves in the order of their columns, and how their sums are folded: after leaf i merges[i] times
  * the two newest sums become one (tree_local of partition.h). What is left are the roots. */
 struct leaf_run {
     uint32_t count, n_roots;
     const struct leaf *leaves; /* [count] */
     const uint8_t *merges;     /* [count] */
-    struct follower *follower; /* of dots of one row and one panel, which need not tell; or NULL */
+    struct follower *follower; /* kernels.h; NULL: none */
 };
 
 /* Of a row that no leaves cut. */
 #define ONE_LEAF(of)                                                                               \
-    (&(const struct leaf_run){1, 1, &(const struct leaf){.pieces = (of)}, (const uint8_t[1]){0},   \
-                              NULL})
+    (&(const struct leaf_run){.count = 1,                                                          \
+                              .n_roots = 1,                                                        \
+                              .leaves = &(const struct leaf){.pieces = (of)},                      \
+                              .merges = (const uint8_t[1]){0}})
 
 /* Words of a leaf's row */
 uint64_t stored_words(const struct stored *s, struct range leaf);

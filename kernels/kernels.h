@@ -28,6 +28,14 @@ struct sample_cut {
     float weight;
 };
 
+/* Told by dots of one row and one panel how far they have read it, in rising order; what was read
+ * lies in the nearest cache. Dots tell after about FOLLOW_BYTES, or do not tell at all: for speed
+ * only. Weights beyond are then asked for by the follower. */
+enum { FOLLOW_BYTES = 4096 };
+struct follower {
+    void (*follow)(struct follower *self, const void *end);
+};
+
 struct kernels {
     enum isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "avx512bf16", "amx" */
@@ -40,8 +48,8 @@ struct kernels {
      *   x       [M][x_stride] f32, the columns of the leaves' blocks of each row are read, padding
      *           is +0; 64-byte aligned rows; x_stride a multiple of 32 where sums are given
      *   sums    of piece_sums, for formats with a minimum; else not looked at
-     *   out     [M][out_stride] f32, 16 per row written, in each node; of several leaves there is
-     *           room for TREE_STACK_MAX nodes, one for each sum that waits
+     *   out     [M][out_stride] f32, 16 per row written, in each node: one for each sum that waits
+     *           at once, at most TREE_STACK_MAX. node: floats, not looked at with one leaf
      * The result for (m, r) does not depend on M. Bytes moved: 64 * stored_words of the leaves. */
     void (*dot[STORED_COUNT])(const void *w, const struct leaf_run *leaves, const float *x,
                               size_t x_stride, const float *sums, size_t M, float *out,

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "hash.h"
+#include "kernels.h"
 #include "model.h"
 #include <stdatomic.h>
 
@@ -13,45 +14,46 @@ struct pass_chunk {
     _Atomic uint64_t bytes;
 };
 
-/* A panel, where it is its chunk's next one: hashed while it is read, or once it has been. Any
- * thread; one at a time has a panel. */
+/* A panel that is its chunk's next one: hashed while it is read, or once it has been. Any thread;
+ * one at a time has a panel. */
 struct pass_panel {
     struct follower follower;
-    struct pass_chunk *chunk; /* NULL: it is not the next one */
-    const unsigned char *at, *end;
+    struct pass_chunk *chunk;
+    const unsigned char *at, *end; /* what is not hashed yet */
+    uint64_t then;                 /* the chunk's bytes with it */
 };
 
-/* Some of them are worth a call. */
+/* A call is worth FOLLOW_BYTES; what is left of a panel is hashed with what comes before it. */
 static inline void pass_follow(struct follower *self, const void *end)
 {
-    enum { WORTH = 4096 };
     struct pass_panel *p = (struct pass_panel *)self;
     const unsigned char *to = end;
-    if (to < p->end && (to - p->at < WORTH || p->end - to < WORTH / 2))
+    if (to < p->end && (to - p->at < FOLLOW_BYTES || p->end - to < FOLLOW_BYTES / 2))
         return;
     hash_add(&p->chunk->stream, p->at, (size_t)(to - p->at));
     p->at = to;
 }
 
-/* chunks: of the rank's file. */
-static inline struct pass_panel pass_begin(struct pass_chunk *chunks, const struct matrix *w,
-                                           uint64_t panel)
+/* chunks: of the rank's file. false: it is not the next one, and is hashed behind the step. */
+static inline bool pass_begin(struct pass_panel *p, struct pass_chunk *chunks,
+                              const struct matrix *w, uint64_t panel)
 {
     struct pass_chunk *chunk = &chunks[w->first_chunk + panel / w->chunk_panels];
     const unsigned char *at = w->w + panel * w->panel_bytes;
     const uint64_t before = panel % w->chunk_panels * w->panel_bytes;
-    const bool next = atomic_load_explicit(&chunk->bytes, memory_order_acquire) == before;
-    if (next && before == 0)
+    if (atomic_load_explicit(&chunk->bytes, memory_order_acquire) != before)
+        return false;
+    if (before == 0)
         hash_start(&chunk->stream);
-    return (struct pass_panel){{pass_follow}, next ? chunk : NULL, at, at + w->panel_bytes};
+    *p =
+        (struct pass_panel){{pass_follow}, chunk, at, at + w->panel_bytes, before + w->panel_bytes};
+    return true;
 }
 
 /* The panel has been read, and lies in a cache. */
-static inline void pass_end(struct pass_panel *p, const struct matrix *w)
+static inline void pass_end(struct pass_panel *p)
 {
-    if (!p->chunk)
-        return;
     if (p->at < p->end)
         pass_follow(&p->follower, p->end);
-    atomic_fetch_add_explicit(&p->chunk->bytes, w->panel_bytes, memory_order_release);
+    atomic_store_explicit(&p->chunk->bytes, p->then, memory_order_release);
 }

@@ -1,6 +1,6 @@
 #define XXH_INLINE_ALL
-/* Bytes: what is hashed comes from memory, or was read just now by a dot, which has asked for what
- * is less far. */
+/* Bytes. What is hashed comes from memory; or a dot has read it just now, and asked for the 9 KiB
+ * behind it. */
 #define XXH_PREFETCH_DIST 13312
 #define HASH_SET hash_avx512
 #define HASH_NAME "avx512"

@@ -154,7 +154,7 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
     }
 }
 
-/* Sums of a leaf that wait at the top. */
+/* Sums of a leaf, which lie at the top, are folded. */
 INLINE void finish(const struct leaf_at *at, size_t M, size_t out_stride)
 {
     for (size_t m = 0; m < M; m++)

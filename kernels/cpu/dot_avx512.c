@@ -135,12 +135,14 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
         tile(stored, block_bytes, R, false, &at, m, x, x_stride, out_stride, NULL);                \
         break
     EACH_LEAF(at)
-    if (M > 1) { /* of short leaves there are many: no division for one row */
-        EACH_TILE(TILE)
-    } else if (far) {
-        tile(stored, block_bytes, 1, true, &at, 0, x, x_stride, out_stride, leaves->follower);
-    } else {
-        tile(stored, block_bytes, 1, false, &at, 0, x, x_stride, out_stride, leaves->follower);
+    {
+        if (M > 1) { /* of short leaves there are many: no division for one row */
+            EACH_TILE(TILE)
+        } else if (far) {
+            tile(stored, block_bytes, 1, true, &at, 0, x, x_stride, out_stride, leaves->follower);
+        } else {
+            tile(stored, block_bytes, 1, false, &at, 0, x, x_stride, out_stride, leaves->follower);
+        }
     }
 #undef TILE
 }

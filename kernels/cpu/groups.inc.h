@@ -36,7 +36,7 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, const struct le
             EACH_LEAF(at)                                                                          \
             rows_over_groups(offset, piece, &at, x, x_stride, sums, n, out_stride);                \
             x += n * x_stride;                                                                     \
-            sums += n * (x_stride / BLOCK_COLS);                                                   \
+            sums += (offset) == OFFSET_MINIMUM ? n * (x_stride / BLOCK_COLS) : 0;                  \
             out += n * out_stride;                                                                 \
         }                                                                                          \
     }

@@ -99,7 +99,7 @@ INLINE struct constants constants_at(enum stored_offset offset, const uint32_t *
                               _mm512_and_si512(words, _mm512_set1_epi32(0xff))};
 }
 
-/* A leaf and R rows, their sums in registers. false: a zero that no table has; nothing is done
+/* A leaf and R rows, their sums in registers. false: a zero that no table has; nothing is written
  * then. */
 INLINE bool few_over_groups(enum stored_offset offset, size_t R, const struct leaf_at *at,
                             const uint32_t *x, size_t x_stride, const float *sums,
@@ -229,8 +229,7 @@ INLINE void few_over_leaves(enum stored_offset offset, size_t R, ROWS_ARGS)
 {
     (void)panel_bytes;
     EACH_LEAF(at)
-    if (!few_over_groups(offset, R, &at, x, stride, sums, out_stride,
-                         M == 1 ? leaves->follower : NULL))
+    if (!few_over_groups(offset, R, &at, x, stride, sums, out_stride, leaves->follower))
         few_of_any_zero(&at, x, stride, M, out_stride);
 }
 

@@ -121,17 +121,14 @@ static inline void leaf_next(struct leaf_at *at)
 #define EACH_LEAF(at)                                                                              \
     for (struct leaf_at at = leaf_first(w, leaves, out, node); at.left; leaf_next(&at))
 
-/* A follower is told behind every leaf, and every so many bytes. */
-enum { FOLLOW_BYTES = 4096 };
-
 static inline void follow(struct follower *follower, const void *end)
 {
     if (follower)
         follower->follow(follower, end);
 }
 
-/* A leaf's sums of one row of x, m_at from the top: -0 becomes +0, then the sums below are joined,
- * the newest first. */
+/* A leaf's sums of one row of x, to m_at from the top, where they may lie already: -0 becomes +0,
+ * then the sums below are joined, the newest first. */
 static inline void put_leaf(const struct leaf_at *at, size_t m_at, const float *sums)
 {
     float total[PANEL_ROWS], *to = at->top + m_at;

@@ -185,7 +185,7 @@ INLINE void tiles(size_t P, bool folded, struct strip *strip, size_t x_stride, s
     case R:                                                                                        \
         tiles_of_rows(R, P, width, folded, strip, x, m, out_stride, &ahead);                       \
         break
-    if (M <= 2) {
+    if (P == 1 && M <= 2) { /* each_pair */
         const size_t m = 0;
         switch (M) {
             TILES(1, 1);

@@ -8,9 +8,9 @@
  * panel serves all of them, and a group stays in the second-level cache. For speed only: no bit
  * depends on them. */
 enum { CPU_ROW_TILE = 96, CPU_PANEL_GROUP = 2, CPU_QUERY_TILE = 32 };
-/* Panels of one row, between which nothing is done; at most CPU_ROW_TILE: there is room for so many
- * results. */
+/* Panels that one row meets before scales are applied and sums go elsewhere. */
 enum { CPU_ROW_PANELS = 16 };
+_Static_assert((int)CPU_ROW_PANELS <= (int)CPU_ROW_TILE, "there is room for so many results");
 
 /* Which part of a rank's work: threads that work for one rank share it. */
 struct share {

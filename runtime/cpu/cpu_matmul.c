@@ -97,9 +97,9 @@ static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile 
 }
 
 /* Leaves of panels to roots: kernels.h. */
-static void dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
-                 const struct leaf_run *leaves, struct tile t, float *out, uint64_t out_stride,
-                 uint64_t node)
+static void plain_dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                       const struct leaf_run *leaves, struct tile t, float *out,
+                       uint64_t out_stride, uint64_t node)
 {
     const struct kernels *k = r->kernels;
     const enum stored_id id = w->stored->id;
@@ -112,41 +112,49 @@ static void dots(const struct cpu_rank *r, const struct matrix *w, struct range 
         k->dot_row[id](weights, w->panel_bytes, range_count(panels), leaves, x, t.sums, t.moderate,
                        out, node);
     else
-        for (uint64_t p = panels.begin; p < panels.end; p++, out += PANEL_ROWS)
-            k->dot[id](w->w + p * w->panel_bytes, leaves, x, t.x_stride, t.sums, t.n, out,
-                       out_stride, node);
+        for (uint64_t n = range_count(panels); n; n--, weights += w->panel_bytes, out += PANEL_ROWS)
+            k->dot[id](weights, leaves, x, t.x_stride, t.sums, t.n, out, out_stride, node);
 }
 
-/* The same in the first pass, which hashes the panels: one that one row meets while it is read, all
+/* The same; in the first pass panels are hashed too: one that one row meets while it is read, all
  * others behind it. */
-static void first_dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
-                       const struct leaf_run *leaves, struct tile t, float *out,
-                       uint64_t out_stride, uint64_t node)
+static void dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+                 const struct leaf_run *leaves, struct tile t, float *out, uint64_t out_stride,
+                 uint64_t node)
 {
     struct pass_chunk *chunks = r->weights->pass;
-    struct pass_panel pass = pass_begin(chunks, w, panels.begin);
-    struct leaf_run followed = *leaves;
-    if (pass.chunk && t.n == 1 && range_count(panels) == 1)
+    struct pass_panel pass;
+    if (chunks && t.n == 1 && range_count(panels) == 1 &&
+        pass_begin(&pass, chunks, w, panels.begin)) {
+        struct leaf_run followed = *leaves;
         followed.follower = &pass.follower;
-    dots(r, w, panels, &followed, t, out, out_stride, node);
-    for (uint64_t p = panels.begin; p < panels.end; p++) {
-        if (p > panels.begin || !pass.chunk)
-            pass = pass_begin(chunks, w, p);
-        pass_end(&pass, w);
+        plain_dots(r, w, panels, &followed, t, out, out_stride, node);
+        pass_end(&pass);
+        return;
     }
+    plain_dots(r, w, panels, leaves, t, out, out_stride, node);
+    for (uint64_t p = panels.begin; chunks && p < panels.end; p++)
+        if (pass_begin(&pass, chunks, w, p))
+            pass_end(&pass);
 }
 
-/* The next panels of a group that a tile meets at once, `panels` at most where it is packed; run
- * begins as {0, group's begin}. false: there are none. In the first pass one row meets few, which
- * are hashed then. */
-static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
-                     uint64_t panels, struct range group, struct range *run)
+/* Panels that a tile meets at once, `packed` of them where it is many packed rows. In the first
+ * pass one row meets as few as its kernel takes, so that they are hashed soon. */
+static uint64_t panels_at_once(const struct cpu_rank *r, const struct matrix *w, struct tile t,
+                               uint64_t packed)
 {
-    const uint64_t at_once = t.n == 1 && !r->weights->pass ? CPU_ROW_PANELS
-                             : alone(r, w, t)              ? r->kernels->row_panels
-                             : by_rows(r, w, t) && t.n > r->kernels->few_rows ? panels
-                                                                              : 1,
-                   end = run->end + at_once;
+    if (t.n == 1 && !r->weights->pass)
+        return CPU_ROW_PANELS;
+    if (alone(r, w, t))
+        return r->kernels->row_panels;
+    return by_rows(r, w, t) && t.n > r->kernels->few_rows ? packed : 1;
+}
+
+/* The next panels of a group; run begins as {0, group's begin}. false: there are none. */
+static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct tile t,
+                     uint64_t packed, struct range group, struct range *run)
+{
+    const uint64_t end = run->end + panels_at_once(r, w, t, packed);
     *run = (struct range){run->end, min_u64(end, group.end)};
     return run->begin < group.end;
 }
@@ -155,8 +163,7 @@ static bool next_run(const struct cpu_rank *r, const struct matrix *w, struct ti
 static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                      struct tile t, float *out, uint64_t out_stride)
 {
-    (r->weights->pass ? first_dots : dots)(r, w, panels, ONE_LEAF(w->pieces), t, out, out_stride,
-                                           0);
+    dots(r, w, panels, ONE_LEAF(w->pieces), t, out, out_stride, 0);
     if (!w->scale && !w->bias)
         return;
     uint64_t first = panels.begin * PANEL_ROWS,
@@ -318,7 +325,7 @@ static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, st
                         struct range run)
 {
     const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
-    (r->weights->pass ? first_dots : dots)(r, job->w, run, job->leaves, t, job->stack, width, node);
+    dots(r, job->w, run, job->leaves, t, job->stack, width, node);
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +

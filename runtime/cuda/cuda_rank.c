@@ -36,7 +36,7 @@ static struct leaf_run leaves_of(const struct rank_weights *w, enum cuda_kind ki
     if (kind == KIND_DOWN)
         return w->mlp;
     *whole = (struct leaf){m->pieces, (uint32_t)m->panel_bytes};
-    return (struct leaf_run){1, 1, whole, &none, NULL};
+    return (struct leaf_run){.count = 1, .n_roots = 1, .leaves = whole, .merges = &none};
 }
 
 static bool needs_table(const struct cuda_rank *r, enum cuda_kind kind)

@@ -389,7 +389,16 @@ static void copy(CUstream_st *s, void *to, const void *from, size_t bytes)
 cu_result cuMemcpyHtoDAsync_v2(cu_address to, const void *from, size_t bytes, cu_stream s)
 {
     ENTER_CONTEXT;
-    copy(s, (void *)(uintptr_t)to, from, bytes);
+    auto next = driver.pinned.upper_bound((uintptr_t)from);
+    if (next != driver.pinned.begin() && (--next, (uintptr_t)from < next->first + next->second)) {
+        copy(s, (void *)(uintptr_t)to, from, bytes);
+    } else { /* pageable: the driver has its own copy before it returns */
+        std::vector<char> staged((const char *)from, (const char *)from + bytes);
+        put(s, [=] {
+            emul_sync();
+            memcpy((void *)(uintptr_t)to, staged.data(), bytes);
+        });
+    }
     return CU_OK;
 }
 cu_result cuMemcpyDtoHAsync_v2(void *to, cu_address from, size_t bytes, cu_stream s)
