@@ -30,7 +30,7 @@ struct sample_cut {
 
 /* Told by dots of one row and one panel how far they have read it, in rising order; what was read
  * lies in the nearest cache. Dots tell after about FOLLOW_BYTES, or do not tell at all: for speed
- * only. Weights beyond are then asked for by the follower. */
+ * only. */
 enum { FOLLOW_BYTES = 4096 };
 struct follower {
     void (*follow)(struct follower *self, const void *end);

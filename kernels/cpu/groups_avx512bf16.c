@@ -119,7 +119,7 @@ INLINE bool few_over_groups(enum stored_offset offset, size_t R, const struct le
         __m512 sum[TILE_R];
         for (size_t r = 0; r < R; r++)
             sum[r] = _mm512_setzero_ps();
-        for (size_t i = 0; i < p.blocks; i += 2, w += 512, x_at += 2 * BLOCK_PAIRS * R)
+        for (size_t i = 0; i < p.blocks; i += 2, w += 2 * BLOCK_BYTES, x_at += 2 * BLOCK_PAIRS * R)
             if (p.blocks - i > 1)
                 blocks_int4(offset, R, 2, w, x_at, codes, sum);
             else
@@ -215,13 +215,10 @@ INLINE void many_over_groups(enum stored_offset offset, size_t P, ROWS_ARGS)
 static __attribute__((noinline)) void few_of_any_zero(const struct leaf_at *at, const uint32_t *x,
                                                       size_t x_stride, size_t M, size_t out_stride)
 {
-    struct strip strip;
-    strip_begin(&strip, x + at->block * BLOCK_PAIRS * width_of(M));
-    for (struct piece_at p = before_pieces(at->w); next_piece(OFFSET_ZERO, at->leaf->pieces, &p);) {
-        add_piece(OFFSET_ZERO, 1, &strip, at, &p, 0, NULL, 0);
-        tiles_folded(1, &strip, x_stride, M, out_stride,
-                     ahead_of(&strip, (const char *)p.codes, BLOCK_BYTES, 0, M));
-    }
+    const struct leaf_run one = {.count = 1, .leaves = at->leaf, .merges = at->merges};
+    many_over_groups(OFFSET_ZERO, 1, at->w, at->leaf->panel_bytes, &one,
+                     x + at->block * BLOCK_PAIRS * width_of(M), x_stride, NULL, M, at->top,
+                     out_stride, at->node);
 }
 
 /* One or two rows of x. */
