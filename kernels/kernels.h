@@ -70,22 +70,25 @@ struct kernels {
     void (*piece_sums)(struct pieces pieces, const float *x, size_t x_stride, size_t M,
                        float *sums);
 
-    /* Of many rows of bf16 values, where an instruction set has more for them than dot; NULL else.
-     * A tile of rows is packed once, then meets runs of panels.
+    /* Of many rows, where an instruction set has more for them than dot; NULL else. A tile of rows
+     * is packed once, then meets runs of panels.
+     *   rows_f32     packed rows stay f32, and may be any values; false: they are bf16 values, two
+     *                in a word
      *   rows_worth   from so many rows on dot_rows of a format is the faster one; 0: there is none
      *   rows_tile    rows, and panels in a run, that are best together; leaf_panels where a panel
      *   run_panels   is many short leaves; so few rows that they read one panel as it streams by.
      *   few_rows     For speed only
      *   pack_rows    columns 0 .. blocks * 32 - 1 of M rows of 64-byte aligned x into
-     *                packed_words(blocks, M), in an order of its own, which depends on M
+     *                packed_words(k, blocks, M), in an order of its own, which depends on M
      *   rows_begin   around calls of dot_rows, by the thread that makes them: rows_end gives back
      *   rows_end     what the processor keeps for them
      *   dot_rows     the bits of dot, of `panels` panels, panel_bytes from one to the next: out[i *
      *                node + m * out_stride + p * 16 + r]. x of pack_rows of M rows, x_blocks a row.
-     *                sums of piece_sums, sums[m * x_blocks + b]. Of the formats all of whose values
-     *                are bf16 values; NULL for others. room: rows_room bytes, 64-byte aligned,
+     *                sums of piece_sums, sums[m * x_blocks + b]. NULL for formats with values that
+     *                are not bf16 values, unless rows_f32. room: rows_room bytes, 64-byte aligned,
      *                scratch
      */
+    bool rows_f32;
     uint8_t rows_worth[STORED_COUNT], few_rows;
     uint16_t rows_tile, run_panels, leaf_panels;
     uint32_t rows_room;
@@ -164,9 +167,18 @@ struct kernels {
                          uint32_t *ids);
 };
 
-/* Words of M packed rows: whole strips of 16 rows. */
-static inline size_t packed_words(size_t blocks, size_t M)
+/* Rows that stay f32 are packed with an odd number of such stretches of blocks. */
+enum { STRETCH_BLOCKS = 8 };
+static inline size_t strip_blocks(size_t blocks)
 {
+    return ((blocks + STRETCH_BLOCKS - 1) / STRETCH_BLOCKS | 1) * STRETCH_BLOCKS;
+}
+
+/* Words of M packed rows; of pairs of bf16 values in whole strips of 16 rows. */
+static inline size_t packed_words(const struct kernels *k, size_t blocks, size_t M)
+{
+    if (k->rows_f32)
+        return M * BLOCK_COLS * strip_blocks(blocks);
     return (M + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS * (BLOCK_COLS / 2) * blocks;
 }
 
@@ -175,14 +187,15 @@ static inline size_t packed_words(size_t blocks, size_t M)
 static inline size_t attention_scratch(const struct kernels *k, size_t M, size_t head_pad)
 {
     size_t widest = head_pad > ATTENTION_CHUNK ? head_pad : ATTENTION_CHUNK;
-    size_t packed = k->pack_rows ? packed_words(widest / BLOCK_COLS, M) : 0;
+    size_t packed = k->pack_rows ? packed_words(k, widest / BLOCK_COLS, M) : 0;
     return k->rows_room / sizeof(float) + M * (ATTENTION_CHUNK + head_pad) + packed;
 }
 
-/* Are so many rows of bf16 values worth packing, for weights of that format? */
-static inline bool kernels_packs(const struct kernels *k, enum stored_id stored, size_t rows)
+/* Are so many rows worth packing, for weights of that format? bf16: they are bf16 values. */
+static inline bool kernels_packs(const struct kernels *k, enum stored_id stored, bool bf16,
+                                 size_t rows)
 {
-    return k->rows_worth[stored] && rows >= k->rows_worth[stored];
+    return (bf16 || k->rows_f32) && k->rows_worth[stored] && rows >= k->rows_worth[stored];
 }
 
 /* The table for an instruction set, NULL where this CPU lacks it. */

@@ -1,15 +1,6 @@
 /* Dots over groups of 4-bit codes with 256-bit registers. One or two rows of x read the words as
- * they stream by, more a piece that is widened to f32 once. */
-#include "tiles_avx2.h"
-
-/* Column k of the eight in these words, less its zero. */
-INLINE __m256 code_int4(enum stored_offset offset, __m256i words, int k, __m256 zero)
-{
-    __m256i code =
-        _mm256_and_si256(_mm256_srli_epi32(words, k % 2 * 16 + k / 2 * 4), _mm256_set1_epi32(15));
-    return offset == OFFSET_MINIMUM ? _mm256_cvtepi32_ps(code)
-                                    : _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
-}
+ * they stream by, more in pairs; rows_avx2.c is for many. */
+#include "columns_avx2.h"
 
 /* The low (nibble 0) or high codes of each byte, less the zeros. The low ones of a word's bytes are
  * columns 0, 4, 1, 5 of its eight, the high ones 2, 6, 3, 7. */
@@ -73,35 +64,15 @@ INLINE void stream_row_int4(enum stored_offset offset, bool moderate, const uint
         stream_int4(offset, moderate, 1, false, at, blocks, x, 0, zero, zeros, acc);
 }
 
-INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, const float *zero,
-                       float *wide)
-{
-    for (size_t line = 0; line < blocks * 4; line++, w += 64) {
-        ask_ahead(true, 0, w);
-#pragma GCC unroll 8
-        for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
-            for (size_t half = 0; half < 2; half++)
-                _mm256_store_ps(wide + half * 8, code_int4(offset, load(w + 32 * half), k,
-                                                           _mm256_load_ps(zero + 8 * half)));
-    }
-}
-
-/* A group is at most STRETCH_BLOCKS. */
 INLINE void piece_int4(enum stored_offset offset, const uint32_t *w, size_t blocks, const float *x,
                        size_t x_stride, const float *zero, size_t M, float *acc)
 {
-    if (M <= 2) {
-        if (M == 2)
+    for (size_t m = 0; m < M; m += 2, x += 2 * x_stride, acc += 2 * PANEL_ROWS)
+        if (M - m > 1)
             stream_int4(offset, false, 2, true, (const char *)w, blocks, x, x_stride, zero, NULL,
                         acc);
         else
             stream_row_int4(offset, false, w, blocks, x, zero, NULL, acc);
-        return;
-    }
-    _Alignas(32) float wide[STRETCH_BLOCKS * BLOCK_COLS * PANEL_ROWS];
-    widen_int4(offset, (const char *)w, blocks, zero, wide);
-    begin(M, acc, PANEL_ROWS);
-    tiles(wide, blocks, x, x_stride, M, acc, PANEL_ROWS);
 }
 
 static __attribute__((noinline)) void piece_any_zero(const uint32_t *w, size_t blocks,

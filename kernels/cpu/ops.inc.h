@@ -314,7 +314,7 @@ static void attention_chunk(const struct kernels *self, const void *k, const voi
         size_t positions = span.end - span.begin;
         if (!positions)
             continue;
-        uint32_t *packed = round_p && kernels_packs(self, (enum stored_id)kv, rows)
+        uint32_t *packed = kernels_packs(self, (enum stored_id)kv, round_p, rows)
                                ? (uint32_t *)(void *)(o_c + M * head_pad)
                                : NULL;
         if (packed)

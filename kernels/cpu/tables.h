@@ -52,19 +52,22 @@ bool moderate_avx2(const float *x, size_t n);
     void dot_rows_##isa##_e4m3(DOT_ROWS_ARGS), dot_rows_##isa##_int4_none(DOT_ROWS_ARGS);          \
     void dot_rows_##isa##_int4_zero(DOT_ROWS_ARGS), dot_rows_##isa##_int4_min(DOT_ROWS_ARGS);      \
     void pack_rows_##isa(PACK_ROWS_ARGS), rows_begin_##isa(void), rows_end_##isa(void)
+ROWS_DECLARE(avx2);
+void dot_rows_avx2_f32(DOT_ROWS_ARGS), dot_rows_avx2_f16(DOT_ROWS_ARGS);
 ROWS_DECLARE(avx512bf16);
 ROWS_DECLARE(amx);
 ROWS_DECLARE(emulated); /* amx's in tests, over a tile unit in memory */
 
 /* tests/tools/emulated_tiles.c copies these fields. */
-#define ROWS_TABLE(isa)                                                                            \
+#define ROWS_TABLE(isa, ...)                                                                       \
     .pack_rows = pack_rows_##isa, .rows_begin = rows_begin_##isa, .rows_end = rows_end_##isa,      \
     .dot_rows = {[STORED_BF16] = dot_rows_##isa##_bf16,                                            \
                  [STORED_INT8] = dot_rows_##isa##_i8,                                              \
                  [STORED_FP8] = dot_rows_##isa##_e4m3,                                             \
                  [STORED_INT4_G32... STORED_INT4_G128] = dot_rows_##isa##_int4_none,               \
                  [STORED_INT4_G32_ZERO... STORED_INT4_G128_ZERO] = dot_rows_##isa##_int4_zero,     \
-                 [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_rows_##isa##_int4_min}
+                 [STORED_INT4_G32_MIN... STORED_INT4_G128_MIN] = dot_rows_##isa##_int4_min,        \
+                 ##__VA_ARGS__}
 /* Few rows pass faster one by one; panels of a run and rows that are multiplied together fit in the
  * second-level cache with their results. Room: these, and widened blocks of a run twice. */
 enum {

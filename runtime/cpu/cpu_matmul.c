@@ -46,8 +46,9 @@ static uint64_t stack_floats(const struct cpu_rank *r)
 /* Behind it the room of dot_rows; the sums of x over pieces; packed rows. */
 uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
 {
-    uint64_t packed =
-        r->kernels->pack_rows ? packed_words(r->x_stride_max / BLOCK_COLS, tile_rows(r)) : 0;
+    uint64_t packed = r->kernels->pack_rows
+                          ? packed_words(r->kernels, r->x_stride_max / BLOCK_COLS, tile_rows(r))
+                          : 0;
     return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
 }
 
@@ -216,7 +217,7 @@ static uint64_t first_panel(const struct cpu_rank *r, const struct matrix *w, st
 static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct range panels,
                       struct tile all, tile_fn *fn, void *arg)
 {
-    const bool packed = r->bf16 && kernels_packs(r->kernels, w->stored->id, all.n);
+    const bool packed = kernels_packs(r->kernels, w->stored->id, r->bf16, all.n);
     const uint64_t first = first_panel(r, w, panels);
     if (packed)
         r->kernels->rows_begin();

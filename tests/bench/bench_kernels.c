@@ -38,7 +38,7 @@ static void packed_dots(const struct job *job, int index, size_t first, size_t l
     const struct kernels *k = job->kernels;
     const struct pieces pieces = stored_pieces(job->stored, (struct range){0, COLUMNS});
     const size_t panel = panel_bytes(job->stored), blocks = job->stride / BLOCK_COLS, M = job->M;
-    uint32_t *rows = job->packed + (size_t)index * packed_words(blocks, M);
+    uint32_t *rows = job->packed + (size_t)index * packed_words(k, blocks, M);
     tp_assert(k->rows_room <= ROOM && k->run_panels <= RUN);
     k->rows_begin();
     k->pack_rows(job->x, job->stride, blocks, M, rows);
@@ -75,7 +75,7 @@ static void work(void *arg, int index, int count)
     if (!job->kernels)
         job->sink += read_all(job->way, (const unsigned char *)job->weights + first * panel,
                               (last - first) * panel);
-    else if (kernels_packs(job->kernels, job->stored->id, job->M))
+    else if (kernels_packs(job->kernels, job->stored->id, true, job->M))
         packed_dots(job, index, first, last);
     else if (job->M == 1 && job->kernels->dot_row[job->stored->id])
         one_row(job, first, last, out);
@@ -177,7 +177,7 @@ int main(int argc, char **argv)
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
     float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
-    uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * stride / 2 * sizeof *packed, &err);
+    uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * stride * sizeof *packed, &err);
     float *out = mem_map_alloc(THREADS_MAX * 256 * RUN * 16 * sizeof *out, &err);
     void *room = mem_map_alloc(THREADS_MAX * ROOM, &err);
     if (!weights || !x || !sums || !packed || !out || !room)

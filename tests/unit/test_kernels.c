@@ -272,7 +272,7 @@ static void rows_random(struct rows_case *c, enum stored_id id)
 static void assert_dot_rows(const struct kernels *k, const struct rows_case *c, size_t M)
 {
     const size_t width = c->panels * 16, stride = width + random_below(3) * 5;
-    uint32_t *packed = test_memory(packed_words(ROWS_BLOCKS, M) * 4);
+    uint32_t *packed = test_memory(packed_words(k, ROWS_BLOCKS, M) * 4);
     float *x = test_memory(M * ROWS_STRIDE * 4), *got = test_memory(M * stride * 4);
     void *room = test_memory(k->rows_room);
     char what[80];
@@ -446,7 +446,7 @@ static void assert_run(const struct kernels *k, const struct run_case *c, size_t
 {
     const size_t stride = panels * 16, node = M * stride;
     float *got = test_memory(LEAVES_MOST * node * 4);
-    uint32_t *packed = test_memory(packed_words(RUN_BLOCKS, M) * 4);
+    uint32_t *packed = test_memory(packed_words(k, RUN_BLOCKS, M) * 4);
     void *room = test_memory(k->rows_room);
     for (size_t p = 0; p < panels; p++)
         k->dot[c->id](c->w + p * c->panel_bytes / 4, &c->run, c->x, RUN_STRIDE, c->sums, M,
