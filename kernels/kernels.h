@@ -55,14 +55,12 @@ struct kernels {
                               size_t x_stride, const float *sums, size_t M, float *out,
                               size_t out_stride, size_t node);
     /* dot's bits of one row of x, of `panels` panels, panel_bytes from one to the next: out[i *
-     * node + p * 16 + r]. NULL where that is no faster than one after the other; row_panels are
-     * best together.
+     * node + p * 16 + r]. NULL where that is no faster than one after the other.
      *   moderate  what is not 0 in x lies within 2^-100 .. 2^60, so that sums of it and sums 2^24
      *             times as large stay within f32's range alike; false: it may be anything */
     void (*dot_row[STORED_COUNT])(const void *w, size_t panel_bytes, size_t panels,
                                   const struct leaf_run *leaves, const float *x, const float *sums,
                                   bool moderate, float *out, size_t node);
-    uint8_t row_panels;
     /* Is x [n] moderate? Not NULL where there is a dot_row of codes. */
     bool (*moderate)(const float *x, size_t n);
     /* sums[m * (x_stride / 32) + b] = the sum of x row m over the piece that begins at block b, in

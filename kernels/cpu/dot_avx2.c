@@ -22,8 +22,7 @@ INLINE void stream(enum stored_id stored, bool moderate, size_t block_bytes, siz
             for (size_t p = 0; p < P; p++) {
                 const char *at = w + p * panel_bytes;
                 for (size_t line = 0; line < block_bytes / 8; line += 64)
-                    ask_ahead(far, block_bytes == BLOCK_COLS * PANEL_ROWS ? NEAR_BYTES : 0,
-                              at + line);
+                    ask_ahead(far, P == 1 ? near_bytes(block_bytes) : 0, at + line);
 #pragma GCC unroll 2
                 for (size_t half = 0; half < 2; half++) {
                     columns(stored, moderate, at + 32 * half, v);
@@ -52,29 +51,25 @@ INLINE void finish(const struct leaf_at *at, size_t M, size_t out_stride)
         put_leaf(at, m * out_stride, at->top + m * out_stride);
 }
 
-/* One row: how far ahead is asked depends on whose the processor is. */
+/* One row: how far ahead is asked depends on whose the processor is. One panel is followed. */
 INLINE void stream_row(enum stored_id stored, bool moderate, size_t block_bytes, size_t P,
-                       const char *w, size_t panel_bytes, size_t blocks, const float *x, float *out)
+                       const struct leaf_at *at, size_t panel_bytes, const float *x,
+                       struct follower *follower)
 {
-    if (prefetch_far())
-        stream(stored, moderate, block_bytes, 1, P, true, w, panel_bytes, blocks, x, 0, out,
-               PANEL_ROWS);
-    else
-        stream(stored, moderate, block_bytes, 1, P, false, w, panel_bytes, blocks, x, 0, out,
-               PANEL_ROWS);
-}
-
-INLINE void leaf_dot(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
-                     const float *x, size_t x_stride, size_t M, float *out, size_t out_stride)
-{
-    for (size_t m = 0; m < M; m += 2) {
-        const float *at = x + m * x_stride;
-        float *to = out + m * out_stride;
-        if (M - m > 1)
-            stream(stored, false, block_bytes, 2, 1, true, w, 0, blocks, at, x_stride, to,
-                   out_stride);
+    const size_t told = FOLLOW_BYTES / block_bytes;
+    const char *w = at->w;
+    const bool far = prefetch_far();
+    x += at->block * BLOCK_COLS;
+    for (size_t b = at->leaf->pieces.blocks, n; b; b -= n, x += n * BLOCK_COLS) {
+        n = follower && told < b ? told : b;
+        if (far)
+            stream(stored, moderate, block_bytes, 1, P, true, w, panel_bytes, n, x, 0, at->top,
+                   PANEL_ROWS);
         else
-            stream_row(stored, false, block_bytes, 1, w, 0, blocks, at, to);
+            stream(stored, moderate, block_bytes, 1, P, false, w, panel_bytes, n, x, 0, at->top,
+                   PANEL_ROWS);
+        w += n * block_bytes;
+        follow(follower, w);
     }
 }
 
@@ -84,8 +79,16 @@ INLINE void dot(enum stored_id stored, size_t block_bytes, DOT_ARGS)
     EACH_LEAF(at)
     {
         begin(M, at.top, out_stride);
-        leaf_dot(stored, block_bytes, at.w, at.leaf->pieces.blocks, x + at.block * BLOCK_COLS,
-                 x_stride, M, at.top, out_stride);
+        for (size_t m = 0; m + 1 < M; m += 2)
+            stream(stored, false, block_bytes, 2, 1, true, at.w, 0, at.leaf->pieces.blocks,
+                   x + m * x_stride + at.block * BLOCK_COLS, x_stride, at.top + m * out_stride,
+                   out_stride);
+        if (M % 2) {
+            struct leaf_at last = at;
+            last.top += (M - 1) * out_stride;
+            stream_row(stored, false, block_bytes, 1, &last, 0, x + (M - 1) * x_stride,
+                       M == 1 ? leaves->follower : NULL);
+        }
         finish(&at, M, out_stride);
     }
 }
@@ -112,8 +115,7 @@ DOT(e4m3, STORED_FP8, 1)
             EACH_LEAF(at)                                                                          \
             {                                                                                      \
                 begin(2, at.top, PANEL_ROWS);                                                      \
-                stream_row(stored, false, 1024, 2, at.w, panel_bytes, at.leaf->pieces.blocks,      \
-                           x + at.block * BLOCK_COLS, at.top);                                     \
+                stream_row(stored, false, 1024, 2, &at, panel_bytes, x, NULL);                     \
                 finish(&at, 2, PANEL_ROWS);                                                        \
             }                                                                                      \
             w = (const char *)w + 2 * panel_bytes;                                                 \
@@ -131,8 +133,7 @@ static void dot_moderate_i8(DOT_ARGS)
     EACH_LEAF(at)
     {
         begin(M, at.top, out_stride);
-        stream_row(STORED_INT8, true, 512, 1, at.w, 0, at.leaf->pieces.blocks,
-                   x + at.block * BLOCK_COLS, at.top);
+        stream_row(STORED_INT8, true, 512, 1, &at, 0, x, leaves->follower);
         finish(&at, M, out_stride);
     }
 }

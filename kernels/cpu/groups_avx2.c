@@ -28,7 +28,7 @@ INLINE void stream_int4(enum stored_offset offset, bool moderate, size_t R, bool
 #pragma GCC unroll 4
         for (size_t line = 0; line < 4; line++, w += 64, x += 8) {
             __m256i bytes[2][2];
-            ask_ahead(far, NEAR_BYTES, w);
+            ask_ahead(far, near_bytes(256), w);
             for (size_t i = 0; i < 4 && moderate; i++)
                 bytes[i / 2][i % 2] = nibbles(load(w + 32 * (i / 2)), i % 2, zeros[i / 2]);
 #pragma GCC unroll 8

@@ -4,7 +4,6 @@ const struct kernels kernels_avx2 = {
     .isa = ISA_AVX2,
     .name = "avx2",
     DOT_TABLE(avx2),
-    .row_panels = 2,
     .moderate = moderate_avx2,
     .dot_row = {[STORED_F16] = dot_row_avx2_f16,
                 [STORED_BF16] = dot_row_avx2_bf16,

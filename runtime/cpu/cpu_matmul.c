@@ -140,14 +140,12 @@ static void dots(const struct cpu_rank *r, const struct matrix *w, struct range 
 }
 
 /* Panels that a tile meets at once, `packed` of them where it is many packed rows. In the first
- * pass one row meets as few as its kernel takes, so that they are hashed soon. */
+ * pass one row meets one, which is hashed with it. */
 static uint64_t panels_at_once(const struct cpu_rank *r, const struct matrix *w, struct tile t,
                                uint64_t packed)
 {
-    if (t.n == 1 && !r->weights->pass)
-        return CPU_ROW_PANELS;
-    if (alone(r, w, t))
-        return r->kernels->row_panels;
+    if (t.n == 1)
+        return r->weights->pass ? 1 : CPU_ROW_PANELS;
     return by_rows(r, w, t) && t.n > r->kernels->few_rows ? packed : 1;
 }
 

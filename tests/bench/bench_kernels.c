@@ -54,7 +54,7 @@ static void packed_dots(const struct job *job, int index, size_t first, size_t l
 static void one_row(const struct job *job, size_t first, size_t last, float *out)
 {
     const struct pieces pieces = stored_pieces(job->stored, (struct range){0, COLUMNS});
-    const size_t panel = panel_bytes(job->stored), run = job->kernels->row_panels;
+    const size_t panel = panel_bytes(job->stored), run = RUN;
     for (size_t p = first; p < last; p += run)
         job->kernels->dot_row[job->stored->id](job->weights + p * panel, panel,
                                                last - p < run ? last - p : run, ONE_LEAF(pieces),
