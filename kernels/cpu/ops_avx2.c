@@ -14,6 +14,7 @@ const struct kernels kernels_avx2 = {
     .rows_f32 = true,
     .rows_worth = {[STORED_F32... STORED_COUNT - 1] = 3},
     .rows_tile = 128,
+    .few_rows = 8,
     .run_panels = 8,
     .leaf_panels = 8,
     OPS_TABLE,
