@@ -41,3 +41,20 @@ static inline __attribute__((always_inline)) void ask_ahead(bool far, size_t nea
     else if (near)
         _mm_prefetch(w + near, _MM_HINT_T0);
 }
+
+/* Memory that is read next, of each of P panels: a few lines with every block that is multiplied.
+ * far: into the second-level cache. */
+struct ahead {
+    const char *at, *end;
+    size_t panel_bytes, lines; /* lines: a block */
+};
+
+static inline __attribute__((always_inline)) void ask(struct ahead *ahead, size_t P, bool far)
+{
+    for (size_t i = 0; i < ahead->lines && ahead->at < ahead->end; i++, ahead->at += 64)
+        for (size_t p = 0; p < P; p++)
+            if (far)
+                _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T1);
+            else
+                _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
+}

@@ -73,12 +73,13 @@ INLINE void chains_of(size_t R, const float *w, const float *x, __m256 chain[STR
 
 /* total[r] += the dots of R rows with the blocks. The even chains of a block, then the odd ones:
  * with both at once there are registers for fewer rows. */
-INLINE void blocks_dot(size_t R, const float *w, size_t blocks, const float *x,
+INLINE void blocks_dot(size_t R, const float *w, size_t blocks, const float *x, struct ahead *ahead,
                        __m256 total[STRIP_ROWS][2])
 {
     _Alignas(32) float even[STRIP_ROWS * PANEL_ROWS];
     for (size_t b = 0; b < blocks; b++, w += BLOCK_FLOATS, x += BLOCK_COLS * R) {
         __m256 chain[STRIP_ROWS][2];
+        ask(ahead, 1, true);
         chains_of(R, w, x, chain);
 #pragma GCC unroll 8
         for (size_t i = 0; i < 2 * R; i++)
@@ -128,8 +129,8 @@ INLINE void get_sums(size_t R, bool first, const float *from, size_t out_stride,
     }
 }
 
-/* A piece's sums to those of the pieces before. S of the first row at sums. */
-INLINE void fold_sums(size_t R, const struct stretch *s, const float *sums, __m256 piece[][2],
+/* A piece's sums to those of the pieces before, of R rows from the m-th on. */
+INLINE void fold_sums(size_t R, const struct stretch *s, size_t m, __m256 piece[][2],
                       __m256 total[][2])
 {
 #pragma GCC unroll 8
@@ -140,25 +141,25 @@ INLINE void fold_sums(size_t R, const struct stretch *s, const float *sums, __m2
         return;
 #pragma GCC unroll 8
     for (size_t i = 0; i < 2 * R; i++)
-        total[i / 2][i % 2] = _mm256_fmadd_ps(_mm256_load_ps(s->minimum + i % 2 * 8),
-                                              _mm256_broadcast_ss(sums + i / 2 * s->sums_stride),
-                                              total[i / 2][i % 2]);
+        total[i / 2][i % 2] = _mm256_fmadd_ps(
+            _mm256_load_ps(s->minimum + i % 2 * 8),
+            _mm256_broadcast_ss(s->sums + (m + i / 2) * s->sums_stride), total[i / 2][i % 2]);
 }
 
 /* R rows, from the m-th on, whose sums are out_at from the leaf's. */
 INLINE void tile(size_t R, bool codes, const struct stretch *s, const float *x, size_t m,
-                 size_t out_at, size_t out_stride)
+                 size_t out_at, size_t out_stride, struct ahead *ahead)
 {
     float *out = s->at->top + out_at;
     __m256 total[STRIP_ROWS][2], piece[STRIP_ROWS][2];
     if (codes) {
         get_sums(R, true, NULL, 0, piece);
-        blocks_dot(R, s->wide, s->blocks, x, piece);
+        blocks_dot(R, s->wide, s->blocks, x, ahead, piece);
         get_sums(R, s->first, out, out_stride, total);
-        fold_sums(R, s, s->sums + m * s->sums_stride, piece, total);
+        fold_sums(R, s, m, piece, total);
     } else {
         get_sums(R, s->first, out, out_stride, total);
-        blocks_dot(R, s->wide, s->blocks, x, total);
+        blocks_dot(R, s->wide, s->blocks, x, ahead, total);
     }
     if (s->last) {
         put_sums(R, s->at, out, out_stride, total);
@@ -171,7 +172,7 @@ INLINE void tile(size_t R, bool codes, const struct stretch *s, const float *x, 
 
 /* All M rows of x, packed; of panel p. */
 INLINE void tiles(bool codes, const struct stretch *s, const uint32_t *packed, size_t x_blocks,
-                  size_t M, size_t p, size_t out_stride)
+                  size_t M, size_t p, size_t out_stride, struct ahead ahead)
 {
     const float *x = (const float *)(const void *)packed;
     for (size_t m = 0, rows; m < M; m += rows, x += rows * strip_blocks(x_blocks) * BLOCK_COLS) {
@@ -180,7 +181,7 @@ INLINE void tiles(bool codes, const struct stretch *s, const uint32_t *packed, s
         switch (rows) {
 #define TILE(R)                                                                                    \
     case R:                                                                                        \
-        tile(R, codes, s, x + s->block * BLOCK_COLS * R, m, out_at, out_stride);                   \
+        tile(R, codes, s, x + s->block * BLOCK_COLS * R, m, out_at, out_stride, &ahead);           \
         break
             TILE(1);
             TILE(2);
@@ -193,15 +194,27 @@ INLINE void tiles(bool codes, const struct stretch *s, const uint32_t *packed, s
 
 /* One text for all formats each. */
 static void tiles_values(const struct stretch *s, const uint32_t *packed, size_t x_blocks, size_t M,
-                         size_t p, size_t out_stride)
+                         size_t p, size_t out_stride, struct ahead ahead)
 {
-    tiles(false, s, packed, x_blocks, M, p, out_stride);
+    tiles(false, s, packed, x_blocks, M, p, out_stride, ahead);
 }
 
 static void tiles_codes(const struct stretch *s, const uint32_t *packed, size_t x_blocks, size_t M,
-                        size_t p, size_t out_stride)
+                        size_t p, size_t out_stride, struct ahead ahead)
 {
-    tiles(true, s, packed, x_blocks, M, p, out_stride);
+    tiles(true, s, packed, x_blocks, M, p, out_stride, ahead);
+}
+
+/* What is read after a stretch of panel p: the next panel's; after the last one's what follows in
+ * the first one, or, behind all leaves, the next run. As many bytes. */
+INLINE struct ahead ahead_of(const struct stretch *s, const char *from, size_t bytes,
+                             size_t panel_bytes, size_t p, size_t panels, size_t M)
+{
+    const size_t turns = s->blocks * ((M + STRIP_ROWS - 1) / STRIP_ROWS);
+    const char *next = from + panel_bytes;
+    if (p + 1 == panels && !(s->last && s->at->left == 1))
+        next = from + bytes - p * panel_bytes;
+    return (struct ahead){next, next + bytes, 0, (bytes / 64 + turns - 1) / turns};
 }
 
 INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size_t blocks,
@@ -209,8 +222,6 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
 {
     __m256 v[4];
     for (size_t q = 0; q < blocks * 8; q++, w += block_bytes / 8, wide += 4 * PANEL_ROWS) {
-        for (size_t line = 0; line < block_bytes / 8; line += 64)
-            ask_ahead(true, 0, w + line);
         for (size_t half = 0; half < 2; half++) {
             columns(stored, false, w + 32 * half, v);
             for (size_t i = 0; i < 4; i++)
@@ -240,7 +251,8 @@ INLINE void dot_values(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
                 widen(stored, block_bytes, from, n, wide);
                 s.wide = wide;
             }
-            tiles_values(&s, x, x_blocks, M, p, out_stride);
+            tiles_values(&s, x, x_blocks, M, p, out_stride,
+                         ahead_of(&s, from, n * block_bytes, panel_bytes, p, panels, M));
         }
     }
 }
@@ -263,7 +275,6 @@ INLINE void widen_int4(enum stored_offset offset, const char *w, size_t blocks, 
                        float *wide)
 {
     for (size_t line = 0; line < blocks * 4; line++, w += 64) {
-        ask_ahead(true, 0, w);
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++, wide += PANEL_ROWS)
             for (size_t half = 0; half < 2; half++)
@@ -294,8 +305,10 @@ INLINE void dot_codes(enum stored_offset offset, DOT_ROWS_ARGS)
                                       .sums = offset == OFFSET_MINIMUM ? sums + block : NULL,
                                       .sums_stride = x_blocks};
             constants_of(offset, piece.word + p * words, piece.second, scale, zero, minimum);
-            widen_int4(offset, (const char *)(piece.codes + p * words), piece.blocks, zero, wide);
-            tiles_codes(&s, x, x_blocks, M, p, out_stride);
+            const char *codes = (const char *)(piece.codes + p * words);
+            widen_int4(offset, codes, piece.blocks, zero, wide);
+            tiles_codes(&s, x, x_blocks, M, p, out_stride,
+                        ahead_of(&s, codes, piece.blocks * 256, panel_bytes, p, panels, M));
         }
     }
 }

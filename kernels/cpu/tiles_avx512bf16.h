@@ -7,6 +7,7 @@
  * hide the instruction's latency. */
 #pragma once
 #include "columns_avx512.h"
+#include "prefetch.h"
 
 enum { STRIP_BLOCKS = 8, BLOCK_PAIRS = BLOCK_COLS / 2, TILE_R = 4, TILE_P = 2 };
 
@@ -88,12 +89,6 @@ INLINE struct segment *strip_add(struct strip *strip, const struct leaf_at *at, 
     return s;
 }
 
-/* Memory that is read next, of each panel: a few lines with every block that is multiplied. */
-struct ahead {
-    const char *at, *end;
-    size_t panel_bytes, lines; /* lines: a block */
-};
-
 /* As many bytes as a strip of M rows has. */
 INLINE struct ahead ahead_of(const struct strip *strip, const char *next, size_t block_bytes,
                              size_t panel_bytes, size_t M)
@@ -101,13 +96,6 @@ INLINE struct ahead ahead_of(const struct strip *strip, const char *next, size_t
     const size_t blocks = strip->blocks, bytes = blocks * block_bytes;
     return (struct ahead){next, next + bytes, panel_bytes,
                           (bytes / 64 * TILE_R + blocks * M - 1) / (blocks * M)};
-}
-
-INLINE void ask(struct ahead *ahead, size_t P)
-{
-    for (size_t i = 0; i < ahead->lines && ahead->at < ahead->end; i++, ahead->at += 64)
-        for (size_t p = 0; p < P; p++)
-            _mm_prefetch(ahead->at + p * ahead->panel_bytes, _MM_HINT_T0);
 }
 
 /* Sums of the blocks before: they wait where the leaf's are going to be. */
@@ -128,7 +116,7 @@ INLINE void tile(size_t R, size_t P, size_t width, bool folded, const struct seg
         sum[i / P][i % P] = folded ? _mm512_setzero_ps()
                                    : sums_before(s, (m + i / P) * out_stride + i % P * PANEL_ROWS);
     for (size_t b = 0; b < s->blocks; b++, pairs += BLOCK_PAIRS, x += BLOCK_PAIRS * width) {
-        ask(ahead, P);
+        ask(ahead, P, false);
 #pragma GCC unroll 8
         for (size_t i = 0; i < R * P; i++)
             chain[0][i / P][i % P] = chain[1][i / P][i % P] = _mm512_setzero_ps();

@@ -40,13 +40,14 @@ void print_samples(const char *what, const char *unit, const double *values, int
 
 /* ---- the honest read ---- */
 
-enum ahead { AHEAD_NONE, AHEAD_PAGE, AHEAD_L1_4K, AHEAD_L1_8K, AHEAD_L2_16K };
+enum read_ahead { AHEAD_NONE, AHEAD_PAGE, AHEAD_L1_4K, AHEAD_L1_8K, AHEAD_L2_16K };
 static const char *const names[READ_WAYS] = {"plain", "a page ahead", "4 KiB ahead", "8 KiB ahead",
                                              "16 KiB ahead, L2"};
 
 enum { STRETCH = 256 };
 
-static inline __attribute__((always_inline)) void ask(enum ahead ahead, const unsigned char *p)
+static inline __attribute__((always_inline)) void ask_read(enum read_ahead ahead,
+                                                           const unsigned char *p)
 {
     if (ahead == AHEAD_PAGE)
         prefetch_next_page((const char *)p, STRETCH);
@@ -62,11 +63,11 @@ static inline __attribute__((always_inline)) void ask(enum ahead ahead, const un
 /* Four sums hide the latency of an addition; wide loads read faster than narrow ones. */
 #define READ(bits, isa, vector, zero, load, add, total)                                            \
     static inline __attribute__((always_inline, target(isa)))                                      \
-    uint64_t read_##bits(enum ahead ahead, const unsigned char *p, size_t bytes)                   \
+    uint64_t read_##bits(enum read_ahead ahead, const unsigned char *p, size_t bytes)              \
     {                                                                                              \
         vector sum[4] = {zero(), zero(), zero(), zero()};                                          \
         for (size_t i = 0; i < bytes; i += STRETCH) {                                              \
-            ask(ahead, p + i);                                                                     \
+            ask_read(ahead, p + i);                                                                \
             _Pragma("GCC unroll 16") for (size_t j = 0; j < STRETCH; j += sizeof(vector))          \
                 sum[j / sizeof(vector) % 4] =                                                      \
                     add(sum[j / sizeof(vector) % 4], load((const void *)(p + i + j)));             \
