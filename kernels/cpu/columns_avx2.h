@@ -8,8 +8,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* How far ahead weights of one panel are asked for, by the bytes of a block. On Zen 3 the first step
- * of bf16 takes 1.2 times a plain one with six KiB, 1.5 times with four or eight. */
+/* How far ahead weights of one panel are asked for, by the bytes of a block. On Zen 3 the first
+ * step of bf16 takes 1.2 times a plain one with six KiB, 1.5 times with four or eight. */
 INLINE size_t near_bytes(size_t block_bytes)
 {
     return block_bytes == 2048 ? 0 : 6144;

@@ -95,9 +95,16 @@ INLINE void blocks_dot(size_t R, const float *w, size_t blocks, const float *x, 
     }
 }
 
+INLINE void store_sums(size_t R, __m256 total[STRIP_ROWS][2], float *to, size_t out_stride)
+{
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 2 * R; i++)
+        _mm256_storeu_ps(to + i / 2 * out_stride + i % 2 * 8, total[i / 2][i % 2]);
+}
+
 /* put_leaf of R rows in registers. */
-INLINE void put_sums(size_t R, const struct leaf_at *at, float *to, size_t out_stride,
-                     __m256 total[STRIP_ROWS][2])
+INLINE void put_sums(size_t R, const struct leaf_at *at, __m256 total[STRIP_ROWS][2], float *to,
+                     size_t out_stride)
 {
 #pragma GCC unroll 8
     for (size_t i = 0; i < 2 * R; i++)
@@ -109,9 +116,7 @@ INLINE void put_sums(size_t R, const struct leaf_at *at, float *to, size_t out_s
             total[i / 2][i % 2] = _mm256_add_ps(
                 _mm256_loadu_ps(to + i / 2 * out_stride + i % 2 * 8), total[i / 2][i % 2]);
     }
-#pragma GCC unroll 8
-    for (size_t i = 0; i < 2 * R; i++)
-        _mm256_storeu_ps(to + i / 2 * out_stride + i % 2 * 8, total[i / 2][i % 2]);
+    store_sums(R, total, to, out_stride);
 }
 
 /* Sums of the blocks before wait where the leaf's are going to be. */
@@ -161,13 +166,10 @@ INLINE void tile(size_t R, bool codes, const struct stretch *s, const float *x, 
         get_sums(R, s->first, out, out_stride, total);
         blocks_dot(R, s->wide, s->blocks, x, ahead, total);
     }
-    if (s->last) {
-        put_sums(R, s->at, out, out_stride, total);
-    } else {
-#pragma GCC unroll 8
-        for (size_t i = 0; i < 2 * R; i++)
-            _mm256_storeu_ps(out + i / 2 * out_stride + i % 2 * 8, total[i / 2][i % 2]);
-    }
+    if (s->last)
+        put_sums(R, s->at, total, out, out_stride);
+    else
+        store_sums(R, total, out, out_stride);
 }
 
 /* All M rows of x, packed; of panel p. */
