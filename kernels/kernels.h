@@ -29,8 +29,8 @@ struct sample_cut {
 };
 
 /* Told by dots of one row and one panel how far they have read it, in rising order; what was read
- * lies in the nearest cache. Dots tell after about FOLLOW_BYTES, or do not tell at all: for speed
- * only. */
+ * lies in the nearest cache. Dots tell every FOLLOW_BYTES or more often, or do not tell at all: for
+ * speed only. */
 enum { FOLLOW_BYTES = 4096 };
 struct follower {
     void (*follow)(struct follower *self, const void *end);

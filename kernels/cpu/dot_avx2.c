@@ -1,8 +1,15 @@
 /* Dots with 256-bit registers: a column of a panel is two of them, rows 0-7 and 8-15. One or two
- * rows of x read the packed panel as it streams by, more in pairs, from the cache; rows_avx2.c is
- * for many.
+ * rows of x read the packed panel as it streams by. More pass in pairs, but rows_avx2.c is for
+ * them.
  */
 #include "columns_avx2.h"
+
+/* `out` is cleared before, and holds the accumulators then. */
+INLINE void begin(size_t M, float *out, size_t out_stride)
+{
+    for (size_t m = 0; m < M; m++)
+        memset(out + m * out_stride, 0, PANEL_ROWS * sizeof *out);
+}
 
 /* out = out + the blocks' sums, straight from packed panels: R rows of x and one panel, or one row
  * and P panels, panel_bytes apart, 16 results behind 16. */

@@ -16,7 +16,6 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, const struct le
 {
     _Alignas(64) float acc[GROUP_ROWS * PANEL_ROWS], scale[PANEL_ROWS], zero[PANEL_ROWS],
         minimum[PANEL_ROWS];
-    const char *told = at->w;
     for (size_t m = 0; m < M; m++)
         memset(at->top + m * out_stride, 0, PANEL_ROWS * sizeof *at->top);
     for (struct piece_at p = before_pieces(at->w); next_piece(offset, at->leaf->pieces, &p);) {
@@ -25,9 +24,7 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, const struct le
         sum_piece(offset, p.codes, p.blocks, x + block * BLOCK_COLS, x_stride, zero, M, acc);
         fold_piece(offset, scale, minimum, acc, M, offset == OFFSET_MINIMUM ? sums + block : NULL,
                    x_stride / BLOCK_COLS, at->top, out_stride);
-        const char *end = (const char *)(p.codes + p.blocks * (BLOCK_COLS / 8 * PANEL_ROWS));
-        if (follower && end - told >= FOLLOW_BYTES)
-            follow(follower, told = end);
+        follow(follower, p.codes + p.blocks * (BLOCK_COLS / 8 * PANEL_ROWS));
     }
     for (size_t m = 0; m < M; m++)
         put_leaf(at, m * out_stride, at->top + m * out_stride);
@@ -36,11 +33,11 @@ rows_over_groups(enum stored_offset offset, piece_fn *sum_piece, const struct le
 #define GROUPS(name, offset, piece)                                                                \
     void name(DOT_ARGS)                                                                            \
     {                                                                                              \
+        struct follower *follower = M == 1 ? leaves->follower : NULL;                              \
         for (size_t n; M; M -= n) {                                                                \
             n = M < GROUP_ROWS ? M : GROUP_ROWS;                                                   \
             EACH_LEAF(at)                                                                          \
-            rows_over_groups(offset, piece, &at, x, x_stride, sums, n, out_stride,                 \
-                             M == 1 ? leaves->follower : NULL);                                    \
+            rows_over_groups(offset, piece, &at, x, x_stride, sums, n, out_stride, follower);      \
             x += n * x_stride;                                                                     \
             sums += (offset) == OFFSET_MINIMUM ? n * (x_stride / BLOCK_COLS) : 0;                  \
             out += n * out_stride;                                                                 \

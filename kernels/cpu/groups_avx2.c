@@ -1,5 +1,5 @@
 /* Dots over groups of 4-bit codes with 256-bit registers. One or two rows of x read the words as
- * they stream by, more in pairs; rows_avx2.c is for many. */
+ * they stream by, more in pairs, but rows_avx2.c is for them. */
 #include "columns_avx2.h"
 
 /* The low (nibble 0) or high codes of each byte, less the zeros. The low ones of a word's bytes are

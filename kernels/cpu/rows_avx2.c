@@ -45,6 +45,13 @@ struct stretch {
     size_t sums_stride;
 };
 
+INLINE void clear_sums(size_t R, __m256 total[STRIP_ROWS][2])
+{
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 2 * R; i++)
+        total[i / 2][i % 2] = _mm256_setzero_ps();
+}
+
 /* sum + a b; GCC copies the sum. */
 INLINE __m256 add_product(__m256 sum, __m256 a, __m256 b)
 {
@@ -55,9 +62,7 @@ INLINE __m256 add_product(__m256 sum, __m256 a, __m256 b)
 /* Every other column of a block. The loop is unrolled: its end would be predicted wrongly. */
 INLINE void chains_of(size_t R, const float *w, const float *x, __m256 chain[STRIP_ROWS][2])
 {
-#pragma GCC unroll 8
-    for (size_t i = 0; i < 2 * R; i++)
-        chain[i / 2][i % 2] = _mm256_setzero_ps();
+    clear_sums(R, chain);
 #pragma GCC unroll 16
     for (size_t k = 0; k < BLOCK_COLS; k += 2) {
         const __m256 low = _mm256_load_ps(w + k * PANEL_ROWS),
@@ -124,9 +129,7 @@ INLINE void get_sums(size_t R, bool first, const float *from, size_t out_stride,
                      __m256 total[STRIP_ROWS][2])
 {
     if (first) {
-#pragma GCC unroll 8
-        for (size_t i = 0; i < 2 * R; i++)
-            total[i / 2][i % 2] = _mm256_setzero_ps();
+        clear_sums(R, total);
     } else {
 #pragma GCC unroll 8
         for (size_t i = 0; i < 2 * R; i++)
@@ -158,7 +161,7 @@ INLINE void tile(size_t R, bool codes, const struct stretch *s, const float *x, 
     float *out = s->at->top + out_at;
     __m256 total[STRIP_ROWS][2], piece[STRIP_ROWS][2];
     if (codes) {
-        get_sums(R, true, NULL, 0, piece);
+        clear_sums(R, piece);
         blocks_dot(R, s->wide, s->blocks, x, ahead, piece);
         get_sums(R, s->first, out, out_stride, total);
         fold_sums(R, s, m, piece, total);
@@ -194,28 +197,31 @@ INLINE void tiles(bool codes, const struct stretch *s, const uint32_t *packed, s
     }
 }
 
-/* One text for all formats each. */
-static void tiles_values(const struct stretch *s, const uint32_t *packed, size_t x_blocks, size_t M,
-                         size_t p, size_t out_stride, struct ahead ahead)
+/* Not in each format: one for values, one for codes. */
+static __attribute__((noinline)) void tiles_values(const struct stretch *s, const uint32_t *packed,
+                                                   size_t x_blocks, size_t M, size_t p,
+                                                   size_t out_stride, struct ahead ahead)
 {
     tiles(false, s, packed, x_blocks, M, p, out_stride, ahead);
 }
 
-static void tiles_codes(const struct stretch *s, const uint32_t *packed, size_t x_blocks, size_t M,
-                        size_t p, size_t out_stride, struct ahead ahead)
+static __attribute__((noinline)) void tiles_codes(const struct stretch *s, const uint32_t *packed,
+                                                  size_t x_blocks, size_t M, size_t p,
+                                                  size_t out_stride, struct ahead ahead)
 {
     tiles(true, s, packed, x_blocks, M, p, out_stride, ahead);
 }
 
-/* What is read after a stretch of panel p: the next panel's; after the last one's what follows in
- * the first one, or, behind all leaves, the next run. As many bytes. */
+/* What is read after a stretch of panel p, `from` on: the next panel's; after the last one's what
+ * follows in the first one; behind all leaves the next run, which is at `behind`. As many bytes. */
 INLINE struct ahead ahead_of(const struct stretch *s, const char *from, size_t bytes,
-                             size_t panel_bytes, size_t p, size_t panels, size_t M)
+                             const char *behind, size_t panel_bytes, size_t p, size_t panels,
+                             size_t M)
 {
     const size_t turns = s->blocks * ((M + STRIP_ROWS - 1) / STRIP_ROWS);
-    const char *next = from + panel_bytes;
-    if (p + 1 == panels && !(s->last && s->at->left == 1))
-        next = from + bytes - p * panel_bytes;
+    const char *next = p + 1 < panels                ? from + panel_bytes
+                       : s->last && s->at->left == 1 ? behind
+                                                     : from + bytes - p * panel_bytes;
     return (struct ahead){next, next + bytes, 0, (bytes / 64 + turns - 1) / turns};
 }
 
@@ -235,6 +241,7 @@ INLINE void widen(enum stored_id stored, size_t block_bytes, const char *w, size
 INLINE void dot_values(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
 {
     _Alignas(64) float wide[STRETCH_BLOCKS * BLOCK_FLOATS];
+    const char *behind = (const char *)w + panels * panel_bytes;
     (void)sums;
     (void)room;
     EACH_LEAF(at)
@@ -254,7 +261,7 @@ INLINE void dot_values(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
                 s.wide = wide;
             }
             tiles_values(&s, x, x_blocks, M, p, out_stride,
-                         ahead_of(&s, from, n * block_bytes, panel_bytes, p, panels, M));
+                         ahead_of(&s, from, n * block_bytes, behind, panel_bytes, p, panels, M));
         }
     }
 }
@@ -290,6 +297,7 @@ INLINE void dot_codes(enum stored_offset offset, DOT_ROWS_ARGS)
 {
     _Alignas(64) float wide[STRETCH_BLOCKS * BLOCK_FLOATS], scale[PANEL_ROWS], zero[PANEL_ROWS],
         minimum[PANEL_ROWS];
+    const char *behind = (const char *)w + panels * panel_bytes;
     (void)room;
     EACH_LEAF(at)
     for (struct piece_at piece = before_pieces(at.w);
@@ -310,7 +318,8 @@ INLINE void dot_codes(enum stored_offset offset, DOT_ROWS_ARGS)
             const char *codes = (const char *)(piece.codes + p * words);
             widen_int4(offset, codes, piece.blocks, zero, wide);
             tiles_codes(&s, x, x_blocks, M, p, out_stride,
-                        ahead_of(&s, codes, piece.blocks * 256, panel_bytes, p, panels, M));
+                        ahead_of(&s, codes - 64, 64 + piece.blocks * 256, behind, panel_bytes, p,
+                                 panels, M));
         }
     }
 }

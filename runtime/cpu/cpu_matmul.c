@@ -91,7 +91,7 @@ static bool by_rows(const struct cpu_rank *r, const struct matrix *w, struct til
     return t.packed && r->kernels->dot_rows[w->stored->id];
 }
 
-/* Is it one row that meets several panels at once? */
+/* Is it one row, for which there is a dot of its own? */
 static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile t)
 {
     return t.n == 1 && r->kernels->dot_row[w->stored->id];
