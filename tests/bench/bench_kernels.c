@@ -177,7 +177,8 @@ int main(int argc, char **argv)
     char *weights = mem_map_alloc(bytes, &err);
     float *x = mem_map_alloc(256 * stride * sizeof *x, &err);
     float *sums = mem_map_alloc(256 * stride / 32 * sizeof *sums, &err);
-    uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * stride * sizeof *packed, &err);
+    const size_t packed_columns = strip_blocks(stride / BLOCK_COLS) * BLOCK_COLS; /* the widest */
+    uint32_t *packed = mem_map_alloc(THREADS_MAX * 256 * packed_columns * sizeof *packed, &err);
     float *out = mem_map_alloc(THREADS_MAX * 256 * RUN * 16 * sizeof *out, &err);
     void *room = mem_map_alloc(THREADS_MAX * ROOM, &err);
     if (!weights || !x || !sums || !packed || !out || !room)
