@@ -26,6 +26,12 @@ struct crew {
 };
 struct crew crew_of(uint64_t tp_size, int thread, int threads);
 
+/* Of a thread's share of panels, what is taken: cpu_panels.c. */
+struct cpu_part {
+    _Alignas(64) _Atomic uint64_t taken; /* a turn << 32 | so many panels of it */
+    uint32_t turn;                       /* the thread's own */
+};
+
 struct cpu_rank {
     const struct cpu_device *device;
     const struct rank_weights *weights;
@@ -54,7 +60,8 @@ struct cpu_rank {
     uint64_t partials_max; /* queries x chunks: those of one row with the longest context */
     float *scratch;        /* [parts_max][scratch_floats] */
     uint64_t scratch_floats;
-    unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
+    struct cpu_part *parts; /* [parts_max] */
+    unsigned char *kv;      /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
     struct device_bytes bytes;
     void *memory;
 };
@@ -93,6 +100,21 @@ static inline struct range share_of(uint64_t n, struct share share)
 {
     return (struct range){cut(n, share.part, share.parts), cut(n, share.part + 1, share.parts)};
 }
+
+/* Panels as one of a rank's threads takes them. */
+struct taking {
+    struct cpu_part *parts; /* NULL: its own share alone, as two ranges */
+    struct range ranges[2];
+    uint64_t n, unit, from; /* from: so many shares behind its own is what is taken from; a range */
+    struct share share;
+    uint32_t turn;
+};
+/* Of w's panels, or n of matrices of its format, w's first; unit: at least so many at once. All
+ * threads of a rank begin the same takings, in the same order. */
+struct taking cpu_taking(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+                         struct share share, uint64_t unit);
+/* false: all are taken. */
+bool cpu_take(struct taking *taking, struct range *panels);
 
 static inline float *cpu_scratch(const struct cpu_rank *r, struct share share)
 {

@@ -172,57 +172,64 @@ static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct ra
                                w->bias ? w->bias + first : NULL, n, out + m * out_stride);
 }
 
-/* fn for every row tile and group of panels of this share. Where the rows are one tile, no panel is
- * read twice, and all panels are one group. Packed rows are many for each panel: they pass over all
- * panels, which then need not stay in a cache. */
+/* fn for a tile of rows and a group of panels. */
 typedef void tile_fn(const struct cpu_rank *r, void *arg, struct tile t, struct range group);
 
-/* Panels of w, or of matrices of its format. */
-static void tiles_of(const struct cpu_rank *r, const struct matrix *w, struct range panels,
-                     struct tile all, bool packed, tile_fn *fn, void *arg)
+static struct tile tile_at(const struct cpu_rank *r, const struct matrix *w, struct tile all,
+                           uint64_t row, uint64_t rows)
+{
+    struct tile t = all;
+    t.row = row;
+    t.n = min_u64(rows, all.n - row);
+    t.packed = NULL;
+    t.moderate = alone(r, w, t) && stored_quantized(w->stored) &&
+                 r->kernels->moderate(t.x + row * t.x_stride, t.x_stride);
+    return t;
+}
+
+/* Packed rows are many for each panel: they pass over all panels, which then need not stay in a
+ * cache. */
+static void packed_tiles(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+                         struct share share, struct tile all, tile_fn *fn, void *arg)
 {
     const struct kernels *k = r->kernels;
-    uint64_t rows = packed ? k->rows_tile : CPU_ROW_TILE;
-    uint64_t width = all.n > rows && !packed ? CPU_PANEL_GROUP : range_count(panels);
-    for (uint64_t p = panels.begin; p < panels.end; p += width) {
-        struct range group = {p, min_u64(p + width, panels.end)};
-        for (uint64_t m = 0; m < all.n; m += rows) {
-            struct tile t = all;
-            t.row = m;
-            t.n = min_u64(rows, all.n - m);
-            t.packed = packed ? all.packed : NULL;
-            t.moderate = alone(r, w, t) && stored_quantized(w->stored) &&
-                         k->moderate(t.x + m * t.x_stride, t.x_stride);
-            if (packed)
-                k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
-                             t.packed);
-            fn(r, arg, t, group);
-        }
+    k->rows_begin();
+    for (uint64_t m = 0; m < all.n; m += k->rows_tile) {
+        struct taking taking = cpu_taking(r, w, n, share, k->run_panels);
+        struct tile t = tile_at(r, w, all, m, k->rows_tile);
+        struct range panels;
+        t.packed = all.packed;
+        k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n, t.packed);
+        while (cpu_take(&taking, &panels))
+            fn(r, arg, t, panels);
+    }
+    k->rows_end();
+}
+
+/* Rows as they are. Where they are one tile, no panel is read twice, and the panels that are taken
+ * are one group. */
+static void plain_tiles(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+                        struct share share, struct tile all, tile_fn *fn, void *arg)
+{
+    struct taking taking = cpu_taking(r, w, n, share, CPU_PANEL_GROUP);
+    for (struct range panels; cpu_take(&taking, &panels);) {
+        const uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
+        for (uint64_t p = panels.begin; p < panels.end; p += width)
+            for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE)
+                fn(r, arg, tile_at(r, w, all, m, CPU_ROW_TILE),
+                   (struct range){p, min_u64(p + width, panels.end)});
     }
 }
 
-/* Where a share is begun. In the first pass that is at a chunk of w's: what the share has of the
- * chunk before comes last, when the thread before has hashed what is before that. */
-static uint64_t first_panel(const struct cpu_rank *r, const struct matrix *w, struct range panels)
+/* All rows, and the thread's panels of w, or of n of matrices of its format, w's before the
+ * others'. */
+static void each_tile(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+                      struct share share, struct tile all, tile_fn *fn, void *arg)
 {
-    if (!r->weights->pass || panels.begin >= w->panels)
-        return panels.begin;
-    const uint64_t chunk = align_up(panels.begin, w->chunk_panels);
-    return min_u64(min_u64(chunk, w->panels), panels.end);
-}
-
-/* Panels of w, or of matrices of its format, w's before the others'. */
-static void each_tile(const struct cpu_rank *r, const struct matrix *w, struct range panels,
-                      struct tile all, tile_fn *fn, void *arg)
-{
-    const bool packed = kernels_packs(r->kernels, w->stored->id, r->bf16, all.n);
-    const uint64_t first = first_panel(r, w, panels);
-    if (packed)
-        r->kernels->rows_begin();
-    tiles_of(r, w, (struct range){first, panels.end}, all, packed, fn, arg);
-    tiles_of(r, w, (struct range){panels.begin, first}, all, packed, fn, arg);
-    if (packed)
-        r->kernels->rows_end();
+    if (kernels_packs(r->kernels, w->stored->id, r->bf16, all.n))
+        packed_tiles(r, w, n, share, all, fn, arg);
+    else
+        plain_tiles(r, w, n, share, all, fn, arg);
 }
 
 /* ---- q, k, v ---- */
@@ -263,8 +270,7 @@ void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, s
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct full_job jobs[3] = {
         {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    struct range mine = share_of(w->q.panels + w->k.panels + w->v.panels, share);
-    each_tile(r, &w->q, mine,
+    each_tile(r, &w->q, w->q.panels + w->k.panels + w->v.panels, share,
               all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows),
               qkv_tile, jobs);
 }
@@ -308,7 +314,7 @@ void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *o
     const struct layer_weights *w = &r->weights->layers[op->layer];
     struct gate_job job = {w, cpu_scratch(r, share)};
     struct tile all = all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows);
-    each_tile(r, &w->gate, share_of(w->gate.panels, share), all, gate_tile, &job);
+    each_tile(r, &w->gate, w->gate.panels, share, all, gate_tile, &job);
 }
 
 /* ---- o_proj, down: leaves, folded to roots ---- */
@@ -347,8 +353,8 @@ static void leaf_dots(const struct cpu_rank *r, const struct step *step, const s
 {
     struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
     if (leaves->count)
-        each_tile(r, w, share_of(w->panels, share), all_rows(r, share, x, w->k, step->n_rows),
-                  leaf_tile, &job);
+        each_tile(r, w, w->panels, share, all_rows(r, share, x, w->k, step->n_rows), leaf_tile,
+                  &job);
 }
 
 void cpu_o_proj(struct cpu_rank *r, const struct step *step, const struct op *op,
@@ -372,7 +378,6 @@ void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op
     (void)op;
     const uint32_t *rows = step->logit_rows + r->device->slice_first;
     const struct matrix *w = &r->weights->lm_head;
-    struct range panels = share_of(w->panels, share);
     uint64_t stride = r->device->device.logit_stride, end;
     for (uint64_t i = 0; i < r->device->slice_count; i = end) {
         /* a run of rows that lie side by side */
@@ -381,7 +386,7 @@ void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op
         float *first = r->device->logits + i * stride + r->weights->partition.vocab.begin;
         struct full_job job = {w, first, stride};
         const float *x = cpu_normed(r, step) + rows[i] * r->device->row_stride;
-        each_tile(r, w, panels, all_rows(r, share, x, r->device->row_stride, end - i), full_tile,
-                  &job);
+        each_tile(r, w, w->panels, share, all_rows(r, share, x, r->device->row_stride, end - i),
+                  full_tile, &job);
     }
 }

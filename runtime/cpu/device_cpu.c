@@ -83,6 +83,8 @@ static bool place_rank(struct cpu_rank *r, const struct partition *partition, st
             *blocks[i].at = (float *)(void *)(base + at);
         at += align_up(blocks[i].floats * sizeof(float), 64);
     }
+    r->parts = base ? (struct cpu_part *)(void *)(base + at) : NULL;
+    at += r->parts_max * sizeof *r->parts;
     r->bytes.activations = align_up(at, 4096);
     uint64_t *kv = &r->bytes.kv;
     if (!tp_mul(range_count(partition->layers) * r->n_kv_heads_local, 2 * r->page_bytes, kv) ||
