@@ -163,28 +163,25 @@ INLINE void widen_line(enum stored_id stored, const char *w, const char *constan
 
 /* ---- chunks ---- */
 
-/* Blocks of a leaf that are multiplied in one go. Places are bytes of a panel's leaf. */
-struct chunk {
-    size_t block, blocks, pieces; /* pieces: up to its end */
-    size_t constants, values;
-};
-
-/* The one behind c; {0}: the first. None is left where it has no blocks. */
-INLINE struct chunk chunk_next(enum stored_id stored, struct pieces pieces, struct chunk c)
+/* A chunk is what is multiplied in one go: of formats with groups a piece, else some blocks of a
+ * leaf. Its places are the first panel's. false: there is no other, and c has no blocks. */
+INLINE bool chunk_next(enum stored_id stored, struct pieces pieces, struct piece_at *c)
 {
-    size_t end = c.values + c.blocks * block_bytes(stored), block = c.block + c.blocks;
-    if (!grouped(stored)) {
-        size_t left = pieces.blocks - block;
-        return (struct chunk){block, left < AMX_CHUNK_BLOCKS ? left : AMX_CHUNK_BLOCKS, 0, 0, end};
+    if (grouped(stored)) {
+        if (!next_piece(offset_of(stored), pieces, c))
+            c->blocks = 0;
+    } else {
+        c->codes += c->blocks * (block_bytes(stored) / sizeof *c->codes);
+        c->block += c->blocks;
+        c->blocks = pieces.blocks - c->block;
+        c->blocks = c->blocks < AMX_CHUNK_BLOCKS ? c->blocks : AMX_CHUNK_BLOCKS;
     }
-    bool shared = offset_of(stored) == OFFSET_NONE && c.pieces % 2; /* constants of two pieces */
-    return (struct chunk){block, piece_blocks(pieces, block), c.pieces + 1,
-                          shared ? c.constants : end, shared ? end : end + TILE_LINE};
+    return c->blocks > 0;
 }
 
 /* What a call multiplies: at most AMX_ROWS rows and AMX_PANELS panels. */
 struct work {
-    const char *w;
+    const char *w, *behind; /* behind: what is read next, the next leaf or run */
     size_t panel_bytes, panels;
     struct pieces pieces;
     const char *x; /* at the leaf's first block */
@@ -202,25 +199,24 @@ INLINE float *results_at(const struct work *work, float *results, size_t m, size
 /* ---- what goes on beside the tiles: the next chunk, panel after panel ---- */
 
 struct beside {
-    const char *panel, *line;
-    size_t panel_bytes, panels, lines, lines_left; /* of a panel */
-    struct chunk chunk;
+    const char *values, *constants, *line; /* of a panel */
+    size_t panel_bytes, panels, lines, lines_left;
     char *to;
     size_t rate; /* lines after every block */
 };
 
 /* rounds: of blocks in which to be done */
 INLINE void beside_begin(enum stored_id stored, struct beside *s, const struct work *work,
-                         struct chunk chunk, size_t rounds, char *to)
+                         struct piece_at chunk, size_t rounds, char *to)
 {
     size_t lines = chunk.blocks * block_bytes(stored) / TILE_LINE;
-    *s = (struct beside){.panel = work->w,
-                         .line = work->w + chunk.values,
+    *s = (struct beside){.values = (const char *)chunk.codes,
+                         .constants = (const char *)chunk.word,
+                         .line = (const char *)chunk.codes,
                          .panel_bytes = work->panel_bytes,
                          .panels = lines ? work->panels : 0,
                          .lines = lines,
                          .lines_left = lines,
-                         .chunk = chunk,
                          .to = to,
                          .rate = (work->panels * lines + rounds - 1) / rounds};
 }
@@ -229,8 +225,9 @@ INLINE void beside_go_on(enum stored_id stored, struct beside *s, size_t lines)
 {
     for (; lines && s->panels; lines--, s->line += TILE_LINE) {
         if (s->lines_left == 0) {
-            s->panel += s->panel_bytes;
-            s->line = s->panel + s->chunk.values;
+            s->line = s->values += s->panel_bytes;
+            if (grouped(stored))
+                s->constants += s->panel_bytes;
             s->lines_left = s->lines;
             if (--s->panels == 0)
                 return;
@@ -239,7 +236,7 @@ INLINE void beside_go_on(enum stored_id stored, struct beside *s, size_t lines)
         if (stored == STORED_BF16) {
             _mm_prefetch(s->line, _MM_HINT_T1);
         } else {
-            widen_line(stored, s->line, s->panel + s->chunk.constants, s->to);
+            widen_line(stored, s->line, s->constants, s->to);
             s->to += TILE_BYTES * TILE_LINE / block_bytes(stored);
         }
     }
@@ -280,20 +277,19 @@ INLINE void pair(enum stored_id stored, const char *a, size_t a_next, const char
 }
 
 /* A piece of some rows to their totals, from +0 with the first piece. */
-INLINE void fold(enum stored_offset offset, const char *constants, struct chunk chunk, size_t rows,
-                 const float *p, const float *sums, size_t sums_stride, float *total)
+INLINE void fold(enum stored_offset offset, const uint32_t *constants, struct piece_at chunk,
+                 size_t rows, const float *p, const float *sums, size_t sums_stride, float *total)
 {
     _Alignas(64) float scale[PANEL_ROWS], zero[PANEL_ROWS], minimum[PANEL_ROWS];
-    constants_of(offset, (const uint32_t *)(const void *)constants, chunk.pieces % 2 == 0, scale,
-                 zero, minimum);
+    constants_of(offset, constants, chunk.second, scale, zero, minimum);
     if (chunk.block == 0)
         memset(total, 0, TILE_BYTES);
     fold_piece(offset, scale, minimum, p, rows, sums, sums_stride, total, PANEL_ROWS);
 }
 
 /* The tiles of a piece to their results. */
-INLINE void fold_pair(enum stored_id stored, const struct work *work, struct chunk chunk, size_t m,
-                      size_t panel, const float *p, float *c)
+INLINE void fold_pair(enum stored_id stored, const struct work *work, struct piece_at chunk,
+                      size_t m, size_t panel, const float *p, float *c)
 {
     for (size_t i = 0; i < 4; i++, p += TILE_FLOATS, c += TILE_FLOATS) {
         size_t row = m + i / 2 * TILE_ROWS, at = panel + i % 2;
@@ -301,17 +297,18 @@ INLINE void fold_pair(enum stored_id stored, const struct work *work, struct chu
             continue;
         size_t rows = work->M - row < TILE_ROWS ? work->M - row : TILE_ROWS;
         size_t first = row * work->sums_stride + chunk.block;
-        fold(offset_of(stored), work->w + at * work->panel_bytes + chunk.constants, chunk, rows, p,
-             offset_of(stored) == OFFSET_MINIMUM ? work->sums + first : NULL, work->sums_stride, c);
+        fold(offset_of(stored), chunk.word + at * (work->panel_bytes / sizeof *chunk.word), chunk,
+             rows, p, offset_of(stored) == OFFSET_MINIMUM ? work->sums + first : NULL,
+             work->sums_stride, c);
     }
 }
 
 /* Where a strip or a panel has no neighbour it is its own, and the tiles are not looked at. */
-INLINE void chunk_by_tiles(enum stored_id stored, const struct work *work, struct chunk chunk,
+INLINE void chunk_by_tiles(enum stored_id stored, const struct work *work, struct piece_at chunk,
                            const char *wide, float *results, struct beside *beside)
 {
     _Alignas(64) float p[PAIR_FLOATS];
-    const char *b = stored == STORED_BF16 ? work->w + chunk.values : wide;
+    const char *b = stored == STORED_BF16 ? (const char *)chunk.codes : wide;
     size_t b_next = stored == STORED_BF16 ? work->panel_bytes : chunk.blocks * TILE_BYTES;
     for (size_t m = 0; m < work->M; m += PAIR_ROWS) {
         const char *a = work->x + m / TILE_ROWS * work->strip_bytes + chunk.block * TILE_BYTES;
@@ -326,18 +323,12 @@ INLINE void chunk_by_tiles(enum stored_id stored, const struct work *work, struc
     }
 }
 
-/* Behind the last chunk of a leaf that has not all of its panels: the next leaf; else more
- * panels. */
-static struct beside behind(const struct work *work, struct chunk last, size_t rounds)
+/* Behind a leaf's last chunk. */
+static struct beside behind(const struct work *work, struct piece_at last, size_t rounds)
 {
     struct beside s;
-    struct work next = *work;
-    last.values += last.blocks * TILE_BYTES;
-    if (last.values == work->panel_bytes) {
-        next.w += work->panels * work->panel_bytes;
-        last.values = 0;
-    }
-    beside_begin(STORED_BF16, &s, &next, last, rounds, NULL);
+    last.codes = (const uint32_t *)(const void *)work->behind;
+    beside_begin(STORED_BF16, &s, work, last, rounds, NULL);
     return s;
 }
 
@@ -346,15 +337,17 @@ INLINE void leaf_by_tiles(enum stored_id stored, const struct work *work, float 
                           char (*wide)[AMX_WIDE_BYTES])
 {
     const size_t pairs = (work->panels + 1) / 2 * ((work->M + PAIR_ROWS - 1) / PAIR_ROWS);
-    struct chunk now = chunk_next(stored, work->pieces, (struct chunk){0}), next;
+    struct piece_at now = before_pieces(work->w), next;
     struct beside beside;
+    bool more = chunk_next(stored, work->pieces, &now);
     if (stored != STORED_BF16) {
         beside_begin(stored, &beside, work, now, 1, wide[0]);
         beside_go_on(stored, &beside, SIZE_MAX);
     }
-    for (size_t turn = 0; now.blocks; now = next, turn ^= 1) {
-        next = chunk_next(stored, work->pieces, now);
-        if (stored == STORED_BF16 && !next.blocks)
+    for (size_t turn = 0; more; now = next, turn ^= 1) {
+        next = now;
+        more = chunk_next(stored, work->pieces, &next);
+        if (stored == STORED_BF16 && !more)
             beside = behind(work, now, pairs * now.blocks);
         else
             beside_begin(stored, &beside, work, next, pairs * now.blocks, wide[turn ^ 1]);
@@ -384,10 +377,14 @@ INLINE void dot_rows(enum stored_id stored, DOT_ROWS_ARGS)
         for (size_t m = 0; m < M; m += AMX_ROWS)
             EACH_LEAF(at)
             {
+                const size_t n = panels - p < AMX_PANELS ? panels - p : AMX_PANELS;
+                const char *run = at.w + p * panel_bytes;
                 const struct work work = {
-                    .w = at.w + p * panel_bytes,
+                    .w = run,
+                    .behind = at.left > 1 ? run + at.leaf->panel_bytes
+                                          : (const char *)w + (p + n) * panel_bytes,
                     .panel_bytes = panel_bytes,
-                    .panels = panels - p < AMX_PANELS ? panels - p : AMX_PANELS,
+                    .panels = n,
                     .pieces = at.leaf->pieces,
                     .x = (const char *)x + (m / TILE_ROWS * x_blocks + at.block) * TILE_BYTES,
                     .strip_bytes = x_blocks * TILE_BYTES,

@@ -214,9 +214,9 @@ static __attribute__((noinline)) void tiles_codes(const struct stretch *s, const
 
 /* What is read after a stretch of panel p, `from` on: the next panel's; after the last one's what
  * follows in the first one; behind all leaves the next run, which is at `behind`. As many bytes. */
-INLINE struct ahead ahead_of(const struct stretch *s, const char *from, size_t bytes,
-                             const char *behind, size_t panel_bytes, size_t p, size_t panels,
-                             size_t M)
+INLINE struct ahead next_stretch(const struct stretch *s, const char *from, size_t bytes,
+                                 const char *behind, size_t panel_bytes, size_t p, size_t panels,
+                                 size_t M)
 {
     const size_t turns = s->blocks * ((M + STRIP_ROWS - 1) / STRIP_ROWS);
     const char *next = p + 1 < panels                ? from + panel_bytes
@@ -260,8 +260,9 @@ INLINE void dot_values(enum stored_id stored, size_t block_bytes, DOT_ROWS_ARGS)
                 widen(stored, block_bytes, from, n, wide);
                 s.wide = wide;
             }
-            tiles_values(&s, x, x_blocks, M, p, out_stride,
-                         ahead_of(&s, from, n * block_bytes, behind, panel_bytes, p, panels, M));
+            tiles_values(
+                &s, x, x_blocks, M, p, out_stride,
+                next_stretch(&s, from, n * block_bytes, behind, panel_bytes, p, panels, M));
         }
     }
 }
@@ -318,8 +319,8 @@ INLINE void dot_codes(enum stored_offset offset, DOT_ROWS_ARGS)
             const char *codes = (const char *)(piece.codes + p * words);
             widen_int4(offset, codes, piece.blocks, zero, wide);
             tiles_codes(&s, x, x_blocks, M, p, out_stride,
-                        ahead_of(&s, codes - 64, 64 + piece.blocks * 256, behind, panel_bytes, p,
-                                 panels, M));
+                        next_stretch(&s, codes - 64, 64 + piece.blocks * 256, behind, panel_bytes,
+                                     p, panels, M));
         }
     }
 }
