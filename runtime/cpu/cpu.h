@@ -103,10 +103,11 @@ static inline struct range share_of(uint64_t n, struct share share)
 
 /* Panels as one of a rank's threads takes them. */
 struct taking {
-    struct cpu_part *parts; /* NULL: its own share alone, as two ranges */
-    struct range ranges[2];
-    uint64_t n, unit, from; /* from: so many shares behind its own is what is taken from; a range */
+    uint64_t n, unit;
     struct share share;
+    struct cpu_part *parts; /* NULL: its own share alone, as ranges */
+    struct range ranges[2];
+    uint64_t next; /* which range; or which share, counted from its own */
     uint32_t turn;
 };
 /* Of w's panels, or n of matrices of its format, w's first; unit: at least so many at once. All

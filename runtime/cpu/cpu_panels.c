@@ -64,9 +64,9 @@ static bool take_of(struct cpu_part *part, uint32_t turn, struct range share, ui
 static bool take_own(struct taking *t, struct range *panels)
 {
     do {
-        if (t->from == 2)
+        if (t->next == 2)
             return false;
-        *panels = t->ranges[t->from++];
+        *panels = t->ranges[t->next++];
     } while (panels->begin >= panels->end);
     return true;
 }
@@ -75,8 +75,8 @@ bool cpu_take(struct taking *t, struct range *panels)
 {
     if (!t->parts)
         return take_own(t, panels);
-    for (; t->from < t->share.parts; t->from++) {
-        const struct share other = {(t->share.part + t->from) % t->share.parts, t->share.parts};
+    for (; t->next < t->share.parts; t->next++) {
+        const struct share other = {(t->share.part + t->next) % t->share.parts, t->share.parts};
         if (take_of(&t->parts[other.part], t->turn, share_of(t->n, other), t->unit, panels))
             return true;
     }
