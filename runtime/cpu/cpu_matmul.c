@@ -197,11 +197,12 @@ static void packed_tiles(const struct cpu_rank *r, const struct matrix *w, uint6
     for (uint64_t m = 0; m < all.n; m += k->rows_tile) {
         struct taking taking = cpu_taking(r, w, n, share, k->run_panels);
         struct tile t = tile_at(r, w, all, m, k->rows_tile);
-        struct range panels;
-        t.packed = all.packed;
-        k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n, t.packed);
-        while (cpu_take(&taking, &panels))
-            fn(r, arg, t, panels);
+        for (struct range panels; cpu_take(&taking, &panels); fn(r, arg, t, panels))
+            if (!t.packed) { /* who comes too late packs nothing */
+                t.packed = all.packed;
+                k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
+                             t.packed);
+            }
     }
     k->rows_end();
 }
