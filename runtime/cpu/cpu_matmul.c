@@ -213,11 +213,12 @@ static void plain_tiles(const struct cpu_rank *r, const struct matrix *w, uint64
                         struct share share, struct tile all, tile_fn *fn, void *arg)
 {
     struct taking taking = cpu_taking(r, w, n, share, CPU_PANEL_GROUP);
+    const struct tile first = tile_at(r, w, all, 0, CPU_ROW_TILE);
     for (struct range panels; cpu_take(&taking, &panels);) {
         const uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
         for (uint64_t p = panels.begin; p < panels.end; p += width)
             for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE)
-                fn(r, arg, tile_at(r, w, all, m, CPU_ROW_TILE),
+                fn(r, arg, m ? tile_at(r, w, all, m, CPU_ROW_TILE) : first,
                    (struct range){p, min_u64(p + width, panels.end)});
     }
 }
