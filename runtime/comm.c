@@ -18,46 +18,22 @@ void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size)
 
 /* ---- threads ---- */
 
-int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads)
+static void meet(struct comm *comm, int thread, enum comm_what what)
 {
-    uint64_t n = (uint64_t)threads;
-    return n < tp_size ? 1 : (int)(cut(n, rank + 1, tp_size) - cut(n, rank, tp_size));
-}
-
-struct range comm_ranks_of(uint64_t tp_size, int thread, int threads)
-{
-    uint64_t t = (uint64_t)thread, n = (uint64_t)threads;
-    if (n < tp_size)
-        return (struct range){cut(tp_size, t, n), cut(tp_size, t + 1, n)};
-    uint64_t r = ((t + 1) * tp_size - 1) / n; /* the last that begins at the thread or before */
-    return (struct range){r, r + 1};
-}
-
-int comm_first_thread(uint64_t tp_size, uint64_t rank, int threads)
-{
-    return (int)cut((uint64_t)threads, rank, tp_size);
-}
-
-static void wait_for_others(const struct comm *comm, struct barrier *barrier, int index,
-                            uint64_t rank)
-{
+    const uint64_t threads = (uint64_t)comm->all.count,
+                   crew = crew_with(threads, (uint64_t)thread, comm->crews);
+    struct barrier *barrier = &comm->all;
+    int index = thread;
+    if (what == COMM_CREW) {
+        barrier = &comm->of_crew[crew];
+        index -= (int)crew_range(threads, crew, comm->crews).begin;
+    }
     if (barrier->count == 1 || barrier_wait_for(barrier, index, comm->deadline))
         return;
     struct tp_error err = {0};
     tp_fail(&err, TP_E_RANK, "rank %llu: the others did not come to a meeting within %u seconds",
-            (unsigned long long)rank, comm->deadline);
+            (unsigned long long)crew_range(comm->size, crew, comm->crews).begin, comm->deadline);
     program_give_up(&err);
-}
-
-static void meet(struct comm *comm, int thread, enum comm_what what)
-{
-    const int threads = comm->all.count;
-    const uint64_t rank = comm_ranks_of(comm->size, thread, threads).begin;
-    if (what == COMM_RANK)
-        wait_for_others(comm, &comm->ranks[rank],
-                        thread - comm_first_thread(comm->size, rank, threads), rank);
-    else
-        wait_for_others(comm, &comm->all, thread, rank);
 }
 
 static bool allgather(struct comm *comm, const void *mine, void *all, size_t bytes,
@@ -69,18 +45,20 @@ static bool allgather(struct comm *comm, const void *mine, void *all, size_t byt
 }
 
 bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads, uint32_t deadline, struct tp_error *err)
+                       int threads, uint64_t crews, uint32_t deadline, struct tp_error *err)
 {
     *comm = (struct comm){.size = tp_size,
+                          .crews = crews,
                           .meet = meet,
                           .allgather = allgather,
                           .deadline = deadline ? deadline : COMM_DEADLINE_SECONDS};
     comm_tree_init(&comm->attention, leaves_of_attention(model).count, tp_size);
     comm_tree_init(&comm->mlp, leaves_of_mlp(model).count, tp_size);
     bool ok = barrier_init(&comm->all, threads, err);
-    for (uint64_t r = 0; ok && r < tp_size; r++) {
-        ok = barrier_init(&comm->ranks[r], comm_threads_of(tp_size, r, threads), err);
-        comm->ranks[r].crowded = comm->all.crowded;
+    for (uint64_t c = 0; ok && c < crews; c++) {
+        ok = barrier_init(&comm->of_crew[c],
+                          (int)range_count(crew_range((uint64_t)threads, c, crews)), err);
+        comm->of_crew[c].crowded = comm->all.crowded;
     }
     if (!ok)
         comm_close(comm);
@@ -90,8 +68,8 @@ bool comm_open_threads(struct comm *comm, const struct model_config *model, uint
 void comm_close(struct comm *comm)
 {
     barrier_free(&comm->all);
-    for (uint64_t r = 0; r < comm->size; r++)
-        barrier_free(&comm->ranks[r]);
+    for (uint64_t c = 0; c < comm->crews; c++)
+        barrier_free(&comm->of_crew[c]);
     *comm = (struct comm){0};
 }
 

@@ -6,7 +6,9 @@
  * rank writes its part at its place, and after the meeting all of it can be read.
  *
  * The transport here is `threads`: ranks share the memory of one process, so that a part is
- * written where everyone reads it and a meeting is a barrier.
+ * written where everyone reads it and a meeting is a barrier. Threads and ranks are in crews: all
+ * threads of a crew work for each of its ranks, so that any number of threads shares the work of
+ * any number of ranks evenly. There is one, but where memory has nodes.
  */
 #pragma once
 #include "hash.h"
@@ -23,7 +25,7 @@ void comm_tree_init(struct comm_tree *tree, uint64_t n_leaves, uint64_t tp_size)
 
 /* What must be readable after a meeting, and by whom. */
 enum comm_what {
-    COMM_RANK,   /* what a rank's own threads wrote in a phase: by them */
+    COMM_CREW,   /* what a crew's own threads wrote in a phase: by them */
     COMM_ROWS,   /* rows, embedded or normed: by all ranks, as all that follows */
     COMM_ROOTS,  /* roots */
     COMM_LOGITS, /* logits */
@@ -32,9 +34,9 @@ enum comm_what {
 enum { COMM_DEADLINE_SECONDS = 3600 }; /* a phase of a large step takes minutes on a slow machine */
 
 struct comm {
-    uint64_t size; /* ranks */
+    uint64_t size, crews; /* ranks; 1 <= crews <= ranks, threads */
     struct comm_tree attention, mlp;
-    /* Collective: RANK of the threads that work for this thread's rank, else of all. Whoever waits
+    /* Collective: CREW of the threads of this thread's crew, else of all. Whoever waits
      * longer than the deadline ends the process, exit status 9: the others cannot go on either. */
     void (*meet)(struct comm *comm, int thread, enum comm_what what);
     /* Collective, of processes, while a run begins: `bytes` of each local rank, in order, to all
@@ -43,20 +45,25 @@ struct comm {
                       struct tp_error *err);
     uint32_t deadline; /* seconds */
     uint64_t meetings; /* of all ranks so far */
-    struct barrier all, ranks[PARTITION_TP_MAX];
+    struct barrier all, of_crew[PARTITION_TP_MAX];
 };
 
-/* Ranks as threads of this process, `threads` in all. deadline: seconds; 0: the default. Errors
- * TP_E_MEMORY. {0} may be closed. */
+/* Ranks as threads of this process, `threads` in all, in so many crews. deadline: seconds; 0: the
+ * default. Errors TP_E_MEMORY. {0} may be closed. */
 bool comm_open_threads(struct comm *comm, const struct model_config *model, uint64_t tp_size,
-                       int threads, uint32_t deadline, struct tp_error *err);
+                       int threads, uint64_t crews, uint32_t deadline, struct tp_error *err);
 void comm_close(struct comm *comm);
-/* The ranks that a thread works for: one; with fewer threads than ranks, several in turn. */
-struct range comm_ranks_of(uint64_t tp_size, int thread, int threads);
-/* The first thread that works for a rank, where there are no fewer threads than ranks. */
-int comm_first_thread(uint64_t tp_size, uint64_t rank, int threads);
-/* How many threads work for a rank: with fewer threads than ranks one, for several in turn. */
-int comm_threads_of(uint64_t tp_size, uint64_t rank, int threads);
+
+/* Crews share n ranks, or threads, evenly and in order: crew's are these, and thing i is of that
+ * one. */
+static inline struct range crew_range(uint64_t n, uint64_t crew, uint64_t crews)
+{
+    return (struct range){cut(n, crew, crews), cut(n, crew + 1, crews)};
+}
+static inline uint64_t crew_with(uint64_t n, uint64_t i, uint64_t crews)
+{
+    return ((i + 1) * crews - 1) / n; /* the last that begins there or before */
+}
 
 /* ---- handshake: before the first collective ---- */
 

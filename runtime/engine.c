@@ -202,16 +202,17 @@ bool engine_open(struct engine *engine, const struct bundle *bundle,
     e->mapped = !setup->device->copies && bundle->compress == COMPRESS_NONE;
     const bool later = setup->verify && e->mapped && !setup->hash_first;
     bool ok = weights_open(&e->weights, bundle, err) &&
-              team_start(&e->team, setup->threads, TEAM_STACK, err) &&
-              comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads,
-                                setup->deadline, err);
+              team_start(&e->team, setup->threads, TEAM_STACK, err);
     if (ok && !setup->device->copies)
         read_ahead_start(&e->ahead, bundle, e->weights.shards);
     if (ok && setup->device->copies && setup->pin == PIN_YES)
         tp_note("--pin yes: threads of a GPU's run are not bound");
     if (ok)
         pin_open(&e->pin, setup->device->copies ? PIN_NO : setup->pin, bundle->tp_size, &e->team);
-    ok = ok && plan_memory(e, err);
+    ok = ok &&
+         comm_open_threads(&e->comm, &bundle->model, bundle->tp_size, setup->threads, e->pin.crews,
+                           setup->deadline, err) &&
+         plan_memory(e, err);
     double t1 = clock_seconds();
     ok = ok && (!setup->verify || !setup->files || bundle_check_files(bundle, err)) &&
          weights_load(&e->weights, bundle, &e->team, &e->pin,

@@ -9,12 +9,12 @@ static const struct {
     enum comm_what then;
     uint32_t norm;
 } layer_program[] = {
-    {PHASE_QKV, COMM_RANK, 0},
-    {PHASE_ROPE_APPEND, COMM_RANK, 0},
-    {PHASE_ATTENTION, COMM_RANK, 0},
+    {PHASE_QKV, COMM_CREW, 0},
+    {PHASE_ROPE_APPEND, COMM_CREW, 0},
+    {PHASE_ATTENTION, COMM_CREW, 0},
     {PHASE_O_PROJ, COMM_ROOTS, 0},                 /* all-reduce: roots out, ... */
     {PHASE_REDUCE_ATTENTION, COMM_ROWS, NORM_MLP}, /* ... normed rows back */
-    {PHASE_GATE_UP, COMM_RANK, 0},
+    {PHASE_GATE_UP, COMM_CREW, 0},
     {PHASE_DOWN, COMM_ROOTS, 0}, /* all-reduce */
     {PHASE_REDUCE_MLP, COMM_ROWS, NORM_NEXT},
 };
@@ -30,8 +30,8 @@ static void run(const struct walker *w, enum phase phase, enum comm_what then, u
 void forward_walk(const struct step *step, struct range layers, const struct walker *walker)
 {
     enum { N = sizeof layer_program / sizeof *layer_program };
-    /* in a one-shot step every rank has all rows: there is nothing to bring back */
-    const enum comm_what rows = step_one_shot(step) ? COMM_RANK : COMM_ROWS;
+    /* in a one-shot step every crew has all rows: there is nothing to bring back */
+    const enum comm_what rows = step_one_shot(step) ? COMM_CREW : COMM_ROWS;
     uint32_t first = (uint32_t)layers.begin;
     run(walker, PHASE_EMBED, COMM_ROWS, first, 0); /* each row from the owner of its token */
     run(walker, PHASE_ENTER, rows, first, NORM_NEXT * first);

@@ -124,7 +124,7 @@ static void bind_thread(void *arg, int thread, int threads)
 void pin_open(struct pin *pin, enum pin_mode mode, uint64_t tp_size, struct team *team)
 {
     struct pin_machine *m = &pin->machine;
-    *pin = (struct pin){.tp_size = tp_size, .threads = team->count};
+    *pin = (struct pin){.tp_size = tp_size, .crews = 1, .threads = team->count};
     if (mode == PIN_NO || (mode == PIN_AUTO && (tp_size == 1 || !several_nodes())))
         return;
     const bool known = pin_machine_open(m);
@@ -135,6 +135,7 @@ void pin_open(struct pin *pin, enum pin_mode mode, uint64_t tp_size, struct team
              placement_of_nodes(m->processors, m->n, tp_size, team->count, pin->of))
         pin->how = PINNED_NODES;
     if (pin->how != PINNED_NOT) {
+        pin->crews = placement_crews(m->n_nodes, tp_size, team->count);
         team_call(team, bind_thread, pin);
         return;
     }
@@ -152,15 +153,15 @@ uint32_t pin_place(const struct pin *pin, int thread)
                                          : pin->machine.nodes[at];
 }
 
-/* The node that all threads of a rank are on; UINT32_MAX: there is none. */
+/* The node that all threads of a rank's crew are on; UINT32_MAX: there is none. */
 static uint32_t node_of_rank(const struct pin *pin, uint64_t rank)
 {
+    const struct range threads =
+        crew_range((uint64_t)pin->threads, crew_with(pin->tp_size, rank, pin->crews), pin->crews);
     uint32_t node = UINT32_MAX;
-    for (int t = 0; t < pin->threads; t++) {
+    for (uint64_t t = threads.begin; t < threads.end; t++) {
         uint32_t at = pin->of[t];
         uint32_t here = pin->how == PINNED_PROCESSORS ? pin->machine.processors[at].node : at;
-        if (!range_has(comm_ranks_of(pin->tp_size, t, pin->threads), rank))
-            continue;
         if (node != UINT32_MAX && node != here)
             return UINT32_MAX;
         node = here;

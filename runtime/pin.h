@@ -4,7 +4,7 @@
  *
  * yes    each thread has a processor of its own. A processor that another such process has is left
  *        to it, for which its folder in /sys is locked; where too few are left nothing is bound
- * auto   of several nodes of memory and several ranks: a rank's threads have the processors of its
+ * auto   where nodes of memory have crews (comm.h): the threads of one have the processors of its
  *        node, among which the system moves them; else as no
  */
 #pragma once
@@ -29,14 +29,14 @@ void pin_machine_close(struct pin_machine *machine);
 struct pin {
     struct pin_machine machine;
     enum pin_how how;
-    uint64_t tp_size;
+    uint64_t tp_size, crews; /* one, where nothing is bound */
     int threads;
     uint32_t of[PLACEMENT_MAX]; /* of a thread: an index of processors; PINNED_NODES: a node */
     int claims[PLACEMENT_MAX], n_claims;
 };
 /* Before the threads touch their memory. A note says where PIN_YES is not to be had. */
 void pin_open(struct pin *pin, enum pin_mode mode, uint64_t tp_size, struct team *team);
-/* Memory that a rank alone uses, on its node, where its threads have one; not touched yet. */
+/* Memory that a rank alone uses, on its node, where those of its crew have one; not touched yet. */
 void pin_memory(const struct pin *pin, uint64_t rank, void *p, uint64_t bytes);
 /* What a thread is bound to: the system's number of a processor, or that of a node. */
 uint32_t pin_place(const struct pin *pin, int thread);

@@ -12,15 +12,21 @@ static uint32_t nodes_of(const struct processor *processors, uint32_t n)
     return nodes;
 }
 
-/* With fewer threads than ranks a thread stands for several. */
-static uint64_t groups_of(uint64_t tp_size, int threads)
+static uint64_t common_of(uint64_t a, uint64_t b)
 {
-    return (uint64_t)threads < tp_size ? (uint64_t)threads : tp_size;
+    return b ? common_of(b, a % b) : a;
 }
 
-static uint32_t home_of(uint64_t groups, int thread, int threads, uint32_t nodes)
+uint64_t placement_crews(uint32_t nodes, uint64_t tp_size, int threads)
 {
-    return (uint32_t)(comm_ranks_of(groups, thread, threads).begin * nodes / groups);
+    const uint64_t crews = common_of(nodes, tp_size);
+    return (uint64_t)threads < crews ? common_of(crews, (uint64_t)threads) : crews;
+}
+
+/* Of several nodes a crew begins on the first. */
+static uint32_t home_of(uint64_t crews, int thread, int threads, uint32_t nodes)
+{
+    return (uint32_t)(crew_with((uint64_t)threads, (uint64_t)thread, crews) * nodes / crews);
 }
 
 struct search {
@@ -52,8 +58,8 @@ bool placement_of_processors(const struct processor *processors, uint32_t n, uin
                              uint32_t *of)
 {
     struct search s = {.processors = processors, .n = n, .claim = claim, .arg = arg};
-    const uint64_t groups = groups_of(tp_size, threads);
     const uint32_t nodes = nodes_of(processors, n);
+    const uint64_t crews = placement_crews(nodes, tp_size, threads);
     int left = threads;
     if ((uint32_t)threads > n)
         return false;
@@ -63,7 +69,7 @@ bool placement_of_processors(const struct processor *processors, uint32_t n, uin
         for (uint32_t away = 0; left && away < nodes; away++)
             for (int t = 0; t < threads; t++)
                 if (of[t] == NOWHERE) {
-                    uint32_t home = home_of(groups, t, threads, nodes);
+                    uint32_t home = home_of(crews, t, threads, nodes);
                     of[t] = find(&s, (home + away) % nodes, busy);
                     left -= of[t] != NOWHERE;
                 }
@@ -73,14 +79,14 @@ bool placement_of_processors(const struct processor *processors, uint32_t n, uin
 bool placement_of_nodes(const struct processor *processors, uint32_t n, uint64_t tp_size,
                         int threads, uint32_t *of)
 {
-    const uint64_t groups = groups_of(tp_size, threads);
     const uint32_t nodes = nodes_of(processors, n);
+    const uint64_t crews = placement_crews(nodes, tp_size, threads);
     int room[PLACEMENT_MAX] = {0};
     for (uint32_t i = 0; i < n; i++)
         room[processors[i].node]++;
-    bool fits = nodes > 1 && groups > 1;
+    bool fits = crews > 1;
     for (int t = 0; t < threads; t++) {
-        of[t] = home_of(groups, t, threads, nodes);
+        of[t] = home_of(crews, t, threads, nodes);
         fits &= room[of[t]]-- > 0;
     }
     return fits;

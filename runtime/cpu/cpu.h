@@ -12,19 +12,10 @@ enum { CPU_ROW_TILE = 96, CPU_PANEL_GROUP = 2, CPU_QUERY_TILE = 32 };
 enum { CPU_ROW_PANELS = 16 };
 _Static_assert((int)CPU_ROW_PANELS <= (int)CPU_ROW_TILE, "there is room for so many results");
 
-/* Which part of a rank's work: threads that work for one rank share it. */
+/* Which part of a crew's work: its threads share it. */
 struct share {
     uint64_t part, parts;
 };
-
-/* Which ranks a thread works for, and with which share of each. With at least as many threads as
- * ranks, rank r has threads [cut(T,r,TP), cut(T,r+1,TP)), which share its work; with fewer, thread
- * t runs ranks [cut(TP,t,T), cut(TP,t+1,T)) in turn within each phase. */
-struct crew {
-    struct range ranks;
-    struct share share;
-};
-struct crew crew_of(uint64_t tp_size, int thread, int threads);
 
 /* Of a thread's share of panels, what is taken: cpu_panels.c. */
 struct cpu_part {
@@ -34,36 +25,47 @@ struct cpu_part {
 
 struct cpu_rank {
     const struct cpu_device *device;
+    const struct cpu_crew *crew;
     const struct rank_weights *weights;
     const struct model_config *model;
     const struct kernels *kernels;
     bool bf16; /* arithmetic: activations are rounded where they enter a matrix */
     float eps, attention_scale;
     enum dtype kv_dtype;
-    uint64_t rank, rows_max, n_pages, parts_max;
+    uint64_t rank, rows_max, n_pages;
     uint64_t n_heads_local, n_kv_heads_local;
-    uint64_t group;               /* query heads of a KV head in the model */
-    uint64_t head_pad;            /* head_dim padded to 32 */
-    uint64_t q_stride, kv_stride; /* rows of q, and of k and v */
-    uint64_t page_bytes;          /* of k, or of v, of one KV head */
-    uint64_t attn_stride, act_stride,
-        x_stride_max; /* rows of attn and act; the longest that enter a matrix */
+    uint64_t group;                   /* query heads of a KV head in the model */
+    uint64_t head_pad;                /* head_dim padded to 32 */
+    uint64_t q_stride, kv_stride;     /* rows of q, and of k and v */
+    uint64_t attn_stride, act_stride; /* rows of attn and act */
+    uint64_t page_bytes;              /* of k, or of v, of one KV head */
+
+    float *q;          /* [rows_max][q_stride] as they come out of the matrix */
+    float *k, *v;      /* [rows_max][kv_stride] */
+    float *queries;    /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
+    float *attn;       /* [rows_max][attn_stride] the input of o_proj, padded as its columns are */
+    float *act;        /* [rows_max][act_stride] the input of down */
+    unsigned char *kv; /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
+    struct device_bytes bytes;
+    void *memory;
+};
+
+/* Threads and ranks that work together (comm.h): what they need besides. */
+struct cpu_crew {
+    const struct cpu_device *device;
+    struct range ranks;
+    uint64_t first_thread, parts; /* threads */
+    uint64_t x_stride_max;        /* of rows that enter a matrix */
+    uint64_t partials_max;        /* queries x chunks: those of one row with the longest context */
+    uint64_t scratch_floats;
 
     float *residual; /* [rows_max][row_stride] */
     float *normed;   /* [rows_max][row_stride] in one-shot steps; else device->rows is it */
-    float *q;        /* [rows_max][q_stride] as they come out of the matrix */
-    float *k, *v;    /* [rows_max][kv_stride] */
-    float *queries;  /* per KV head [rows_max][its query heads][head_pad]: what attention takes */
-    float *attn;     /* [rows_max][attn_stride] the input of o_proj, padded as its columns are */
-    float *act;      /* [rows_max][act_stride] the input of down */
     float *partial;  /* chunks that threads share: o [partials_max][head_pad], maxima, sums */
-    uint64_t partials_max; /* queries x chunks: those of one row with the longest context */
-    float *scratch;        /* [parts_max][scratch_floats] */
-    uint64_t scratch_floats;
-    struct cpu_part *parts; /* [parts_max] */
-    unsigned char *kv;      /* [n_layers][n_pages][n_kv_heads_local][k, v][page_bytes] */
-    struct device_bytes bytes;
+    float *scratch;  /* [parts][scratch_floats] */
+    struct cpu_part *taken; /* [parts] */
     void *memory;
+    uint64_t memory_bytes;
 };
 
 /* One kind of reduction: its tree, and per rank the roots [n_roots][rows_max][root_stride]. */
@@ -77,6 +79,7 @@ struct cpu_device {
     struct device_setup setup;
     const struct kernels *kernels;
     struct cpu_rank ranks[PARTITION_TP_MAX];
+    struct cpu_crew crews[PARTITION_TP_MAX]; /* [setup.comm->crews] */
     /* what ranks leave for each other */
     uint64_t row_stride, root_stride, slice_max;
     float *rows;   /* [rows_max][row_stride] */
@@ -96,12 +99,36 @@ static inline struct cpu_device *cpu_device_of(struct device *device)
     return (struct cpu_device *)(void *)device;
 }
 
+static inline const struct cpu_crew *cpu_crew_of(const struct cpu_device *d, int thread)
+{
+    return &d->crews[crew_with((uint64_t)d->setup.team->count, (uint64_t)thread,
+                               d->setup.comm->crews)];
+}
+
 static inline struct range share_of(uint64_t n, struct share share)
 {
     return (struct range){cut(n, share.part, share.parts), cut(n, share.part + 1, share.parts)};
 }
 
-/* Panels as one of a rank's threads takes them. */
+static inline const struct cpu_rank *cpu_rank_of(const struct cpu_crew *crew, uint64_t rank)
+{
+    return &crew->device->ranks[rank];
+}
+
+/* A matrix as a phase meets it. */
+struct cpu_job {
+    const struct cpu_rank *rank;
+    const struct matrix *w; /* whose panels are shared out; gate with up */
+    const float *x;         /* [rows][x_stride] */
+    uint64_t x_stride;
+    float *out; /* [rows][out_stride]; or roots: */
+    uint64_t out_stride;
+    const struct matrix *up;
+    const struct leaf_run *leaves;
+    const struct cpu_roots *roots;
+};
+
+/* Panels as one of a crew's threads takes them. */
 struct taking {
     uint64_t n, unit;
     struct share share;
@@ -110,22 +137,30 @@ struct taking {
     uint64_t next; /* which range; or which share, counted from its own */
     uint32_t turn;
 };
-/* Of w's panels, or n of matrices of its format, w's first; unit: at least so many at once. All
- * threads of a rank begin the same takings, in the same order. */
-struct taking cpu_taking(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+/* Of the panels of all jobs, side by side; unit: at least so many at once. All threads of a crew
+ * begin the same takings, in the same order. */
+struct taking cpu_taking(const struct cpu_crew *crew, const struct cpu_job *jobs, uint64_t n_jobs,
                          struct share share, uint64_t unit);
 /* false: all are taken. */
 bool cpu_take(struct taking *taking, struct range *panels);
 
-static inline float *cpu_scratch(const struct cpu_rank *r, struct share share)
+static inline float *cpu_scratch(const struct cpu_crew *c, struct share share)
 {
-    return r->scratch + share.part * r->scratch_floats;
+    return c->scratch + share.part * c->scratch_floats;
+}
+
+/* The rows that a crew's ranks answer for. */
+static inline struct range cpu_rows_of(const struct cpu_crew *c, const struct step *step)
+{
+    const uint64_t tp_size = c->device->setup.comm->size;
+    return (struct range){step_rows_of(step, c->ranks.begin, tp_size).begin,
+                          step_rows_of(step, c->ranks.end - 1, tp_size).end};
 }
 
 /* x of the matrices behind a norm: [n_rows][row_stride] */
-static inline float *cpu_normed(const struct cpu_rank *r, const struct step *step)
+static inline float *cpu_normed(const struct cpu_crew *c, const struct step *step)
 {
-    return step_one_shot(step) ? r->normed : r->device->rows;
+    return step_one_shot(step) ? c->normed : c->device->rows;
 }
 
 /* Root `index` of row `row` of a rank: [root_stride] */
@@ -138,10 +173,10 @@ static inline float *cpu_root(const struct cpu_device *d, const struct cpu_roots
 /* Local query heads of a local KV head */
 struct range cpu_heads_of(const struct cpu_rank *r, uint64_t kv_head);
 /* Floats of scratch that one thread needs in the phases of a file. */
-uint64_t cpu_matmul_scratch(const struct cpu_rank *r);
+uint64_t cpu_matmul_scratch(const struct cpu_crew *c);
 uint64_t cpu_attention_scratch(const struct cpu_rank *r);
 
-typedef void cpu_phase(struct cpu_rank *rank, const struct step *step, const struct op *op,
+typedef void cpu_phase(const struct cpu_crew *crew, const struct step *step, const struct op *op,
                        struct share share);
 cpu_phase cpu_embed, cpu_enter, cpu_reduce_attention, cpu_reduce_mlp;
 cpu_phase cpu_qkv, cpu_o_proj, cpu_gate_up, cpu_down, cpu_logits;

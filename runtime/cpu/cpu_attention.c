@@ -1,7 +1,7 @@
 /* Attention of the CPU: QK norm, RoPE and the cache; then, per tile of rows of one sequence
  * and per KV head, the chunks in ascending order. All query heads of the KV head and all rows of
  * the tile share the reading of a page. Where there are too few of these to go round the threads of
- * a rank evenly, each has some of the chunks, and they are joined, in the same order, behind a
+ * a crew evenly, each has some of the chunks, and they are joined, in the same order, behind a
  * meeting. docs/numerics.md section 6. */
 #include "cpu.h"
 
@@ -75,14 +75,22 @@ static void prepare_key_value(const struct cpu_rank *r, const struct layer_weigh
                           row->position % ATTENTION_CHUNK, k, v);
 }
 
-void cpu_rope_append(struct cpu_rank *r, const struct step *step, const struct op *op,
+void cpu_rope_append(const struct cpu_crew *c, const struct step *step, const struct op *op,
                      struct share share)
 {
-    const struct layer_weights *w = &r->weights->layers[op->layer];
-    uint64_t heads = r->n_heads_local + r->n_kv_heads_local;
-    struct range mine = share_of(heads * step->n_rows, share);
+    uint64_t heads = 0, first = 0;
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++)
+        heads += cpu_rank_of(c, rank)->n_heads_local + cpu_rank_of(c, rank)->n_kv_heads_local;
+    const struct range mine = share_of(heads * step->n_rows, share);
+    const struct cpu_rank *r = cpu_rank_of(c, c->ranks.begin);
     for (uint64_t i = mine.begin; i < mine.end; i++) {
-        uint64_t head = i / step->n_rows, m = i % step->n_rows;
+        uint64_t head = i / step->n_rows - first;
+        const uint64_t m = i % step->n_rows;
+        for (; head >= r->n_heads_local + r->n_kv_heads_local; r++) {
+            first += r->n_heads_local + r->n_kv_heads_local;
+            head -= r->n_heads_local + r->n_kv_heads_local;
+        }
+        const struct layer_weights *w = &r->weights->layers[op->layer];
         if (head < r->n_heads_local)
             prepare_query(r, w, step, m, head);
         else
@@ -156,9 +164,10 @@ static void put_output(const struct cpu_rank *r, uint32_t layer, uint64_t m, uin
         row[columns[i]] = o[i];
 }
 
-/* ---- work for threads: items (tile of rows, KV head) ---- */
+/* ---- work for threads: items (tile of rows, KV head of a rank) ---- */
 
 struct item {
+    const struct cpu_rank *rank;
     struct range rows, heads, chunks;
     uint64_t kv_head;
     uint64_t queries; /* rows x heads */
@@ -169,25 +178,41 @@ struct item {
 
 static struct item first_item(void)
 {
-    return (struct item){.kv_head = UINT64_MAX};
+    return (struct item){0};
 }
 
-static bool next_item(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+/* The first KV head of a rank from this one on that has any. */
+static const struct cpu_rank *rank_with_heads(const struct cpu_crew *c, uint64_t rank)
+{
+    while (rank < c->ranks.end && cpu_rank_of(c, rank)->n_kv_heads_local == 0)
+        rank++;
+    return rank < c->ranks.end ? cpu_rank_of(c, rank) : NULL;
+}
+
+static bool next_item(const struct cpu_crew *c, const struct step *step, uint32_t layer,
                       struct item *item)
 {
-    const uint64_t tile_rows = r->group < CPU_QUERY_TILE ? CPU_QUERY_TILE / r->group : 1;
+    const struct cpu_rank *r = item->rank;
     item->unit += range_count(item->chunks);
     item->partial += item->queries * range_count(item->chunks);
     item->query += item->queries;
-    if (++item->kv_head == r->n_kv_heads_local || item->rows.end == 0) {
+    if (r && ++item->kv_head == r->n_kv_heads_local) {
+        item->kv_head = 0;
+        r = rank_with_heads(c, r->rank + 1);
+    }
+    if (!r) {
+        r = rank_with_heads(c, c->ranks.begin);
+        if (!r)
+            return false;
+        const uint64_t tile_rows = r->group < CPU_QUERY_TILE ? CPU_QUERY_TILE / r->group : 1;
         struct range *rows = &item->rows;
         *rows = (struct range){rows->end, rows->end};
         while (rows->end < step->n_rows && range_count(*rows) < tile_rows &&
                step->rows[rows->end].sequence == step->rows[rows->begin].sequence)
             rows->end++;
-        item->kv_head = 0;
     }
-    if (range_count(item->rows) == 0 || r->n_kv_heads_local == 0)
+    item->rank = r;
+    if (range_count(item->rows) == 0)
         return false;
     const uint64_t top = step->rows[item->rows.begin].position,
                    bottom = step->rows[item->rows.end - 1].position;
@@ -198,9 +223,10 @@ static bool next_item(const struct cpu_rank *r, const struct step *step, uint32_
     return true;
 }
 
-static void attend_chunk(const struct cpu_rank *r, const struct step *step, uint32_t layer,
-                         const struct item *item, uint64_t chunk, struct tile *t)
+static void attend_chunk(const struct step *step, uint32_t layer, const struct item *item,
+                         uint64_t chunk, struct tile *t)
 {
+    const struct cpu_rank *r = item->rank;
     const uint64_t pad = r->head_pad;
     const uint32_t page = step->pages[step->rows[item->rows.begin].sequence][chunk];
     const unsigned char *at = page_of(r, layer, page, item->kv_head);
@@ -211,104 +237,104 @@ static void attend_chunk(const struct cpu_rank *r, const struct step *step, uint
                                 t->fresh, t->max, t->sum, t->o, pad, t->chunk);
 }
 
-static void end_query(const struct cpu_rank *r, uint32_t layer, const struct item *item, uint64_t i,
-                      float *o, float sum)
+static void end_query(uint32_t layer, const struct item *item, uint64_t i, float *o, float sum)
 {
+    const struct cpu_rank *r = item->rank;
     const uint64_t n_heads = range_count(item->heads);
     r->kernels->attention_end(o, sum, r->model->head_dim, r->bf16, o);
     put_output(r, layer, item->rows.begin + i / n_heads, item->heads.begin + i % n_heads, o);
 }
 
 /* All of an item by one thread. */
-static void attend(const struct cpu_rank *r, const struct step *step, uint32_t layer,
-                   const struct item *item, float *scratch)
+static void attend(const struct step *step, uint32_t layer, const struct item *item, float *scratch)
 {
+    const struct cpu_rank *r = item->rank;
     struct tile t = tile_of(r, scratch);
     for (uint64_t i = 0; i < item->queries; i++)
         t.fresh[i] = true;
     for (uint64_t c = item->chunks.begin; c < item->chunks.end; c++)
-        attend_chunk(r, step, layer, item, c, &t);
+        attend_chunk(step, layer, item, c, &t);
     for (uint64_t i = 0; i < item->queries; i++)
-        end_query(r, layer, item, i, t.o + i * r->head_pad, t.sum[i]);
+        end_query(layer, item, i, t.o + i * r->head_pad, t.sum[i]);
 }
 
 /* ---- chunks of an item by several threads ---- */
 
 /* Of a query that sees nothing of a chunk the sum is 0; else it is 1 at least, or NaN, which is
  * joined too. */
-static void attend_unit(const struct cpu_rank *r, const struct step *step, uint32_t layer,
-                        const struct item *item, uint64_t chunk, float *scratch)
+static void attend_unit(const struct step *step, uint32_t layer, const struct item *item,
+                        uint64_t chunk, float *scratch)
 {
+    const struct cpu_rank *r = item->rank;
+    const struct cpu_crew *c = r->crew;
     struct tile t = tile_of(r, scratch);
     const uint64_t at = item->partial + (chunk - item->chunks.begin) * item->queries;
-    t.o = r->partial + at * r->head_pad;
-    t.max = r->partial + r->partials_max * r->head_pad + at;
-    t.sum = t.max + r->partials_max;
+    t.o = c->partial + at * r->head_pad;
+    t.max = c->partial + c->partials_max * r->head_pad + at;
+    t.sum = t.max + c->partials_max;
     for (uint64_t i = 0; i < item->queries; i++) {
         t.fresh[i] = true;
         t.sum[i] = 0;
     }
-    attend_chunk(r, step, layer, item, chunk, &t);
+    attend_chunk(step, layer, item, chunk, &t);
 }
 
-static void join_query(const struct cpu_rank *r, uint32_t layer, const struct item *item,
-                       uint64_t i, float *scratch)
+static void join_query(uint32_t layer, const struct item *item, uint64_t i, float *scratch)
 {
+    const struct cpu_rank *r = item->rank;
+    const struct cpu_crew *c = r->crew;
     struct tile t = tile_of(r, scratch);
-    const float *max = r->partial + r->partials_max * r->head_pad, *sum = max + r->partials_max;
+    const float *max = c->partial + c->partials_max * r->head_pad, *sum = max + c->partials_max;
     t.fresh[0] = true;
-    for (uint64_t c = 0; c < range_count(item->chunks); c++) {
-        const uint64_t at = item->partial + c * item->queries + i;
+    for (uint64_t n = 0; n < range_count(item->chunks); n++) {
+        const uint64_t at = item->partial + n * item->queries + i;
         if (sum[at] != 0)
             r->kernels->attention_join(t.fresh, t.max, t.sum, t.o, max[at], sum[at],
-                                       r->partial + at * r->head_pad, r->head_pad);
+                                       c->partial + at * r->head_pad, r->head_pad);
     }
-    end_query(r, layer, item, i, t.o, *t.sum);
+    end_query(layer, item, i, t.o, *t.sum);
 }
 
-static void attend_shared(const struct cpu_rank *r, const struct step *step, uint32_t layer,
+static void attend_shared(const struct cpu_crew *c, const struct step *step, uint32_t layer,
                           const struct item *end, struct share share)
 {
-    const struct device_setup *setup = &r->device->setup;
     const struct range units = share_of(end->unit, share), queries = share_of(end->query, share);
-    float *scratch = cpu_scratch(r, share);
-    for (struct item item = first_item(); next_item(r, step, layer, &item);)
-        for (uint64_t c = item.chunks.begin, u = item.unit; c < item.chunks.end; c++, u++)
+    float *scratch = cpu_scratch(c, share);
+    for (struct item item = first_item(); next_item(c, step, layer, &item);)
+        for (uint64_t n = item.chunks.begin, u = item.unit; n < item.chunks.end; n++, u++)
             if (range_has(units, u))
-                attend_unit(r, step, layer, &item, c, scratch);
-    setup->comm->meet(setup->comm,
-                      comm_first_thread(setup->comm->size, r->rank, setup->team->count) +
-                          (int)share.part,
-                      COMM_RANK);
-    for (struct item item = first_item(); next_item(r, step, layer, &item);)
+                attend_unit(step, layer, &item, n, scratch);
+    struct comm *comm = c->device->setup.comm;
+    comm->meet(comm, (int)(c->first_thread + share.part), COMM_CREW);
+    for (struct item item = first_item(); next_item(c, step, layer, &item);)
         for (uint64_t i = 0; i < item.queries; i++)
             if (range_has(queries, item.query + i))
-                join_query(r, layer, &item, i, scratch);
+                join_query(layer, &item, i, scratch);
 }
 
 /* Is it worth a meeting? With many items a thread there is little to even out. */
 enum { ITEMS_ENOUGH = 4 };
 
-static bool is_shared(const struct cpu_rank *r, const struct item *end, uint64_t items,
-                      bool one_tile, uint64_t parts)
+static bool is_shared(const struct cpu_crew *c, const struct item *end, uint64_t items,
+                      bool one_tile)
 {
-    return parts > 1 && items < ITEMS_ENOUGH * parts && end->unit > items &&
-           end->partial <= r->partials_max && !(one_tile && items % parts == 0);
+    return c->parts > 1 && items < ITEMS_ENOUGH * c->parts && end->unit > items &&
+           end->partial <= c->partials_max && !(one_tile && items % c->parts == 0);
 }
 
-void cpu_attention(struct cpu_rank *r, const struct step *step, const struct op *op,
+void cpu_attention(const struct cpu_crew *c, const struct step *step, const struct op *op,
                    struct share share)
 {
-    uint64_t items = 0;
+    uint64_t items = 0, of_a_tile = 0;
     struct item item = first_item();
-    for (; next_item(r, step, op->layer, &item); items++)
-        ;
-    if (is_shared(r, &item, items, items == r->n_kv_heads_local, share.parts)) {
-        attend_shared(r, step, op->layer, &item, share);
+    for (; next_item(c, step, op->layer, &item); items++)
+        of_a_tile += item.rows.begin == 0;
+    if (is_shared(c, &item, items, items == of_a_tile)) {
+        attend_shared(c, step, op->layer, &item, share);
         return;
     }
     item = first_item();
-    for (uint64_t i = 0; next_item(r, step, op->layer, &item); i++)
+    for (uint64_t i = 0; next_item(c, step, op->layer, &item); i++)
         if (i % share.parts == share.part)
-            attend(r, step, op->layer, &item, cpu_scratch(r, share));
+            attend(step, op->layer, &item, cpu_scratch(c, share));
 }

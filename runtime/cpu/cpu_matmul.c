@@ -1,5 +1,5 @@
-/* The matrices of the CPU. Threads share the panels of a matrix: every panel is one
- * thread's. */
+/* The matrices of the CPU. A phase is jobs, of all ranks of a crew; its threads share the panels of
+ * all of them: every panel is one thread's. */
 #include "cpu.h"
 
 #include "checked.h"
@@ -12,104 +12,94 @@ static uint64_t rows_together(const struct kernels *k)
     return k->rows_tile > CPU_ROW_TILE ? k->rows_tile : CPU_ROW_TILE;
 }
 
-static uint64_t tile_rows(const struct cpu_rank *r)
+static uint64_t tile_rows(const struct cpu_device *d)
 {
-    return min_u64(r->rows_max, rows_together(r->kernels));
+    return min_u64(d->setup.rows_max, rows_together(d->kernels));
 }
 
 /* Of a tile's sums over pieces, at most one for each block; a cache line ends them. */
-static uint64_t sums_floats(const struct cpu_rank *r)
+static uint64_t sums_floats(const struct cpu_crew *c)
 {
-    return align_up(tile_rows(r) * (r->x_stride_max / BLOCK_COLS), 16);
+    return align_up(tile_rows(c->device) * (c->x_stride_max / BLOCK_COLS), 16);
 }
 
 /* Results of a tile of rows for so many panels, at least one. */
-static uint64_t results_floats(const struct cpu_rank *r, uint64_t panels)
+static uint64_t results_floats(const struct kernels *k, uint64_t panels)
 {
-    return rows_together(r->kernels) * (panels ? panels : 1) * PANEL_ROWS;
+    return rows_together(k) * (panels ? panels : 1) * PANEL_ROWS;
 }
 
 /* A node of a stack of partial sums. */
-static uint64_t node_floats(const struct cpu_rank *r)
+static uint64_t node_floats(const struct kernels *k)
 {
-    return results_floats(r, r->kernels->leaf_panels);
+    return results_floats(k, k->leaf_panels);
 }
 
 /* A stack of partial sums, or a tile of up. */
-static uint64_t stack_floats(const struct cpu_rank *r)
+static uint64_t stack_floats(const struct kernels *k)
 {
-    uint64_t stack = TREE_STACK_MAX * node_floats(r),
-             up = results_floats(r, r->kernels->run_panels);
+    uint64_t stack = TREE_STACK_MAX * node_floats(k), up = results_floats(k, k->run_panels);
     return stack > up ? stack : up;
 }
 
 /* Behind it the room of dot_rows; the sums of x over pieces; packed rows. */
-uint64_t cpu_matmul_scratch(const struct cpu_rank *r)
+uint64_t cpu_matmul_scratch(const struct cpu_crew *c)
 {
-    uint64_t packed = r->kernels->pack_rows
-                          ? packed_words(r->kernels, r->x_stride_max / BLOCK_COLS, tile_rows(r))
-                          : 0;
-    return stack_floats(r) + r->kernels->rows_room / sizeof(float) + sums_floats(r) + packed;
+    const struct kernels *k = c->device->kernels;
+    uint64_t packed =
+        k->pack_rows ? packed_words(k, c->x_stride_max / BLOCK_COLS, tile_rows(c->device)) : 0;
+    return stack_floats(k) + k->rows_room / sizeof(float) + sums_floats(c) + packed;
 }
 
 /* Where an activation tile meets the panels: rows [row, row + n) of x. */
 struct tile {
     const float *x;
     uint64_t x_stride, row, n;
-    float *sums;      /* of its rows, where a format has a minimum: room in the thread's scratch */
-    uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
     bool moderate;    /* of one row, for dot_row */
-    void *room;       /* of dot_rows */
+    uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
+    /* room in the thread's scratch */
+    float *stack; /* of partial sums, or for up */
+    float *sums;  /* of its rows, where a format has a minimum */
+    void *room;   /* of dot_rows */
 };
 
 /* Sums of a tile over the pieces of leaves. */
-static void sum_pieces(const struct cpu_rank *r, const struct matrix *w,
+static void sum_pieces(const struct kernels *k, const struct matrix *w,
                        const struct leaf_run *leaves, struct tile t)
 {
     uint64_t block = 0;
     for (uint32_t i = 0; w->stored->offset == OFFSET_MINIMUM && i < leaves->count; i++) {
         const struct pieces pieces = leaves->leaves[i].pieces;
-        r->kernels->piece_sums(pieces, t.x + t.row * t.x_stride + block * BLOCK_COLS, t.x_stride,
-                               t.n, t.sums + block);
+        k->piece_sums(pieces, t.x + t.row * t.x_stride + block * BLOCK_COLS, t.x_stride, t.n,
+                      t.sums + block);
         block += pieces.blocks;
     }
 }
 
-/* Rows [0, n) of x, with room in the thread's scratch for what belongs to a tile of them. */
-static struct tile all_rows(const struct cpu_rank *r, struct share share, const float *x,
-                            uint64_t x_stride, uint64_t n)
-{
-    float *room = cpu_scratch(r, share) + stack_floats(r);
-    float *sums = room + r->kernels->rows_room / sizeof(float);
-    float *packed = sums + sums_floats(r);
-    return (struct tile){x, x_stride, 0, n, sums, (uint32_t *)(void *)packed, false, room};
-}
-
 /* Is this tile packed, for weights of this format? */
-static bool by_rows(const struct cpu_rank *r, const struct matrix *w, struct tile t)
+static bool by_rows(const struct kernels *k, const struct matrix *w, struct tile t)
 {
-    return t.packed && r->kernels->dot_rows[w->stored->id];
+    return t.packed && k->dot_rows[w->stored->id];
 }
 
 /* Is it one row, for which there is a dot of its own? */
-static bool alone(const struct cpu_rank *r, const struct matrix *w, struct tile t)
+static bool alone(const struct kernels *k, const struct matrix *w, struct tile t)
 {
-    return t.n == 1 && r->kernels->dot_row[w->stored->id];
+    return t.n == 1 && k->dot_row[w->stored->id];
 }
 
 /* Leaves of panels to roots: kernels.h. */
-static void plain_dots(const struct cpu_rank *r, const struct matrix *w, struct range panels,
+static void plain_dots(const struct kernels *k, const struct matrix *w, struct range panels,
                        const struct leaf_run *leaves, struct tile t, float *out,
                        uint64_t out_stride, uint64_t node)
 {
-    const struct kernels *k = r->kernels;
     const enum stored_id id = w->stored->id;
     const unsigned char *weights = w->w + panels.begin * w->panel_bytes;
     const float *x = t.x + t.row * t.x_stride;
-    if (by_rows(r, w, t))
+    if (by_rows(k, w, t))
         k->dot_rows[id](weights, w->panel_bytes, range_count(panels), leaves, t.packed,
                         t.x_stride / BLOCK_COLS, t.sums, t.n, out, out_stride, node, t.room);
-    else if (alone(r, w, t))
+    else if (alone(k, w, t))
         k->dot_row[id](weights, w->panel_bytes, range_count(panels), leaves, x, t.sums, t.moderate,
                        out, node);
     else
@@ -129,11 +119,11 @@ static void dots(const struct cpu_rank *r, const struct matrix *w, struct range 
         pass_begin(&pass, chunks, w, panels.begin)) {
         struct leaf_run followed = *leaves;
         followed.follower = &pass.follower;
-        plain_dots(r, w, panels, &followed, t, out, out_stride, node);
+        plain_dots(r->kernels, w, panels, &followed, t, out, out_stride, node);
         pass_end(&pass);
         return;
     }
-    plain_dots(r, w, panels, leaves, t, out, out_stride, node);
+    plain_dots(r->kernels, w, panels, leaves, t, out, out_stride, node);
     for (uint64_t p = panels.begin; chunks && p < panels.end; p++)
         if (pass_begin(&pass, chunks, w, p))
             pass_end(&pass);
@@ -146,7 +136,7 @@ static uint64_t panels_at_once(const struct cpu_rank *r, const struct matrix *w,
 {
     if (t.n == 1)
         return r->weights->pass ? 1 : CPU_ROW_PANELS;
-    return by_rows(r, w, t) && t.n > r->kernels->few_rows ? packed : 1;
+    return by_rows(r->kernels, w, t) && t.n > r->kernels->few_rows ? packed : 1;
 }
 
 /* The next panels of a group; run begins as {0, group's begin}. false: there are none. */
@@ -173,35 +163,80 @@ static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct ra
 }
 
 /* fn for a tile of rows and a group of panels. */
-typedef void tile_fn(const struct cpu_rank *r, void *arg, struct tile t, struct range group);
+typedef void tile_fn(const struct cpu_job *job, struct tile t, struct range group);
 
-static struct tile tile_at(const struct cpu_rank *r, const struct matrix *w, struct tile all,
-                           uint64_t row, uint64_t rows)
+/* What a thread has to do in a phase: some panels of some jobs, all rows. */
+struct work {
+    const struct cpu_crew *crew;
+    const struct cpu_job *jobs;
+    uint64_t n_jobs, n_rows;
+    struct share share;
+    tile_fn *fn;
+};
+
+/* Of panels that are counted over all jobs the first that are one job's. */
+struct stretch {
+    const struct cpu_job *job;
+    struct range panels; /* of the job */
+};
+
+/* false: there are none. */
+static bool next_stretch(const struct work *work, struct range *left, struct stretch *stretch)
 {
-    struct tile t = all;
-    t.row = row;
-    t.n = min_u64(rows, all.n - row);
-    t.packed = NULL;
-    t.moderate = alone(r, w, t) && stored_quantized(w->stored) &&
-                 r->kernels->moderate(t.x + row * t.x_stride, t.x_stride);
+    const struct cpu_job *job = work->jobs;
+    uint64_t before = 0;
+    if (left->begin >= left->end)
+        return false;
+    for (; left->begin - before >= job->w->panels; job++)
+        before += job->w->panels;
+    const uint64_t end = min_u64(left->end - before, job->w->panels);
+    *stretch = (struct stretch){job, {left->begin - before, end}};
+    left->begin = before + end;
+    return true;
+}
+
+/* Rows from `row` on of what a job meets, `rows` at most. */
+static struct tile tile_at(const struct work *work, const struct cpu_job *job, uint64_t row,
+                           uint64_t rows)
+{
+    const struct kernels *k = work->crew->device->kernels;
+    struct tile t = {.x = job->x,
+                     .x_stride = job->x_stride,
+                     .row = row,
+                     .n = min_u64(rows, work->n_rows - row),
+                     .stack = cpu_scratch(work->crew, work->share)};
+    t.room = t.stack + stack_floats(k);
+    t.sums = t.stack + stack_floats(k) + k->rows_room / sizeof(float);
+    t.moderate = alone(k, job->w, t) && stored_quantized(job->w->stored) &&
+                 k->moderate(t.x + row * t.x_stride, t.x_stride);
     return t;
+}
+
+static void pack(const struct work *work, struct tile *t)
+{
+    t->packed = (uint32_t *)(void *)(t->sums + sums_floats(work->crew));
+    work->crew->device->kernels->pack_rows(t->x + t->row * t->x_stride, t->x_stride,
+                                           t->x_stride / BLOCK_COLS, t->n, t->packed);
 }
 
 /* Packed rows are many for each panel: they pass over all panels, which then need not stay in a
  * cache. */
-static void packed_tiles(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
-                         struct share share, struct tile all, tile_fn *fn, void *arg)
+static void packed_tiles(const struct work *work)
 {
-    const struct kernels *k = r->kernels;
+    const struct kernels *k = work->crew->device->kernels;
     k->rows_begin();
-    for (uint64_t m = 0; m < all.n; m += k->rows_tile) {
-        struct taking taking = cpu_taking(r, w, n, share, k->run_panels);
-        struct tile t = tile_at(r, w, all, m, k->rows_tile);
-        for (struct range panels; cpu_take(&taking, &panels); fn(r, arg, t, panels))
-            if (!t.packed) { /* who comes too late packs nothing */
-                t.packed = all.packed;
-                k->pack_rows(t.x + m * t.x_stride, t.x_stride, t.x_stride / BLOCK_COLS, t.n,
-                             t.packed);
+    for (uint64_t m = 0; m < work->n_rows; m += k->rows_tile) {
+        struct taking taking =
+            cpu_taking(work->crew, work->jobs, work->n_jobs, work->share, k->run_panels);
+        struct tile t = {0};
+        struct stretch s;
+        for (struct range panels; cpu_take(&taking, &panels);)
+            while (next_stretch(work, &panels, &s)) {
+                if (t.x != s.job->x) { /* ranks may meet the same rows */
+                    t = tile_at(work, s.job, m, k->rows_tile);
+                    pack(work, &t);
+                }
+                work->fn(s.job, t, s.panels);
             }
     }
     k->rows_end();
@@ -209,186 +244,194 @@ static void packed_tiles(const struct cpu_rank *r, const struct matrix *w, uint6
 
 /* Rows as they are. Where they are one tile, no panel is read twice, and the panels that are taken
  * are one group. */
-static void plain_tiles(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
-                        struct share share, struct tile all, tile_fn *fn, void *arg)
+static void plain_tiles(const struct work *work)
 {
-    struct taking taking = cpu_taking(r, w, n, share, CPU_PANEL_GROUP);
-    const struct tile first = tile_at(r, w, all, 0, CPU_ROW_TILE);
-    for (struct range panels; cpu_take(&taking, &panels);) {
-        const uint64_t width = all.n > CPU_ROW_TILE ? CPU_PANEL_GROUP : range_count(panels);
-        for (uint64_t p = panels.begin; p < panels.end; p += width)
-            for (uint64_t m = 0; m < all.n; m += CPU_ROW_TILE)
-                fn(r, arg, m ? tile_at(r, w, all, m, CPU_ROW_TILE) : first,
-                   (struct range){p, min_u64(p + width, panels.end)});
-    }
+    struct taking taking =
+        cpu_taking(work->crew, work->jobs, work->n_jobs, work->share, CPU_PANEL_GROUP);
+    struct tile first = {0};
+    struct stretch s;
+    for (struct range panels; cpu_take(&taking, &panels);)
+        while (next_stretch(work, &panels, &s)) {
+            const bool one = work->n_rows <= CPU_ROW_TILE;
+            const uint64_t width = one ? range_count(s.panels) : CPU_PANEL_GROUP;
+            if (first.x != s.job->x)
+                first = tile_at(work, s.job, 0, CPU_ROW_TILE);
+            for (uint64_t p = s.panels.begin; p < s.panels.end; p += width)
+                for (uint64_t m = 0; m < work->n_rows; m += CPU_ROW_TILE)
+                    work->fn(s.job, m ? tile_at(work, s.job, m, CPU_ROW_TILE) : first,
+                             (struct range){p, min_u64(p + width, s.panels.end)});
+        }
 }
 
-/* All rows, and the thread's panels of w, or of n of matrices of its format, w's before the
- * others'. */
-static void each_tile(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
-                      struct share share, struct tile all, tile_fn *fn, void *arg)
+/* Jobs of a phase have one stored format, but for `up`. */
+static void run_jobs(const struct cpu_crew *c, const struct cpu_job *jobs, uint64_t n_jobs,
+                     uint64_t n_rows, struct share share, tile_fn *fn)
 {
-    if (kernels_packs(r->kernels, w->stored->id, r->bf16, all.n))
-        packed_tiles(r, w, n, share, all, fn, arg);
+    const struct work work = {c, jobs, n_jobs, n_rows, share, fn};
+    if (n_jobs && kernels_packs(c->device->kernels, jobs->w->stored->id, jobs->rank->bf16, n_rows))
+        packed_tiles(&work);
     else
-        plain_tiles(r, w, n, share, all, fn, arg);
+        plain_tiles(&work);
 }
 
 /* ---- q, k, v ---- */
 
-struct full_job {
-    const struct matrix *w;
-    float *out; /* [rows][stride] */
-    uint64_t stride;
-};
-
-static void full_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
+static void full_tile(const struct cpu_job *job, struct tile t, struct range group)
 {
-    struct full_job *job = arg;
-    float *out = job->out + t.row * job->stride;
-    sum_pieces(r, job->w, ONE_LEAF(job->w->pieces), t);
+    const struct cpu_rank *r = job->rank;
+    float *out = job->out + t.row * job->out_stride;
+    sum_pieces(r->kernels, job->w, ONE_LEAF(job->w->pieces), t);
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->run_panels, group, &run);)
-        full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->stride);
+        full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->out_stride);
 }
 
-/* The panels of the three in one row, so that the shares are even. */
-static void qkv_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
+void cpu_qkv(const struct cpu_crew *c, const struct step *step, const struct op *op,
+             struct share share)
 {
-    struct full_job *jobs = arg;
-    uint64_t first = 0;
-    for (int i = 0; i < 3; i++) {
-        uint64_t n = jobs[i].w->panels;
-        uint64_t begin = group.begin > first ? group.begin - first : 0;
-        uint64_t end = group.end > first ? min_u64(group.end - first, n) : 0;
-        if (begin < end)
-            full_tile(r, &jobs[i], t, (struct range){begin, end});
-        first += n;
+    struct cpu_job jobs[3 * PARTITION_TP_MAX];
+    uint64_t n = 0;
+    const float *x = cpu_normed(c, step);
+    const uint64_t stride = c->device->row_stride;
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        const struct cpu_rank *r = cpu_rank_of(c, rank);
+        const struct layer_weights *w = &r->weights->layers[op->layer];
+        jobs[n++] = (struct cpu_job){r, &w->q, x, stride, .out = r->q, .out_stride = r->q_stride};
+        jobs[n++] = (struct cpu_job){r, &w->k, x, stride, .out = r->k, .out_stride = r->kv_stride};
+        jobs[n++] = (struct cpu_job){r, &w->v, x, stride, .out = r->v, .out_stride = r->kv_stride};
     }
-}
-
-void cpu_qkv(struct cpu_rank *r, const struct step *step, const struct op *op, struct share share)
-{
-    const struct layer_weights *w = &r->weights->layers[op->layer];
-    struct full_job jobs[3] = {
-        {&w->q, r->q, r->q_stride}, {&w->k, r->k, r->kv_stride}, {&w->v, r->v, r->kv_stride}};
-    each_tile(r, &w->q, w->q.panels + w->k.panels + w->v.panels, share,
-              all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows),
-              qkv_tile, jobs);
+    run_jobs(c, jobs, n, step->n_rows, share, full_tile);
 }
 
 /* ---- gate, up ---- */
 
-struct gate_job {
-    const struct layer_weights *w;
-    float *up; /* [rows][of a run's panels] */
-};
-
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
  */
-static void gate_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
+static void gate_tile(const struct cpu_job *job, struct tile t, struct range group)
 {
-    struct gate_job *job = arg;
-    const struct layer_weights *w = job->w;
-    uint64_t stride = w->down.k;
+    const struct cpu_rank *r = job->rank;
+    const struct matrix *gate = job->w, *up = job->up;
+    const uint64_t stride = job->out_stride, panels = r->kernels->run_panels;
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
-    float *act = r->act + t.row * stride;
+    float *act = job->out + t.row * stride;
     const struct range before = {0, group.begin};
-    const uint64_t panels = r->kernels->run_panels;
-    sum_pieces(r, &w->gate, ONE_LEAF(w->gate.pieces), t);
-    for (struct range run = before; next_run(r, &w->gate, t, panels, group, &run);)
-        full_dot(r, &w->gate, run, t, act + run.begin * PANEL_ROWS, stride);
-    if (w->up.stored != w->gate.stored) /* else they are the same */
-        sum_pieces(r, &w->up, ONE_LEAF(w->up.pieces), t);
-    for (struct range run = before; next_run(r, &w->up, t, panels, group, &run);) {
+    sum_pieces(r->kernels, gate, ONE_LEAF(gate->pieces), t);
+    for (struct range run = before; next_run(r, gate, t, panels, group, &run);)
+        full_dot(r, gate, run, t, act + run.begin * PANEL_ROWS, stride);
+    if (up->stored != gate->stored) /* else they are the same */
+        sum_pieces(r->kernels, up, ONE_LEAF(up->pieces), t);
+    for (struct range run = before; next_run(r, up, t, panels, group, &run);) {
         uint64_t first = run.begin * PANEL_ROWS, width = range_count(run) * PANEL_ROWS;
-        uint64_t n = min_u64(first + width, w->gate.rows) - first;
+        uint64_t n = min_u64(first + width, gate->rows) - first;
         float *at = act + first;
-        full_dot(r, &w->up, run, t, job->up, width);
+        full_dot(r, up, run, t, t.stack, width);
         for (uint64_t m = 0; m < t.n; m++)
-            r->kernels->silu_mul(at + m * stride, job->up + m * width, n, r->bf16, at + m * stride);
+            r->kernels->silu_mul(at + m * stride, t.stack + m * width, n, r->bf16, at + m * stride);
     }
 }
 
-void cpu_gate_up(struct cpu_rank *r, const struct step *step, const struct op *op,
+void cpu_gate_up(const struct cpu_crew *c, const struct step *step, const struct op *op,
                  struct share share)
 {
-    const struct layer_weights *w = &r->weights->layers[op->layer];
-    struct gate_job job = {w, cpu_scratch(r, share)};
-    struct tile all = all_rows(r, share, cpu_normed(r, step), r->device->row_stride, step->n_rows);
-    each_tile(r, &w->gate, w->gate.panels, share, all, gate_tile, &job);
+    struct cpu_job jobs[PARTITION_TP_MAX];
+    uint64_t n = 0;
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        const struct cpu_rank *r = cpu_rank_of(c, rank);
+        const struct layer_weights *w = &r->weights->layers[op->layer];
+        jobs[n++] = (struct cpu_job){r,
+                                     &w->gate,
+                                     cpu_normed(c, step),
+                                     c->device->row_stride,
+                                     .out = r->act,
+                                     .out_stride = r->act_stride,
+                                     .up = &w->up};
+    }
+    run_jobs(c, jobs, n, step->n_rows, share, gate_tile);
 }
 
 /* ---- o_proj, down: leaves, folded to roots ---- */
 
-struct leaf_job {
-    const struct matrix *w;
-    const struct leaf_run *leaves;
-    const struct cpu_roots *roots;
-    float *stack; /* [TREE_STACK_MAX][node_floats] */
-};
-
-static void leaf_panels(const struct cpu_rank *r, const struct leaf_job *job, struct tile t,
-                        struct range run)
+static void leaf_panels(const struct cpu_job *job, struct tile t, struct range run)
 {
-    const uint64_t node = node_floats(r), width = range_count(run) * PANEL_ROWS;
-    dots(r, job->w, run, job->leaves, t, job->stack, width, node);
+    const struct cpu_rank *r = job->rank;
+    const uint64_t node = node_floats(r->kernels), width = range_count(run) * PANEL_ROWS;
+    dots(r, job->w, run, job->leaves, t, t.stack, width, node);
     for (uint32_t root = 0; root < job->leaves->n_roots; root++)
         for (uint64_t m = 0; m < t.n; m++)
             memcpy(cpu_root(r->device, job->roots, r->rank, root, t.row + m) +
                        run.begin * PANEL_ROWS,
-                   job->stack + root * node + m * width, width * sizeof(float));
+                   t.stack + root * node + m * width, width * sizeof(float));
 }
 
-static void leaf_tile(const struct cpu_rank *r, void *arg, struct tile t, struct range group)
+static void leaf_tile(const struct cpu_job *job, struct tile t, struct range group)
 {
-    const struct leaf_job *job = arg;
-    sum_pieces(r, job->w, job->leaves, t);
+    const struct cpu_rank *r = job->rank;
+    sum_pieces(r->kernels, job->w, job->leaves, t);
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->leaf_panels, group, &run);)
-        leaf_panels(r, job, t, run);
+        leaf_panels(job, t, run);
 }
 
-static void leaf_dots(const struct cpu_rank *r, const struct step *step, const struct matrix *w,
-                      const struct leaf_run *leaves, const struct cpu_roots *roots, const float *x,
-                      struct share share)
+static void run_leaves(const struct cpu_crew *c, const struct step *step, const struct op *op,
+                       struct share share, bool mlp)
 {
-    struct leaf_job job = {w, leaves, roots, cpu_scratch(r, share)};
-    if (leaves->count)
-        each_tile(r, w, w->panels, share, all_rows(r, share, x, w->k, step->n_rows), leaf_tile,
-                  &job);
+    struct cpu_job jobs[PARTITION_TP_MAX];
+    uint64_t n = 0;
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        const struct cpu_rank *r = cpu_rank_of(c, rank);
+        const struct layer_weights *w = &r->weights->layers[op->layer];
+        const struct leaf_run *leaves = mlp ? &r->weights->mlp : &r->weights->attention;
+        if (leaves->count) /* else it leaves no roots */
+            jobs[n++] = (struct cpu_job){r,
+                                         mlp ? &w->down : &w->o,
+                                         mlp ? r->act : r->attn,
+                                         mlp ? r->act_stride : r->attn_stride,
+                                         .leaves = leaves,
+                                         .roots = mlp ? &c->device->mlp : &c->device->attention};
+    }
+    run_jobs(c, jobs, n, step->n_rows, share, leaf_tile);
 }
 
-void cpu_o_proj(struct cpu_rank *r, const struct step *step, const struct op *op,
+void cpu_o_proj(const struct cpu_crew *c, const struct step *step, const struct op *op,
                 struct share share)
 {
-    leaf_dots(r, step, &r->weights->layers[op->layer].o, &r->weights->attention,
-              &r->device->attention, r->attn, share);
+    run_leaves(c, step, op, share, false);
 }
 
-void cpu_down(struct cpu_rank *r, const struct step *step, const struct op *op, struct share share)
+void cpu_down(const struct cpu_crew *c, const struct step *step, const struct op *op,
+              struct share share)
 {
-    leaf_dots(r, step, &r->weights->layers[op->layer].down, &r->weights->mlp, &r->device->mlp,
-              r->act, share);
+    run_leaves(c, step, op, share, true);
 }
 
 /* ---- LM head ---- */
 
-void cpu_logits(struct cpu_rank *r, const struct step *step, const struct op *op,
+/* Rows that lie side by side: of the slice's `first` on. */
+static void logits_of(const struct cpu_crew *c, const float *x, uint64_t first, uint64_t n_rows,
+                      struct share share)
+{
+    const struct cpu_device *d = c->device;
+    const uint64_t stride = d->device.logit_stride;
+    struct cpu_job jobs[PARTITION_TP_MAX];
+    uint64_t n = 0;
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        const struct cpu_rank *r = cpu_rank_of(c, rank);
+        float *out = d->logits + first * stride + r->weights->partition.vocab.begin;
+        jobs[n++] = (struct cpu_job){r,          &r->weights->lm_head, x, d->row_stride,
+                                     .out = out, .out_stride = stride};
+    }
+    run_jobs(c, jobs, n, n_rows, share, full_tile);
+}
+
+void cpu_logits(const struct cpu_crew *c, const struct step *step, const struct op *op,
                 struct share share)
 {
     (void)op;
-    const uint32_t *rows = step->logit_rows + r->device->slice_first;
-    const struct matrix *w = &r->weights->lm_head;
-    uint64_t stride = r->device->device.logit_stride, end;
-    for (uint64_t i = 0; i < r->device->slice_count; i = end) {
-        /* a run of rows that lie side by side */
-        for (end = i + 1; end < r->device->slice_count && rows[end] == rows[end - 1] + 1; end++)
+    const struct cpu_device *d = c->device;
+    const uint32_t *rows = step->logit_rows + d->slice_first;
+    for (uint64_t i = 0, end; i < d->slice_count; i = end) {
+        for (end = i + 1; end < d->slice_count && rows[end] == rows[end - 1] + 1; end++)
             ;
-        float *first = r->device->logits + i * stride + r->weights->partition.vocab.begin;
-        struct full_job job = {w, first, stride};
-        const float *x = cpu_normed(r, step) + rows[i] * r->device->row_stride;
-        each_tile(r, w, w->panels, share, all_rows(r, share, x, r->device->row_stride, end - i),
-                  full_tile, &job);
+        logits_of(c, cpu_normed(c, step) + rows[i] * d->row_stride, i, end - i, share);
     }
 }

@@ -1,6 +1,7 @@
-/* Who computes which panels of a matrix. Threads of a rank have shares, side by side. Each takes
- * half of what is left of its own at a time, and then of the others' in the same way: a core that
- * is slower, or shared with another program, is not waited for longer than that.
+/* Who computes which panels of the matrices of a phase. Threads of a crew have shares, side by
+ * side, however many ranks the matrices are of. Each takes half of what is left of its own at a
+ * time, and then of the others' in the same way: a core that is slower, or shared with another
+ * program, is not waited for longer than that.
  *
  * Takings are counted in turns. The word of a share names the turn that it is about: an older one
  * says that nothing is taken yet, a newer one that everything is, for no thread comes to a turn
@@ -13,26 +14,32 @@
 /* Shares of fewer units are not worth a look at the others'. */
 enum { UNITS_WORTH = 4 };
 
-/* Where a share is begun. In the first pass that is at a chunk of w's: what the share has of the
- * chunk before comes last, when the thread before has hashed what is before that. */
-static uint64_t first_panel(const struct cpu_rank *r, const struct matrix *w, struct range panels)
+/* Where a share is begun. In the first pass that is at a chunk of a matrix: what the share has of
+ * the chunk before comes last, when the thread before has hashed what is before that. */
+static uint64_t first_panel(const struct cpu_job *job, struct range panels)
 {
-    if (!r->weights->pass || panels.begin >= w->panels)
+    uint64_t before = 0; /* panels of the jobs before */
+    for (; panels.begin < panels.end && panels.begin - before >= job->w->panels; job++)
+        before += job->w->panels;
+    if (panels.begin == panels.end)
         return panels.begin;
-    const uint64_t chunk = align_up(panels.begin, w->chunk_panels);
-    return min_u64(min_u64(chunk, w->panels), panels.end);
+    const uint64_t chunk = align_up(panels.begin - before, job->w->chunk_panels);
+    return min_u64(before + min_u64(chunk, job->w->panels), panels.end);
 }
 
-struct taking cpu_taking(const struct cpu_rank *r, const struct matrix *w, uint64_t n,
+struct taking cpu_taking(const struct cpu_crew *crew, const struct cpu_job *jobs, uint64_t n_jobs,
                          struct share share, uint64_t unit)
 {
-    struct taking t = {.n = n, .unit = unit, .share = share};
-    if (!r->weights->pass && share.parts > 1 && n >= UNITS_WORTH * unit * share.parts) {
-        t.parts = r->parts;
-        t.turn = ++r->parts[share.part].turn;
+    struct taking t = {.unit = unit, .share = share};
+    const bool first_pass = n_jobs && jobs->rank->weights->pass;
+    for (uint64_t i = 0; i < n_jobs; i++)
+        t.n += jobs[i].w->panels;
+    if (!first_pass && share.parts > 1 && t.n >= UNITS_WORTH * unit * share.parts) {
+        t.parts = crew->taken;
+        t.turn = ++t.parts[share.part].turn;
     } else {
-        const struct range mine = share_of(n, share);
-        const uint64_t first = first_panel(r, w, mine);
+        const struct range mine = share_of(t.n, share);
+        const uint64_t first = first_pass ? first_panel(jobs, mine) : mine.begin;
         t.ranges[0] = (struct range){first, mine.end};
         t.ranges[1] = (struct range){mine.begin, first};
     }

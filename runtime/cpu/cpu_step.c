@@ -1,21 +1,10 @@
-/* A step on the CPU: every thread of the team walks the program, for its ranks or its share of one.
+/* A step on the CPU: every thread of the team walks the program, for its share of its crew's work.
  */
 #include "cpu.h"
 
 #include "rope.h"
 #include <immintrin.h>
 #include <string.h>
-
-struct crew crew_of(uint64_t tp_size, int thread, int threads)
-{
-    const struct range ranks = comm_ranks_of(tp_size, thread, threads);
-    if ((uint64_t)threads < tp_size)
-        return (struct crew){ranks, {0, 1}};
-    int first = comm_first_thread(tp_size, ranks.begin, threads);
-    return (struct crew){
-        ranks,
-        {(uint64_t)(thread - first), (uint64_t)comm_threads_of(tp_size, ranks.begin, threads)}};
-}
 
 struct call {
     struct cpu_device *device;
@@ -27,7 +16,8 @@ struct walk {
     struct cpu_device *device;
     const struct step *step;
     int thread, threads;
-    struct crew crew;
+    const struct cpu_crew *crew;
+    struct share share;
 };
 
 static void run(void *arg, const struct op *op)
@@ -46,8 +36,7 @@ static void run(void *arg, const struct op *op)
         [PHASE_LOGITS] = cpu_logits,
     };
     const struct walk *w = arg;
-    for (uint64_t r = w->crew.ranks.begin; r < w->crew.ranks.end; r++)
-        phases[op->phase](&w->device->ranks[r], w->step, op, w->crew.share);
+    phases[op->phase](w->crew, w->step, op, w->share);
 }
 
 static void meet(void *arg, enum comm_what what)
@@ -55,7 +44,7 @@ static void meet(void *arg, enum comm_what what)
     const struct walk *w = arg;
     struct comm *comm = w->device->setup.comm;
     comm->meet(comm, w->thread, what);
-    if (w->thread == 0 && what != COMM_RANK)
+    if (w->thread == 0 && what != COMM_CREW)
         comm->meetings++;
 }
 
@@ -95,8 +84,11 @@ static void fill_rope(const struct walk *w)
 
 static struct walk walk_of(const struct call *call, int thread, int threads)
 {
-    return (struct walk){call->device, call->step, thread, threads,
-                         crew_of(call->device->setup.comm->size, thread, threads)};
+    const struct cpu_device *d = call->device;
+    const struct cpu_crew *crew = cpu_crew_of(d, thread);
+    return (struct walk){call->device, call->step,
+                         thread,       threads,
+                         crew,         {(uint64_t)thread - crew->first_thread, crew->parts}};
 }
 
 static void step_thread(void *arg, int thread, int threads)
@@ -105,7 +97,7 @@ static void step_thread(void *arg, int thread, int threads)
     struct walk walk = walk_of(call, thread, threads);
     const struct walker walker = {run, meet, call->step->after_layer ? after_layer : NULL, &walk};
     fill_rope(&walk); /* read after the first meeting */
-    forward_walk(call->step, call->device->ranks[walk.crew.ranks.begin].weights->partition.layers,
+    forward_walk(call->step, call->device->ranks[walk.crew->ranks.begin].weights->partition.layers,
                  &walker);
 }
 
@@ -156,8 +148,11 @@ struct introduction {
 static void introduce_thread(void *arg, int thread, int threads)
 {
     const struct introduction *i = arg;
-    struct crew crew = crew_of(i->device->setup.comm->size, thread, threads);
-    for (uint64_t r = crew.ranks.begin; crew.share.part == 0 && r < crew.ranks.end; r++) {
+    const struct cpu_crew *crew = cpu_crew_of(i->device, thread);
+    (void)threads;
+    if ((uint64_t)thread != crew->first_thread)
+        return;
+    for (uint64_t r = crew->ranks.begin; r < crew->ranks.end; r++) {
         i->hellos[r].fp_mode = _mm_getcsr();
         strncpy(i->hellos[r].kernels, i->device->kernels->name, sizeof i->hellos[r].kernels - 1);
     }

@@ -30,7 +30,6 @@ static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint
     r->kv_dtype = setup->kv_dtype;
     r->rows_max = setup->rows_max;
     r->n_pages = setup->n_pages;
-    r->parts_max = div_ceil((uint64_t)setup->team->count, setup->comm->size);
     r->eps = (float)model->rms_eps;
     r->attention_scale = (float)(1.0 / sqrt((double)d));
     r->rank = rank;
@@ -41,51 +40,40 @@ static void set_sizes(struct cpu_rank *r, const struct device_setup *setup, uint
     r->q_stride = align_up(r->n_heads_local * d, PANEL_ROWS);
     r->kv_stride = align_up(r->n_kv_heads_local * d, PANEL_ROWS);
     r->page_bytes = ATTENTION_CHUNK * r->head_pad * dtype_bytes(setup->kv_dtype);
-    if (r->parts_max > 1)
-        r->partials_max = r->n_heads_local * div_ceil(setup->positions_max, ATTENTION_CHUNK);
     const struct rank_plan *plan = &setup->plans[rank];
     const uint32_t layer = (uint32_t)partition->layers.begin;
     r->attn_stride = rank_plan_find(plan, ROLE_O, layer, PART_WEIGHT)->k;
     r->act_stride = rank_plan_find(plan, ROLE_DOWN, layer, PART_WEIGHT)->k;
-    const uint64_t strides[] = {align_up(model->hidden, BLOCK_COLS), r->attn_stride, r->act_stride};
-    for (int i = 0; i < 3; i++)
-        r->x_stride_max = strides[i] > r->x_stride_max ? strides[i] : r->x_stride_max;
+}
+
+struct block {
+    float **at;
+    uint64_t floats;
+};
+
+/* Blocks one behind the other, with a base their addresses: the bytes that they take. */
+static uint64_t place(unsigned char *base, const struct block *blocks, size_t n)
+{
+    uint64_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (base)
+            *blocks[i].at = (float *)(void *)(base + at);
+        at += align_up(blocks[i].floats * sizeof(float), 64);
+    }
+    return at;
 }
 
 /* Sizes of all blocks, and with r->memory their addresses. */
 static bool place_rank(struct cpu_rank *r, const struct partition *partition, struct tp_error *err)
 {
-    uint64_t rows = r->rows_max, row_stride = align_up(r->model->hidden, BLOCK_COLS);
-    uint64_t fold = TREE_STACK_MAX * align_up(r->model->hidden, PANEL_ROWS);
-    const uint64_t needs[] = {fold, cpu_matmul_scratch(r), cpu_attention_scratch(r)};
-    for (int i = 0; i < 3; i++)
-        r->scratch_floats = needs[i] > r->scratch_floats ? needs[i] : r->scratch_floats;
-    r->scratch_floats = align_up(r->scratch_floats, 16);
-    const struct {
-        float **at;
-        uint64_t floats;
-    } blocks[] = {
-        {&r->residual, rows * row_stride},
-        {&r->normed, (rows < STEP_ONE_SHOT_ROWS ? rows : STEP_ONE_SHOT_ROWS) * row_stride},
-        {&r->q, rows * r->q_stride},
-        {&r->k, rows * r->kv_stride},
-        {&r->v, rows * r->kv_stride},
-        {&r->queries, rows * r->n_heads_local * r->head_pad},
-        {&r->attn, rows * r->attn_stride},
-        {&r->partial, r->partials_max * (r->head_pad + 2)},
-        {&r->act, rows * r->act_stride},
-        {&r->scratch, r->parts_max * r->scratch_floats},
+    const uint64_t rows = r->rows_max;
+    const struct block blocks[] = {
+        {&r->q, rows * r->q_stride},       {&r->k, rows * r->kv_stride},
+        {&r->v, rows * r->kv_stride},      {&r->queries, rows * r->n_heads_local * r->head_pad},
+        {&r->attn, rows * r->attn_stride}, {&r->act, rows * r->act_stride},
     };
     unsigned char *base = r->memory;
-    uint64_t at = 0;
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        if (base)
-            *blocks[i].at = (float *)(void *)(base + at);
-        at += align_up(blocks[i].floats * sizeof(float), 64);
-    }
-    r->parts = base ? (struct cpu_part *)(void *)(base + at) : NULL;
-    at += r->parts_max * sizeof *r->parts;
-    r->bytes.activations = align_up(at, 4096);
+    r->bytes.activations = align_up(place(base, blocks, sizeof blocks / sizeof *blocks), 4096);
     uint64_t *kv = &r->bytes.kv;
     if (!tp_mul(range_count(partition->layers) * r->n_kv_heads_local, 2 * r->page_bytes, kv) ||
         !tp_mul(*kv, r->n_pages, kv))
@@ -93,6 +81,53 @@ static bool place_rank(struct cpu_rank *r, const struct partition *partition, st
                        (unsigned long long)r->n_pages);
     r->kv = base ? base + r->bytes.activations : NULL;
     return true;
+}
+
+/* ---- memory of a crew ---- */
+
+static void set_crew(struct cpu_device *d, uint64_t crew)
+{
+    const struct comm *comm = d->setup.comm;
+    struct cpu_crew *c = &d->crews[crew];
+    const struct range threads = crew_range((uint64_t)d->setup.team->count, crew, comm->crews);
+    uint64_t heads = 0;
+    c->device = d;
+    c->ranks = crew_range(comm->size, crew, comm->crews);
+    c->first_thread = threads.begin;
+    c->parts = range_count(threads);
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        struct cpu_rank *r = &d->ranks[rank];
+        const uint64_t strides[] = {d->row_stride, r->attn_stride, r->act_stride};
+        for (int i = 0; i < 3; i++)
+            c->x_stride_max = strides[i] > c->x_stride_max ? strides[i] : c->x_stride_max;
+        heads += r->n_heads_local;
+        r->crew = c;
+    }
+    if (c->parts > 1)
+        c->partials_max = heads * div_ceil(d->setup.positions_max, ATTENTION_CHUNK);
+}
+
+/* Sizes of all blocks, and with c->memory their addresses. */
+static void place_crew(struct cpu_crew *c)
+{
+    const struct cpu_device *d = c->device;
+    const struct cpu_rank *r = cpu_rank_of(c, c->ranks.begin);
+    const uint64_t needs[] = {TREE_STACK_MAX * d->root_stride, cpu_matmul_scratch(c),
+                              cpu_attention_scratch(r)};
+    for (int i = 0; i < 3; i++)
+        c->scratch_floats = needs[i] > c->scratch_floats ? needs[i] : c->scratch_floats;
+    c->scratch_floats = align_up(c->scratch_floats, 16);
+    const uint64_t rows = d->setup.rows_max;
+    const struct block blocks[] = {
+        {&c->residual, rows * d->row_stride},
+        {&c->normed, min_u64(rows, STEP_ONE_SHOT_ROWS) * d->row_stride},
+        {&c->partial, c->partials_max * (r->head_pad + 2)},
+        {&c->scratch, c->parts * c->scratch_floats},
+    };
+    unsigned char *base = c->memory;
+    const uint64_t at = place(base, blocks, sizeof blocks / sizeof *blocks);
+    c->taken = base ? (struct cpu_part *)(void *)(base + at) : NULL;
+    c->memory_bytes = align_up(at + c->parts * sizeof *c->taken, 4096);
 }
 
 /* ---- memory that the ranks share ---- */
@@ -199,14 +234,19 @@ static bool plan(const struct device_setup *setup, struct device_plan *plan, str
     bool ok = d != NULL;
     if (ok) {
         d->setup = *setup;
+        d->kernels = kernels_of(setup);
         ok = check_isa(setup->isa, err) && place_shared(d, err);
         plan->shared = d->memory_bytes;
     }
     for (uint64_t r = setup->ranks.begin; ok && r < setup->ranks.end; r++) {
-        struct cpu_rank rank = {0};
-        set_sizes(&rank, setup, r);
-        ok = place_rank(&rank, &setup->plans[r].partition, err);
-        plan->ranks[r] = rank.bytes;
+        set_sizes(&d->ranks[r], setup, r);
+        ok = place_rank(&d->ranks[r], &setup->plans[r].partition, err);
+        plan->ranks[r] = d->ranks[r].bytes;
+    }
+    for (uint64_t c = 0; ok && c < setup->comm->crews; c++) {
+        set_crew(d, c);
+        place_crew(&d->crews[c]);
+        plan->shared += d->crews[c].memory_bytes;
     }
     plan->n_memories = 1;
     plan->available[0] = host_memory_available();
@@ -221,6 +261,9 @@ static void close_device(struct device *device)
     for (uint64_t r = 0; d && r < PARTITION_TP_MAX; r++)
         if (d->ranks[r].memory)
             mem_map_free(d->ranks[r].memory, d->ranks[r].bytes.kv + d->ranks[r].bytes.activations);
+    for (uint64_t c = 0; d && c < PARTITION_TP_MAX; c++)
+        if (d->crews[c].memory)
+            mem_map_free(d->crews[c].memory, d->crews[c].memory_bytes);
     if (d && d->memory)
         mem_map_free(d->memory, d->memory_bytes);
     if (d)
@@ -246,6 +289,20 @@ static bool open_rank(struct cpu_device *d, uint64_t rank, const struct rank_wei
     return r->memory && place_rank(r, partition, err);
 }
 
+static bool open_crew(struct cpu_device *d, uint64_t crew, struct tp_error *err)
+{
+    struct cpu_crew *c = &d->crews[crew];
+    set_crew(d, crew);
+    place_crew(c);
+    c->memory = mem_map_alloc(c->memory_bytes, err);
+    if (!c->memory)
+        return false;
+    pin_memory(d->setup.pin, c->ranks.begin, c->memory, c->memory_bytes);
+    place_crew(c);
+    d->device.used.shared += c->memory_bytes;
+    return true;
+}
+
 static struct device *open_device(const struct device_setup *setup, struct tp_error *err)
 {
     struct cpu_device *d = mem_alloc(sizeof *d, err);
@@ -259,9 +316,11 @@ static struct device *open_device(const struct device_setup *setup, struct tp_er
               (d->memory = mem_map_alloc(d->memory_bytes, err)) != NULL && place_shared(d, err);
     if (ok)
         rope_frequencies(setup->model, d->frequencies);
+    d->device.used.shared = d->memory_bytes;
     for (uint64_t r = setup->ranks.begin; ok && r < setup->ranks.end; r++)
         ok = open_rank(d, r, &setup->weights->ranks[r], err);
-    d->device.used.shared = d->memory_bytes;
+    for (uint64_t c = 0; ok && c < setup->comm->crews; c++)
+        ok = open_crew(d, c, err);
     if (ok)
         return &d->device;
     close_device(&d->device);
@@ -280,16 +339,15 @@ static void clear_page(struct device *device, uint32_t page)
     }
 }
 
-/* In a one-shot step every rank has every row. */
+/* In a one-shot step every crew has every row. */
 static void read_row(const struct device *device, const struct step *step, uint32_t row,
                      bool normed, float *out)
 {
     const struct cpu_device *d = (const struct cpu_device *)(const void *)device;
-    uint64_t rank = d->setup.ranks.begin, tp_size = d->setup.comm->size;
-    while (!step_one_shot(step) && step_rows_of(step, rank, tp_size).end <= row)
-        rank++;
-    const struct cpu_rank *r = &d->ranks[rank];
-    memcpy(out, (normed ? cpu_normed(r, step) : r->residual) + row * d->row_stride,
+    const struct cpu_crew *c = d->crews;
+    while (!step_one_shot(step) && cpu_rows_of(c, step).end <= row)
+        c++;
+    memcpy(out, (normed ? cpu_normed(c, step) : c->residual) + row * d->row_stride,
            d->setup.model->hidden * sizeof *out);
 }
 

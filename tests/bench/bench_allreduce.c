@@ -27,8 +27,8 @@ enum {
 };
 enum kind { HANDOVER, MEETING, ALL_REDUCE, PHASE, ALONE };
 
-/* A step of one row on ranks with a root each. Attention and MLP take turns, as in a step: while
- * one's roots are folded the other's may be written. */
+/* A step of one row on ranks with a root each, every one a crew. Attention and MLP take turns, as
+ * in a step: while one's roots are folded the other's may be written. */
 struct bench {
     struct model_config model;
     struct comm comm;
@@ -65,9 +65,10 @@ static void open_rank(struct bench *b, uint64_t rank, struct tp_error *err)
                                               .kernels = b->device.kernels,
                                               .bf16 = true,
                                               .eps = 1e-5f,
-                                              .rank = rank,
-                                              .rows_max = 1,
-                                              .parts_max = 1,
+                                              .rank = rank};
+    b->device.crews[rank] = (struct cpu_crew){.device = &b->device,
+                                              .ranks = {rank, rank + 1},
+                                              .parts = 1,
                                               .scratch_floats = TREE_STACK_MAX * hidden,
                                               .residual = floats(hidden, err),
                                               .normed = floats(hidden, err),
@@ -84,7 +85,7 @@ static void open_bench(struct bench *b, uint64_t hidden, int ranks)
     *b = (struct bench){
         .model = {.n_layers = 1, .n_heads = 32, .n_kv_heads = 4, .head_dim = 64, .d_ff = 1024}};
     b->model.hidden = hidden;
-    if (!comm_open_threads(&b->comm, &b->model, (uint64_t)ranks, ranks, 0, &err))
+    if (!comm_open_threads(&b->comm, &b->model, (uint64_t)ranks, ranks, (uint64_t)ranks, 0, &err))
         exit(tp_error_print("bench_allreduce", &err));
     tp_assert(b->comm.attention.n_roots == (uint64_t)ranks);
     b->layer.attn_norm = b->layer.mlp_norm = b->weights.final_norm = floats(hidden, &err);
@@ -104,10 +105,10 @@ static void close_bench(struct bench *b, int ranks)
     const uint64_t bytes = b->model.hidden * sizeof(float);
     comm_close(&b->comm);
     for (int i = 0; i < ranks; i++) {
-        const struct cpu_rank *r = &b->device.ranks[i];
-        mem_map_free(r->residual, bytes);
-        mem_map_free(r->normed, bytes);
-        mem_map_free(r->scratch, TREE_STACK_MAX * bytes);
+        const struct cpu_crew *c = &b->device.crews[i];
+        mem_map_free(c->residual, bytes);
+        mem_map_free(c->normed, bytes);
+        mem_map_free(c->scratch, TREE_STACK_MAX * bytes);
         mem_map_free(b->mine[i].root, bytes);
         mem_map_free(b->mine[i].sum, bytes);
         mem_map_free(b->device.attention.of[i], bytes);
@@ -145,7 +146,7 @@ static void reduce(struct bench *b, uint64_t rank, uint32_t i)
     if (b->kind == ALL_REDUCE)
         fold(b, roots, rank);
     else if (b->kind != MEETING)
-        phases[i % 2](&b->device.ranks[rank], &b->step, &(struct op){.norm = 1 + i % 2},
+        phases[i % 2](&b->device.crews[rank], &b->step, &(struct op){.norm = 1 + i % 2},
                       (struct share){0, 1});
 }
 
@@ -174,7 +175,7 @@ static double timed(struct bench *b, struct team *team, enum kind kind)
     struct tp_error err = {0};
     if (!barrier_init(&b->start, kind == ALONE ? 1 : team->count, &err))
         exit(tp_error_print("bench_allreduce", &err));
-    memset(b->device.ranks[0].residual, 0, b->model.hidden * sizeof(float));
+    memset(b->device.crews[0].residual, 0, b->model.hidden * sizeof(float));
     if (kind == ALONE)
         work(b, 0, 1);
     else

@@ -379,7 +379,7 @@ static void run(void *arg, const struct op *op)
 
 static void meet(void *arg, enum comm_what what)
 {
-    ((struct plain *)arg)->setup.comm->meetings += what != COMM_RANK;
+    ((struct plain *)arg)->setup.comm->meetings += what != COMM_CREW;
 }
 
 static void after_layer(void *arg, uint32_t layer)

@@ -88,45 +88,38 @@ static struct model_config small_model(void)
                                  .vocab = 50};
 }
 
-/* Three ranks, six threads: a rank's meeting waits for its two, another for all. */
+/* Three crews of two threads: a crew's meeting waits for its two, another for all. */
 struct meeting {
     struct comm comm;
-    _Atomic uint32_t of_rank[3], of_all;
+    _Atomic uint32_t of_crew[3], of_all;
 };
 
 static void meet_often(void *arg, int index, int count)
 {
     struct meeting *m = arg;
-    uint64_t rank = (uint64_t)index / 2;
+    uint64_t crew = (uint64_t)index / 2;
     (void)count;
     for (uint32_t i = 1; i <= 200; i++) {
-        m->of_rank[rank]++;
-        m->comm.meet(&m->comm, index, COMM_RANK);
-        assert_true(m->of_rank[rank] >= 2 * i);
+        m->of_crew[crew]++;
+        m->comm.meet(&m->comm, index, COMM_CREW);
+        assert_true(m->of_crew[crew] >= 2 * i);
         m->of_all++;
         m->comm.meet(&m->comm, index, i % 2 ? COMM_ROOTS : COMM_ROWS);
         assert_true(m->of_all >= 6 * i);
-        m->comm.meet(&m->comm, index, COMM_RANK);
+        m->comm.meet(&m->comm, index, COMM_CREW);
     }
 }
 
-static void a_rank_meets_alone_and_all_meet_together(void **state)
+static void a_crew_meets_alone_and_all_meet_together(void **state)
 {
     (void)state;
     static struct meeting m;
     const struct model_config model = small_model();
     struct tp_error err = {0};
-    assert_true(comm_open_threads(&m.comm, &model, 3, 6, 0, &err));
+    assert_true(comm_open_threads(&m.comm, &model, 3, 6, 3, 0, &err));
     assert_true(threads_run(6, meet_often, &m, &err));
     assert_int_equal(m.of_all, 1200);
     comm_close(&m.comm);
-    for (uint64_t tp_size = 1; tp_size <= 9; tp_size++)
-        for (int threads = 1; threads <= 20; threads++) {
-            int sum = 0;
-            for (uint64_t r = 0; r < tp_size; r++)
-                sum += comm_threads_of(tp_size, r, threads);
-            assert_int_equal(sum, (uint64_t)threads < tp_size ? (int)tp_size : threads);
-        }
 }
 
 static void whoever_waits_in_vain_ends_the_process(void **state)
@@ -138,7 +131,7 @@ static void whoever_waits_in_vain_ends_the_process(void **state)
     pid_t child = fork();
     if (child == 0) {
         struct tp_error err = {0};
-        comm_open_threads(&comm, &model, 2, 2, 0, &err);
+        comm_open_threads(&comm, &model, 2, 2, 2, 0, &err);
         comm.deadline = 1;
         fclose(stderr);
         comm.meet(&comm, 0, COMM_ROOTS);
@@ -200,7 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reduction_has_the_bits_of_the_tree_at_every_degree),
-        cmocka_unit_test(a_rank_meets_alone_and_all_meet_together),
+        cmocka_unit_test(a_crew_meets_alone_and_all_meet_together),
         cmocka_unit_test(whoever_waits_in_vain_ends_the_process),
         cmocka_unit_test(handshake_accepts_ranks_of_one_bundle),
         cmocka_unit_test(handshake_refuses_every_difference_by_name),

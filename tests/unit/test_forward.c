@@ -1,5 +1,4 @@
-/* A step as a program, and who works for which rank: every part of every rank's work is done by
- * exactly one thread. */
+/* A step as a program, and who works for which rank. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,30 +7,26 @@
 
 #include "cpu.h"
 
-static void check_crews(uint64_t tp_size, int threads)
+/* Crews have all of n things, in order, each at least one, and none two more than another. */
+static void check_crews(uint64_t n, uint64_t crews)
 {
-    uint64_t parts[PARTITION_TP_MAX] = {0}, done[PARTITION_TP_MAX] = {0};
-    for (int t = 0; t < threads; t++) {
-        struct crew crew = crew_of(tp_size, t, threads);
-        assert_true(crew.ranks.begin < crew.ranks.end && crew.ranks.end <= tp_size);
-        assert_true(crew.share.part < crew.share.parts);
-        for (uint64_t r = crew.ranks.begin; r < crew.ranks.end; r++) {
-            if (done[r]++ == 0)
-                parts[r] = crew.share.parts;
-            assert_int_equal(parts[r], crew.share.parts);
-            assert_int_equal(done[r], crew.share.part + 1);
-        }
+    uint64_t next = 0;
+    for (uint64_t crew = 0; crew < crews; crew++) {
+        const struct range own = crew_range(n, crew, crews);
+        assert_int_equal(own.begin, next);
+        assert_true(range_count(own) == n / crews || range_count(own) == n / crews + 1);
+        for (; next < own.end; next++)
+            assert_int_equal(crew_with(n, next, crews), crew);
     }
-    for (uint64_t r = 0; r < tp_size; r++)
-        assert_int_equal(done[r], parts[r]);
+    assert_int_equal(next, n);
 }
 
-static void every_part_of_a_rank_is_one_threads(void **state)
+static void ranks_and_threads_have_one_crew_each(void **state)
 {
     (void)state;
-    for (uint64_t tp_size = 1; tp_size <= PARTITION_TP_MAX; tp_size++)
-        for (int threads = 1; threads <= 100; threads++)
-            check_crews(tp_size, threads);
+    for (uint64_t n = 1; n <= 100; n++)
+        for (uint64_t crews = 1; crews <= n && crews <= PARTITION_TP_MAX; crews++)
+            check_crews(n, crews);
 }
 
 static void rows_of_a_step_belong_to_one_rank_each(void **state)
@@ -114,7 +109,7 @@ static void a_stage_is_a_range_of_layers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_part_of_a_rank_is_one_threads),
+        cmocka_unit_test(ranks_and_threads_have_one_crew_each),
         cmocka_unit_test(rows_of_a_step_belong_to_one_rank_each),
         cmocka_unit_test(two_meetings_of_all_ranks_a_layer_in_a_one_shot_step),
         cmocka_unit_test(a_stage_is_a_range_of_layers),

@@ -14,9 +14,11 @@
 enum { PARTS = 4, TURNS = 50, PANELS = 200 };
 
 struct bench {
+    struct cpu_crew crew;
     struct cpu_rank rank;
     struct rank_weights weights;
-    struct matrix matrix;
+    struct matrix matrices[2];
+    struct cpu_job jobs[2]; /* of so many panels together */
     struct cpu_part parts[PARTS];
     uint64_t n, unit;
     int late; /* thread that is; -1: nobody */
@@ -26,9 +28,12 @@ struct bench {
 static void set_up(struct bench *b, uint64_t n, uint64_t unit)
 {
     memset(b, 0, sizeof *b);
-    b->matrix = (struct matrix){.panels = n, .chunk_panels = 3};
+    for (int i = 0; i < 2; i++) {
+        b->matrices[i] = (struct matrix){.panels = i ? n - n / 3 : n / 3, .chunk_panels = 7};
+        b->jobs[i] = (struct cpu_job){.rank = &b->rank, .w = &b->matrices[i]};
+    }
     b->rank.weights = &b->weights;
-    b->rank.parts = b->parts;
+    b->crew.taken = b->parts;
     b->n = n;
     b->unit = unit;
     b->late = -1;
@@ -36,7 +41,7 @@ static void set_up(struct bench *b, uint64_t n, uint64_t unit)
 
 static struct taking begin(struct bench *b, uint64_t part, uint64_t parts)
 {
-    return cpu_taking(&b->rank, &b->matrix, b->n, (struct share){part, parts}, b->unit);
+    return cpu_taking(&b->crew, b->jobs, 2, (struct share){part, parts}, b->unit);
 }
 
 /* Turn after turn, without a meeting between them. */
@@ -135,7 +140,8 @@ static void check_range(struct taking *taking, uint64_t first, uint64_t end)
     assert_int_equal(panels.end, end);
 }
 
-/* From a chunk on; what is of the chunk before comes last, and nobody else's. */
+/* From a chunk on; what is of the chunk before comes last, and nobody else's. The first job has 66
+ * panels. */
 static void the_first_pass_has_shares_of_its_own(void **state)
 {
     (void)state;
@@ -144,12 +150,23 @@ static void the_first_pass_has_shares_of_its_own(void **state)
     struct range none;
     set_up(&b, PANELS, 1);
     b.weights.pass = chunks;
-    struct taking first = begin(&b, 0, 2), second = begin(&b, 1, 2);
-    check_range(&first, 0, 100);
-    assert_false(cpu_take(&first, &none));
-    check_range(&second, 102, 200);
-    check_range(&second, 100, 102);
-    assert_false(cpu_take(&second, &none));
+    struct taking thirds[3], whole = begin(&b, 0, 1);
+    for (uint64_t i = 0; i < 3; i++)
+        thirds[i] = begin(&b, i, 3);
+    check_range(&thirds[0], 0, 66);
+    check_range(&thirds[1], 66, 133);
+    check_range(&thirds[2], 66 + 70, 200);
+    check_range(&thirds[2], 133, 66 + 70);
+    for (int i = 0; i < 3; i++)
+        assert_false(cpu_take(&thirds[i], &none));
+    check_range(&whole, 0, 200);
+    struct taking quarter = begin(&b, 1, 4); /* from 50 on: the next chunk of the first job */
+    check_range(&quarter, 56, 100);
+    check_range(&quarter, 50, 56);
+    b.jobs[0].w = b.jobs[1].w; /* a job begins with a chunk */
+    quarter = begin(&b, 1, 2);
+    check_range(&quarter, 134, 268);
+    assert_false(cpu_take(&quarter, &none));
 }
 
 int main(void)

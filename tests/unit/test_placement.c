@@ -1,5 +1,5 @@
 /* Which thread goes where, over many machines: no two share a processor, cores come before
- * siblings, a rank stays on its node while there is room. */
+ * siblings, a crew stays on its node while there is room. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,13 +79,29 @@ static void check(uint32_t nodes, uint32_t cores, uint32_t siblings, uint64_t tp
     assert_true(most <= least + ((uint32_t)threads % (nodes * cores) != 0));
     for (uint32_t c = 0; c < nodes * cores; c++) /* nobody is a sibling while a core is idle */
         assert_true(busy[c] + 1 >= most);
-    /* where every rank has room on its node, none leaves it */
-    uint64_t groups = (uint64_t)threads < tp_size ? (uint64_t)threads : tp_size;
-    if (groups % nodes == 0 && (uint32_t)threads <= nodes * cores &&
-        (uint64_t)threads % groups == 0)
-        for (int t = 0; t < threads; t++)
-            assert_int_equal(m->processors[of[t]].node,
-                             comm_ranks_of(groups, t, threads).begin * nodes / groups);
+    /* where every crew has room on its node, none leaves it */
+    const uint64_t crews = placement_crews(nodes, tp_size, threads);
+    if (crews == nodes && (uint32_t)threads <= nodes * cores && (uint32_t)threads % nodes == 0)
+        for (uint64_t t = 0; t < (uint64_t)threads; t++)
+            assert_int_equal(m->processors[of[t]].node, crew_with((uint64_t)threads, t, crews));
+}
+
+/* Of ranks and nodes every crew has as many. */
+static void crews_share_ranks_and_nodes_evenly(void **state)
+{
+    (void)state;
+    for (uint32_t nodes = 1; nodes <= 8; nodes++)
+        for (uint64_t tp_size = 1; tp_size <= 12; tp_size++)
+            for (int threads = 1; threads <= 16; threads++) {
+                const uint64_t crews = placement_crews(nodes, tp_size, threads);
+                assert_true(crews >= 1 && crews <= (uint64_t)threads);
+                assert_int_equal(nodes % crews, 0);
+                assert_int_equal(tp_size % crews, 0);
+            }
+    assert_int_equal(placement_crews(2, 8, 16), 2);
+    assert_int_equal(placement_crews(4, 2, 16), 2);
+    assert_int_equal(placement_crews(2, 3, 16), 1);
+    assert_int_equal(placement_crews(4, 4, 2), 2);
 }
 
 static void threads_share_no_processor_and_cores_come_first(void **state)
@@ -119,7 +135,7 @@ static void a_processor_of_somebody_else_keeps_its_core_for_last(void **state)
     assert_int_equal(of[0], 1);
 }
 
-static void ranks_have_nodes_where_all_have_room(void **state)
+static void crews_have_nodes_where_all_have_room(void **state)
 {
     (void)state;
     uint32_t of[PLACEMENT_MAX];
@@ -130,12 +146,12 @@ static void ranks_have_nodes_where_all_have_room(void **state)
     assert_true(placement_of_nodes(m->processors, m->n, 4, 8, of));
     for (int t = 0; t < 8; t++)
         assert_int_equal(of[t], t / 4);
-    assert_true(placement_of_nodes(m->processors, m->n, 4, 2, of)); /* two ranks a thread */
+    assert_true(placement_of_nodes(m->processors, m->n, 4, 2, of)); /* two ranks, one thread each */
     assert_int_equal(of[0], 0);
     assert_int_equal(of[1], 1);
     assert_false(placement_of_nodes(m->processors, m->n, 1, 16, of)); /* one rank */
     assert_false(placement_of_nodes(m->processors, m->n, 2, 17, of)); /* too many threads */
-    assert_false(placement_of_nodes(m->processors, m->n, 3, 16, of)); /* two of three on one node */
+    assert_false(placement_of_nodes(m->processors, m->n, 3, 16, of)); /* one crew of three ranks */
     m = machine_of(1, 8, 1);
     assert_false(placement_of_nodes(m->processors, m->n, 2, 8, of));
 }
@@ -239,9 +255,10 @@ static void two_processes_have_processors_of_their_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(crews_share_ranks_and_nodes_evenly),
         cmocka_unit_test(threads_share_no_processor_and_cores_come_first),
         cmocka_unit_test(a_processor_of_somebody_else_keeps_its_core_for_last),
-        cmocka_unit_test(ranks_have_nodes_where_all_have_room),
+        cmocka_unit_test(crews_have_nodes_where_all_have_room),
         cmocka_unit_test(a_described_machine_is_read),
         cmocka_unit_test(lists_of_the_kernel_are_counted),
         cmocka_unit_test(two_processes_have_processors_of_their_own),
