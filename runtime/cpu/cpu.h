@@ -128,6 +128,9 @@ struct cpu_job {
     const struct cpu_roots *roots;
 };
 
+/* The job that has a panel, counted over all jobs; *panel becomes its number there. */
+const struct cpu_job *cpu_job_at(const struct cpu_job *jobs, uint64_t *panel);
+
 /* Panels as one of a crew's threads takes them. */
 struct taking {
     uint64_t n, unit;
@@ -170,6 +173,9 @@ static inline float *cpu_root(const struct cpu_device *d, const struct cpu_roots
     return roots->of[rank] + (index * d->setup.rows_max + row) * d->root_stride;
 }
 
+/* Sizes of what the setup asks for, and where there is memory addresses. TP_E_LIMIT: a size does
+ * not fit in 64 bits. */
+bool cpu_place(struct cpu_device *d, struct tp_error *err);
 /* Local query heads of a local KV head */
 struct range cpu_heads_of(const struct cpu_rank *r, uint64_t kv_head);
 /* Floats of scratch that one thread needs in the phases of a file. */

@@ -75,26 +75,34 @@ static void prepare_key_value(const struct cpu_rank *r, const struct layer_weigh
                           row->position % ATTENTION_CHUNK, k, v);
 }
 
+static uint64_t heads_of(const struct cpu_rank *r)
+{
+    return r->n_heads_local + r->n_kv_heads_local;
+}
+
+/* Of a rank's heads and the step's rows the i-th. */
+static void prepare(const struct cpu_rank *r, const struct step *step, uint32_t layer, uint64_t i)
+{
+    const struct layer_weights *w = &r->weights->layers[layer];
+    const uint64_t head = i / step->n_rows, m = i % step->n_rows;
+    if (head < r->n_heads_local)
+        prepare_query(r, w, step, m, head);
+    else
+        prepare_key_value(r, w, step, layer, m, head - r->n_heads_local);
+}
+
 void cpu_rope_append(const struct cpu_crew *c, const struct step *step, const struct op *op,
                      struct share share)
 {
-    uint64_t heads = 0, first = 0;
+    uint64_t heads = 0, i = 0;
     for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++)
-        heads += cpu_rank_of(c, rank)->n_heads_local + cpu_rank_of(c, rank)->n_kv_heads_local;
+        heads += heads_of(cpu_rank_of(c, rank));
     const struct range mine = share_of(heads * step->n_rows, share);
-    const struct cpu_rank *r = cpu_rank_of(c, c->ranks.begin);
-    for (uint64_t i = mine.begin; i < mine.end; i++) {
-        uint64_t head = i / step->n_rows - first;
-        const uint64_t m = i % step->n_rows;
-        for (; head >= r->n_heads_local + r->n_kv_heads_local; r++) {
-            first += r->n_heads_local + r->n_kv_heads_local;
-            head -= r->n_heads_local + r->n_kv_heads_local;
-        }
-        const struct layer_weights *w = &r->weights->layers[op->layer];
-        if (head < r->n_heads_local)
-            prepare_query(r, w, step, m, head);
-        else
-            prepare_key_value(r, w, step, op->layer, m, head - r->n_heads_local);
+    for (uint64_t rank = c->ranks.begin; rank < c->ranks.end; rank++) {
+        const struct cpu_rank *r = cpu_rank_of(c, rank);
+        for (uint64_t own = 0; own < heads_of(r) * step->n_rows; own++, i++)
+            if (range_has(mine, i))
+                prepare(r, step, op->layer, own);
     }
 }
 

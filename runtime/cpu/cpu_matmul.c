@@ -183,15 +183,13 @@ struct stretch {
 /* false: there are none. */
 static bool next_stretch(const struct work *work, struct range *left, struct stretch *stretch)
 {
-    const struct cpu_job *job = work->jobs;
-    uint64_t before = 0;
     if (left->begin >= left->end)
         return false;
-    for (; left->begin - before >= job->w->panels; job++)
-        before += job->w->panels;
-    const uint64_t end = min_u64(left->end - before, job->w->panels);
-    *stretch = (struct stretch){job, {left->begin - before, end}};
-    left->begin = before + end;
+    uint64_t first = left->begin;
+    const struct cpu_job *job = cpu_job_at(work->jobs, &first);
+    const uint64_t n = min_u64(range_count(*left), job->w->panels - first);
+    *stretch = (struct stretch){job, {first, first + n}};
+    left->begin += n;
     return true;
 }
 

@@ -14,17 +14,23 @@
 /* Shares of fewer units are not worth a look at the others'. */
 enum { UNITS_WORTH = 4 };
 
+const struct cpu_job *cpu_job_at(const struct cpu_job *jobs, uint64_t *panel)
+{
+    for (; *panel >= jobs->w->panels; jobs++)
+        *panel -= jobs->w->panels;
+    return jobs;
+}
+
 /* Where a share is begun. In the first pass that is at a chunk of a matrix: what the share has of
  * the chunk before comes last, when the thread before has hashed what is before that. */
-static uint64_t first_panel(const struct cpu_job *job, struct range panels)
+static uint64_t first_panel(const struct cpu_job *jobs, struct range panels)
 {
-    uint64_t before = 0; /* panels of the jobs before */
-    for (; panels.begin < panels.end && panels.begin - before >= job->w->panels; job++)
-        before += job->w->panels;
     if (panels.begin == panels.end)
         return panels.begin;
-    const uint64_t chunk = align_up(panels.begin - before, job->w->chunk_panels);
-    return min_u64(before + min_u64(chunk, job->w->panels), panels.end);
+    uint64_t panel = panels.begin;
+    const struct matrix *w = cpu_job_at(jobs, &panel)->w;
+    const uint64_t chunk = min_u64(align_up(panel, w->chunk_panels), w->panels);
+    return min_u64(panels.begin + chunk - panel, panels.end);
 }
 
 struct taking cpu_taking(const struct cpu_crew *crew, const struct cpu_job *jobs, uint64_t n_jobs,
