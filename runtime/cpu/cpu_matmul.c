@@ -55,26 +55,14 @@ uint64_t cpu_matmul_scratch(const struct cpu_crew *c)
 struct tile {
     const float *x;
     uint64_t x_stride, row, n;
-    bool moderate;    /* of one row, for dot_row */
-    uint32_t *packed; /* the rows once more, for dot_rows; or NULL */
+    uint32_t *packed;           /* the rows once more, for dot_rows; or NULL */
+    const struct stored *suits; /* whose weights the sums are for, and: */
+    bool moderate;              /* of one row, for dot_row */
     /* room in the thread's scratch */
     float *stack; /* of partial sums, or for up */
     float *sums;  /* of its rows, where a format has a minimum */
     void *room;   /* of dot_rows */
 };
-
-/* Sums of a tile over the pieces of leaves. */
-static void sum_pieces(const struct kernels *k, const struct matrix *w,
-                       const struct leaf_run *leaves, struct tile t)
-{
-    uint64_t block = 0;
-    for (uint32_t i = 0; w->stored->offset == OFFSET_MINIMUM && i < leaves->count; i++) {
-        const struct pieces pieces = leaves->leaves[i].pieces;
-        k->piece_sums(pieces, t.x + t.row * t.x_stride + block * BLOCK_COLS, t.x_stride, t.n,
-                      t.sums + block);
-        block += pieces.blocks;
-    }
-}
 
 /* Is this tile packed, for weights of this format? */
 static bool by_rows(const struct kernels *k, const struct matrix *w, struct tile t)
@@ -86,6 +74,31 @@ static bool by_rows(const struct kernels *k, const struct matrix *w, struct tile
 static bool alone(const struct kernels *k, const struct matrix *w, struct tile t)
 {
     return t.n == 1 && k->dot_row[w->stored->id];
+}
+
+/* Sums of a tile over the pieces of leaves. */
+static void sum_pieces(const struct kernels *k, const struct leaf_run *leaves, struct tile t)
+{
+    uint64_t block = 0;
+    for (uint32_t i = 0; i < leaves->count; i++) {
+        const struct pieces pieces = leaves->leaves[i].pieces;
+        k->piece_sums(pieces, t.x + t.row * t.x_stride + block * BLOCK_COLS, t.x_stride, t.n,
+                      t.sums + block);
+        block += pieces.blocks;
+    }
+}
+
+/* What the weights' format wants to know of a tile: once, however often it meets them. */
+static void suit(const struct kernels *k, const struct matrix *w, const struct leaf_run *leaves,
+                 struct tile *t)
+{
+    if (t->suits == w->stored)
+        return;
+    t->suits = w->stored;
+    if (w->stored->offset == OFFSET_MINIMUM)
+        sum_pieces(k, leaves, *t);
+    t->moderate = alone(k, w, *t) && stored_quantized(w->stored) &&
+                  k->moderate(t->x + t->row * t->x_stride, t->x_stride);
 }
 
 /* Leaves of panels to roots: kernels.h. */
@@ -163,7 +176,7 @@ static void full_dot(const struct cpu_rank *r, const struct matrix *w, struct ra
 }
 
 /* fn for a tile of rows and a group of panels. */
-typedef void tile_fn(const struct cpu_job *job, struct tile t, struct range group);
+typedef void tile_fn(const struct cpu_job *job, struct tile *tile, struct range group);
 
 /* What a thread has to do in a phase: some panels of some jobs, all rows. */
 struct work {
@@ -205,8 +218,6 @@ static struct tile tile_at(const struct work *work, const struct cpu_job *job, u
                      .stack = cpu_scratch(work->crew, work->share)};
     t.room = t.stack + stack_floats(k);
     t.sums = t.stack + stack_floats(k) + k->rows_room / sizeof(float);
-    t.moderate = alone(k, job->w, t) && stored_quantized(job->w->stored) &&
-                 k->moderate(t.x + row * t.x_stride, t.x_stride);
     return t;
 }
 
@@ -234,7 +245,7 @@ static void packed_tiles(const struct work *work)
                     t = tile_at(work, s.job, m, k->rows_tile);
                     pack(work, &t);
                 }
-                work->fn(s.job, t, s.panels);
+                work->fn(s.job, &t, s.panels);
             }
     }
     k->rows_end();
@@ -246,22 +257,22 @@ static void plain_tiles(const struct work *work)
 {
     struct taking taking =
         cpu_taking(work->crew, work->jobs, work->n_jobs, work->share, CPU_PANEL_GROUP);
-    struct tile first = {0};
+    struct tile t = {0};
     struct stretch s;
     for (struct range panels; cpu_take(&taking, &panels);)
         while (next_stretch(work, &panels, &s)) {
             const bool one = work->n_rows <= CPU_ROW_TILE;
             const uint64_t width = one ? range_count(s.panels) : CPU_PANEL_GROUP;
-            if (first.x != s.job->x)
-                first = tile_at(work, s.job, 0, CPU_ROW_TILE);
             for (uint64_t p = s.panels.begin; p < s.panels.end; p += width)
-                for (uint64_t m = 0; m < work->n_rows; m += CPU_ROW_TILE)
-                    work->fn(s.job, m ? tile_at(work, s.job, m, CPU_ROW_TILE) : first,
-                             (struct range){p, min_u64(p + width, s.panels.end)});
+                for (uint64_t m = 0; m < work->n_rows; m += CPU_ROW_TILE) {
+                    if (!one || t.x != s.job->x)
+                        t = tile_at(work, s.job, m, CPU_ROW_TILE);
+                    work->fn(s.job, &t, (struct range){p, min_u64(p + width, s.panels.end)});
+                }
         }
 }
 
-/* Jobs of a phase have one stored format, but for `up`. */
+/* Rows are packed, or not, as the first job's format has it; each asks its own whether they are. */
 static void run_jobs(const struct cpu_crew *c, const struct cpu_job *jobs, uint64_t n_jobs,
                      uint64_t n_rows, struct share share, tile_fn *fn)
 {
@@ -274,11 +285,12 @@ static void run_jobs(const struct cpu_crew *c, const struct cpu_job *jobs, uint6
 
 /* ---- q, k, v ---- */
 
-static void full_tile(const struct cpu_job *job, struct tile t, struct range group)
+static void full_tile(const struct cpu_job *job, struct tile *tile, struct range group)
 {
     const struct cpu_rank *r = job->rank;
+    suit(r->kernels, job->w, ONE_LEAF(job->w->pieces), tile);
+    const struct tile t = *tile;
     float *out = job->out + t.row * job->out_stride;
-    sum_pieces(r->kernels, job->w, ONE_LEAF(job->w->pieces), t);
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->run_panels, group, &run);)
         full_dot(r, job->w, run, t, out + run.begin * PANEL_ROWS, job->out_stride);
@@ -305,19 +317,20 @@ void cpu_qkv(const struct cpu_crew *c, const struct step *step, const struct op 
 
 /* All of a group's gate, then all of its up: the longer a stretch of memory, the faster it is read.
  */
-static void gate_tile(const struct cpu_job *job, struct tile t, struct range group)
+static void gate_tile(const struct cpu_job *job, struct tile *tile, struct range group)
 {
     const struct cpu_rank *r = job->rank;
     const struct matrix *gate = job->w, *up = job->up;
     const uint64_t stride = job->out_stride, panels = r->kernels->run_panels;
+    const struct range before = {0, group.begin};
+    suit(r->kernels, gate, ONE_LEAF(gate->pieces), tile);
+    struct tile t = *tile;
     /* Only the last leaf is padded, so that a column of down is the rank's column of gate. */
     float *act = job->out + t.row * stride;
-    const struct range before = {0, group.begin};
-    sum_pieces(r->kernels, gate, ONE_LEAF(gate->pieces), t);
     for (struct range run = before; next_run(r, gate, t, panels, group, &run);)
         full_dot(r, gate, run, t, act + run.begin * PANEL_ROWS, stride);
-    if (up->stored != gate->stored) /* else they are the same */
-        sum_pieces(r->kernels, up, ONE_LEAF(up->pieces), t);
+    suit(r->kernels, up, ONE_LEAF(up->pieces), tile);
+    t = *tile;
     for (struct range run = before; next_run(r, up, t, panels, group, &run);) {
         uint64_t first = run.begin * PANEL_ROWS, width = range_count(run) * PANEL_ROWS;
         uint64_t n = min_u64(first + width, gate->rows) - first;
@@ -361,10 +374,11 @@ static void leaf_panels(const struct cpu_job *job, struct tile t, struct range r
                    t.stack + root * node + m * width, width * sizeof(float));
 }
 
-static void leaf_tile(const struct cpu_job *job, struct tile t, struct range group)
+static void leaf_tile(const struct cpu_job *job, struct tile *tile, struct range group)
 {
     const struct cpu_rank *r = job->rank;
-    sum_pieces(r->kernels, job->w, job->leaves, t);
+    suit(r->kernels, job->w, job->leaves, tile);
+    const struct tile t = *tile;
     for (struct range run = {0, group.begin};
          next_run(r, job->w, t, r->kernels->leaf_panels, group, &run);)
         leaf_panels(job, t, run);
