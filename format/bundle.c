@@ -272,6 +272,8 @@ bool bundle_open(struct bundle *bundle, const char *dir, bool open_manifest, str
     *bundle = (struct bundle){0};
     if (!io_join(path, dir, open_manifest ? BUNDLE_MANIFEST_OPEN : BUNDLE_MANIFEST, err))
         return false;
+    if (!io_reachable(path, err))
+        return false;
     if (!io_is_dir(dir) || !io_exists(path))
         return fail_absent(dir, io_base_name(path), err);
     struct tp_error why = {0};

@@ -21,7 +21,8 @@ static bool in_range(const char *name, double value, double min, double max, str
 bool sampler_check(const struct sampler_options *o, struct tp_error *err)
 {
     return in_range("temperature", o->temperature, 0, 1e6, err) &&
-           (o->temperature == 0 || in_range("temperature", o->temperature, 1e-6, 1e6, err)) &&
+           (o->temperature == 0 ||
+            in_range("temperature", o->temperature, SAMPLER_TEMPERATURE_MIN, 1e6, err)) &&
            in_range("top_p", o->top_p, 0, 1, err) && in_range("min_p", o->min_p, 0, 1, err) &&
            in_range("repetition_penalty", o->repetition_penalty, 1e-3, 1e3, err);
 }

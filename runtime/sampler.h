@@ -11,6 +11,10 @@
 #include "hash.h"
 #include "kernels.h"
 
+/* Logits are divided by it, so that one not far above 0 would be out of range; below it the highest
+ * is all that is left. */
+#define SAMPLER_TEMPERATURE_MIN 1e-6
+
 struct sampler_options {
     double temperature;        /* 0: the highest logit, the lowest id among equals */
     double top_p;              /* keep the likeliest up to this mass; 1: all */

@@ -111,6 +111,13 @@ bool io_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool io_reachable(const char *path, struct tp_error *err)
+{
+    struct stat st;
+    return stat(path, &st) == 0 || errno == ENOENT || errno == ENOTDIR ||
+           tp_fail_errno(err, "%s", path);
+}
+
 /* ---- reading and writing ---- */
 
 bool io_read_at(int fd, const char *path, void *buf, size_t n, uint64_t offset,

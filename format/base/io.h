@@ -65,6 +65,8 @@ bool io_close(int *fd, const char *path, struct tp_error *err); /* *fd = -1; fd 
 
 bool io_exists(const char *path); /* a link that leads nowhere exists */
 bool io_is_dir(const char *path);
+/* Whether it is there can be known; TP_E_IO: a folder may not be searched, links go round. */
+bool io_reachable(const char *path, struct tp_error *err);
 
 /* The whole file as a private copy, a NUL after its end. Caller frees with mem_free. limit: larger
  * is TP_E_LIMIT, nothing read. */

@@ -77,7 +77,7 @@ static bool sleep_until(_Atomic uint32_t *told, uint32_t phase, uint32_t seconds
 {
     uint32_t waited = 0;
     while (!is_told(told, phase))
-        if (!futex_wait(told, phase - 1, seconds > 0) && ++waited == seconds)
+        if (!futex_wait(told, phase - 1, seconds > 0) && waited++ == seconds)
             return is_told(told, phase);
     return true;
 }

@@ -241,14 +241,12 @@ bool output_file_same(const struct output_file *a, const struct output_file *b)
            of_a.dev == of_b.dev;
 }
 
-bool output_file_spares(const struct output_file *file, const char *folder, const char *name,
-                        struct tp_error *err)
+bool output_file_spares(const struct output_file *file, const char *path, struct tp_error *err)
 {
-    char path[IO_PATH_MAX], real[IO_PATH_MAX];
-    return file->place.parent.fd < 0 || !io_join(path, folder, name, NULL) ||
-           !realpath(path, real) ||
-           !io_join(path, file->place.parent.path, file->place.name, NULL) ||
-           strcmp(path, real) != 0 ||
+    char own[IO_PATH_MAX], real[IO_PATH_MAX];
+    return file->place.parent.fd < 0 || !realpath(path, real) ||
+           !io_join(own, file->place.parent.path, file->place.name, NULL) ||
+           strcmp(own, real) != 0 ||
            tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is a file that is read; name another",
                    file->place.path);
 }

@@ -31,7 +31,6 @@ bool output_file_close(struct output_file *file, bool ok, struct tp_error *err);
 /* Both would have one name, or be written into one pipe. */
 bool output_file_same(const struct output_file *a, const struct output_file *b);
 /* It would replace that file, which the command reads, there or not: TP_E_OUTPUT_EXISTS. */
-bool output_file_spares(const struct output_file *file, const char *folder, const char *name,
-                        struct tp_error *err);
+bool output_file_spares(const struct output_file *file, const char *path, struct tp_error *err);
 /* Opened, written and closed. */
 bool output_file_put(const char *path, const void *data, size_t n, struct tp_error *err);

@@ -12,7 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HISTORY_LINES = 1000, MESSAGE_BYTES_MAX = 64 << 20, EDITOR_BYTES = 1 << 20 };
+enum {
+    HISTORY_LINES = 1000,
+    HISTORY_BYTES_MAX = 64 << 20,
+    MESSAGE_BYTES_MAX = 64 << 20,
+    EDITOR_BYTES = 1 << 20
+};
 static const char quotes[] = "\"\"\"";
 enum { QUOTES = 3 };
 
@@ -55,6 +60,19 @@ static unsigned char suspend(EditLine *editor, int key)
     return CC_REDISPLAY;
 }
 
+/* libedit reads whatever it is given, as far as that goes. */
+static bool check_history(const char *path, struct tp_error *err)
+{
+    struct io_identity who;
+    int fd = io_open_read(path, &who, err);
+    if (fd < 0)
+        return false;
+    io_close(&fd, path, NULL);
+    return who.size <= HISTORY_BYTES_MAX ||
+           tp_fail(err, TP_E_LIMIT, "%s: %llu bytes, at most %d are allowed", path,
+                   (unsigned long long)who.size, HISTORY_BYTES_MAX);
+}
+
 /* Only a history is ever replaced by one. */
 static bool load_history(struct chat_input *input, struct tp_error *err)
 {
@@ -64,12 +82,11 @@ static bool load_history(struct chat_input *input, struct tp_error *err)
     struct place place;
     bool ok = place_open(&place, path, err); /* what cannot be written at the end is refused now */
     place_close(&place);
-    if (!ok || history(input->history, &event, H_LOAD, path) >= 0 || stat(path, &st) != 0 ||
-        st.st_size == 0)
+    if (!ok || stat(path, &st) != 0)
         return ok;
-    return access(path, R_OK) == 0 ? tp_fail(err, TP_E_OUTPUT_EXISTS,
-                                             "%s: is there and is no history; name another", path)
-                                   : tp_fail_errno(err, "%s: read", path);
+    return check_history(path, err) &&
+           (history(input->history, &event, H_LOAD, path) >= 0 || st.st_size == 0 ||
+            tp_fail(err, TP_E_OUTPUT_EXISTS, "%s: is there and is no history; name another", path));
 }
 
 static bool put_private(const char *path, const struct io_map *text, struct tp_error *err)

@@ -37,7 +37,7 @@ static struct sampler_options sampling_of(const struct choice_given *o,
         s.min_p = config->min_p;
     }
     if (o->given_temperature)
-        s.temperature = o->temperature;
+        s.temperature = o->temperature < SAMPLER_TEMPERATURE_MIN ? 0 : o->temperature;
     if (o->given_top_k)
         s.top_k = o->top_k;
     if (o->given_top_p)

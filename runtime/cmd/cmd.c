@@ -112,11 +112,18 @@ struct spared {
 static bool spares(void *arg, const char *name)
 {
     const struct spared *s = arg;
-    return output_file_spares(s->file, s->run->bundle.dir, name, s->err);
+    char path[IO_PATH_MAX];
+    return !io_join(path, s->run->bundle.dir, name, NULL) ||
+           output_file_spares(s->file, path, s->err);
 }
 
 bool run_check_output(const struct run *run, const struct output_file *file, struct tp_error *err)
 {
+    const struct prompts_given *given = &run->options->prompts;
+    const char *files[] = {given->prompts_file, given->text_file};
+    for (int i = 0; i < 2; i++)
+        if (files[i] && strcmp(files[i], "-") != 0 && !output_file_spares(file, files[i], err))
+            return false;
     return bundle_each_file(&run->bundle, spares, &(struct spared){run, file, err});
 }
 

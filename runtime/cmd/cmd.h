@@ -39,7 +39,7 @@ bool run_prompts(struct run *run, struct batch *batch,
                  bool (*fn)(void *arg, uint32_t prompt, uint32_t position, const float *logits,
                             struct tp_error *err),
                  void *arg, struct tp_error *err);
-/* The file is none of the bundle's, which is read: TP_E_OUTPUT_EXISTS. */
+/* The file is none that is read, of the bundle or of prompts: TP_E_OUTPUT_EXISTS. */
 bool run_check_output(const struct run *run, const struct output_file *file, struct tp_error *err);
 /* --trace FILE, if it was given. */
 bool run_write_trace(struct run *run, struct tp_error *err);

@@ -569,6 +569,12 @@ def test_what_was_typed_can_be_called_back():
         open(d + "/notes", "w").write(notes)
         t = Terminal(d + "/b", "--history", d + "/notes", "-q")
         assert t.close() == 2 and open(d + "/notes").read() == notes
+        os.mkfifo(d + "/fifo")
+        with open(d + "/large", "wb") as f:
+            f.truncate((64 << 20) + 1)
+        for path, status, why in ((d + "/fifo", 3, b"not a regular file"), ("/dev/zero", 3, b"not a regular file"), (d + "/large", 6, b"at most 67108864")):
+            t = Terminal(d + "/b", "--history", path, "-q")
+            assert t.close() == status and why in t.seen, t.seen
 
 
 def test_without_a_template_there_is_no_chat():

@@ -349,6 +349,22 @@ def test_an_output_with_a_slash_behind_it_or_without_a_folder_is_itself():
         assert sorted(os.listdir(d)) == ["b", "c"]
 
 
+def test_what_cannot_be_looked_for_is_not_called_absent():
+    """A folder that may not be searched, a link that leads to itself: neither is "no such folder", nor "not a bundle"."""
+    with Folder() as d:
+        convert(checkpoint("yarn"), d + "/b")
+        os.symlink("loop", d + "/loop")
+        for command in ((harness.TPRUN, "generate", "x"), (harness.TPSHARD, "verify"), (harness.TPSHARD, "inspect"), (harness.TPSHARD, "plan")):
+            error_line(run([*command[:2], d + "/loop", *command[2:]], None), 5, d + "/loop", "Too many levels of symbolic links")
+        if os.geteuid() != 0:
+            raise Skip("a folder that somebody else may not search needs root")
+        os.chmod(d, 0o711)
+        os.chmod(d + "/b", 0o744)
+        somebody = {"preexec_fn": lambda: os.setuid(65534)}
+        for command in (harness.TPRUN, "selftest"), (harness.TPSHARD, "verify"):
+            error_line(run([*command, d + "/b"], None, **somebody), 5, d + "/b", "Permission denied")
+
+
 def test_a_missing_runtime_is_named():
     with Folder() as d:
         shutil.copy(harness.TPSHARD, d + "/tpshard")

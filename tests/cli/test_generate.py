@@ -217,4 +217,27 @@ def test_more_layers_than_there_are_is_an_error(d):
     error_line(tprun("selftest", b, "--layers", "1", status=None), 2, "--layers: an option of other commands, not of selftest")
 
 
+def test_a_temperature_that_is_next_to_nothing_is_greedy(d):
+    b = demo(d)
+    want = tprun("generate", b, "Once upon", "-n", "9", "-q", *GREEDY).stdout
+    for t in ("1e-45", "1e-30", "9.9e-7"):
+        assert tprun("generate", b, "Once upon", "-n", "9", "-q", "--temp", t).stdout == want
+    tprun("generate", b, "Once upon", "-n", "9", "-q", "--temp", "1e-6")
+    error_line(tprun("generate", b, "a", "--temp", "1001", status=None), 2, "--temp", "0 to 1000")
+
+
+def test_what_a_prompt_is_read_from_is_no_output(d):
+    b = demo(d)
+    text, lines_ = d + "/p.txt", d + "/p.jsonl"
+    kept = {text: b"Once upon", lines_: b'{"prompt": "Once"}\n'}
+    for path, data in kept.items():
+        open(path, "wb").write(data)
+    os.symlink(text, d + "/link")
+    for command in (("logits", b, "-o"), ("generate", b, "-n", "1", "--trace")):
+        for given in (("-f", text, text), ("-f", d + "/link", text), ("-f", text, d + "/./p.txt"), ("--prompts", lines_, lines_)):
+            error_line(tprun(*command, given[2], *given[:2], status=None), 2, "is a file that is read; name another")
+            assert all(open(path, "rb").read() == data for path, data in kept.items())
+    tprun("logits", b, "-o", d + "/other", "-f", text)
+
+
 harness.main(globals())

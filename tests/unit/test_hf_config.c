@@ -712,6 +712,10 @@ static void keys_that_matter_are_refused_by_name(void **state)
         {"{\"final_logit_softcapping\": 30.0}", "final_logit_softcapping"},
         {"{\"logit_scale\": 0.0625}", "logit_scale"},
         {"{\"rope_interleaved\": true}", "rope_interleaved"},
+        {"{\"is_causal\": false}", "is_causal"},
+        {"{\"is_causal\": 0}", "is_causal"},
+        {"{\"use_rope\": false}", "use_rope"},
+        {"{\"rotary_pct\": false}", "rotary_pct"},
         {"{\"torch_dtype\": \"float64\"}", "float64"},
         {"{\"dtype\": \"float8_e4m3fn\"}", "float8_e4m3fn"},
         {"{\"some_new_key\": 3}", "some_new_key"},
@@ -724,7 +728,8 @@ static void keys_that_matter_are_refused_by_name(void **state)
     accepted(llama,
              "{\"some_new_key\": null, \"b\": false, \"c\": 0, \"d\": 0.0, \"e\": \"\", \"f\": [],"
              " \"g\": {}, \"_h\": 5, \"logit_scale\": 1, \"partial_rotary_factor\": 1.0,"
-             " \"use_mrope\": false, \"attention_dropout\": 0.1, \"pretraining_tp\": 4,"
+             " \"use_mrope\": false, \"is_causal\": true, \"attention_dropout\": 0.1, "
+             "\"pretraining_tp\": 4,"
              " \"hidden_act\": \"swish\"}");
 }
 

@@ -170,6 +170,13 @@ static void the_post_processor_is_checked(void **state)
         "twice");
     refused("post_processor", "{\"type\": \"BertProcessing\"}", "cls and sep");
     unsupported("post_processor", "{\"type\": \"Other\"}", "post_processor Other");
+    unsupported(
+        "post_processor",
+        "{\"type\": \"Sequence\", \"processors\": [{\"type\": \"TemplateProcessing\", "
+        "\"single\": [{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {}}, {\"type\": "
+        "\"Sequence\", \"processors\": [{\"type\": \"BertProcessing\", \"cls\": [\"a\", 0], "
+        "\"sep\": [\"b\", 1]}]}]}",
+        "pair behind a template");
 }
 
 static void what_is_not_supported_is_named(void **state)

@@ -79,8 +79,10 @@ struct input_check {
 static void check_input(void *arg, const char *name)
 {
     struct input_check *c = arg;
-    c->ok = c->ok && ((!c->all && !model_folder_reads(name)) ||
-                      output_file_spares(c->file, c->dir, name, c->err));
+    char path[IO_PATH_MAX];
+    c->ok =
+        c->ok && ((!c->all && !model_folder_reads(name)) || !io_join(path, c->dir, name, NULL) ||
+                  output_file_spares(c->file, path, c->err));
 }
 
 static bool check_folder(const struct output_file *file, const char *dir, bool all,

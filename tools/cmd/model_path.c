@@ -151,6 +151,8 @@ static bool fail_folder(const char *dir, struct tp_error *err)
 
 bool model_path_check(const char *path, bool bare, struct tp_error *err)
 {
+    if (!io_reachable(path, err))
+        return false;
     if (!io_exists(path))
         return fail_absent(path, err);
     if (!io_is_dir(path))

@@ -47,7 +47,7 @@ static const struct {
     {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"logit_scale", 1},
     {"logits_scaling", 1}, {"embedding_multiplier", 1}, {"residual_multiplier", 1},
     {"is_encoder_decoder", 0}, {"add_cross_attention", 0}, {"alibi", 0}, {"parallel_attn", 0},
-    {"clip_qkv", 0}, {"attention_chunk_size", 0},
+    {"clip_qkv", 0}, {"attention_chunk_size", 0}, {"is_causal", 1}, {"causal", 1}, {"use_rope", 1},
 };
 /* clang-format on */
 
@@ -116,8 +116,9 @@ static bool check_fixed(const struct json_in *in, const char *key, const json_t 
     size_t i;
     if (!is_fixed(key, &i) || json_is_null(value))
         return true;
-    if (json_is_number(value) ? json_number_value(value) == fixed[i].value
-                              : fixed[i].value == 0 && is_empty(value))
+    const double number = json_is_true(value) ? 1 : json_number_value(value);
+    if (json_is_number(value) || json_is_boolean(value) ? number == fixed[i].value
+                                                        : fixed[i].value == 0 && is_empty(value))
         return true;
     return tp_fail(err, TP_E_CF_KEY, "%s: %s: only %g is supported", in->file, key, fixed[i].value);
 }

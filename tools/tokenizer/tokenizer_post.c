@@ -5,6 +5,7 @@
 struct posting {
     const struct tokenizer_reading *in;
     struct tokenizer_post *out;
+    bool templated; /* a template has been */
 };
 
 /* Put an id before everything so far, or after it. */
@@ -89,17 +90,21 @@ static bool read_processor(void *self, const char *type, const json_t *value)
     struct posting *p = self;
     if (strcmp(type, "ByteLevel") == 0)
         return true; /* trims offsets only: ids stay as they are */
-    if (strcmp(type, "TemplateProcessing") == 0)
+    if (strcmp(type, "TemplateProcessing") == 0) {
+        p->templated = true;
         return read_template(p, value);
+    }
     if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0)
-        return read_pair(p, value);
+        return p->templated /* the reference puts a pair around every piece of it */
+                   ? reading_unsupported(p->in, "post_processor", "with a pair behind a template")
+                   : read_pair(p, value);
     return reading_unsupported(p->in, "post_processor", type);
 }
 
 bool tokenizer_post_read(const struct tokenizer_reading *in, const json_t *value,
                          struct tokenizer_post *out)
 {
-    struct posting p = {in, out};
+    struct posting p = {in, out, false};
     *out = (struct tokenizer_post){0};
     return !value || reading_each(in, "post_processor", "processors", value, read_processor, &p);
 }
