@@ -65,8 +65,10 @@ class Case:
     def ask(self, program, bundle, tp, what, machine, args):
         """Run, and read from the report that what was asked for was in use."""
         trace = os.path.join(self.folder, "trace")
+        nodes = machine.get("nodes")  # of a machine that hwloc is told of: ranks and threads are in crews
+        env = dict(os.environ, HWLOC_SYNTHETIC=f"numa:{nodes} core:6 pu:1") if nodes else None
         done = run([program, what[0], bundle, *what[1:], "--trace", trace, "--report", "json", "--threads", machine["threads"],
-                    "--isa", machine["isa"], "--chunk", machine["chunk"], *args])
+                    "--isa", machine["isa"], "--chunk", machine["chunk"], *(("--pin", "yes") if nodes else ()), *args], env=env)
         report = json.loads(next(l for l in done.stderr.decode().splitlines() if l.startswith("{")))
         said = report["kernels"], report["threads"], report["chunk"], report["tp"]
         assert said == (machine["isa"], machine["threads"], machine["chunk"], tp), said
@@ -187,7 +189,7 @@ def test_random_combinations():
             if key not in cases:
                 cases[key] = Case(d, key, checkpoint(name), recipe)
             cases[key].check(tp, rng.choice((None, 0, 1, 2, 3, 4)), via=via, threads=rng.choice(THREADS),
-                             isa=rng.choice(isas()), chunk=rng.choice(CHUNKS))
+                             isa=rng.choice(isas()), chunk=rng.choice(CHUNKS), nodes=rng.choice((None, None, 2, 3)))
 
 
 def test_three_chunks_and_one_position_of_cache():
@@ -199,7 +201,8 @@ def test_three_chunks_and_one_position_of_cache():
             case = Case(d, label, synthetic(f"{d}/s-{label}", **changes), lengths=(769, 253))
             for tp, i, machine in ((1, 0, {}), (3, 0, dict(chunk=33)), (2, None, dict(chunk=7, threads=3)),
                                    (4, None, dict(isa="scalar")), (3, 1, dict(chunk=256)),
-                                   *((1 + t % 2, (None, 0)[t // 2 % 2], dict(threads=t)) for t in range(1, 9))):
+                                   *((1 + t % 2, (None, 0)[t // 2 % 2], dict(threads=t)) for t in range(1, 9)),
+                                   (2, None, dict(threads=4, nodes=2)), (4, 0, dict(threads=5, nodes=2))):
                 case.check(tp, i, **machine)
 
 
