@@ -2,6 +2,7 @@
 #include "json.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 struct generation_config generation_config_default(void)
 {
@@ -17,8 +18,9 @@ static const struct {
 } not_done[] = {
     {"num_beams", 1}, {"num_beam_groups", 1}, {"penalty_alpha", 0}, {"typical_p", 1}, {"top_h", 1},
     {"epsilon_cutoff", 0}, {"eta_cutoff", 0}, {"encoder_repetition_penalty", 1},
-    {"no_repeat_ngram_size", 0}, {"bad_words_ids", 0}, {"force_words_ids", 0}, {"constraints", 0},
-    {"forced_bos_token_id", 0}, {"forced_eos_token_id", 0}, {"suppress_tokens", 0},
+    {"no_repeat_ngram_size", 0}, {"encoder_no_repeat_ngram_size", 0}, {"bad_words_ids", 0},
+    {"force_words_ids", 0}, {"constraints", 0}, {"forced_bos_token_id", -1},
+    {"forced_eos_token_id", -1}, {"suppress_tokens", 0},
     {"begin_suppress_tokens", 0}, {"sequence_bias", 0}, {"exponential_decay_length_penalty", 0},
     {"guidance_scale", 1}, {"watermarking_config", 0}, {"dola_layers", 0}, {"stop_strings", 0},
     {"min_length", 0}, {"min_new_tokens", 0},
@@ -42,6 +44,9 @@ static void find_not_done(const json_t *object, struct generation_config *out)
         if (!neutral)
             leave_out(out, not_done[i].key);
     }
+    const char *cache = json_string_value(json_find(object, "cache_implementation"));
+    if (cache && strcmp(cache, "quantized") == 0)
+        leave_out(out, "cache_implementation");
 }
 
 /* ---- fields ---- */

@@ -452,6 +452,19 @@ def test_quantization_is_decided_by_the_weights_of_the_model(d):
             m = Model(d, "mqa-bias")
             m.config(**{key: config})
             taken(m)
+    weights = {"weights": {"num_bits": 8}, "input_activations": None}
+    for config, word in (({"quant_method": "bitnet", "quantization_mode": "online"}, "bitnet"), ({"kv_cache_scheme": {"num_bits": 8}}, "kv_cache_scheme"),
+                         ({"transform_config": {"config_groups": {"R1": {}}}}, "transform_config"),
+                         ({"config_groups": {"group_0": weights, "group_1": {"input_activations": {"dynamic": True}}}}, "input_activations")):
+        m = Model(d, "mqa-bias")
+        m.config(quantization_config={"quant_method": "compressed-tensors", **config})
+        refused(m, 4, word, "though the tensors are plain")
+    m = Model(d, "mqa-bias")
+    m.config(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"group_0": weights}, "transform_config": {}, "kv_cache_scheme": None})
+    taken(m, "the tensors are plain")
+    m.t["model.embed_tokens.weight_scale"] = ("F32", [1], bytes(4))
+    m.save()
+    refused(m, 4, "quantized checkpoint")
     m = Model(d, "mqa-bias")
     m.put("quantize_config.json", {"bits": 4})
     taken(m)
@@ -491,11 +504,11 @@ def test_rope_scaling_and_rope_parameters(d):
     config = json.load(open(checkpoint("yarn") + "/config.json"))
     v4, theta = config["rope_scaling"], config["rope_theta"]
     harness.convert(checkpoint("yarn"), d + "/plain")
-    for parameters in (dict(v4), dict(v4, rope_theta=theta), dict({k: v for k, v in v4.items() if "type" not in k}, type="yarn", beta_fast=32, truncate=None), {}, None):
+    for parameters in (dict(v4), dict(v4, rope_theta=theta), dict({k: v for k, v in v4.items() if "type" not in k}, type="yarn", beta_fast=32), {}, None):
         m = Model(d, "yarn")
         m.config(rope_parameters=parameters)
         assert "rope_" not in taken(m)
-    for parameters, keys in ((dict(v4, factor=2.0), "factor"), (dict(v4, rope_theta=5e5), "rope_theta"), ({"rope_type": "default"}, "rope_type")):
+    for parameters, keys in ((dict(v4, factor=2.0), "factor"), (dict(v4, rope_theta=5e5), "rope_theta"), ({"rope_type": "default"}, "rope_type"), (dict(v4, truncate=None), "truncate")):
         m = Model(d, "yarn")
         m.config(rope_parameters=parameters)
         taken(m, "rope_scaling and rope_parameters differ in", keys)

@@ -187,6 +187,16 @@ def test_tokens_without_a_row_are_dropped_and_named():
         assert greedy(bundle) == GREEDY
 
 
+def test_a_named_token_that_is_not_special_is_a_warning():
+    """Its text in a message would be the token."""
+    def plain(doc):
+        for token in doc["added_tokens"]:
+            token["special"] = False
+    with Folder() as d:
+        converted(folder(d + "/m", {"tokenizer.json": edited(plain)}, drop=["added_tokens_decoder", "additional_special_tokens", "unk_token", "pad_token"]),
+                  "no special token", count=2)
+
+
 def test_bos_and_eos_that_differ_are_a_warning_and_the_tokenizers_count():
     with Folder() as d:
         cases = (("bos", {"config": {"bos_token_id": 0}}, ("<s>", "1", "0", "tokenizer's counts"), 1),
@@ -203,6 +213,10 @@ def test_bos_and_eos_that_differ_are_a_warning_and_the_tokenizers_count():
                  ("more", {"additional_special_tokens": ["<s>", "<t>"], "extra_special_tokens": {"image_token": "<i>"}}, ("<t>", "<i>"), 2),
                  ("added_tokens.json, half", {"files": {"added_tokens.json": {"<s>": 1.5}}, "drop": ["added_tokens_decoder"]}, ("malformed",), 1),
                  ("added_tokens.json", {"files": {"added_tokens.json": {"<x>": 7, "<s>": 1}}, "drop": ["added_tokens_decoder"]}, ("<x>", "7"), 1),
+                 ("flags", {"added_tokens_decoder": {"1": {"content": "<s>", "lstrip": True}, "2": {"content": "</s>", "single_word": False}}}, ("<s>", "it with lstrip false"), 1),
+                 ("special", {"added_tokens_decoder": {"1": {"content": "<s>", "special": False}}}, ("it with special true",), 1),
+                 ("text alone", {"additional_special_tokens": ["ve"], "pad_token": "ve"}, ("ve", "it as text alone"), 2),
+                 ("split", {"split_special_tokens": True}, ("split_special_tokens",), 1), ("no split", {"split_special_tokens": False}, (), 0),
                  ("class", {"tokenizer_class": "Nonsense"}, (), 0), ("numbers", {"model_max_length": 10**30, "x": [-10**40]}, (), 0))
         for i, (name, changes, words, count) in enumerate(cases):
             bundle = converted(folder(f"{d}/{i}", **changes), *words, count=count)
@@ -234,7 +248,7 @@ def test_an_answer_ends_at_every_eos():
         cases = (("config", {"config": {"eos_token_id": end}, "files": {"generation_config.json": {}}}, 1),
                  ("generation", {"files": {"generation_config.json": {"eos_token_id": [2, end]}}}, 0),
                  ("generation over config", {"config": {"eos_token_id": end}}, 1),
-                 ("tokenizer", {"eos_token": name, "config": {"eos_token_id": 2}}, 1),
+                 ("tokenizer", {"eos_token": name, "config": {"eos_token_id": 2}}, 2),  # it is text alone
                  ("bad ones", {"config": {"eos_token_id": end}, "files": {"generation_config.json": {"eos_token_id": [[2], 515]}}}, 3))
         for i, (label, changes, count) in enumerate(cases):
             bundle = converted(folder(f"{d}/{i}", **changes), count=count)

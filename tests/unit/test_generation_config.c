@@ -53,8 +53,20 @@ static void every_field_is_read(void **state)
 static void what_is_not_done_is_named(void **state)
 {
     (void)state;
+    static const char *const keys[][2] = {{"num_beams", "4"},
+                                          {"forced_eos_token_id", "0"},
+                                          {"forced_bos_token_id", "0"},
+                                          {"encoder_no_repeat_ngram_size", "1"},
+                                          {"cache_implementation", "\"quantized\""}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[96];
+        snprintf(text, sizeof text, "{\"%s\": %s}", keys[i][0], keys[i][1]);
+        assert_true(parse(text));
+        assert_string_equal(g.ignored, keys[i][0]);
+    }
+    assert_true(parse("{\"cache_implementation\": \"static\"}"));
+    assert_int_equal(g.n_ignored, 0);
     assert_true(parse("{\"num_beams\": 4}"));
-    assert_string_equal(g.ignored, "num_beams");
     assert_true(parse("{\"suppress_tokens\": [5]}"));
     assert_string_equal(g.ignored, "suppress_tokens");
 }

@@ -357,19 +357,22 @@ static void dtypes_are_spelled_in_many_ways(void **state)
 static void rope_parameters_may_be_nested_by_layer_type(void **state)
 {
     (void)state;
-    const char *same =
-        "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
-        " \"default\"}, \"sliding_attention\": {\"rope_theta\": 5, \"rope_type\": \"default\"}}}";
-    const char *differ =
-        "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\":"
-        " \"default\"}, \"sliding_attention\": {\"rope_theta\": 6, \"rope_type\": \"default\"}}}";
-    assert_true(accepted(qwen, same)->rope.theta == 5);
-    assert_true(accepted(llama, differ)->rope.theta == 5);
-    refused(qwen, differ, TP_EXIT_UNSUPPORTED, "rope_parameters");
-    refused(qwen, "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5}}}",
+#define BOTH TYPES("sliding_attention", "full_attention")
+#define ONE TYPES("full_attention", "full_attention")
+#define FULL "\"full_attention\": {\"rope_theta\": 5, \"rope_type\": \"default\"}"
+#define SLIDING(theta)                                                                             \
+    "\"sliding_attention\": {\"rope_theta\": " theta ", \"rope_type\": \"default\"}"
+#define NESTED(rest) "\"rope_parameters\": {" rest "}}"
+    assert_true(accepted(qwen, "{" BOTH ", " NESTED(FULL ", " SLIDING("5")))->rope.theta == 5);
+    assert_true(accepted(llama, "{" ONE ", " NESTED(FULL ", " SLIDING("6")))->rope.theta == 5);
+    refused(qwen, "{" BOTH ", " NESTED(FULL ", " SLIDING("6")), TP_EXIT_UNSUPPORTED,
+            "rope_parameters");
+    refused(qwen, "{" BOTH ", " NESTED(FULL), TP_EXIT_UNSUPPORTED, "sliding_attention");
+    refused(qwen, "{" BOTH ", " NESTED("\"full_attention\": {}, \"sliding_attention\": 3"),
             TP_EXIT_UNSUPPORTED, "sliding_attention");
-    refused(qwen, "{\"rope_parameters\": {\"full_attention\": {}, \"sliding_attention\": 3}}",
-            TP_EXIT_UNSUPPORTED, "sliding_attention");
+    refused(llama, "{" NESTED(FULL), TP_EXIT_UNSUPPORTED, "no layer_types");
+    refused(llama, "{" ONE ", " NESTED(FULL ", \"rope_theta\": 10000"), TP_EXIT_UNSUPPORTED,
+            "\"rope_theta\" beside");
 }
 
 static void quantization_is_named_not_refused(void **state)

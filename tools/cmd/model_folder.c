@@ -143,8 +143,11 @@ static const struct st_tensor *find_quantized(const struct model_folder *f)
     for (uint32_t i = 0; i < f->checkpoint.count; i++) {
         const struct st_tensor *t = f->checkpoint.tensors[i].tensor;
         const char *end = t->name + t->name_len, *dot = memrchr(t->name, '.', t->name_len);
-        if (!f->checkpoint.tensors[i].indexed || !dot || !contains(t, "_proj.") ||
-            !is_of_layers(t, prefix, f->config->model.n_layers))
+        if (!f->checkpoint.tensors[i].indexed || !dot)
+            continue;
+        if ((contains(t, "embed_tokens.") || contains(t, "lm_head.")) && contains(t, "_scale"))
+            return t;
+        if (!contains(t, "_proj.") || !is_of_layers(t, prefix, f->config->model.n_layers))
             continue;
         size_t n = (size_t)(end - dot);
         bool plain =
@@ -173,6 +176,11 @@ static bool check_quantization(const struct model_folder *f, struct tp_error *er
             "%s: tensor \"%s\" (%s) is of a quantized checkpoint, but config.json names no "
             "quantization",
             f->dir, tp_name_cut(name, t->name, t->name_len), st_dtype_name(t->dtype));
+    if (f->config->quantization_at_work)
+        return tp_fail(err, TP_E_UNSUPPORTED,
+                       "%s/config.json: %s of its quantization (%s) is not supported, though the "
+                       "tensors are plain",
+                       f->dir, f->config->quantization_at_work, scheme);
     if (*scheme)
         finding_note(&f->findings,
                      "%s/config.json: names a quantization (%s), but the tensors are plain: they "

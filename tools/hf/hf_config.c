@@ -249,6 +249,7 @@ static bool read_object(const struct json_in *in, const struct hf_options *optio
         !hf_rope_read(in, m, findings, err) || !read_ids(in, a, m, err))
         return false;
     hf_quantization_name(in, out->quantization);
+    out->quantization_at_work = hf_quantization_at_work(in);
     if (json_find(in->object, "auto_map") ||
         json_is_true(json_object_get(in->object, "trust_remote_code")))
         finding_note(findings,

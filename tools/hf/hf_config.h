@@ -10,6 +10,7 @@
 struct hf_config {
     struct model_config model;              /* checked: model_config_check */
     char quantization[HF_QUANTIZATION_MAX]; /* scheme of the stored weights; "" none */
+    const char *quantization_at_work;       /* what of it counts with plain weights; or NULL */
 };
 
 /* path: a model folder, or a bare config.json. options may be NULL. In a folder,

@@ -55,3 +55,31 @@ void hf_quantization_name(const struct json_in *in, char name[HF_QUANTIZATION_MA
     if (bits)
         snprintf(name + n, HF_QUANTIZATION_MAX - (size_t)n, " %lld-bit", bits);
 }
+
+static bool is_something(const json_t *value)
+{
+    return json_is_object(value) || json_is_array(value)
+               ? json_object_size(value) + json_array_size(value) > 0
+               : value && !json_is_null(value) && !json_is_false(value);
+}
+
+const char *hf_quantization_at_work(const struct json_in *in)
+{
+    static const char *const of_block[] = {"kv_cache_scheme", "transform_config"},
+                             *const of_group[] = {"input_activations", "output_activations"};
+    const json_t *block = find_block(in->object);
+    const char *method = block ? text(block, "quant_method") : NULL, *name;
+    json_t *group;
+    if (method && strcmp(method, "bitnet") == 0)
+        return "bitnet";
+    for (size_t i = 0; i < 2; i++)
+        if (is_something(json_object_get(block, of_block[i])))
+            return of_block[i];
+    json_object_foreach(json_object_get(block, "config_groups"), name, group)
+    {
+        for (size_t i = 0; i < 2; i++)
+            if (is_something(json_object_get(group, of_group[i])))
+                return of_group[i];
+    }
+    return NULL;
+}

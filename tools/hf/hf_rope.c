@@ -17,6 +17,19 @@ static bool flatten(const struct json_in *in, const struct model_config *model, 
         entry[i] = json_object_get(*block, layer_kinds[i]);
     if (!entry[0] && !entry[1])
         return true;
+    if (!json_find(in->object, "layer_types")) /* transformers would take them for unknown keys */
+        return tp_fail(err, TP_E_CF_KEY, "%s: %s: by kind of layer, but there are no layer_types",
+                       in->file, name);
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)*block, key, value)
+    {
+        char cut[TP_NAME_BUF];
+        if (!json_is_null(value) && strcmp(key, layer_kinds[0]) != 0 &&
+            strcmp(key, layer_kinds[1]) != 0)
+            return tp_fail(err, TP_E_CF_KEY, "%s: %s: \"%s\" beside parameters by kind of layer",
+                           in->file, name, tp_name_cut(cut, key, strlen(key)));
+    }
     for (uint64_t i = 0; i < model->n_layers; i++)
         used[model->window[i] != 0] = true;
     const json_t *chosen = NULL;
@@ -105,7 +118,8 @@ static bool read_yarn(const struct json_in *in, double max_positions, struct rop
         !number_or(in, "beta_slow", 1, &rope->beta_slow, err) ||
         !number_or(in, "mscale", 0, &mscale, err) ||
         !number_or(in, "mscale_all_dim", 0, &mscale_all_dim, err) ||
-        !json_get_bool_or(in, "truncate", true, &rope->truncate, err))
+        !json_get_bool_or(in, "truncate", !json_object_get(in->object, "truncate"), &rope->truncate,
+                          err)) /* null: false, as in transformers */
         return false;
     double fallback = rope_yarn_attention_factor(rope->factor, mscale, mscale_all_dim);
     return json_get_double_or(in, "attention_factor", fallback, &rope->attention_factor, err);

@@ -22,18 +22,69 @@ struct differing {
     uint32_t count;
 };
 
-/* A token that has that id; id NULL: any. */
-static void compare(const struct comparing *c, const char *text, size_t n, const uint64_t *id,
-                    struct differing *d)
+/* What another file says of a token, beside its text. */
+struct wanted {
+    const uint64_t *id;  /* NULL: any */
+    const json_t *flags; /* {"lstrip": true ...}, those that it has; or NULL */
+    bool special;        /* it is a control token */
+};
+
+static bool find_added(const struct tokenizer_file *file, uint32_t id,
+                       struct tokenizer_added *added)
 {
-    char name[TP_NAME_BUF], other[48] = "no such token", own[32] = "";
-    uint32_t found = tokenizer_file_named(c->file, text, n);
-    bool left_out = json_object_getn(c->without, text, n) ||
-                    (id && found == TOKEN_NONE && c->model && *id >= c->model->vocab);
-    if (left_out || (found != TOKEN_NONE && (!id || found == *id)) || d->count++ > 0)
+    for (uint32_t i = 0; i < file->added_count; i++) {
+        *added = tokenizer_file_added(file, i);
+        if (added->id == id)
+            return true;
+    }
+    return false;
+}
+
+/* How tokenizer.json has that token otherwise; NULL: it has it so. buf: [64] */
+static const char *other_kind(const struct comparing *c, uint32_t id, const struct wanted *wanted,
+                              char *buf)
+{
+    static const struct {
+        const char *key;
+        uint32_t flag;
+    } flags[] = {{"special", ADDED_SPECIAL},
+                 {"lstrip", ADDED_LSTRIP},
+                 {"rstrip", ADDED_RSTRIP},
+                 {"single_word", ADDED_SINGLE_WORD}};
+    struct tokenizer_added added;
+    if (!find_added(c->file, id, &added))
+        return "it as text alone, which is cut into others";
+    if (wanted->special && !(added.flags & ADDED_SPECIAL))
+        return "it as no special token: in a message its text is the token";
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        const json_t *value = json_object_get(wanted->flags, flags[i].key);
+        const bool set = added.flags & flags[i].flag;
+        if (!json_is_boolean(value) || json_is_true(value) == set)
+            continue;
+        snprintf(buf, 64, "it with %s %s", flags[i].key, set ? "true" : "false");
+        return buf;
+    }
+    return NULL;
+}
+
+static void compare(const struct comparing *c, const char *text, size_t n,
+                    const struct wanted *wanted, struct differing *d)
+{
+    const uint64_t *id = wanted->id;
+    char name[TP_NAME_BUF], buf[64], own[32] = "";
+    const uint32_t found = tokenizer_file_named(c->file, text, n);
+    const char *other = "no such token";
+    if (json_object_getn(c->without, text, n) ||
+        (id && found == TOKEN_NONE && c->model && *id >= c->model->vocab))
+        return; /* it was left out */
+    if (found != TOKEN_NONE && id && found != *id) {
+        snprintf(buf, sizeof buf, "it with %u", found);
+        other = buf;
+    } else if (found != TOKEN_NONE) {
+        other = other_kind(c, found, wanted, buf);
+    }
+    if (!other || d->count++ > 0)
         return;
-    if (found != TOKEN_NONE)
-        snprintf(other, sizeof other, "it with %u", found);
     if (id)
         snprintf(own, sizeof own, " has id %llu", (unsigned long long)*id);
     snprintf(d->first, sizeof d->first, "token \"%s\"%s, tokenizer.json has %s",
@@ -73,7 +124,8 @@ static bool check_decoder(const struct comparing *c, const json_t *decoder, stru
     {
         const json_t *content = json_object_get(entry, "content");
         if (json_is_string(content) && tp_parse_u64(key, strlen(key), &id))
-            compare(c, json_string_value(content), json_string_length(content), &id, &d);
+            compare(c, json_string_value(content), json_string_length(content),
+                    &(struct wanted){&id, entry, false}, &d);
         else
             malformed(&d, key);
     }
@@ -94,7 +146,7 @@ static bool check_added(const struct comparing *c, const json_t *added, struct t
             continue;
         }
         uint64_t id = (uint64_t)number;
-        compare(c, key, strlen(key), &id, &d);
+        compare(c, key, strlen(key), &(struct wanted){&id, NULL, false}, &d);
     }
     return warn_of(c, "added_tokens.json", &d, err);
 }
@@ -103,7 +155,8 @@ static void compare_any(const struct comparing *c, const json_t *token, struct d
 {
     const json_t *text = chat_token_text(token);
     if (text)
-        compare(c, json_string_value(text), json_string_length(text), NULL, d);
+        compare(c, json_string_value(text), json_string_length(text),
+                &(struct wanted){NULL, NULL, true}, d);
 }
 
 /* A list of tokens, or an object that names them. */
@@ -169,16 +222,32 @@ static bool check_token(const struct comparing *c, const char *key, const json_t
                finding_warn(c->findings, TP_E_TK_INVALID, err,
                             "%s: %s \"%s\", tokenizer.json has no such token: it stays a text",
                             config_name, key, name);
+    char buf[64];
+    const char *other = other_kind(c, id, &(struct wanted){NULL, NULL, true}, buf);
+    if (other &&
+        !finding_warn(c->findings, TP_E_TK_INVALID, err, "%s: %s \"%s\", tokenizer.json has %s",
+                      config_name, key, name, other))
+        return false;
     return strcmp(key, "bos_token") == 0   ? check_bos(c, name, id, err)
            : strcmp(key, "eos_token") == 0 ? check_eos(c, name, id, err)
                                            : true;
+}
+
+static bool check_split(const struct comparing *c, const json_t *config, struct tp_error *err)
+{
+    return !json_is_true(json_find(config, "split_special_tokens")) ||
+           finding_warn(c->findings, TP_E_TK_INVALID, err,
+                        "%s: split_special_tokens is true: it is not followed, a control token in "
+                        "a text is a token",
+                        config_name);
 }
 
 static bool check(const struct comparing *c, const json_t *config, const json_t *added,
                   struct tp_error *err)
 {
     const json_t *decoder = json_find(config, "added_tokens_decoder");
-    bool ok = check_decoder(c, decoder, err) && check_added(c, added, err) &&
+    bool ok = check_split(c, config, err) && check_decoder(c, decoder, err) &&
+              check_added(c, added, err) &&
               check_more(c, "tokenizer_config.json: additional_special_tokens",
                          json_find(config, "additional_special_tokens"), err) &&
               check_more(c, "tokenizer_config.json: extra_special_tokens",
