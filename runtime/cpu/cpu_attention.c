@@ -189,7 +189,7 @@ static struct item first_item(void)
     return (struct item){0};
 }
 
-/* The first KV head of a rank from this one on that has any. */
+/* The first rank from this one on that has KV heads; NULL: there is none. */
 static const struct cpu_rank *rank_with_heads(const struct cpu_crew *c, uint64_t rank)
 {
     while (rank < c->ranks.end && cpu_rank_of(c, rank)->n_kv_heads_local == 0)
