@@ -42,10 +42,13 @@ ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
     $(error x86-64 is required, $(CC) makes programs for $(TARGET))
   endif
 endif
+# A word of a shell's command line, whatever is in it.
+quote  := '
+quoted  = $(quote)$(subst $(quote),'\'',$(1))$(quote)
 # The folders of a room, and its sources, in one order everywhere; headers are found by bare name.
 rooms   = $(addprefix -I,$(sort $(shell find $(1) -type d)))
 sources = $(sort $(shell find $(1) -name '*.c'))
-CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -ffile-prefix-map=$(CURDIR)=. $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
+CFLAGS = $(CSTD) $(WARN) $(FP) $(OPT) -ffile-prefix-map=$(call quoted,$(CURDIR))=. $(call rooms,format kernels) -pthread $(EXTRA_CFLAGS)
 LDLIBS = -ldl -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -ledit -lhwloc -lpthread -lm
 LDFLAGS = $(OPT) -pthread
 

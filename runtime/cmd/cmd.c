@@ -256,7 +256,8 @@ bool run_open_engine(struct run *run, bool at_once, uint64_t rows_max, struct tp
         tp_message("tprun", "warning",
                    "--verify=header: the weights are used without being checked");
     if (o->threads > processors_available())
-        tp_note("%d threads take turns on %d processors", o->threads, processors_available());
+        tp_note("%d threads take turns on %d processor%s", o->threads, processors_available(),
+                processors_available() > 1 ? "s" : "");
     return count_pages(run, at_once, &setup.n_pages, err) &&
            engine_open(&run->engine, &run->bundle, &setup, err);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,10 +21,12 @@ extern char **environ;
 static bool find_tprun(char path[IO_PATH_MAX], struct tp_error *err)
 {
     char self[IO_PATH_MAX], dir[IO_PATH_MAX];
+    const char *began_as = (const char *)getauxval(AT_EXECFN); /* where there is no /proc */
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0)
+    if (n > 0)
+        self[n] = '\0';
+    else if (!began_as || !realpath(began_as, self))
         return tp_fail_errno(err, "/proc/self/exe");
-    self[n] = '\0';
     snprintf(dir, sizeof dir, "%.*s", (int)(io_base_name(self) - self), self);
     if (!io_join(path, dir, "tprun", err))
         return false;
@@ -122,6 +125,12 @@ static bool run(const char *const *argv, int out, int pipes[2], struct progress 
     return tp_fail(err, lacks ? TP_E_MEMORY : TP_E_CHILD, "%s ended with %s %d: %s", argv[0],
                    WIFEXITED(status) ? "status" : "signal",
                    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), line);
+}
+
+bool child_has_tprun(struct tp_error *err)
+{
+    char path[IO_PATH_MAX];
+    return find_tprun(path, err);
 }
 
 bool child_run_tprun(const char *const *arguments, uint64_t limit, struct progress *progress,

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Is it there? TP_E_CHILD: it is not. */
+bool child_has_tprun(struct tp_error *err);
 /* tprun beside this program, with arguments (NULL-terminated, argv[0] excluded). What it prints, at
  * most `limit` bytes: mem_free. Its stderr is taken in, and the last line of that stands in the
  * error: TP_E_CHILD, also when there is no such program. TP_E_INTERRUPTED: a signal ended it.
