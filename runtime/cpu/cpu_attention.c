@@ -184,11 +184,6 @@ struct item {
     uint64_t query;   /* queries of the items before */
 };
 
-static struct item first_item(void)
-{
-    return (struct item){0};
-}
-
 /* The first rank from this one on that has KV heads; NULL: there is none. */
 static const struct cpu_rank *rank_with_heads(const struct cpu_crew *c, uint64_t rank)
 {
@@ -197,6 +192,7 @@ static const struct cpu_rank *rank_with_heads(const struct cpu_crew *c, uint64_t
     return rank < c->ranks.end ? cpu_rank_of(c, rank) : NULL;
 }
 
+/* item begins as {0}. false: there are no more. */
 static bool next_item(const struct cpu_crew *c, const struct step *step, uint32_t layer,
                       struct item *item)
 {
@@ -308,13 +304,13 @@ static void attend_shared(const struct cpu_crew *c, const struct step *step, uin
 {
     const struct range units = share_of(end->unit, share), queries = share_of(end->query, share);
     float *scratch = cpu_scratch(c, share);
-    for (struct item item = first_item(); next_item(c, step, layer, &item);)
+    for (struct item item = {0}; next_item(c, step, layer, &item);)
         for (uint64_t n = item.chunks.begin, u = item.unit; n < item.chunks.end; n++, u++)
             if (range_has(units, u))
                 attend_unit(step, layer, &item, n, scratch);
     struct comm *comm = c->device->setup.comm;
     comm->meet(comm, (int)(c->first_thread + share.part), COMM_CREW);
-    for (struct item item = first_item(); next_item(c, step, layer, &item);)
+    for (struct item item = {0}; next_item(c, step, layer, &item);)
         for (uint64_t i = 0; i < item.queries; i++)
             if (range_has(queries, item.query + i))
                 join_query(layer, &item, i, scratch);
@@ -334,14 +330,14 @@ void cpu_attention(const struct cpu_crew *c, const struct step *step, const stru
                    struct share share)
 {
     uint64_t items = 0, of_a_tile = 0;
-    struct item item = first_item();
+    struct item item = {0};
     for (; next_item(c, step, op->layer, &item); items++)
         of_a_tile += item.rows.begin == 0;
     if (is_shared(c, &item, items, items == of_a_tile)) {
         attend_shared(c, step, op->layer, &item, share);
         return;
     }
-    item = first_item();
+    item = (struct item){0};
     for (uint64_t i = 0; next_item(c, step, op->layer, &item); i++)
         if (i % share.parts == share.part)
             attend(step, op->layer, &item, cpu_scratch(c, share));

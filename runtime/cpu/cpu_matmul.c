@@ -188,20 +188,20 @@ struct work {
 };
 
 /* Of panels that are counted over all jobs the first that are one job's. */
-struct stretch {
+struct portion {
     const struct cpu_job *job;
     struct range panels; /* of the job */
 };
 
 /* false: there are none. */
-static bool next_stretch(const struct work *work, struct range *left, struct stretch *stretch)
+static bool next_portion(const struct work *work, struct range *left, struct portion *portion)
 {
     if (left->begin >= left->end)
         return false;
     uint64_t first = left->begin;
     const struct cpu_job *job = cpu_job_at(work->jobs, &first);
     const uint64_t n = min_u64(range_count(*left), job->w->panels - first);
-    *stretch = (struct stretch){job, {first, first + n}};
+    *portion = (struct portion){job, {first, first + n}};
     left->begin += n;
     return true;
 }
@@ -238,9 +238,9 @@ static void packed_tiles(const struct work *work)
         struct taking taking =
             cpu_taking(work->crew, work->jobs, work->n_jobs, work->share, k->run_panels);
         struct tile t = {0};
-        struct stretch s;
+        struct portion s;
         for (struct range panels; cpu_take(&taking, &panels);)
-            while (next_stretch(work, &panels, &s)) {
+            while (next_portion(work, &panels, &s)) {
                 if (t.x != s.job->x) { /* ranks may meet the same rows */
                     t = tile_at(work, s.job, m, k->rows_tile);
                     pack(work, &t);
@@ -258,9 +258,9 @@ static void plain_tiles(const struct work *work)
     struct taking taking =
         cpu_taking(work->crew, work->jobs, work->n_jobs, work->share, CPU_PANEL_GROUP);
     struct tile t = {0};
-    struct stretch s;
+    struct portion s;
     for (struct range panels; cpu_take(&taking, &panels);)
-        while (next_stretch(work, &panels, &s)) {
+        while (next_portion(work, &panels, &s)) {
             const bool one = work->n_rows <= CPU_ROW_TILE;
             const uint64_t width = one ? range_count(s.panels) : CPU_PANEL_GROUP;
             for (uint64_t p = s.panels.begin; p < s.panels.end; p += width)
